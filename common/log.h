@@ -1,0 +1,21 @@
+/* log.h - one line a message, on standard error
+ *
+ * With a journal on stderr (JOURNAL_STREAM set) lines carry a "<N>" priority
+ * prefix and no time; otherwise local time and level. Control characters in
+ * messages are escaped, so nobody can forge a line. Only mains and io log.
+ */
+#ifndef NA_COMMON_LOG_H
+#define NA_COMMON_LOG_H
+
+enum log_level { LOG_LVL_ERROR, LOG_LVL_WARN, LOG_LVL_INFO, LOG_LVL_DEBUG };
+
+/* 'who' is printed on each line ("agent gpu01"); copied. */
+void log_setup(const char *who, enum log_level max);
+void log_line(enum log_level lvl, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#define log_error(...) log_line(LOG_LVL_ERROR, __VA_ARGS__)
+#define log_warn(...) log_line(LOG_LVL_WARN, __VA_ARGS__)
+#define log_info(...) log_line(LOG_LVL_INFO, __VA_ARGS__)
+#define log_debug(...) log_line(LOG_LVL_DEBUG, __VA_ARGS__)
+
+#endif

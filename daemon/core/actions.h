@@ -1,0 +1,88 @@
+/* actions.h - what a pure core asks the world to do
+ *
+ * A step fills a list of actions; io/perform.c (or the simulator) performs
+ * them in order. Messages are encoded when the action is made, so an action
+ * borrows nothing from the core. "Acting twice is harmless."
+ */
+#ifndef NA_CORE_ACTIONS_H
+#define NA_CORE_ACTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/arena.h"
+#include "proto/message.h"
+
+enum store_table { TABLE_CLUSTER, TABLE_NODE, TABLE_TOKEN, TABLE_JOB };
+
+/* One row to write: key is the node's name, token's id or decimal job number. */
+struct store_row {
+	enum store_table table;
+	const char *key;
+	const char *json; /* encoded row_* message; NULL deletes the row */
+	size_t len;
+};
+
+enum action_type {
+	/* both */
+	ACT_SEND, /* link, text, len: one JSON message */
+	ACT_CLOSE, /* link, text: flush what was sent before, then close; the text is for the log */
+	/* coordinator */
+	ACT_PERSIST, /* ticket, rows: one durable transaction; answered by CEV_STORED, in order */
+	ACT_DROP_KEY, /* key: close links of this key that the core does not know yet */
+	/* agent; each is answered by AEV_DONE with its ticket unless said otherwise */
+	ACT_DIAL, /* connect to the coordinator; answered by AEV_LINK_UP or AEV_DIAL_FAILED */
+	ACT_FETCH, /* job, prepare: have the specification ready here (local store or source peer) */
+	ACT_LEASE, /* job, prepare: MASTER_PORT (when node_rank is 0), RAS ports, and listeners for proofs */
+	ACT_SPAWN, /* job, prepare, cookie: held record, spool, shim; then AEV_LINK_UP kind shim */
+	ACT_PROVE, /* job, proofs: try the connections */
+	ACT_UNLISTEN, /* job: close the proof listeners. Not answered */
+	ACT_LATCH, /* job: O_EXCL latch in the run directory; -EEXIST when it was taken before */
+	ACT_SWEEP, /* job, cookie: the shim is dead; kill what it left. result: processes killed */
+	ACT_CLEAN, /* job: drop lease, socket, latch and held record; spool stays. Not answered */
+	ACT_REVOKE, /* key: close peer links of this key. Not answered */
+};
+
+struct action {
+	enum action_type type;
+	uint64_t link;
+	const char *text;
+	size_t len;
+	uint64_t ticket;
+	uint64_t job;
+	uint32_t attempt;
+	struct store_row *rows;
+	size_t n_rows;
+	const struct rec_prepare *prepare; /* deep copy in the list's arena */
+	const char *prepare_json; /* the same, encoded (for the held record) */
+	const struct rec_proof *proofs;
+	size_t n_proofs;
+	const char *cookie;
+	uint64_t lineage;
+	uint8_t key[32];
+};
+
+struct actions {
+	struct action *v;
+	size_t n, cap;
+	struct arena arena;
+	bool failed; /* out of memory: the step's effects are incomplete; the process must stop */
+};
+
+void actions_init(struct actions *a);
+void actions_reset(struct actions *a);
+void actions_finish(struct actions *a);
+/* A zeroed action at the end of the list; never NULL (a spare one after failure). */
+struct action *act_add(struct actions *a, enum action_type type);
+void act_send(struct actions *a, uint64_t link, const struct msg *m);
+void act_close(struct actions *a, uint64_t link, const char *why);
+/* refused{rid (0: none), code, text} */
+void act_refuse(struct actions *a, uint64_t link, uint32_t rid, const char *code, const char *fmt,
+		...) __attribute__((format(printf, 5, 6)));
+/* Appends an encoded row to the PERSIST action 'p'. */
+void act_row(struct actions *a, struct action *p, enum store_table table, const char *key,
+	     const struct msg *m /* NULL deletes */);
+const char *action_name(enum action_type t);
+
+#endif

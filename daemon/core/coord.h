@@ -1,0 +1,82 @@
+/* coord.h - the coordinator: registry, placement, life of jobs, what clients ask
+ *
+ * Pure: no clock, no system call, no randomness of its own. Everything comes
+ * in an event; everything to be done goes out as actions. It keeps its whole
+ * state in memory; what must survive is persisted before it is acted upon.
+ *
+ * Not promised: that an unreachable node's ranks are dead. Silence only makes
+ * a node 'unreachable'; ranks are counted lost after node_lost_ms.
+ */
+#ifndef NA_CORE_COORD_H
+#define NA_CORE_COORD_H
+
+#include "common/mono.h"
+#include "core/actions.h"
+
+struct coord;
+
+struct coord_conf {
+	uint32_t heartbeat_ms; /* agents ping this often: 1000 */
+	uint32_t unreachable_ms; /* silence until 'unreachable': 3500 */
+	uint32_t node_lost_ms; /* silence until its ranks count as lost: 120000 */
+	uint32_t prepare_ms; /* deadline of all of 'preparing': 30000 */
+	uint32_t handshake_ms; /* link up to hello: 10000 */
+	uint32_t history; /* ended jobs kept: 1000 */
+	const char *address; /* HOST:PORT that joining nodes are told; copied */
+	/* SHA-256, handed in because the core links no library */
+	void (*sha256)(const void *p, size_t n, uint8_t out[32]);
+};
+
+enum coord_event_type {
+	CEV_LINK_UP, /* link, who */
+	CEV_LINK_DOWN, /* link */
+	CEV_MESSAGE, /* link, msg */
+	CEV_DEADLINE, /* coord_deadline() has come */
+	CEV_STORED, /* ticket, error (0 or -errno), text */
+};
+
+enum coord_who {
+	WHO_NODE, /* TLS peer whose key is in the registry (coord_find_key) */
+	WHO_STRANGER, /* TLS peer with an unknown key: may only join */
+	WHO_LOCAL, /* the coordinator's own Unix socket; uid from SO_PEERCRED */
+};
+
+struct coord_event {
+	enum coord_event_type type;
+	mono_t now;
+	int64_t wall_ms;
+	uint8_t random[64]; /* fresh for every event */
+	uint64_t link; /* never reused within a life of the process */
+	enum coord_who who;
+	uint8_t key[32];
+	uint32_t uid;
+	bool admin; /* WHO_LOCAL: uid 0, the coordinator's own uid, or group nodeagent-admin */
+	const char *user; /* WHO_LOCAL: name of uid, or NULL */
+	const struct msg *msg;
+	uint64_t ticket;
+	int error;
+	const char *text;
+};
+
+/* NULL on ENOMEM. */
+struct coord *coord_create(const struct coord_conf *conf, mono_t now);
+void coord_destroy(struct coord *c);
+/* Feeds the stored rows, in any order, before the first step; then coord_loaded().
+ * -EINVAL names a row that makes no sense. */
+int coord_load(struct coord *c, const struct msg *row, struct err *e);
+void coord_loaded(struct coord *c, struct actions *out);
+
+/* 0, or -ENOMEM (actions incomplete: stop the process, the database is right). */
+int coord_step(struct coord *c, const struct coord_event *ev, struct actions *out);
+mono_t coord_deadline(const struct coord *c);
+
+/* For the TLS layer: is this the key of an enrolled node? */
+bool coord_find_key(const struct coord *c, const uint8_t key[32]);
+
+/* For tests and the simulator: calls f for every job with its row and its
+ * live ranks; checks the core's own consistency (asserts). */
+void coord_each_job(const struct coord *c,
+		    void (*f)(void *arg, const struct rec_row_job *row), void *arg);
+void coord_check(const struct coord *c);
+
+#endif

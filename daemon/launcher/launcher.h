@@ -1,0 +1,45 @@
+/* launcher.h - the wire between agent and nodeagent-launcher: fixed structs, one packet each
+ *
+ * SOCK_SEQPACKET, host byte order (both ends are on one host, one build).
+ * The launcher reads nothing else: no JSON, no path from the agent. It makes
+ * STATE/spool/JOB.ATTEMPT itself beneath the state directory it was started with.
+ */
+#ifndef NA_LAUNCHER_H
+#define NA_LAUNCHER_H
+
+#include <stdint.h>
+
+#define LAUNCHER_VERSION 1u
+#define LAUNCHER_COOKIE_MAX 64
+#define LAUNCHER_TEXT_MAX 512
+#define LAUNCHER_USER_MAX 64
+
+enum launcher_op {
+	LAUNCHER_LAUNCH = 1, /* + SCM_RIGHTS: memfd of the specification, listening socket */
+	LAUNCHER_KILL = 2, /* SIGKILL everything of (job, attempt): cgroup.kill, then a sweep for the cookie */
+	LAUNCHER_CLEAN = 3, /* remove the job's cgroup (must be empty) */
+};
+
+struct launcher_request {
+	uint32_t version;
+	uint32_t op;
+	uint64_t id; /* echoed */
+	uint64_t job;
+	uint32_t attempt;
+	uint32_t uid;
+	uint32_t nprocs; /* 1..4096 */
+	uint32_t rank_base; /* names of the spool files */
+	char user[LAUNCHER_USER_MAX]; /* must be uid's name in this host's NSS */
+	char cookie[LAUNCHER_COOKIE_MAX]; /* hex */
+};
+
+struct launcher_reply {
+	uint32_t version;
+	uint32_t op;
+	uint64_t id;
+	int32_t error; /* 0 or errno */
+	uint32_t result; /* LAUNCH: pid of the shim; KILL: processes killed */
+	char text[LAUNCHER_TEXT_MAX]; /* one sentence when error != 0 */
+};
+
+#endif
