@@ -1,0 +1,56 @@
+/* roles.h - what main.c starts: the coordinator role and the agent role
+ *
+ * Each runs its own libuv loop in its own process and returns an exit code.
+ */
+#ifndef NA_IO_ROLES_H
+#define NA_IO_ROLES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+
+struct coord_opts {
+	const char *state_dir; /* state.db, key.pem, cert.pem; made by coord_init */
+	const char *socket_path; /* local clients */
+	const char *listen_host; /* NULL: all */
+	uint16_t port; /* 0: any */
+	const char *address; /* HOST:PORT told to joining nodes; NULL: listen_host:port */
+	int ready_fd; /* -1, or: one line "HOST:PORT\n" is written once listening */
+	int parent_fd; /* -1, or: EOF on it ends the process at once (standalone's supervisor died) */
+	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms; /* 0: default */
+};
+
+struct agent_opts {
+	const char *state_dir; /* key.pem, cert.pem, node.ini, spool/, specs/ */
+	const char *run_dir; /* agent.sock, shims/ */
+	const char *socket_path; /* NULL: run_dir/agent.sock */
+	const char *listen_host; /* peers; NULL: all */
+	uint16_t peer_port; /* 0: any */
+	const char *shim_path; /* nodeagent-shim; NULL: beside this program, or libexec */
+	const char *launcher_path; /* used when not single_user */
+	bool single_user;
+	bool allow_root;
+	uint32_t uid_min, uid_max;
+	uint32_t port_min, port_max; /* MASTER_PORT range; 0: 20000 .. below the ephemeral range */
+	int ready_fd; /* -1, or: "registered\n" once registered */
+	int parent_fd;
+	bool end_jobs_on_term; /* standalone: SIGTERM ends this node's jobs first */
+	const char *sysfs_root;
+};
+
+int coord_run(const struct coord_opts *o);
+int agent_run(const struct agent_opts *o);
+
+/* identity.c: STATE/node.ini of an agent */
+struct node_identity {
+	char node[65];
+	char cluster[65];
+	char coord_host[256];
+	uint16_t coord_port;
+	uint8_t coord_key[32];
+};
+int identity_load(const char *state_dir, struct node_identity *ret, struct err *e);
+int identity_save(const char *state_dir, const struct node_identity *id, struct err *e);
+
+#endif
