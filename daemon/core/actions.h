@@ -68,6 +68,7 @@ struct actions {
 	size_t n, cap;
 	struct arena arena;
 	bool failed; /* out of memory: the step's effects are incomplete; the process must stop */
+	unsigned invalid; /* messages left out because they broke their own limits: a bug, to be logged */
 };
 
 void actions_init(struct actions *a);

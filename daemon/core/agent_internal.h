@@ -1,0 +1,208 @@
+/* agent_internal.h - what the agent's files share; nobody else includes it
+ *
+ *   agent.c          creation, dispatch of events, accepted links
+ *   agent_session.c  the link to the coordinator
+ *   agent_request.c  what local clients ask, passed on to the coordinator
+ *   agent_job.c      life of a job's part on this node
+ *   agent_report.c   states of ranks, and what is told about them
+ *   agent_peer.c     which peers may speak to us, and about what
+ */
+#ifndef NA_CORE_AGENT_INTERNAL_H
+#define NA_CORE_AGENT_INTERNAL_H
+
+#include "common/list.h"
+#include "core/agent.h"
+#include "core/map.h"
+
+enum session_state { SE_DOWN, SE_DIALING, SE_HELLO, SE_REGISTERING, SE_READY };
+
+struct alink {
+	uint64_t id;
+	enum agent_link_kind kind;
+	bool greeted; /* hello was exchanged */
+	uint32_t uid;
+	char user[65];
+	uint8_t key[32];
+	uint64_t job;
+	uint32_t attempt;
+	struct list all;
+};
+
+/* A client's request on its way. A watch stays after its first answer. */
+struct request {
+	uint32_t rid; /* ours */
+	uint64_t link;
+	uint32_t client_rid;
+	bool is_watch, answered;
+	uint64_t job; /* watch */
+	mono_t until;
+	char *text; /* as sent to the coordinator, for sending again; own copy */
+	size_t len;
+	struct arena peer_arena; /* watch: where the output lies */
+	struct rec_peer *peers;
+	size_t n_peers;
+	uint32_t attempt;
+	struct list all;
+};
+
+/* A peer that may speak about a job (besides the job's source). */
+struct allowed {
+	uint64_t job;
+	uint8_t key[32];
+	struct list all;
+};
+
+enum job_phase {
+	AJ_FETCHING, /* specification and leases are being got */
+	AJ_SPAWNING,
+	AJ_SETUP, /* shim is there and checks */
+	AJ_READY,
+	AJ_LATCHING, /* start has come; the latch is being taken */
+	AJ_STARTING, /* go was sent */
+	AJ_RUNNING, /* ranks were reported */
+	AJ_SWEEPING, /* the shim is dead; what it left is being killed */
+	AJ_FAILED, /* could not prepare; waits for 'end' */
+	AJ_ENDED, /* nothing lives; waits for 'forget' */
+	AJ_ADOPTING, /* after our restart: waits for the shim's word */
+	AJ_PHASES
+};
+
+struct local_rank {
+	char state[16];
+	uint32_t pid, code, sig;
+	bool core, ours;
+	int64_t start_wall_ms, end_wall_ms;
+	uint64_t lost_bytes;
+	char *text;
+	struct bytes tail;
+};
+
+struct ajob {
+	uint64_t job;
+	uint32_t attempt;
+	enum job_phase phase;
+	struct msg prepare; /* decoded copy, own arena */
+	char *prepare_json;
+	char cookie[33];
+	bool fetched, leased, latched, need_lease;
+	bool shim_known; /* a shim was started (or adopted) */
+	bool end_wanted, bye_sent;
+	uint32_t end_grace_ms;
+	uint64_t ticket_fetch, ticket_lease, ticket_spawn, ticket_prove, ticket_latch, ticket_sweep;
+	uint64_t shim_link; /* 0: none now */
+	bool setup_sent;
+	uint32_t master_port, proof_port;
+	char **ras; /* n_ras own copies */
+	size_t n_ras;
+	char ifname[33];
+	char master_addr[46];
+	uint32_t start_port; /* MASTER_PORT as in 'start' */
+	bool proving_wanted; /* a prove came while the leases were being renewed */
+	bool go_sent;
+	struct local_rank *ranks; /* nprocs */
+	char *fail_text;
+	uint32_t fail_code;
+	bool fail_retry;
+	char *end_text;
+	mono_t ended_at;
+	struct list all;
+};
+
+struct agent {
+	struct agent_conf conf;
+	char node[65], boot_id[37];
+	char *coordinator;
+	mono_t began;
+
+	enum session_state session;
+	uint64_t coord_link;
+	mono_t session_until; /* dial, hello, registration deadline; or next dial */
+	mono_t next_ping, heard;
+	uint32_t backoff_ms;
+	uint64_t ping_seq;
+	mono_t down_since;
+	char down_why[256];
+	uint64_t lineage; /* of the coordinator we last spoke to; 0 unknown */
+	bool submit;
+
+	struct arena addr_arena;
+	struct rec_addr *addrs;
+	size_t n_addrs;
+
+	struct map links_by_id;
+	struct list links, requests, jobs, allowed;
+	uint32_t next_rid;
+	uint64_t next_ticket;
+	bool stopping;
+	mono_t stop_at;
+
+	const struct agent_event *ev;
+	struct actions *out;
+	mono_t now;
+	bool oom;
+};
+
+/* agent.c */
+struct alink *agent_link(struct agent *a, uint64_t id);
+char *agent_strdup(struct agent *a, const char *s);
+
+/* agent_session.c */
+void session_begin(struct agent *a);
+void session_on_up(struct agent *a);
+void session_on_down(struct agent *a, const char *why);
+/* True when the message was the session's own business. */
+bool session_on_message(struct agent *a, const struct msg *m);
+void session_deadlines(struct agent *a);
+mono_t session_deadline(const struct agent *a);
+/* To the coordinator, when registered. What is not sent now is told by the next registration. */
+void session_send(struct agent *a, const struct msg *m);
+void session_register(struct agent *a);
+
+/* agent_request.c */
+void request_from_client(struct agent *a, struct alink *l, const struct msg *m);
+/* True when it was the answer to a client's request. */
+bool request_on_answer(struct agent *a, const struct msg *m);
+void requests_again(struct agent *a);
+void requests_of_link_gone(struct agent *a, uint64_t link);
+void requests_deadlines(struct agent *a);
+mono_t requests_deadline(const struct agent *a);
+void requests_free(struct agent *a);
+
+/* agent_job.c */
+struct ajob *ajob_find(const struct agent *a, uint64_t job, uint32_t attempt);
+void ajob_on_prepare(struct agent *a, const struct rec_prepare *p);
+void ajob_on_prove(struct agent *a, const struct rec_prove *p);
+void ajob_on_start(struct agent *a, const struct rec_start *s);
+void ajob_on_end(struct agent *a, const struct rec_end *e);
+void ajob_on_forget(struct agent *a, const struct rec_forget *f);
+void ajob_on_done(struct agent *a);
+void ajob_on_adopt(struct agent *a);
+void ajob_on_shim_up(struct agent *a, struct alink *l);
+void ajob_on_shim_down(struct agent *a, struct alink *l);
+void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m);
+void ajobs_stop(struct agent *a);
+bool ajobs_adopting(const struct agent *a);
+void ajob_free(struct agent *a, struct ajob *j);
+const char *ajob_phase_name(enum job_phase p); /* as in 'held' */
+bool ajob_alive(const struct ajob *j);
+
+/* agent_report.c */
+void report_update(struct agent *a, struct ajob *j, const struct rec_rank_state *v, size_t n);
+/* All ranks not over yet become 'state' with this text. */
+void report_rest(struct agent *a, struct ajob *j, const char *state, uint32_t code,
+		 const char *text);
+void report_prepared(struct agent *a, struct ajob *j);
+void report_ranks(struct agent *a, struct ajob *j, const struct rec_ranks *r);
+void report_ended(struct agent *a, struct ajob *j);
+/* States of all local ranks, in arena memory. */
+size_t report_fill(struct arena *ar, const struct ajob *j, struct rec_rank_state **ret);
+
+/* agent_peer.c */
+void peers_on_allow(struct agent *a, const struct rec_allow *m);
+void peers_forget_job(struct agent *a, uint64_t job);
+void peers_on_revoke(struct agent *a, const struct rec_revoke *m);
+void peers_free(struct agent *a);
+/* Deep copy into an arena; NULL on ENOMEM. */
+struct rec_peer *peers_copy(struct arena *ar, const struct rec_peer *v, size_t n);
+
+#endif

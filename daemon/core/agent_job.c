@@ -1,0 +1,745 @@
+/* agent_job.c - life of a job's part on this node
+ *
+ *   fetching -> spawning -> setup -> ready -> latching -> starting -> running
+ *       |           |         |        |                               |
+ *       v           v         v        v          (shim dead)          v
+ *     failed <------+---------+     ended <------- sweeping <-------- ended
+ *
+ * 'prepare', 'start', 'end', 'forget' may come twice; the second time is
+ * answered from what is known. The latch is taken before the shim is told to
+ * go, and the shim itself goes once in its life: so no rank is started twice
+ * whoever dies in between. A dead shim means its ranks are ended and lost.
+ */
+#include "core/agent_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *ajob_phase_name(enum job_phase p)
+{
+	static const char *const names[AJ_PHASES] = {
+		[AJ_FETCHING] = "preparing", [AJ_SPAWNING] = "preparing",
+		[AJ_SETUP] = "preparing",    [AJ_READY] = "ready",
+		[AJ_LATCHING] = "starting",  [AJ_STARTING] = "starting",
+		[AJ_RUNNING] = "running",    [AJ_SWEEPING] = "running",
+		[AJ_FAILED] = "preparing",   [AJ_ENDED] = "ended",
+		[AJ_ADOPTING] = "starting",
+	};
+
+	return names[p];
+}
+
+bool ajob_alive(const struct ajob *j)
+{
+	return j->phase != AJ_ENDED && j->phase != AJ_FAILED;
+}
+
+struct ajob *ajob_find(const struct agent *a, uint64_t job, uint32_t attempt)
+{
+	list_foreach(e, &a->jobs) {
+		struct ajob *j = list_entry(e, struct ajob, all);
+
+		if (j->job == job && j->attempt == attempt)
+			return j;
+	}
+	return NULL;
+}
+
+bool ajobs_adopting(const struct agent *a)
+{
+	list_foreach(e, &a->jobs)
+		if (list_entry(e, struct ajob, all)->phase == AJ_ADOPTING)
+			return true;
+	return false;
+}
+
+static void free_ras(struct ajob *j)
+{
+	for (size_t i = 0; i < j->n_ras; i++)
+		free(j->ras[i]);
+	free(j->ras);
+	j->ras = NULL;
+	j->n_ras = 0;
+}
+
+void ajob_free(struct agent *a, struct ajob *j)
+{
+	list_remove(&j->all);
+	for (uint32_t i = 0; j->ranks != NULL && i < j->prepare.u.prepare.nprocs; i++) {
+		free(j->ranks[i].text);
+		free((void *)j->ranks[i].tail.p);
+	}
+	free_ras(j);
+	free(j->ranks);
+	free(j->prepare_json);
+	free(j->fail_text);
+	free(j->end_text);
+	msg_finish(&j->prepare);
+	free(j);
+	(void)a;
+}
+
+/* Takes a prepare message apart into memory of its own. */
+static struct ajob *ajob_new(struct agent *a, const char *json, size_t len)
+{
+	struct ajob *j = calloc(1, sizeof(*j));
+
+	if (j == NULL || msg_decode(json, len, &j->prepare, NULL) < 0) {
+		free(j);
+		return NULL;
+	}
+	list_init(&j->all);
+	j->job = j->prepare.u.prepare.job;
+	j->attempt = j->prepare.u.prepare.attempt;
+	j->prepare_json = strndup(json, len);
+	j->ranks = calloc(j->prepare.u.prepare.nprocs + 1, sizeof(*j->ranks));
+	if (j->prepare.type != MSG_prepare || j->prepare_json == NULL || j->ranks == NULL) {
+		ajob_free(a, j);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < j->prepare.u.prepare.nprocs; i++)
+		snprintf(j->ranks[i].state, sizeof(j->ranks[i].state), "waiting");
+	list_append(&a->jobs, &j->all);
+	return j;
+}
+
+static struct action *job_action(struct agent *a, struct ajob *j, enum action_type t,
+				 uint64_t *ticket)
+{
+	struct action *x = act_add(a->out, t);
+
+	x->job = j->job;
+	x->attempt = j->attempt;
+	x->prepare = &j->prepare.u.prepare; /* lives at least as long as the job */
+	x->prepare_json = j->prepare_json;
+	x->cookie = j->cookie;
+	x->lineage = a->lineage;
+	if (ticket != NULL)
+		*ticket = x->ticket = ++a->next_ticket;
+	return x;
+}
+
+/* A freed job's memory must outlive the actions of this step. */
+static void forget_job(struct agent *a, struct ajob *j)
+{
+	struct action *x = act_add(a->out, ACT_CLEAN);
+
+	x->job = j->job;
+	x->attempt = j->attempt;
+	ajob_free(a, j);
+}
+
+static void send_shim(struct agent *a, struct ajob *j, const struct msg *m)
+{
+	if (j->shim_link != 0)
+		act_send(a->out, j->shim_link, m);
+}
+
+static void send_bye(struct agent *a, struct ajob *j)
+{
+	struct msg m;
+
+	if (j->bye_sent || j->shim_link == 0)
+		return;
+	j->bye_sent = true;
+	msg_init(&m, MSG_shim_bye);
+	send_shim(a, j, &m);
+}
+
+static void send_shim_end(struct agent *a, struct ajob *j)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_shim_end);
+	m.u.shim_end.grace_ms = j->end_grace_ms;
+	send_shim(a, j, &m);
+}
+
+/* ---- ending ------------------------------------------------------------------------ */
+
+static void job_ended(struct agent *a, struct ajob *j)
+{
+	j->phase = AJ_ENDED;
+	j->ended_at = a->now;
+	report_ended(a, j);
+	if (a->stopping)
+		send_bye(a, j);
+}
+
+/* Preparing went wrong here. The coordinator answers with 'end' for the others' sake. */
+static void job_failed(struct agent *a, struct ajob *j, uint32_t code, bool retry, const char *text)
+{
+	if (j->phase == AJ_FAILED || j->phase == AJ_ENDED)
+		return;
+	j->phase = AJ_FAILED;
+	j->fail_code = code;
+	j->fail_retry = retry;
+	free(j->fail_text);
+	j->fail_text = agent_strdup(a, text != NULL ? text : "it cannot prepare the job");
+	send_bye(a, j);
+	if (j->end_wanted)
+		job_ended(a, j);
+	else
+		report_prepared(a, j);
+}
+
+static void end_job(struct agent *a, struct ajob *j, uint32_t grace_ms)
+{
+	if (!j->end_wanted || grace_ms < j->end_grace_ms)
+		j->end_grace_ms = grace_ms;
+	j->end_wanted = true;
+	switch (j->phase) {
+	case AJ_ENDED:
+		report_ended(a, j); /* said again: the answer may have been lost */
+		break;
+	case AJ_FAILED:
+		job_ended(a, j);
+		break;
+	case AJ_FETCHING:
+		/* Nothing was started. Late answers of its actions find no job or an ended one. */
+		job_ended(a, j);
+		break;
+	case AJ_SPAWNING:
+	case AJ_SWEEPING:
+		break; /* goes on when that is done */
+	default:
+		send_shim_end(a, j);
+	}
+}
+
+void ajob_on_end(struct agent *a, const struct rec_end *e)
+{
+	struct ajob *j = ajob_find(a, e->job, e->attempt);
+	struct msg m;
+
+	if (j != NULL) {
+		end_job(a, j, e->grace_ms);
+		return;
+	}
+	msg_init(&m, MSG_ended);
+	m.u.ended.job = e->job;
+	m.u.ended.attempt = e->attempt;
+	session_send(a, &m);
+}
+
+void ajob_on_forget(struct agent *a, const struct rec_forget *f)
+{
+	struct ajob *j = ajob_find(a, f->job, f->attempt);
+
+	peers_forget_job(a, f->job);
+	if (j == NULL || ajob_alive(j))
+		return;
+	send_bye(a, j);
+	forget_job(a, j);
+}
+
+void ajobs_stop(struct agent *a)
+{
+	list_foreach(e, &a->jobs) {
+		struct ajob *j = list_entry(e, struct ajob, all);
+
+		if (ajob_alive(j)) {
+			end_job(a, j, j->prepare.u.prepare.grace_ms);
+		} else {
+			j->ended_at = a->now;
+			send_bye(a, j);
+		}
+	}
+}
+
+/* ---- preparing ---------------------------------------------------------------------- */
+
+static void refuse_prepare(struct agent *a, const struct rec_prepare *p, const char *text)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_prepared);
+	m.u.prepared.job = p->job;
+	m.u.prepared.attempt = p->attempt;
+	m.u.prepared.text = text;
+	MSG_SET(&m.u.prepared, prepared, code, 1);
+	session_send(a, &m);
+}
+
+/* Local policy; the launcher checks it again as root. */
+static bool policy_allows(struct agent *a, const struct rec_prepare *p)
+{
+	char text[256];
+
+	if (strcmp(p->boot_id, a->boot_id) != 0)
+		snprintf(text, sizeof(text), "it was rebooted since it was chosen");
+	else if (a->stopping)
+		snprintf(text, sizeof(text), "it is being stopped");
+	else if (a->conf.single_user && p->uid != a->conf.own_uid)
+		snprintf(text, sizeof(text),
+			 "its agent runs without root, as uid %u, and serves only that user; the "
+			 "job is of uid %u (%.40s)",
+			 a->conf.own_uid, p->uid, p->user);
+	else if (!a->conf.single_user && p->uid == 0 && !a->conf.allow_root)
+		snprintf(text, sizeof(text),
+			 "jobs of root are not allowed there (allow_root = yes in nodeagentd.conf)");
+	else if (!a->conf.single_user && p->uid != 0 &&
+		 (p->uid < a->conf.uid_min || p->uid > a->conf.uid_max))
+		snprintf(text, sizeof(text), "uid %u (%.40s) is outside of the allowed %u-%u", p->uid,
+			 p->user, a->conf.uid_min, a->conf.uid_max);
+	else if (p->nprocs == 0 || p->n_source != 1 || p->spec_hash.n != 32)
+		snprintf(text, sizeof(text), "the order to prepare makes no sense");
+	else
+		return true;
+	refuse_prepare(a, p, text);
+	return false;
+}
+
+static void make_cookie(struct agent *a, struct ajob *j)
+{
+	for (int i = 0; i < 16; i++)
+		snprintf(j->cookie + 2 * i, 3, "%02x", a->ev->random[16 + i]);
+}
+
+static void prepare_again(struct agent *a, struct ajob *j)
+{
+	switch (j->phase) {
+	case AJ_READY:
+		if (j->need_lease && j->ticket_lease == 0)
+			job_action(a, j, ACT_LEASE, &j->ticket_lease);
+		else if (!j->need_lease)
+			report_prepared(a, j);
+		break;
+	case AJ_FAILED:
+		report_prepared(a, j);
+		break;
+	case AJ_ENDED:
+		report_ended(a, j);
+		break;
+	default:
+		break; /* the answer comes when it is known */
+	}
+}
+
+void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
+{
+	struct ajob *j = ajob_find(a, p->job, p->attempt);
+	struct msg copy;
+	struct buf b;
+
+	if (j != NULL) {
+		prepare_again(a, j);
+		return;
+	}
+	if (!policy_allows(a, p))
+		return;
+	msg_init(&copy, MSG_prepare);
+	copy.u.prepare = *p;
+	buf_init(&b);
+	if (msg_encode(&copy, &b, NULL) == 0)
+		j = ajob_new(a, b.data, b.len);
+	buf_finish(&b);
+	if (j == NULL) {
+		refuse_prepare(a, p, "it is out of memory");
+		return;
+	}
+	make_cookie(a, j);
+	j->phase = AJ_FETCHING;
+	job_action(a, j, ACT_FETCH, &j->ticket_fetch);
+	job_action(a, j, ACT_LEASE, &j->ticket_lease);
+}
+
+static void send_setup(struct agent *a, struct ajob *j)
+{
+	const struct rec_prepare *p = &j->prepare.u.prepare;
+	struct msg m;
+	struct rec_shim_setup *s = &m.u.shim_setup;
+
+	msg_init(&m, MSG_shim_setup);
+	s->rank_base = p->rank_base;
+	s->nprocs = p->nprocs;
+	s->world = p->world;
+	s->node_rank = p->node_rank;
+	s->nnodes = p->nnodes;
+	s->grace_ms = p->grace_ms;
+	s->node = a->node;
+	s->name = p->name;
+	s->per_node = p->per_node;
+	s->with_stdin = p->with_stdin && p->rank_base == 0;
+	send_shim(a, j, &m);
+}
+
+void ajob_on_prove(struct agent *a, const struct rec_prove *r)
+{
+	struct ajob *j = ajob_find(a, r->job, r->attempt);
+	struct rec_proof *copy;
+	struct action *x;
+
+	if (j == NULL || j->phase != AJ_READY)
+		return;
+	x = job_action(a, j, ACT_PROVE, &j->ticket_prove);
+	copy = arena_alloc(&a->out->arena, r->n_targets * sizeof(*copy) + 1);
+	if (copy == NULL) {
+		a->oom = true;
+		return;
+	}
+	for (size_t i = 0; i < r->n_targets; i++) {
+		struct rec_addr *ad = arena_alloc(&a->out->arena,
+						  r->targets[i].n_addrs * sizeof(*ad) + 1);
+
+		copy[i].kind = arena_strdup(&a->out->arena, r->targets[i].kind);
+		copy[i].node = arena_strdup(&a->out->arena, r->targets[i].node);
+		copy[i].port = r->targets[i].port;
+		copy[i].addrs = ad;
+		for (size_t k = 0; ad != NULL && k < r->targets[i].n_addrs; k++) {
+			ad[k].ip = arena_strdup(&a->out->arena, r->targets[i].addrs[k].ip);
+			copy[i].n_addrs++;
+		}
+	}
+	x->proofs = copy;
+	x->n_proofs = r->n_targets;
+}
+
+/* ---- starting ------------------------------------------------------------------------- */
+
+static void send_go(struct agent *a, struct ajob *j)
+{
+	struct msg m;
+
+	if (j->end_wanted) {
+		send_shim_end(a, j);
+		return;
+	}
+	msg_init(&m, MSG_shim_go);
+	m.u.shim_go.master_addr = j->master_addr;
+	m.u.shim_go.master_port = j->start_port;
+	if (j->prepare.u.prepare.nnodes > 1 && j->ifname[0] != '\0')
+		m.u.shim_go.ifname = j->ifname;
+	m.u.shim_go.ras = (const char **)j->ras;
+	m.u.shim_go.n_ras = j->n_ras;
+	send_shim(a, j, &m);
+	j->go_sent = true;
+	j->phase = AJ_STARTING;
+}
+
+void ajob_on_start(struct agent *a, const struct rec_start *s)
+{
+	struct ajob *j = ajob_find(a, s->job, s->attempt);
+	struct arena ar;
+	struct rec_ranks r = { 0 };
+
+	if (j == NULL || strcmp(s->boot_id, a->boot_id) != 0)
+		return;
+	if (j->phase == AJ_ENDED) {
+		report_ended(a, j);
+		return;
+	}
+	if (j->phase == AJ_RUNNING) {
+		arena_init(&ar);
+		r.n_ranks = report_fill(&ar, j, &r.ranks);
+		report_ranks(a, j, &r);
+		arena_finish(&ar);
+		return;
+	}
+	if (j->phase != AJ_READY || j->end_wanted)
+		return;
+	snprintf(j->master_addr, sizeof(j->master_addr), "%s", s->master_addr);
+	j->start_port = s->master_port;
+	if (s->ifname != NULL)
+		snprintf(j->ifname, sizeof(j->ifname), "%s", s->ifname);
+	j->phase = AJ_LATCHING;
+	job_action(a, j, ACT_LATCH, &j->ticket_latch);
+}
+
+/* ---- answers of actions ------------------------------------------------------------------ */
+
+static void maybe_spawn(struct agent *a, struct ajob *j)
+{
+	if (j->phase != AJ_FETCHING || !j->fetched || !j->leased)
+		return;
+	j->phase = AJ_SPAWNING;
+	job_action(a, j, ACT_SPAWN, &j->ticket_spawn);
+}
+
+static void done_fetch(struct agent *a, struct ajob *j)
+{
+	j->ticket_fetch = 0;
+	if (j->phase != AJ_FETCHING)
+		return;
+	if (a->ev->error != 0) {
+		job_failed(a, j, 1, a->ev->retry, a->ev->text);
+		return;
+	}
+	j->fetched = true;
+	maybe_spawn(a, j);
+}
+
+static void take_lease(struct agent *a, struct ajob *j)
+{
+	j->master_port = a->ev->master_port;
+	j->proof_port = a->ev->proof_port;
+	free_ras(j);
+	j->ras = calloc(a->ev->n_ras + 1, sizeof(char *));
+	for (size_t i = 0; j->ras != NULL && i < a->ev->n_ras; i++)
+		j->ras[j->n_ras++] = agent_strdup(a, a->ev->ras[i]);
+	j->leased = true;
+	j->need_lease = false;
+}
+
+static void done_lease(struct agent *a, struct ajob *j)
+{
+	j->ticket_lease = 0;
+	if (j->phase != AJ_FETCHING && j->phase != AJ_READY)
+		return;
+	if (a->ev->error != 0) {
+		job_failed(a, j, 1, a->ev->retry, a->ev->text);
+		return;
+	}
+	take_lease(a, j);
+	if (j->phase == AJ_READY)
+		report_prepared(a, j);
+	else
+		maybe_spawn(a, j);
+}
+
+/* The shim's connection may have come before this answer. */
+static void done_spawn(struct agent *a, struct ajob *j)
+{
+	j->ticket_spawn = 0;
+	if (a->ev->error == 0) {
+		j->shim_known = true;
+		return;
+	}
+	if (j->phase == AJ_SPAWNING)
+		job_failed(a, j, a->ev->exit_code != 0 ? (uint32_t)a->ev->exit_code : 1,
+			   a->ev->retry, a->ev->text);
+}
+
+static void done_prove(struct agent *a, struct ajob *j)
+{
+	struct msg m;
+
+	j->ticket_prove = 0;
+	if (j->phase != AJ_READY)
+		return;
+	if (a->ev->ifname != NULL)
+		snprintf(j->ifname, sizeof(j->ifname), "%s", a->ev->ifname);
+	msg_init(&m, MSG_proved);
+	m.u.proved.job = j->job;
+	m.u.proved.attempt = j->attempt;
+	m.u.proved.results = (struct rec_proof_result *)a->ev->results;
+	m.u.proved.n_results = a->ev->n_results;
+	session_send(a, &m);
+}
+
+/* -EEXIST: taken before we were restarted; the shim knows whether it has gone. */
+static void done_latch(struct agent *a, struct ajob *j)
+{
+	j->ticket_latch = 0;
+	if (j->phase != AJ_LATCHING)
+		return;
+	if (a->ev->error != 0 && a->ev->error != -EEXIST) {
+		report_rest(a, j, "failed", 1, a->ev->text);
+		j->end_wanted = true;
+		j->end_grace_ms = 0;
+		send_shim_end(a, j);
+		return;
+	}
+	j->latched = true;
+	act_add(a->out, ACT_UNLISTEN)->job = j->job;
+	if (j->shim_link != 0)
+		send_go(a, j);
+}
+
+static void done_sweep(struct agent *a, struct ajob *j)
+{
+	char text[128];
+
+	j->ticket_sweep = 0;
+	if (j->phase != AJ_SWEEPING)
+		return;
+	if (j->latched)
+		report_rest(a, j, "lost", 0, "its shim was killed");
+	if (a->ev->result > 0) {
+		snprintf(text, sizeof(text), "the shim was killed; %u process%s it left %s ended",
+			 a->ev->result, a->ev->result == 1 ? "" : "es",
+			 a->ev->result == 1 ? "was" : "were");
+		free(j->end_text);
+		j->end_text = agent_strdup(a, text);
+	}
+	job_ended(a, j);
+}
+
+void ajob_on_done(struct agent *a)
+{
+	uint64_t t = a->ev->ticket;
+
+	if (t == 0)
+		return;
+	list_foreach(e, &a->jobs) {
+		struct ajob *j = list_entry(e, struct ajob, all);
+		struct {
+			uint64_t ticket;
+			void (*f)(struct agent *, struct ajob *);
+		} rows[] = {
+			{ j->ticket_fetch, done_fetch }, { j->ticket_lease, done_lease },
+			{ j->ticket_spawn, done_spawn }, { j->ticket_prove, done_prove },
+			{ j->ticket_latch, done_latch }, { j->ticket_sweep, done_sweep },
+		};
+
+		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+			if (rows[i].ticket == t) {
+				rows[i].f(a, j);
+				return;
+			}
+	}
+}
+
+/* ---- the shim ------------------------------------------------------------------------------ */
+
+void ajob_on_shim_up(struct agent *a, struct alink *l)
+{
+	struct ajob *j = ajob_find(a, l->job, l->attempt);
+
+	if (j == NULL) {
+		act_close(a->out, l->id, "no such job");
+		return;
+	}
+	j->shim_link = l->id;
+	j->shim_known = true;
+	j->bye_sent = false;
+	if (j->phase == AJ_SPAWNING)
+		j->phase = AJ_SETUP;
+}
+
+void ajob_on_shim_down(struct agent *a, struct alink *l)
+{
+	struct ajob *j = ajob_find(a, l->job, l->attempt);
+
+	if (j == NULL || j->shim_link != l->id)
+		return;
+	j->shim_link = 0;
+	if (!ajob_alive(j) || j->phase == AJ_SWEEPING)
+		return;
+	j->phase = AJ_SWEEPING;
+	job_action(a, j, ACT_SWEEP, &j->ticket_sweep);
+}
+
+/* Adopted and still ready: it may be started, once its ports are leased anew. */
+static void found_ready(struct ajob *j)
+{
+	j->phase = AJ_READY;
+	j->need_lease = true;
+}
+
+static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim_hello *h)
+{
+	bool adopting = j->phase == AJ_ADOPTING;
+
+	report_update(a, j, h->ranks, h->n_ranks);
+	if (strcmp(h->phase, "setup") == 0) {
+		j->phase = AJ_SETUP;
+		j->need_lease = adopting;
+		if (!j->end_wanted)
+			send_setup(a, j);
+	} else if (strcmp(h->phase, "failed") == 0) {
+		job_failed(a, j, 1, false, h->text);
+		return;
+	} else if (strcmp(h->phase, "ready") == 0) {
+		if (adopting)
+			found_ready(j);
+		else if (j->phase == AJ_LATCHING && j->latched)
+			send_go(a, j);
+	} else if (strcmp(h->phase, "running") == 0 || strcmp(h->phase, "ending") == 0) {
+		struct arena ar;
+		struct rec_ranks r = { 0 };
+
+		j->phase = AJ_RUNNING;
+		j->latched = true;
+		arena_init(&ar);
+		r.n_ranks = report_fill(&ar, j, &r.ranks);
+		report_ranks(a, j, &r);
+		arena_finish(&ar);
+	} /* ended: shim_ended follows at once */
+	if (j->end_wanted)
+		send_shim_end(a, j);
+}
+
+static void on_shim_ready(struct agent *a, struct ajob *j, const struct rec_shim_ready *r)
+{
+	if (j->phase != AJ_SETUP)
+		return;
+	if (!r->ok) {
+		job_failed(a, j, MSG_HAS(r, shim_ready, code) ? r->code : 1, false, r->text);
+		return;
+	}
+	j->phase = AJ_READY;
+	if (j->end_wanted)
+		send_shim_end(a, j);
+	else if (!j->need_lease)
+		report_prepared(a, j);
+}
+
+static void on_shim_ended(struct agent *a, struct ajob *j, const struct rec_shim_ended *r)
+{
+	report_update(a, j, r->ranks, r->n_ranks);
+	if (j->phase == AJ_ENDED || j->phase == AJ_FAILED)
+		return;
+	if (r->text != NULL && j->end_text == NULL)
+		j->end_text = agent_strdup(a, r->text);
+	job_ended(a, j);
+}
+
+void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
+{
+	struct ajob *j = ajob_find(a, l->job, l->attempt);
+
+	if (j == NULL || j->shim_link != l->id)
+		return;
+	switch (m->type) {
+	case MSG_shim_hello:
+		on_shim_hello(a, j, &m->u.shim_hello);
+		break;
+	case MSG_shim_ready:
+		on_shim_ready(a, j, &m->u.shim_ready);
+		break;
+	case MSG_ranks:
+		report_update(a, j, m->u.ranks.ranks, m->u.ranks.n_ranks);
+		if (j->phase == AJ_STARTING)
+			j->phase = AJ_RUNNING;
+		report_ranks(a, j, &m->u.ranks);
+		break;
+	case MSG_shim_ended:
+		on_shim_ended(a, j, &m->u.shim_ended);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- after our own restart --------------------------------------------------------------------- */
+
+void ajob_on_adopt(struct agent *a)
+{
+	const struct rec_row_held *h = a->ev->held;
+	struct ajob *j;
+
+	if (strcmp(h->boot_id, a->boot_id) != 0 || ajob_find(a, h->job, h->attempt) != NULL)
+		return;
+	j = ajob_new(a, (const char *)h->prepare.p, h->prepare.n);
+	if (j == NULL)
+		return;
+	snprintf(j->cookie, sizeof(j->cookie), "%s", h->cookie);
+	a->lineage = h->lineage;
+	j->fetched = j->leased = true;
+	j->latched = a->ev->latched;
+	j->shim_known = true;
+	if (a->ev->ended != NULL) {
+		report_update(a, j, a->ev->ended->ranks, a->ev->ended->n_ranks);
+		j->end_text = agent_strdup(a, a->ev->ended->text);
+		j->phase = AJ_ENDED;
+		j->ended_at = a->now;
+	} else if (a->ev->alive) {
+		j->phase = AJ_ADOPTING;
+	} else {
+		j->phase = AJ_SWEEPING;
+		job_action(a, j, ACT_SWEEP, &j->ticket_sweep);
+	}
+}

@@ -1,0 +1,142 @@
+/* agent_report.c - states of this node's ranks, and what the coordinator is told
+ *
+ * States only go forward: waiting -> running -> exited | killed | failed | lost.
+ * A report that cannot be sent now is not queued: registration carries it.
+ */
+#include "core/agent_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool over(const struct local_rank *r)
+{
+	return strcmp(r->state, "waiting") != 0 && strcmp(r->state, "running") != 0;
+}
+
+static void update_one(struct agent *a, struct local_rank *r, const struct rec_rank_state *s)
+{
+	uint8_t *tail;
+
+	if (s->lost_bytes > r->lost_bytes)
+		r->lost_bytes = s->lost_bytes;
+	if (over(r) || (strcmp(r->state, "running") == 0 && strcmp(s->state, "waiting") == 0))
+		return;
+	snprintf(r->state, sizeof(r->state), "%s", s->state);
+	r->pid = s->pid != 0 ? s->pid : r->pid;
+	r->code = s->code;
+	r->sig = s->sig;
+	r->core = s->core;
+	r->ours = s->ours;
+	r->start_wall_ms = s->start_wall_ms != 0 ? s->start_wall_ms : r->start_wall_ms;
+	r->end_wall_ms = s->end_wall_ms;
+	if (s->text != NULL && r->text == NULL)
+		r->text = agent_strdup(a, s->text);
+	if (s->tail.n == 0 || r->tail.n != 0)
+		return;
+	tail = malloc(s->tail.n);
+	if (tail == NULL)
+		return; /* a report without its last lines is better than none */
+	memcpy(tail, s->tail.p, s->tail.n);
+	r->tail = (struct bytes){ tail, s->tail.n };
+}
+
+void report_update(struct agent *a, struct ajob *j, const struct rec_rank_state *v, size_t n)
+{
+	const struct rec_prepare *p = &j->prepare.u.prepare;
+
+	for (size_t i = 0; i < n; i++)
+		if (v[i].rank >= p->rank_base && v[i].rank - p->rank_base < p->nprocs)
+			update_one(a, &j->ranks[v[i].rank - p->rank_base], &v[i]);
+}
+
+void report_rest(struct agent *a, struct ajob *j, const char *state, uint32_t code,
+		 const char *text)
+{
+	for (uint32_t i = 0; i < j->prepare.u.prepare.nprocs; i++) {
+		struct local_rank *r = &j->ranks[i];
+
+		if (over(r))
+			continue;
+		snprintf(r->state, sizeof(r->state), "%s", state);
+		r->code = code;
+		r->end_wall_ms = a->ev->wall_ms;
+		free(r->text);
+		r->text = text != NULL ? strndup(text, 500) : NULL;
+	}
+}
+
+size_t report_fill(struct arena *ar, const struct ajob *j, struct rec_rank_state **ret)
+{
+	const struct rec_prepare *p = &j->prepare.u.prepare;
+	struct rec_rank_state *v = arena_alloc(ar, p->nprocs * sizeof(*v) + 1);
+	size_t tails = 0;
+
+	*ret = v;
+	for (uint32_t i = 0; v != NULL && i < p->nprocs; i++) {
+		const struct local_rank *r = &j->ranks[i];
+
+		v[i].rank = p->rank_base + i;
+		v[i].state = r->state;
+		v[i].pid = r->pid;
+		if (over(r))
+			MSG_SET(&v[i], rank_state, code, r->code);
+		v[i].sig = r->sig;
+		v[i].core = r->core;
+		v[i].ours = r->ours;
+		v[i].start_wall_ms = r->start_wall_ms;
+		v[i].end_wall_ms = r->end_wall_ms;
+		v[i].lost_bytes = r->lost_bytes;
+		v[i].text = r->text;
+		if (r->tail.n != 0 && tails++ < 16)
+			v[i].tail = r->tail;
+	}
+	return v != NULL ? p->nprocs : 0;
+}
+
+void report_prepared(struct agent *a, struct ajob *j)
+{
+	struct msg m;
+	struct rec_prepared *p = &m.u.prepared;
+
+	msg_init(&m, MSG_prepared);
+	p->job = j->job;
+	p->attempt = j->attempt;
+	p->ok = j->phase != AJ_FAILED;
+	if (!p->ok) {
+		p->text = j->fail_text != NULL ? j->fail_text : "cannot prepare";
+		p->retry = j->fail_retry;
+		MSG_SET(p, prepared, code, j->fail_code != 0 ? j->fail_code : 1);
+	} else {
+		p->master_port = j->master_port;
+		p->proof_port = j->proof_port;
+	}
+	session_send(a, &m);
+}
+
+void report_ranks(struct agent *a, struct ajob *j, const struct rec_ranks *r)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_ranks);
+	m.u.ranks.job = j->job;
+	m.u.ranks.attempt = j->attempt;
+	m.u.ranks.ranks = r->ranks;
+	m.u.ranks.n_ranks = r->n_ranks;
+	session_send(a, &m);
+}
+
+void report_ended(struct agent *a, struct ajob *j)
+{
+	struct arena ar;
+	struct msg m;
+
+	arena_init(&ar);
+	msg_init(&m, MSG_ended);
+	m.u.ended.job = j->job;
+	m.u.ended.attempt = j->attempt;
+	m.u.ended.text = j->end_text;
+	m.u.ended.n_ranks = report_fill(&ar, j, &m.u.ended.ranks);
+	session_send(a, &m);
+	arena_finish(&ar);
+}

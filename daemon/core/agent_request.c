@@ -1,0 +1,343 @@
+/* agent_request.c - what local clients ask: passed on with who they are
+ *
+ * The agent puts uid, user and its own name on every request, whatever the
+ * client wrote there. While the coordinator is away a request waits and is
+ * sent again after registration: 'submit' is made idempotent by its client_id,
+ * the others are so by nature.
+ */
+#include "core/agent_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void request_free(struct request *r)
+{
+	list_remove(&r->all);
+	arena_finish(&r->peer_arena);
+	free(r->text);
+	free(r);
+}
+
+void requests_free(struct agent *a)
+{
+	list_foreach_safe(e, &a->requests)
+		request_free(list_entry(e, struct request, all));
+}
+
+static struct request *request_new(struct agent *a, struct alink *l, uint32_t client_rid)
+{
+	struct request *r = calloc(1, sizeof(*r));
+
+	if (r == NULL) {
+		a->oom = true;
+		return NULL;
+	}
+	if (++a->next_rid == 0)
+		a->next_rid = 1;
+	r->rid = a->next_rid;
+	r->link = l->id;
+	r->client_rid = client_rid;
+	r->until = mono_add_ms(a->now, a->conf.request_ms);
+	arena_init(&r->peer_arena);
+	list_append(&a->requests, &r->all);
+	return r;
+}
+
+static void send_request(struct agent *a, const struct request *r)
+{
+	struct action *act;
+
+	if (a->session != SE_READY)
+		return;
+	act = act_add(a->out, ACT_SEND);
+	act->link = a->coord_link;
+	act->text = arena_memdup(&a->out->arena, r->text, r->len);
+	act->len = r->len;
+	if (act->text == NULL)
+		a->oom = true;
+}
+
+/* m: a shallow copy, with rid and identity filled in. */
+static void pass_on(struct agent *a, struct request *r, struct msg *m)
+{
+	struct buf b;
+
+	buf_init(&b);
+	if (msg_encode(m, &b, NULL) == 0)
+		r->text = buf_steal(&b, &r->len);
+	buf_finish(&b);
+	if (r->text == NULL)
+		a->oom = true;
+	else
+		send_request(a, r);
+}
+
+static void pass_submit(struct agent *a, struct alink *l, struct msg *m)
+{
+	struct rec_submit *s = &m->u.submit;
+	struct request *r;
+
+	if (a->ev->spec_hash == NULL) {
+		act_refuse(a->out, l->id, s->rid, "bad-request",
+			   "a job's specification must be sent before it is submitted");
+		return;
+	}
+	r = request_new(a, l, s->rid);
+	if (r == NULL)
+		return;
+	s->rid = r->rid;
+	s->spec_hash = (struct bytes){ a->ev->spec_hash, 32 };
+	s->spec_size = a->ev->spec_size;
+	MSG_SET(s, submit, uid, l->uid);
+	s->user = l->user;
+	s->node = a->node;
+	pass_on(a, r, m);
+}
+
+static void unwatch(struct agent *a, struct alink *l, const struct rec_unwatch *u)
+{
+	list_foreach_safe(e, &a->requests) {
+		struct request *r = list_entry(e, struct request, all);
+		struct msg m;
+
+		if (r->link != l->id || r->client_rid != u->rid || !r->is_watch)
+			continue;
+		msg_init(&m, MSG_unwatch);
+		m.u.unwatch.rid = r->rid;
+		session_send(a, &m);
+		request_free(r);
+	}
+}
+
+/* Fills rid and identity in the copy; NULL when this is no request. */
+static struct request *adopt_request(struct agent *a, struct alink *l, struct msg *m)
+{
+	struct request *r = NULL;
+
+	switch (m->type) {
+	case MSG_kill:
+		r = request_new(a, l, m->u.kill.rid);
+		m->u.kill.rid = r != NULL ? r->rid : 0;
+		MSG_SET(&m->u.kill, kill, uid, l->uid);
+		m->u.kill.user = l->user;
+		break;
+	case MSG_status_get:
+		r = request_new(a, l, m->u.status_get.rid);
+		m->u.status_get.rid = r != NULL ? r->rid : 0;
+		MSG_SET(&m->u.status_get, status_get, uid, l->uid);
+		break;
+	case MSG_jobs_get:
+		r = request_new(a, l, m->u.jobs_get.rid);
+		m->u.jobs_get.rid = r != NULL ? r->rid : 0;
+		MSG_SET(&m->u.jobs_get, jobs_get, uid, l->uid);
+		break;
+	case MSG_watch:
+		r = request_new(a, l, m->u.watch.rid);
+		m->u.watch.rid = r != NULL ? r->rid : 0;
+		MSG_SET(&m->u.watch, watch, uid, l->uid);
+		m->u.watch.node = a->node;
+		if (r != NULL) {
+			r->is_watch = true;
+			r->job = m->u.watch.job;
+		}
+		break;
+	default:
+		break;
+	}
+	return r;
+}
+
+static uint32_t rid_of_admin(const struct msg *m)
+{
+	if (m->type == MSG_token_create)
+		return m->u.token_create.rid;
+	return m->type == MSG_node_remove ? m->u.node_remove.rid : 0;
+}
+
+void request_from_client(struct agent *a, struct alink *l, const struct msg *m)
+{
+	struct msg copy = *m; /* pointers stay borrowed for this step */
+	struct request *r;
+
+	if (m->type == MSG_submit) {
+		pass_submit(a, l, &copy);
+		return;
+	}
+	if (m->type == MSG_unwatch) {
+		unwatch(a, l, &m->u.unwatch);
+		return;
+	}
+	r = adopt_request(a, l, &copy);
+	if (r != NULL)
+		pass_on(a, r, &copy);
+	else if (rid_of_admin(m) != 0)
+		act_refuse(a->out, l->id, rid_of_admin(m), "denied",
+			   "administrators' commands are run on the coordinator's host");
+}
+
+/* ---- answers --------------------------------------------------------------------- */
+
+static struct request *find(struct agent *a, uint32_t rid)
+{
+	list_foreach(e, &a->requests) {
+		struct request *r = list_entry(e, struct request, all);
+
+		if (r->rid == rid)
+			return r;
+	}
+	return NULL;
+}
+
+/* Where an answer carries its rid; NULL when it is no answer. */
+static uint32_t *answer_rid(struct msg *m)
+{
+	switch (m->type) {
+	case MSG_submitted:
+		return &m->u.submitted.rid;
+	case MSG_status:
+		return &m->u.status.rid;
+	case MSG_jobs:
+		return &m->u.jobs.rid;
+	case MSG_ok:
+		return &m->u.ok.rid;
+	case MSG_refused:
+		return &m->u.refused.rid;
+	case MSG_job_update:
+		return &m->u.job_update.rid;
+	case MSG_token:
+		return &m->u.token.rid;
+	default:
+		return NULL;
+	}
+}
+
+/* Remembers where the output lies and hides it from the client. */
+static void keep_peers(struct agent *a, struct request *r, struct rec_job_update *u)
+{
+	r->answered = true;
+	if (u->n_job == 1)
+		r->attempt = u->job[0].attempt;
+	if (u->n_peers > 0) {
+		arena_finish(&r->peer_arena);
+		r->peers = peers_copy(&r->peer_arena, u->peers, u->n_peers);
+		r->n_peers = r->peers != NULL ? u->n_peers : 0;
+		if (r->peers == NULL)
+			a->oom = true;
+	}
+	u->peers = NULL;
+	u->n_peers = 0;
+}
+
+bool request_on_answer(struct agent *a, const struct msg *m)
+{
+	struct msg copy = *m;
+	uint32_t *rid = answer_rid(&copy);
+	struct request *r;
+
+	if (rid == NULL)
+		return false;
+	r = find(a, *rid);
+	if (r == NULL)
+		return true; /* the client has left */
+	*rid = r->client_rid;
+	if (m->type == MSG_job_update)
+		keep_peers(a, r, &copy.u.job_update);
+	act_send(a->out, r->link, &copy);
+	if (!r->is_watch || m->type == MSG_refused)
+		request_free(r);
+	return true;
+}
+
+void requests_again(struct agent *a)
+{
+	list_foreach(e, &a->requests)
+		send_request(a, list_entry(e, struct request, all));
+}
+
+void requests_of_link_gone(struct agent *a, uint64_t link)
+{
+	list_foreach_safe(e, &a->requests) {
+		struct request *r = list_entry(e, struct request, all);
+		struct msg m;
+
+		if (r->link != link)
+			continue;
+		if (r->is_watch) {
+			msg_init(&m, MSG_unwatch);
+			m.u.unwatch.rid = r->rid;
+			session_send(a, &m);
+		}
+		request_free(r);
+	}
+}
+
+/* A watch that was answered once stays for as long as its client does. */
+static bool waits(const struct request *r)
+{
+	return !(r->is_watch && r->answered);
+}
+
+void requests_deadlines(struct agent *a)
+{
+	list_foreach_safe(e, &a->requests) {
+		struct request *r = list_entry(e, struct request, all);
+
+		if (!waits(r) || !mono_due(r->until, a->now))
+			continue;
+		if (a->session == SE_READY)
+			act_refuse(a->out, r->link, r->client_rid, "unavailable",
+				   "the coordinator at %s did not answer within %u s", a->coordinator,
+				   a->conf.request_ms / 1000);
+		else
+			act_refuse(a->out, r->link, r->client_rid, "unavailable",
+				   "this node (%s) has no connection to the coordinator at %s (%s, for "
+				   "%lld s); running jobs go on",
+				   a->node, a->coordinator, a->down_why,
+				   (long long)mono_sub_ms(a->now, a->down_since) / 1000);
+		request_free(r);
+	}
+}
+
+mono_t requests_deadline(const struct agent *a)
+{
+	mono_t t = MONO_NEVER;
+
+	list_foreach(e, &a->requests) {
+		const struct request *r = list_entry(e, struct request, all);
+
+		if (waits(r))
+			t = mono_min(t, r->until);
+	}
+	return t;
+}
+
+/* ---- asked by io/bulk.c -------------------------------------------------------------- */
+
+static const struct request *watch_of(const struct agent *a, uint64_t link, uint64_t job)
+{
+	list_foreach(e, &a->requests) {
+		const struct request *r = list_entry(e, struct request, all);
+
+		if (r->is_watch && r->answered && r->link == link && r->job == job)
+			return r;
+	}
+	return NULL;
+}
+
+bool agent_client_may(const struct agent *a, uint64_t link, uint64_t job)
+{
+	return watch_of(a, link, job) != NULL;
+}
+
+size_t agent_job_peers(const struct agent *a, uint64_t link, uint64_t job,
+		       const struct rec_peer **ret, uint32_t *ret_attempt)
+{
+	const struct request *r = watch_of(a, link, job);
+
+	if (r == NULL || r->n_peers == 0)
+		return 0;
+	*ret = r->peers;
+	*ret_attempt = r->attempt;
+	return r->n_peers;
+}

@@ -1,0 +1,247 @@
+/* agent_session.c - the agent's link to the coordinator
+ *
+ *   down --(backoff)--> dialing --> hello --> registering --> ready
+ *     ^--------------------------------------------------------'
+ *
+ * Registration carries everything this node holds, so whatever could not be
+ * said while the link was down is said then. Nothing is ended because of a
+ * lost link.
+ */
+#include "core/agent_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DIAL_MS 12000
+#define ANSWER_MS 10000
+#define ADOPT_WAIT_MS 1000 /* shims found at start get this long to tell their state */
+
+static uint32_t random32(const struct agent *a)
+{
+	uint32_t v;
+
+	memcpy(&v, a->ev->random, sizeof(v));
+	return v;
+}
+
+/* Doubles up to the maximum; jitter of half of it keeps 10,000 agents from
+ * coming back in step. */
+static void back_off(struct agent *a)
+{
+	uint32_t half = a->backoff_ms / 2;
+
+	a->session = SE_DOWN;
+	a->session_until = mono_add_ms(a->now, half + random32(a) % (half + 1));
+	a->backoff_ms = a->backoff_ms * 2 < a->conf.backoff_max_ms ? a->backoff_ms * 2
+								    : a->conf.backoff_max_ms;
+}
+
+void session_on_down(struct agent *a, const char *why)
+{
+	bool was_ready = a->session == SE_READY;
+
+	if (was_ready)
+		a->down_since = a->now;
+	a->coord_link = 0;
+	a->next_ping = MONO_NEVER;
+	if (why != NULL && (was_ready || a->session == SE_DIALING || a->down_why[0] == '\0'))
+		snprintf(a->down_why, sizeof(a->down_why), "%s", why);
+	back_off(a);
+}
+
+static void give_up_link(struct agent *a, const char *why)
+{
+	act_close(a->out, a->coord_link, why);
+	session_on_down(a, why);
+}
+
+void session_on_up(struct agent *a)
+{
+	struct msg m;
+
+	if (a->session != SE_DIALING) {
+		act_close(a->out, a->ev->link, "not wanted any more");
+		return;
+	}
+	a->coord_link = a->ev->link;
+	a->session = SE_HELLO;
+	a->session_until = mono_add_ms(a->now, ANSWER_MS);
+	a->heard = a->now;
+	msg_init(&m, MSG_hello);
+	m.u.hello.proto = NA_PROTO;
+	m.u.hello.software = NA_SOFTWARE;
+	m.u.hello.role = "agent";
+	m.u.hello.node = a->node;
+	act_send(a->out, a->coord_link, &m);
+}
+
+static void fill_held(struct arena *ar, const struct ajob *j, struct rec_held *h)
+{
+	memset(h, 0, sizeof(*h));
+	h->job = j->job;
+	h->attempt = j->attempt;
+	h->phase = ajob_phase_name(j->phase);
+	if (j->phase == AJ_ADOPTING)
+		h->phase = j->latched ? "starting" : "preparing";
+	if (j->phase == AJ_SWEEPING)
+		h->phase = j->latched ? "running" : "preparing";
+	if (j->master_addr[0] != '\0') {
+		h->master_addr = j->master_addr;
+		h->master_port = j->start_port;
+	}
+	h->n_ranks = report_fill(ar, j, &h->ranks);
+}
+
+void session_register(struct agent *a)
+{
+	struct rec_node_register *r;
+	struct arena ar;
+	struct msg m;
+
+	arena_init(&ar);
+	msg_init(&m, MSG_node_register);
+	r = &m.u.node_register;
+	r->node = a->node;
+	r->boot_id = a->boot_id;
+	r->incarnation = a->conf.incarnation;
+	r->peer_port = a->conf.peer_port;
+	r->addrs = a->addrs;
+	r->n_addrs = a->n_addrs;
+	r->cpus = a->conf.cpus;
+	r->software = NA_SOFTWARE;
+	if (a->lineage != 0)
+		MSG_SET(r, node_register, lineage, a->lineage);
+	list_foreach(e, &a->jobs)
+		r->n_held++;
+	r->held = arena_alloc(&ar, r->n_held * sizeof(*r->held) + 1);
+	r->n_held = 0;
+	list_foreach(e, &a->jobs)
+		if (r->held != NULL)
+			fill_held(&ar, list_entry(e, struct ajob, all), &r->held[r->n_held++]);
+	act_send(a->out, a->coord_link, &m);
+	arena_finish(&ar);
+}
+
+/* The lineage that our jobs belong to is told first; then this one is ours
+ * when we hold nothing. */
+static void on_welcome(struct agent *a, const struct rec_welcome *w)
+{
+	if (a->session != SE_HELLO)
+		return;
+	if (list_empty(&a->jobs))
+		a->lineage = w->lineage;
+	if (MSG_HAS(w, welcome, heartbeat_ms) && w->heartbeat_ms >= 100)
+		a->conf.heartbeat_ms = w->heartbeat_ms;
+	a->session = SE_REGISTERING;
+	a->session_until = mono_add_ms(a->now, ANSWER_MS);
+	if (!ajobs_adopting(a) || mono_due(mono_add_ms(a->began, ADOPT_WAIT_MS), a->now))
+		session_register(a);
+	else
+		a->session_until = mono_add_ms(a->began, ADOPT_WAIT_MS);
+}
+
+static void on_registered(struct agent *a, const struct rec_node_registered *r)
+{
+	if (a->session != SE_REGISTERING)
+		return;
+	a->session = SE_READY;
+	a->session_until = MONO_NEVER;
+	a->submit = r->submit;
+	a->backoff_ms = a->conf.backoff_min_ms;
+	a->down_why[0] = '\0';
+	a->next_ping = mono_add_ms(a->now, a->conf.heartbeat_ms);
+	requests_again(a);
+}
+
+bool session_on_message(struct agent *a, const struct msg *m)
+{
+	switch (m->type) {
+	case MSG_welcome:
+		on_welcome(a, &m->u.welcome);
+		return true;
+	case MSG_node_registered:
+		on_registered(a, &m->u.node_registered);
+		return true;
+	case MSG_pong:
+		return true;
+	case MSG_refused:
+		if (MSG_HAS(&m->u.refused, refused, rid))
+			return false;
+		a->backoff_ms = a->conf.backoff_max_ms; /* a refusal will not go away soon */
+		give_up_link(a, m->u.refused.text);
+		snprintf(a->down_why, sizeof(a->down_why), "%.250s", m->u.refused.text);
+		return true;
+	default:
+		return false;
+	}
+}
+
+void session_send(struct agent *a, const struct msg *m)
+{
+	if (a->session == SE_READY)
+		act_send(a->out, a->coord_link, m);
+}
+
+static void dial(struct agent *a)
+{
+	act_add(a->out, ACT_DIAL);
+	a->session = SE_DIALING;
+	a->session_until = mono_add_ms(a->now, DIAL_MS);
+}
+
+static void ping(struct agent *a)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = ++a->ping_seq;
+	act_send(a->out, a->coord_link, &m);
+	/* From now, not from the last deadline: after a pause of ours one ping is enough. */
+	a->next_ping = mono_add_ms(a->now, a->conf.heartbeat_ms);
+}
+
+static void ready_deadlines(struct agent *a)
+{
+	char why[96];
+
+	if (mono_due(a->next_ping, a->now) &&
+	    mono_due(mono_add_ms(a->heard, a->conf.silence_ms), a->now)) {
+		snprintf(why, sizeof(why), "no word from the coordinator for %u s",
+			 a->conf.silence_ms / 1000);
+		give_up_link(a, why);
+	} else if (mono_due(a->next_ping, a->now)) {
+		ping(a);
+	}
+}
+
+void session_deadlines(struct agent *a)
+{
+	if (a->session == SE_READY) {
+		ready_deadlines(a);
+		return;
+	}
+	if (a->session == SE_REGISTERING && !ajobs_adopting(a) &&
+	    mono_sub_ms(a->session_until, a->began) == ADOPT_WAIT_MS) {
+		a->session_until = mono_add_ms(a->now, ANSWER_MS);
+		session_register(a);
+		return;
+	}
+	if (!mono_due(a->session_until, a->now))
+		return;
+	if (a->session == SE_DOWN) {
+		dial(a);
+	} else if (a->session == SE_DIALING) {
+		session_on_down(a, "no answer while connecting");
+	} else if (a->session == SE_REGISTERING &&
+		   mono_sub_ms(a->session_until, a->began) == ADOPT_WAIT_MS) {
+		a->session_until = mono_add_ms(a->now, ANSWER_MS);
+		session_register(a);
+	} else {
+		give_up_link(a, "the coordinator did not answer the registration");
+	}
+}
+
+mono_t session_deadline(const struct agent *a)
+{
+	return a->session == SE_READY ? a->next_ping : a->session_until;
+}

@@ -1,0 +1,374 @@
+/* coord_answer.c - what clients ask: status, jobs, watching one job
+ *
+ * Everybody may see that jobs exist, whose they are and where they run (as in
+ * any queue); ranks, output and causes are for the owner and administrators.
+ */
+#include "core/coord_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const rank_states[] = { "waiting", "running", "exited", "killed", "failed", "lost" };
+
+void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint32_t rank,
+	       struct rec_rank_state *r)
+{
+	const struct rank *k = &j->ranks[rank];
+
+	memset(r, 0, sizeof(*r));
+	r->rank = rank;
+	r->state = rank_states[k->state];
+	r->pid = k->pid;
+	if (k->state == RK_EXITED || k->state == RK_FAILED)
+		MSG_SET(r, rank_state, code, k->code);
+	r->sig = k->sig;
+	r->core = k->core;
+	r->ours = k->ours;
+	r->start_wall_ms = k->start_wall_ms;
+	r->end_wall_ms = k->end_wall_ms;
+	r->text = k->text;
+	r->tail = k->tail;
+	r->node = j->places[rank / j->ppn].node->name;
+	r->lost_bytes = k->lost_bytes;
+	(void)a;
+	(void)c;
+}
+
+static void fill_nodes(struct arena *a, struct coord *c, const struct job *j,
+		       struct rec_job_info *i)
+{
+	const char **v = arena_alloc(a, j->n_places * sizeof(*v) + 1);
+	char *text;
+
+	if (v == NULL) {
+		c->oom = true;
+		return;
+	}
+	for (size_t k = 0; k < j->n_places; k++)
+		v[k] = j->places[k].node->name;
+	i->node_names = v;
+	i->n_node_names = j->n_places > 4096 ? 4096 : j->n_places;
+	text = hostlist_format(v, j->n_places);
+	if (text != NULL && strlen(text) <= 4096)
+		i->nodes = arena_strdup(a, text);
+	free(text);
+}
+
+static void fill_ranks(struct arena *a, struct coord *c, struct job *j, bool all,
+		       struct rec_job_info *i)
+{
+	uint32_t running = 0;
+
+	for (size_t k = 0; k < j->n_ranks; k++)
+		running += j->ranks[k].state == RK_RUNNING;
+	MSG_SET(i, job_info, running, running);
+	if (j->first >= 0 && (i->first = arena_alloc(a, sizeof(*i->first))) != NULL) {
+		fill_rank(a, c, j, (uint32_t)j->first, i->first);
+		i->n_first = 1;
+	}
+	if (!all)
+		return;
+	i->ranks = arena_alloc(a, j->n_ranks * sizeof(*i->ranks) + 1);
+	i->n_ranks = i->ranks != NULL ? j->n_ranks : 0;
+	for (uint32_t k = 0; k < i->n_ranks; k++) {
+		fill_rank(a, c, j, k, &i->ranks[k]);
+		if ((int64_t)k != j->first)
+			i->ranks[k].tail = (struct bytes){ NULL, 0 };
+	}
+}
+
+/* While it is settled but not over (a node is silent): the code is decided. */
+static const char *settled_why(struct arena *a, const struct job *j)
+{
+	const char *away = "";
+
+	for (size_t k = 0; k < j->n_places; k++)
+		if (j->places[k].phase < PL_ENDED && j->places[k].node->silent)
+			away = j->places[k].node->name;
+	return arena_printf(a, "%s; node %s does not answer: its ranks are ended when it returns",
+			    j->ending != NULL ? j->ending : "ending", away);
+}
+
+void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struct rec_job_info *i)
+{
+	bool settled = job_settled(j);
+
+	memset(i, 0, sizeof(*i));
+	i->job = j->id;
+	i->attempt = j->attempt;
+	i->state = job_state_name(j->state);
+	i->name = j->name;
+	i->user = j->user;
+	MSG_SET(i, job_info, uid, j->uid);
+	i->nnodes = j->nnodes;
+	i->world = j->nnodes * j->ppn;
+	i->procs_per_node = j->ppn;
+	i->command = j->command;
+	i->submit_wall_ms = j->submit_wall_ms;
+	i->start_wall_ms = j->start_wall_ms;
+	i->end_wall_ms = j->end_wall_ms;
+	i->time_s = j->time_s;
+	i->submit_node = j->submit_node;
+	i->notices = (const char **)j->notices;
+	i->n_notices = j->n_notices;
+	i->why = j->why != NULL ? j->why : j->ending;
+	if (settled && !job_over(j))
+		i->why = settled_why(a, j);
+	if (job_over(j))
+		MSG_SET(i, job_info, exit_code, j->exit_code);
+	else if (settled)
+		MSG_SET(i, job_info, exit_code,
+			j->first >= 0 || j->ending_code != 0 ? j->ending_code : 1);
+	if (j->n_places == 0)
+		return;
+	fill_nodes(a, c, j, i);
+	fill_ranks(a, c, j, ranks, i);
+	if (j->master_addr[0] != '\0')
+		i->master = arena_printf(a, strchr(j->master_addr, ':') ? "[%s]:%u" : "%s:%u",
+					 j->master_addr, j->master_port);
+}
+
+/* ---- status -------------------------------------------------------------------------- */
+
+static void fill_node_jobs(struct arena *a, struct coord *c, const struct node *n,
+			   struct rec_node_info *i)
+{
+	const char **v = arena_alloc(a, 64 * sizeof(*v));
+
+	if (v == NULL || n->jobs == 0)
+		return;
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+		uint32_t at;
+
+		if (!job_over(j) && job_place_of(j, n, &at) != NULL && i->n_job_ids < 64)
+			v[i->n_job_ids++] = arena_printf(a, "%llu", (unsigned long long)j->id);
+	}
+	i->job_ids = v;
+}
+
+static void fill_node(struct arena *a, struct coord *c, const struct node *n,
+		      struct rec_node_info *i)
+{
+	memset(i, 0, sizeof(*i));
+	i->name = n->name;
+	i->state = node_state(n);
+	if (n->ever)
+		MSG_SET(i, node_info, age_ms, (uint64_t)mono_sub_ms(c->now, n->heard));
+	MSG_SET(i, node_info, jobs, n->jobs);
+	i->cpus = n->cpus;
+	i->software = n->software[0] != '\0' ? n->software : NULL;
+	i->boot_id = n->boot_id[0] != '\0' ? n->boot_id : NULL;
+	i->address = n->n_addrs > 0 ? n->addrs[0].ip : NULL;
+	i->submit = n->submit;
+	if (n->quarantined)
+		i->note = "two machines used its key; remove it and enrol it again";
+	else if (!n->ever)
+		i->note = "not heard since the coordinator started";
+	else if (n->link == NULL)
+		i->note = "its agent is not running or cannot reach the coordinator";
+	else if (n->silent)
+		i->note = "silent; its jobs are left alone";
+	fill_node_jobs(a, c, n, i);
+}
+
+void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g)
+{
+	struct arena a;
+	struct msg m;
+	struct rec_status *s = &m.u.status;
+
+	arena_init(&a);
+	msg_init(&m, MSG_status);
+	s->rid = g->rid;
+	s->cluster = c->cluster;
+	s->coordinator = NA_SOFTWARE;
+	s->wall_ms = c->wall_ms;
+	s->nodes = arena_alloc(&a, c->n_nodes * sizeof(*s->nodes) + 1);
+	for (size_t i = 0; s->nodes != NULL && i < c->n_nodes; i++)
+		fill_node(&a, c, c->nodes[i], &s->nodes[s->n_nodes++]);
+	list_foreach(e, &c->jobs)
+		s->n_jobs += !job_over(list_entry(e, struct job, all));
+	s->jobs = arena_alloc(&a, s->n_jobs * sizeof(*s->jobs) + 1);
+	s->n_jobs = 0;
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (s->jobs == NULL || job_over(j) || !j->stored)
+			continue;
+		fill_job(&a, c, j, false, &s->jobs[s->n_jobs]);
+		s->jobs[s->n_jobs].n_first = 0;
+		s->jobs[s->n_jobs++].n_node_names = 0;
+	}
+	act_send(c->out, l->id, &m);
+	arena_finish(&a);
+}
+
+/* ---- jobs ------------------------------------------------------------------------------ */
+
+#define JOBS_LISTED_MAX 1500 /* newest first kept: the answer must fit one frame */
+
+static void list_jobs(struct arena *a, struct coord *c, bool all, struct rec_jobs *r)
+{
+	struct list *e;
+
+	r->jobs = arena_alloc(a, JOBS_LISTED_MAX * sizeof(*r->jobs));
+	for (e = c->jobs.prev; r->jobs != NULL && e != &c->jobs && r->n_jobs < JOBS_LISTED_MAX;
+	     e = e->prev) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (!j->stored || (!all && job_over(j)))
+			continue;
+		fill_job(a, c, j, false, &r->jobs[r->n_jobs]);
+		r->jobs[r->n_jobs].n_first = 0;
+		r->jobs[r->n_jobs].n_notices = 0;
+		r->jobs[r->n_jobs++].n_node_names = 0;
+	}
+}
+
+void answer_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g)
+{
+	struct arena a;
+	struct msg m;
+	struct job *j = NULL;
+	uint32_t uid;
+
+	if (MSG_HAS(g, jobs_get, job)) {
+		if (!request_uid(c, l, g->rid, MSG_HAS(g, jobs_get, uid), g->uid, &uid))
+			return;
+		j = job_find(c, g->job);
+		if (j == NULL || !j->stored || !may_touch_job(l, uid, j)) {
+			coord_refuse(c, l, g->rid, j == NULL || !j->stored ? "not-found" : "denied",
+				     j == NULL || !j->stored
+					     ? "there is no job %llu; 'nodectl jobs --all' lists them"
+					     : "job %llu is not yours",
+				     (unsigned long long)g->job);
+			return;
+		}
+	}
+	arena_init(&a);
+	msg_init(&m, MSG_jobs);
+	m.u.jobs.rid = g->rid;
+	m.u.jobs.wall_ms = c->wall_ms;
+	if (j != NULL) {
+		m.u.jobs.jobs = arena_alloc(&a, sizeof(*m.u.jobs.jobs));
+		if (m.u.jobs.jobs != NULL) {
+			fill_job(&a, c, j, true, m.u.jobs.jobs);
+			m.u.jobs.n_jobs = 1;
+		}
+	} else {
+		list_jobs(&a, c, g->all, &m.u.jobs);
+	}
+	act_send(c->out, l->id, &m);
+	arena_finish(&a);
+}
+
+/* ---- watching ------------------------------------------------------------------------------ */
+
+void watch_free(struct watch *w)
+{
+	list_remove(&w->of_link);
+	list_remove(&w->of_job);
+	free(w);
+}
+
+/* The watcher's node may follow the output: its places are told its key. */
+static void allow_watcher(struct coord *c, struct job *j, const struct node *watcher)
+{
+	struct rec_peer peer;
+	struct msg m;
+
+	nodes_fill_peer(watcher, &peer);
+	msg_init(&m, MSG_allow);
+	m.u.allow.job = j->id;
+	m.u.allow.peers = &peer;
+	m.u.allow.n_peers = 1;
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].node != watcher && j->places[i].node->link != NULL)
+			act_send(c->out, j->places[i].node->link->id, &m);
+}
+
+static void send_update(struct coord *c, struct watch *w)
+{
+	struct job *j = w->job;
+	struct rec_job_info info;
+	struct arena a;
+	struct msg m;
+
+	arena_init(&a);
+	msg_init(&m, MSG_job_update);
+	fill_job(&a, c, j, false, &info);
+	m.u.job_update.rid = w->rid;
+	m.u.job_update.job = &info;
+	m.u.job_update.n_job = 1;
+	m.u.job_update.settled = job_settled(j);
+	w->settled_sent = m.u.job_update.settled;
+	if (w->peers_attempt != j->attempt && j->n_places > 0 && w->link->who == WHO_NODE) {
+		struct rec_peer *p = arena_alloc(&a, j->n_places * sizeof(*p));
+
+		for (size_t i = 0; p != NULL && i < j->n_places; i++)
+			nodes_fill_peer(j->places[i].node, &p[i]);
+		m.u.job_update.peers = p;
+		m.u.job_update.n_peers = p != NULL ? j->n_places : 0;
+		w->peers_attempt = j->attempt;
+		if (w->link->node != NULL)
+			allow_watcher(c, j, w->link->node);
+	}
+	act_send(c->out, w->link->id, &m);
+	arena_finish(&a);
+}
+
+void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *r)
+{
+	struct job *j = job_find(c, r->job);
+	struct watch *w;
+	uint32_t uid;
+
+	if (!request_uid(c, l, r->rid, MSG_HAS(r, watch, uid), r->uid, &uid))
+		return;
+	if (j == NULL || !j->stored || !may_touch_job(l, uid, j)) {
+		coord_refuse(c, l, r->rid, j == NULL || !j->stored ? "not-found" : "denied",
+			     j == NULL || !j->stored
+				     ? "there is no job %llu; 'nodectl jobs --all' lists them"
+				     : "job %llu is not yours",
+			     (unsigned long long)r->job);
+		return;
+	}
+	w = calloc(1, sizeof(*w));
+	if (w == NULL) {
+		c->oom = true;
+		return;
+	}
+	w->link = l;
+	w->job = j;
+	w->rid = r->rid;
+	list_append(&l->watches, &w->of_link);
+	list_append(&j->watches, &w->of_job);
+	send_update(c, w);
+}
+
+void answer_unwatch(struct coord *c, struct clink *l, const struct rec_unwatch *u)
+{
+	list_foreach_safe(e, &l->watches) {
+		struct watch *w = list_entry(e, struct watch, of_link);
+
+		if (w->rid == u->rid)
+			watch_free(w);
+	}
+	(void)c;
+}
+
+void watches_flush(struct coord *c)
+{
+	c->have_dirty = false;
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (!j->dirty)
+			continue;
+		j->dirty = false;
+		list_foreach(f, &j->watches)
+			send_update(c, list_entry(f, struct watch, of_job));
+	}
+}

@@ -1,0 +1,296 @@
+/* coord_internal.h - what the coordinator's files share; nobody else includes it
+ *
+ *   coord.c        creation, dispatch of events, links, deadlines
+ *   coord_nodes.c  registry: registration, silence, removal, tokens and joining
+ *   coord_place.c  which nodes a job gets
+ *   coord_jobs.c   life of a job: submit, prepare, prove, start, store, schedule
+ *   coord_life.c   what nodes report, how a job ends, how it is found again
+ *   coord_answer.c what clients ask: status, jobs, watch
+ *   coord_rows.c   state to and from stored rows
+ */
+#ifndef NA_CORE_COORD_INTERNAL_H
+#define NA_CORE_COORD_INTERNAL_H
+
+#include "common/hostlist.h"
+#include "common/list.h"
+#include "core/coord.h"
+#include "core/map.h"
+
+#define JOB_RANKS_MAX 65536u /* processes one job may start */
+#define JOB_NODES_MAX 4096u /* nodes of one job: its peers must fit one frame */
+#define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
+#define EXIT_TIME_LIMIT 124u /* as timeout(1) */
+#define EXIT_KILLED 143u /* 128 + SIGTERM */
+
+struct node {
+	char name[NODE_NAME_MAX + 1];
+	uint8_t key[32];
+	bool submit;
+	uint32_t uid_min, uid_max;
+	int64_t joined_wall_ms;
+	char boot_id[37]; /* of the last registration; "" before the first */
+	bool removed; /* its key is out; kept while jobs name it */
+	bool quarantined; /* two live sessions with different boots were seen */
+
+	struct clink *link; /* registered session */
+	struct clink *rival; /* an older session of another boot that may still be alive */
+	uint64_t incarnation;
+	mono_t heard; /* last word, or when this coordinator began to wait for one */
+	bool ever; /* heard at all in this life of the coordinator */
+	bool silent; /* unreachable_ms have passed */
+	struct rec_addr *addrs; /* own copy */
+	size_t n_addrs;
+	uint32_t peer_port, cpus;
+	char software[65];
+	uint32_t jobs; /* places it holds in unfinished jobs */
+	struct node *next_removed;
+};
+
+enum link_state { CL_NEW, CL_NODE, CL_READY, CL_JOINING, CL_CLIENT, CL_CLOSED };
+
+struct clink {
+	uint64_t id;
+	enum link_state state;
+	enum coord_who who;
+	uint8_t key[32];
+	uint32_t uid;
+	bool admin;
+	char user[65];
+	struct node *node;
+	mono_t since;
+	struct list all; /* coord.links */
+	struct list watches; /* watch.of_link */
+};
+
+struct watch {
+	struct clink *link;
+	struct job *job;
+	uint32_t rid;
+	uint32_t peers_attempt; /* peers of this attempt were sent */
+	bool settled_sent;
+	struct list of_link, of_job;
+};
+
+enum job_state { JOB_QUEUED, JOB_PREPARING, JOB_RUNNING, JOB_ENDING, JOB_DONE, JOB_FAILED, JOB_LOST };
+
+enum place_phase {
+	PL_UNKNOWN, /* after a restart of the coordinator: its node has not told yet */
+	PL_ASSIGNED, /* prepare is (to be) sent */
+	PL_PREPARED,
+	PL_PROVED,
+	PL_STARTED, /* start was sent */
+	PL_RUNNING, /* its ranks were reported */
+	PL_ENDED, /* everything of it is gone, final states known */
+	PL_LOST, /* given up */
+};
+
+struct place {
+	struct node *node;
+	char boot_id[37]; /* the boot that was chosen; another one refuses */
+	enum place_phase phase;
+	bool missing; /* recovering: registered, but does not hold the job */
+	bool held_ready; /* recovering: holds it, not started */
+	uint32_t master_port, proof_port;
+	uint64_t reached; /* bit i: reached address i of node rank 0 */
+	char proof_text[512]; /* why not */
+};
+
+struct rank {
+	enum { RK_WAITING, RK_RUNNING, RK_EXITED, RK_KILLED, RK_FAILED, RK_LOST } state;
+	uint32_t pid, code, sig;
+	bool ours, core;
+	int64_t start_wall_ms, end_wall_ms;
+	uint64_t lost_bytes;
+	char *text; /* own copy or NULL */
+	struct bytes tail; /* own copy */
+};
+
+struct job {
+	uint64_t id;
+	enum job_state state;
+	uint32_t attempt;
+	bool stored; /* the submit is on disk: it may be acted upon */
+	bool recovering; /* read from disk in mid-life; waiting for its nodes' word */
+	bool any_started; /* recovering: at least one node holds it started */
+	bool start_sent; /* the barrier was passed in this or an earlier life */
+	bool saving; /* the final state is on its way to disk */
+	bool saved; /* final state durable */
+	bool dirty; /* watchers must hear */
+	char client_id[65];
+	uint32_t uid;
+	char user[65];
+	char submit_node[NODE_NAME_MAX + 1];
+	uint8_t spec_hash[32];
+	uint32_t spec_size;
+	uint32_t nnodes, ppn, grace_ms, time_s;
+	bool immediate, with_stdin, per_node;
+	char *hosts, *exclude, *name, *command; /* own copies or NULL */
+	int64_t submit_wall_ms, start_wall_ms, end_wall_ms;
+	mono_t prepare_until, run_until, retry_save;
+
+	struct place *places; /* nnodes of them once placed, node rank order */
+	size_t n_places;
+	struct rank *ranks; /* nnodes * ppn */
+	size_t n_ranks;
+	char master_addr[46];
+	char master_ifname[33];
+	uint32_t master_port;
+
+	char *ending; /* why it is being ended */
+	uint32_t ending_code; /* meaningful with 'ending' and no 'first' */
+	int64_t first; /* rank whose end decided, or -1 */
+	uint32_t exit_code;
+	char *why; /* what it waits for, or why it ended */
+	char *notices[16];
+	size_t n_notices;
+
+	/* the client to be told when the submit is stored */
+	uint64_t ack_link;
+	uint32_t ack_rid;
+	struct list all; /* coord.jobs, by id */
+	struct list watches; /* watch.of_job */
+};
+
+struct token {
+	char id[33];
+	uint8_t secret_hash[32];
+	int64_t expires_wall_ms;
+	uint32_t uses;
+	char *nodes;
+	bool submit;
+	uint32_t uid_min, uid_max;
+	struct list all;
+};
+
+/* What to do when a transaction is durable. */
+struct pending {
+	uint64_t ticket;
+	enum { PD_SUBMIT, PD_PLACED, PD_FINAL, PD_REPLY, PD_JOIN, PD_QUIET } kind;
+	uint64_t job;
+	uint64_t link; /* REPLY, JOIN */
+	uint32_t rid;
+	char node[NODE_NAME_MAX + 1]; /* JOIN */
+	uint8_t key[32];
+	char *reply; /* REPLY: encoded answer; own copy */
+	size_t reply_len;
+	struct list all;
+};
+
+struct coord {
+	struct coord_conf conf;
+	char *address;
+	char cluster[65];
+	uint64_t lineage, next_job;
+	struct node **nodes; /* natural order of names; removed ones are not in it */
+	size_t n_nodes, cap_nodes;
+	struct node *removed; /* taken out, kept because jobs may name them */
+	struct map keys; /* first 8 bytes of a key -> node */
+	struct map links_by_id;
+	struct map jobs_by_id;
+	struct list links, jobs, tokens, pendings;
+	uint64_t next_ticket;
+	size_t n_ended; /* ended jobs kept */
+	mono_t wake; /* lower bound of the next deadline */
+	bool have_dirty;
+	mono_t began;
+
+	/* of the step under way */
+	const struct coord_event *ev;
+	struct actions *out;
+	mono_t now;
+	int64_t wall_ms;
+	bool oom;
+};
+
+/* coord.c */
+struct clink *coord_link(struct coord *c, uint64_t id);
+void coord_wake_at(struct coord *c, mono_t t);
+void coord_refuse(struct coord *c, struct clink *l, uint32_t rid, const char *code,
+		  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* Starts a durable transaction; add rows to the action, and say what follows. */
+struct action *coord_persist(struct coord *c, struct pending **ret);
+char *coord_strdup(struct coord *c, const char *s); /* NULL for NULL; notes ENOMEM */
+void coord_set_text(struct coord *c, char **dst, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* coord_nodes.c */
+struct node *node_find(const struct coord *c, const char *name);
+struct node *node_of_key(const struct coord *c, const uint8_t key[32]);
+int node_insert(struct coord *c, struct node *n);
+const char *node_state(const struct node *n); /* ok unreachable down quarantined */
+bool node_usable(const struct node *n);
+void node_heard(struct coord *c, struct node *n);
+void node_link_gone(struct coord *c, struct clink *l);
+void node_deadlines(struct coord *c);
+void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_register *r);
+void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j);
+void nodes_joined(struct coord *c, const struct pending *p, int error);
+void nodes_on_token_create(struct coord *c, struct clink *l, const struct rec_token_create *t);
+void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_remove *r);
+void nodes_fill_peer(const struct node *n, struct rec_peer *ret);
+void tokens_free(struct coord *c);
+
+/* coord_place.c */
+/* 1: placed; 0: must wait (job->why says for what); -EINVAL: can never be (e->text). */
+int place_job(struct coord *c, struct job *j, struct err *e);
+
+/* coord_jobs.c */
+struct job *job_find(const struct coord *c, uint64_t id);
+const char *job_state_name(enum job_state s);
+bool job_over(const struct job *j);
+void job_free(struct coord *c, struct job *j);
+int job_alloc_ranks(struct job *j);
+void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s);
+void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k);
+void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared *p);
+void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *p);
+void jobs_on_ranks(struct coord *c, struct node *n, const struct rec_ranks *r);
+void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r);
+void jobs_on_stored(struct coord *c, const struct pending *p, int error, const char *text);
+/* The node has registered, holding these. 'fresh': another incarnation than before. */
+void jobs_node_up(struct coord *c, struct node *n, const struct rec_node_register *r, bool fresh);
+void jobs_node_state(struct coord *c, struct node *n); /* became silent, down, heard again */
+void jobs_node_lost(struct coord *c, struct node *n, const char *why);
+void jobs_schedule(struct coord *c);
+void jobs_deadlines(struct coord *c);
+void job_changed(struct coord *c, struct job *j);
+bool job_settled(const struct job *j);
+bool may_touch_job(const struct clink *l, uint32_t uid, const struct job *j);
+/* The uid a request on this link speaks for; false (and refused) when it may not. */
+bool request_uid(struct coord *c, struct clink *l, uint32_t rid, bool has_uid, uint32_t claimed,
+		 uint32_t *ret);
+
+/* coord_life.c */
+struct place *job_place_of(struct job *j, const struct node *n, uint32_t *ret_rank);
+void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+void job_check_final(struct coord *c, struct job *j);
+void job_send_prepare(struct coord *c, struct job *j, uint32_t i);
+void job_send_start(struct coord *c, struct job *j, uint32_t i);
+void job_send_end(struct coord *c, struct job *j, uint32_t i);
+void job_send_forget(struct coord *c, struct job *j, uint32_t i);
+void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
+		     const struct rec_rank_state *s);
+void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why);
+void job_place_ended(struct coord *c, struct job *j, uint32_t i);
+
+/* coord_answer.c */
+void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g);
+void answer_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g);
+void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *w);
+void answer_unwatch(struct coord *c, struct clink *l, const struct rec_unwatch *u);
+void watch_free(struct watch *w);
+void watches_flush(struct coord *c);
+/* Fills a record for messages; strings borrow from c and from *a. */
+void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint32_t rank,
+	       struct rec_rank_state *r);
+void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struct rec_job_info *i);
+
+/* coord_rows.c */
+void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m);
+void persist_job(struct coord *c, struct action *p, struct job *j);
+void persist_node(struct coord *c, struct action *p, const struct node *n);
+void persist_token(struct coord *c, struct action *p, const struct token *t);
+void persist_cluster(struct coord *c, struct action *p);
+
+#endif

@@ -1,0 +1,733 @@
+/* coord_jobs.c - life of a job, seen from the coordinator
+ *
+ *   queued -> preparing -> running -> ending -> done | failed | lost
+ *
+ *   queued     stored; waits for nodes that can be used
+ *   preparing  nodes chosen and stored (the durable intent names each node's
+ *              boot id); prepare -> prepared, prove -> proved
+ *   running    the barrier was passed: start is sent to all
+ *   ending     somebody decided: a rank, the user, a limit, a lost node; end is
+ *              sent to all, and each place is waited for or given up
+ *
+ * A place is given up only on proof (another boot, a job its node does not
+ * know) or after node_lost_ms. What a node says counts for its own ranks only.
+ */
+#include "core/coord_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SAVE_RETRY_MS 1000
+
+const char *job_state_name(enum job_state s)
+{
+	static const char *const names[] = { "queued", "preparing", "running", "ending",
+					     "done",   "failed",    "lost" };
+
+	return names[s];
+}
+
+bool job_over(const struct job *j)
+{
+	return j->state >= JOB_DONE;
+}
+
+struct job *job_find(const struct coord *c, uint64_t id)
+{
+	return map_get(&c->jobs_by_id, id);
+}
+
+static void free_ranks(struct job *j)
+{
+	for (size_t i = 0; i < j->n_ranks; i++) {
+		free(j->ranks[i].text);
+		free((void *)j->ranks[i].tail.p);
+	}
+	free(j->ranks);
+	j->ranks = NULL;
+	j->n_ranks = 0;
+}
+
+void job_free(struct coord *c, struct job *j)
+{
+	list_foreach_safe(e, &j->watches)
+		watch_free(list_entry(e, struct watch, of_job));
+	map_del(&c->jobs_by_id, j->id);
+	list_remove(&j->all);
+	free_ranks(j);
+	free(j->places);
+	free(j->hosts);
+	free(j->exclude);
+	free(j->name);
+	free(j->command);
+	free(j->ending);
+	free(j->why);
+	for (size_t i = 0; i < j->n_notices; i++)
+		free(j->notices[i]);
+	free(j);
+}
+
+int job_alloc_ranks(struct job *j)
+{
+	free_ranks(j);
+	j->ranks = calloc((size_t)j->nnodes * j->ppn, sizeof(*j->ranks));
+	if (j->ranks == NULL)
+		return -ENOMEM;
+	j->n_ranks = (size_t)j->nnodes * j->ppn;
+	return 0;
+}
+
+void job_changed(struct coord *c, struct job *j)
+{
+	j->dirty = true;
+	c->have_dirty = true;
+}
+
+/* ---- who may ask -------------------------------------------------------------- */
+
+bool may_touch_job(const struct clink *l, uint32_t uid, const struct job *j)
+{
+	if (l->who == WHO_LOCAL)
+		return l->admin || uid == j->uid;
+	return uid == j->uid && l->node != NULL &&
+	       (l->node->submit || strcmp(l->node->name, j->submit_node) == 0);
+}
+
+bool request_uid(struct coord *c, struct clink *l, uint32_t rid, bool has_uid, uint32_t claimed,
+		 uint32_t *ret)
+{
+	const struct node *n = l->node;
+	uint32_t lo = 1000, hi = 59999;
+
+	if (l->who == WHO_LOCAL) {
+		*ret = l->uid;
+		return true;
+	}
+	if (n != NULL && n->submit) {
+		lo = n->uid_min;
+		hi = n->uid_max;
+	}
+	if (n != NULL && has_uid && claimed >= lo && claimed <= hi) {
+		*ret = claimed;
+		return true;
+	}
+	coord_refuse(c, l, rid, "denied",
+		     "node %s may not speak for uid %u: it was enrolled for uids %u-%u; an "
+		     "administrator can enrol it again with 'nodectl token create --submit --uids'",
+		     n != NULL ? n->name : "?", claimed, lo, hi);
+	return false;
+}
+
+/* ---- submit ------------------------------------------------------------------- */
+
+static struct job *job_of_client_id(struct coord *c, const char *id, uint32_t uid)
+{
+	for (struct list *e = c->jobs.prev; e != &c->jobs; e = e->prev) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (j->uid == uid && strcmp(j->client_id, id) == 0)
+			return j;
+	}
+	return NULL;
+}
+
+static void send_submitted(struct coord *c, uint64_t link, uint32_t rid, uint64_t job)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_submitted);
+	m.u.submitted.rid = rid;
+	m.u.submitted.job = job;
+	act_send(c->out, link, &m);
+}
+
+/* A plain node may start jobs on itself only. */
+static bool stays_home(struct coord *c, struct clink *l, const struct rec_submit *s)
+{
+	struct hostlist h;
+	bool own = true;
+
+	if (l->node->submit)
+		return true;
+	if (s->hosts != NULL) {
+		own = hostlist_parse(s->hosts, &h, NULL) == 0;
+		if (own) {
+			own = h.count == 1 && strcmp(h.names[0], l->node->name) == 0;
+			hostlist_finish(&h);
+		}
+	}
+	if (own && s->nnodes <= 1)
+		return true;
+	coord_refuse(c, l, s->rid, "denied",
+		     "node %s may start jobs on itself only; submit from the head host, or have it "
+		     "enrolled with 'nodectl token create --submit'",
+		     l->node->name);
+	return false;
+}
+
+static struct job *job_new(struct coord *c, struct clink *l, const struct rec_submit *s,
+			   uint32_t uid)
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	if (j == NULL) {
+		c->oom = true;
+		return NULL;
+	}
+	j->id = c->next_job;
+	j->first = -1;
+	j->uid = uid;
+	snprintf(j->client_id, sizeof(j->client_id), "%s", s->client_id);
+	snprintf(j->user, sizeof(j->user), "%s", s->user != NULL ? s->user : "");
+	snprintf(j->submit_node, sizeof(j->submit_node), "%s", l->node->name);
+	memcpy(j->spec_hash, s->spec_hash.p, 32);
+	j->spec_size = s->spec_size;
+	j->nnodes = s->nnodes;
+	j->ppn = s->procs_per_node != 0 ? s->procs_per_node : 1;
+	j->grace_ms = MSG_HAS(s, submit, grace_ms) ? s->grace_ms : 30000;
+	j->time_s = s->time_s;
+	j->immediate = s->immediate;
+	j->with_stdin = s->with_stdin;
+	j->per_node = s->per_node;
+	j->hosts = coord_strdup(c, s->hosts);
+	if (j->hosts == NULL && !l->node->submit)
+		j->hosts = coord_strdup(c, l->node->name);
+	j->exclude = coord_strdup(c, s->exclude);
+	j->name = coord_strdup(c, s->name);
+	j->command = coord_strdup(c, s->command);
+	j->submit_wall_ms = c->wall_ms;
+	j->prepare_until = j->run_until = j->retry_save = MONO_NEVER;
+	list_init(&j->all);
+	list_init(&j->watches);
+	return j;
+}
+
+/* Chooses nodes; a job that cannot start now may wait. False: refused, freed. */
+static bool place_new(struct coord *c, struct clink *l, struct job *j, uint32_t rid)
+{
+	struct err e = { 0 };
+	int r = place_job(c, j, &e);
+
+	if (r == 1) {
+		j->state = JOB_PREPARING;
+	} else if (r == 0 && !j->immediate) {
+		j->state = JOB_QUEUED;
+	} else {
+		coord_refuse(c, l, rid, r == 0 ? "busy" : "bad-request", "%s",
+			     r == 0 ? j->why : e.text);
+		job_free(c, j);
+		return false;
+	}
+	return true;
+}
+
+void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s)
+{
+	struct pending *pd;
+	struct action *p;
+	struct job *j;
+	uint32_t uid;
+
+	if (l->who != WHO_NODE) {
+		coord_refuse(c, l, s->rid, "bad-request",
+			     "jobs are submitted through a node's agent, not on the coordinator's "
+			     "own socket");
+		return;
+	}
+	if (!request_uid(c, l, s->rid, MSG_HAS(s, submit, uid), s->uid, &uid))
+		return;
+	if (s->spec_hash.n != 32 || s->spec_size == 0) {
+		coord_refuse(c, l, s->rid, "bad-request", "the job came without a specification");
+		return;
+	}
+	j = job_of_client_id(c, s->client_id, uid);
+	if (j != NULL && j->stored) {
+		send_submitted(c, l->id, s->rid, j->id);
+		return;
+	}
+	if (j != NULL) {
+		j->ack_link = l->id;
+		j->ack_rid = s->rid;
+		return;
+	}
+	if (!stays_home(c, l, s))
+		return;
+	j = job_new(c, l, s, uid);
+	if (j == NULL || !place_new(c, l, j, s->rid))
+		return;
+	c->next_job++;
+	j->ack_link = l->id;
+	j->ack_rid = s->rid;
+	list_append(&c->jobs, &j->all);
+	if (map_put(&c->jobs_by_id, j->id, j) < 0)
+		c->oom = true;
+	p = coord_persist(c, &pd);
+	pd->kind = PD_SUBMIT;
+	pd->job = j->id;
+	persist_job(c, p, j);
+}
+
+/* ---- kill --------------------------------------------------------------------- */
+
+void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
+{
+	struct job *j = job_find(c, k->job);
+	struct pending *pd;
+	struct action *p;
+	struct buf b;
+	struct msg m;
+	uint32_t uid;
+
+	if (!request_uid(c, l, k->rid, MSG_HAS(k, kill, uid), k->uid, &uid))
+		return;
+	if (j == NULL || !j->stored || !may_touch_job(l, uid, j)) {
+		coord_refuse(c, l, k->rid, j == NULL || !j->stored ? "not-found" : "denied",
+			     j == NULL || !j->stored
+				     ? "there is no job %llu; 'nodectl jobs --all' lists them"
+				     : "job %llu is not yours",
+			     (unsigned long long)k->job);
+		return;
+	}
+	msg_init(&m, MSG_ok);
+	m.u.ok.rid = k->rid;
+	if (job_over(j)) {
+		m.u.ok.text = "the job had already ended";
+		act_send(c->out, l->id, &m);
+		return;
+	}
+	if (MSG_HAS(k, kill, grace_ms) && k->grace_ms < j->grace_ms)
+		j->grace_ms = k->grace_ms;
+	job_end(c, j, EXIT_KILLED, "%s", k->why != NULL ? k->why : "ended by its owner");
+	p = coord_persist(c, &pd);
+	persist_job(c, p, j);
+	buf_init(&b);
+	pd->kind = PD_REPLY;
+	pd->link = l->id;
+	pd->rid = k->rid;
+	if (msg_encode(&m, &b, NULL) == 0)
+		pd->reply = buf_steal(&b, &pd->reply_len);
+	buf_finish(&b);
+	if (pd->reply == NULL)
+		c->oom = true;
+	job_check_final(c, j);
+}
+
+/* ---- preparing ------------------------------------------------------------------ */
+
+static void allow_at_source(struct coord *c, struct job *j)
+{
+	struct node *src = node_find(c, j->submit_node);
+	struct rec_peer *peers;
+	struct msg m;
+	size_t n = 0;
+
+	if (src == NULL || src->link == NULL)
+		return;
+	peers = arena_alloc(&c->out->arena, j->n_places * sizeof(*peers) + 1);
+	if (peers == NULL) {
+		c->oom = true;
+		return;
+	}
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].node != src)
+			nodes_fill_peer(j->places[i].node, &peers[n++]);
+	if (n == 0)
+		return;
+	msg_init(&m, MSG_allow);
+	m.u.allow.job = j->id;
+	m.u.allow.peers = peers;
+	m.u.allow.n_peers = n;
+	act_send(c->out, src->link->id, &m);
+}
+
+static void go_prepare(struct coord *c, struct job *j)
+{
+	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
+	coord_wake_at(c, j->prepare_until);
+	free(j->why);
+	j->why = NULL;
+	allow_at_source(c, j);
+	for (uint32_t i = 0; i < j->n_places; i++) {
+		j->places[i].phase = PL_ASSIGNED;
+		job_send_prepare(c, j, i);
+	}
+	job_changed(c, j);
+}
+
+static void go_start(struct coord *c, struct job *j)
+{
+	j->state = JOB_RUNNING;
+	j->start_sent = true;
+	j->start_wall_ms = c->wall_ms;
+	j->prepare_until = MONO_NEVER;
+	if (j->time_s != 0) {
+		j->run_until = mono_add_ms(c->now, 1000 * (int64_t)j->time_s);
+		coord_wake_at(c, j->run_until);
+	}
+	for (uint32_t i = 0; i < j->n_places; i++) {
+		j->places[i].phase = PL_STARTED;
+		job_send_start(c, j, i);
+	}
+	job_changed(c, j);
+}
+
+static void add_proof(struct rec_proof *t, const char *kind, const struct node *n, uint32_t port)
+{
+	memset(t, 0, sizeof(*t));
+	t->kind = kind;
+	t->node = n->name;
+	t->addrs = n->addrs;
+	t->n_addrs = n->n_addrs;
+	t->port = port;
+}
+
+/* Every node tries rank 0's MASTER_PORT, and an ephemeral port of the next node. */
+static void go_prove(struct coord *c, struct job *j)
+{
+	for (uint32_t i = 0; i < j->n_places; i++) {
+		struct place *next = &j->places[(i + 1) % j->n_places];
+		struct rec_proof t[2];
+		struct msg m;
+		size_t n = 0;
+
+		msg_init(&m, MSG_prove);
+		if (i != 0)
+			add_proof(&t[n++], "master", j->places[0].node, j->places[0].master_port);
+		add_proof(&t[n++], "ephemeral", next->node, next->proof_port);
+		m.u.prove.job = j->id;
+		m.u.prove.attempt = j->attempt;
+		m.u.prove.targets = t;
+		m.u.prove.n_targets = n;
+		if (j->places[i].node->link != NULL)
+			act_send(c->out, j->places[i].node->link->id, &m);
+	}
+}
+
+static bool all_places(const struct job *j, enum place_phase at_least)
+{
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].phase < at_least)
+			return false;
+	return true;
+}
+
+void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared *r)
+{
+	struct job *j = job_find(c, r->job);
+	struct place *p;
+	uint32_t i;
+
+	if (j == NULL || j->attempt != r->attempt || j->state != JOB_PREPARING || j->recovering)
+		return;
+	p = job_place_of(j, n, &i);
+	if (p == NULL || p->phase >= PL_STARTED)
+		return;
+	if (!r->ok) {
+		p->phase = PL_PREPARED; /* it still owes us 'ended' */
+		job_end(c, j, MSG_HAS(r, prepared, code) ? r->code : 1, "node %s: %s", n->name,
+			r->text != NULL ? r->text : "it cannot prepare the job");
+		job_check_final(c, j);
+		return;
+	}
+	p->phase = PL_PREPARED;
+	p->master_port = r->master_port;
+	p->proof_port = r->proof_port;
+	if (!all_places(j, PL_PREPARED))
+		return;
+	j->master_port = j->places[0].master_port;
+	if (j->n_places > 1) {
+		go_prove(c, j);
+		return;
+	}
+	snprintf(j->master_addr, sizeof(j->master_addr), "127.0.0.1");
+	go_start(c, j);
+}
+
+static int64_t addr_index(const struct node *n, const char *ip)
+{
+	for (size_t i = 0; i < n->n_addrs && i < 64; i++)
+		if (strcmp(n->addrs[i].ip, ip) == 0)
+			return (int64_t)i;
+	return -1;
+}
+
+static void take_master_result(struct job *j, struct place *p, const struct rec_proof_result *r)
+{
+	p->reached = 0;
+	for (size_t i = 0; i < r->n_reached; i++) {
+		int64_t at = addr_index(j->places[0].node, r->reached[i]);
+
+		if (at >= 0)
+			p->reached |= UINT64_C(1) << at;
+	}
+	snprintf(p->proof_text, sizeof(p->proof_text), "%s", r->text != NULL ? r->text : "");
+}
+
+/* Rank 0's address that all the others have just reached. */
+static bool choose_master(struct job *j)
+{
+	const struct node *zero = j->places[0].node;
+	uint64_t common = UINT64_MAX;
+
+	for (size_t i = 1; i < j->n_places; i++)
+		common &= j->places[i].reached;
+	for (size_t i = 0; i < zero->n_addrs && i < 64; i++) {
+		if (!(common >> i & 1))
+			continue;
+		snprintf(j->master_addr, sizeof(j->master_addr), "%s", zero->addrs[i].ip);
+		snprintf(j->master_ifname, sizeof(j->master_ifname), "%s",
+			 zero->addrs[i].ifname != NULL ? zero->addrs[i].ifname : "");
+		return true;
+	}
+	return false;
+}
+
+static void no_master(struct coord *c, struct job *j)
+{
+	const struct node *zero = j->places[0].node;
+
+	for (size_t i = 1; i < j->n_places; i++) {
+		if (j->places[i].reached != 0)
+			continue;
+		job_end(c, j, 1,
+			"node %s cannot reach node %s, where rank 0 would listen on port %u (%s); "
+			"open the port range between the nodes, or leave one of them out with -x",
+			j->places[i].node->name, zero->name, j->master_port, j->places[i].proof_text);
+		return;
+	}
+	job_end(c, j, 1,
+		"no address of node %s (rank 0) can be reached by all the job's nodes: each sees "
+		"another one; give the nodes one common network, or choose others with -w",
+		zero->name);
+}
+
+void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *r)
+{
+	struct job *j = job_find(c, r->job);
+	struct place *p;
+	uint32_t me;
+
+	if (j == NULL || j->attempt != r->attempt || j->state != JOB_PREPARING || j->recovering)
+		return;
+	p = job_place_of(j, n, &me);
+	if (p == NULL || p->phase != PL_PREPARED)
+		return;
+	for (size_t i = 0; i < r->n_results; i++) {
+		const struct rec_proof_result *x = &r->results[i];
+
+		if (strcmp(x->kind, "master") == 0) {
+			take_master_result(j, p, x);
+		} else if (x->n_reached == 0) {
+			job_end(c, j, 1,
+				"node %s cannot reach an ephemeral port of node %s (%s): NCCL and Gloo "
+				"use such ports; let the firewall pass TCP between the nodes",
+				n->name, x->node, x->text != NULL ? x->text : "no answer");
+			job_check_final(c, j);
+			return;
+		}
+	}
+	p->phase = PL_PROVED;
+	if (!all_places(j, PL_PROVED))
+		return;
+	if (choose_master(j)) {
+		go_start(c, j);
+		return;
+	}
+	no_master(c, j);
+	job_check_final(c, j);
+}
+
+/* ---- stored ------------------------------------------------------------------------ */
+
+static void unplace(struct job *j)
+{
+	for (size_t i = 0; i < j->n_places; i++)
+		j->places[i].node->jobs--;
+	free(j->places);
+	j->places = NULL;
+	j->n_places = 0;
+	free_ranks(j);
+}
+
+static void submit_stored(struct coord *c, struct job *j, int error, const char *text)
+{
+	struct clink *l = coord_link(c, j->ack_link);
+
+	if (error != 0) {
+		if (l != NULL)
+			coord_refuse(c, l, j->ack_rid, "unavailable",
+				     "the coordinator could not save the job, so it was not taken: %s",
+				     text != NULL ? text : "store error");
+		unplace(j);
+		job_free(c, j);
+		return;
+	}
+	j->stored = true;
+	if (l != NULL)
+		send_submitted(c, l->id, j->ack_rid, j->id);
+	if (j->state == JOB_PREPARING)
+		go_prepare(c, j);
+	job_changed(c, j);
+}
+
+static void placed_stored(struct coord *c, struct job *j, int error)
+{
+	if (j->state != JOB_PREPARING)
+		return;
+	if (error == 0) {
+		go_prepare(c, j);
+		return;
+	}
+	unplace(j);
+	j->attempt--;
+	j->state = JOB_QUEUED;
+	j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);
+	coord_wake_at(c, j->retry_save);
+	coord_set_text(c, &j->why, "the coordinator cannot save its state (disk full?); trying again");
+}
+
+/* Ended jobs beyond the history's length are forgotten, the oldest first. */
+static void prune(struct coord *c)
+{
+	list_foreach_safe(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+		struct pending *pd;
+		struct action *p;
+		char key[24];
+
+		if (c->n_ended <= c->conf.history)
+			return;
+		if (!j->saved || !list_empty(&j->watches))
+			continue;
+		snprintf(key, sizeof(key), "%llu", (unsigned long long)j->id);
+		p = coord_persist(c, &pd);
+		act_row(c->out, p, TABLE_JOB, key, NULL);
+		c->n_ended--;
+		job_free(c, j);
+	}
+}
+
+static void final_stored(struct coord *c, struct job *j, int error)
+{
+	j->saving = false;
+	if (error != 0) {
+		j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);
+		coord_wake_at(c, j->retry_save);
+		return;
+	}
+	j->saved = true;
+	c->n_ended++;
+	for (uint32_t i = 0; i < j->n_places; i++) {
+		j->places[i].node->jobs--;
+		job_send_forget(c, j, i);
+	}
+	job_send_forget(c, j, UINT32_MAX);
+	job_changed(c, j);
+	prune(c);
+}
+
+void jobs_on_stored(struct coord *c, const struct pending *p, int error, const char *text)
+{
+	struct job *j = job_find(c, p->job);
+
+	if (j == NULL)
+		return;
+	if (p->kind == PD_SUBMIT)
+		submit_stored(c, j, error, text);
+	else if (p->kind == PD_PLACED)
+		placed_stored(c, j, error);
+	else if (p->kind == PD_FINAL)
+		final_stored(c, j, error);
+}
+
+/* ---- scheduling and deadlines ---------------------------------------------------------- */
+
+static void try_place(struct coord *c, struct job *j)
+{
+	struct err e = { 0 };
+	char *before = coord_strdup(c, j->why);
+	int r = place_job(c, j, &e);
+	struct pending *pd;
+	struct action *p;
+
+	if (r == 1) {
+		j->state = JOB_PREPARING;
+		p = coord_persist(c, &pd);
+		pd->kind = PD_PLACED;
+		pd->job = j->id;
+		persist_job(c, p, j);
+	} else if (r < 0) {
+		job_end(c, j, 1, "%s", e.text);
+		job_check_final(c, j);
+	} else if (before == NULL || j->why == NULL || strcmp(before, j->why) != 0) {
+		job_changed(c, j);
+	}
+	free(before);
+}
+
+/* In order of submission. Nodes are shared, so a job that waits for a node
+ * that is away holds up nobody else. */
+void jobs_schedule(struct coord *c)
+{
+	list_foreach_safe(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (j->state == JOB_QUEUED && j->stored && !mono_before(c->now, j->retry_save))
+			j->retry_save = MONO_NEVER;
+		if (j->state == JOB_QUEUED && j->stored && mono_is_never(j->retry_save))
+			try_place(c, j);
+	}
+}
+
+static void say_who_is_late(struct coord *c, struct job *j)
+{
+	char list[300] = "";
+	size_t len = 0, shown = 0, late = 0;
+	bool proving = all_places(j, PL_PREPARED);
+
+	for (size_t i = 0; i < j->n_places; i++) {
+		if (j->places[i].phase >= (proving ? PL_PROVED : PL_PREPARED))
+			continue;
+		if (late++ < 4 && len < 200) {
+			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s (%s)",
+						shown++ ? ", " : "", j->places[i].node->name,
+						node_state(j->places[i].node));
+		}
+	}
+	if (late > shown)
+		snprintf(list + len, sizeof(list) - len, " and %zu more", late - shown);
+	job_end(c, j, 1, "not ready within %u s (%s): %s", c->conf.prepare_ms / 1000,
+		proving ? "trying the connections between the nodes" : "preparing the processes",
+		list);
+}
+
+static void job_deadlines(struct coord *c, struct job *j)
+{
+	if (j->state == JOB_PREPARING && mono_due(j->prepare_until, c->now)) {
+		say_who_is_late(c, j);
+		job_check_final(c, j);
+	}
+	if (j->state == JOB_RUNNING && mono_due(j->run_until, c->now)) {
+		job_end(c, j, EXIT_TIME_LIMIT, "its time limit of %u s was reached", j->time_s);
+		job_check_final(c, j);
+	}
+	if (mono_due(j->retry_save, c->now)) {
+		if (job_over(j) && !j->saved && !j->saving)
+			job_check_final(c, j);
+		job_changed(c, j);
+	}
+	if (j->state == JOB_PREPARING)
+		coord_wake_at(c, j->prepare_until);
+	if (j->state == JOB_RUNNING)
+		coord_wake_at(c, j->run_until);
+	if (!mono_due(j->retry_save, c->now))
+		coord_wake_at(c, j->retry_save);
+}
+
+void jobs_deadlines(struct coord *c)
+{
+	list_foreach_safe(e, &c->jobs)
+		job_deadlines(c, list_entry(e, struct job, all));
+}

@@ -1,0 +1,636 @@
+/* coord_nodes.c - the registry: who belongs to the cluster, who is there, who may join
+ *
+ * 'silent' is also noted of a node that is down, for the sake of its jobs.
+ *
+ * A node is 'ok' while it is registered and heard within unreachable_ms;
+ * 'unreachable' when it is registered but silent; 'down' when its agent's
+ * connection is closed; 'quarantined' after two live sessions with different
+ * boot ids were seen (a copied key, or a cloned machine). Silence alone never
+ * touches a job before node_lost_ms.
+ */
+#include "core/coord_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t key_id(const uint8_t key[32])
+{
+	uint64_t v = 0;
+
+	for (int i = 0; i < 8; i++)
+		v = v << 8 | key[i];
+	return v != 0 ? v : 1;
+}
+
+/* Constant time: secrets pass here. */
+static bool same32(const uint8_t *a, const uint8_t *b)
+{
+	uint8_t d = 0;
+
+	for (int i = 0; i < 32; i++)
+		d |= a[i] ^ b[i];
+	return d == 0;
+}
+
+static size_t node_position(const struct coord *c, const char *name)
+{
+	size_t lo = 0, hi = c->n_nodes;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (node_name_cmp(c->nodes[mid]->name, name) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+struct node *node_find(const struct coord *c, const char *name)
+{
+	size_t i = node_position(c, name);
+
+	return i < c->n_nodes && strcmp(c->nodes[i]->name, name) == 0 ? c->nodes[i] : NULL;
+}
+
+struct node *node_of_key(const struct coord *c, const uint8_t key[32])
+{
+	struct node *n = map_get(&c->keys, key_id(key));
+
+	return n != NULL && !n->removed && same32(n->key, key) ? n : NULL;
+}
+
+int node_insert(struct coord *c, struct node *n)
+{
+	size_t at = node_position(c, n->name);
+
+	if (c->n_nodes == c->cap_nodes) {
+		size_t cap = c->cap_nodes ? c->cap_nodes * 2 : 16;
+		struct node **v = realloc(c->nodes, cap * sizeof(struct node *));
+
+		if (v == NULL)
+			return -ENOMEM;
+		c->nodes = v;
+		c->cap_nodes = cap;
+	}
+	if (map_put(&c->keys, key_id(n->key), n) < 0)
+		return -ENOMEM;
+	memmove(&c->nodes[at + 1], &c->nodes[at], (c->n_nodes - at) * sizeof(struct node *));
+	c->nodes[at] = n;
+	c->n_nodes++;
+	return 0;
+}
+
+const char *node_state(const struct node *n)
+{
+	if (n->quarantined)
+		return "quarantined";
+	if (n->link == NULL)
+		return "down";
+	return n->silent ? "unreachable" : "ok";
+}
+
+bool node_usable(const struct node *n)
+{
+	return !n->removed && !n->quarantined && n->link != NULL && !n->silent;
+}
+
+/* ---- being heard, and silence ------------------------------------------------ */
+
+static void quarantine(struct coord *c, struct node *n)
+{
+	n->quarantined = true;
+	act_close(c->out, n->rival->id, "two live sessions with different boot ids");
+	if (n->link != NULL)
+		act_close(c->out, n->link->id, "two live sessions with different boot ids");
+	jobs_node_state(c, n);
+}
+
+void node_heard(struct coord *c, struct node *n)
+{
+	bool was = n->silent;
+
+	if (n->rival != NULL && n->rival->id == c->ev->link) {
+		quarantine(c, n);
+		return;
+	}
+	n->heard = c->now;
+	n->silent = false;
+	if (was)
+		jobs_node_state(c, n);
+}
+
+void node_link_gone(struct coord *c, struct clink *l)
+{
+	struct node *n = l->node;
+
+	if (n == NULL)
+		return;
+	if (n->rival == l)
+		n->rival = NULL;
+	if (n->link != l)
+		return;
+	n->link = NULL;
+	coord_wake_at(c, mono_add_ms(n->heard, c->conf.unreachable_ms));
+	jobs_node_state(c, n);
+}
+
+/* If more than half of the nodes fall silent together, the fault is more
+ * likely ours or the network's: nothing is failed by itself then. */
+static bool most_are_gone(const struct coord *c)
+{
+	size_t gone = 0;
+
+	for (size_t i = 0; i < c->n_nodes; i++)
+		gone += mono_due(mono_add_ms(c->nodes[i]->heard, c->conf.node_lost_ms), c->now);
+	return c->n_nodes > 1 && gone * 2 > c->n_nodes;
+}
+
+static void node_deadline(struct coord *c, struct node *n)
+{
+	mono_t silent = mono_add_ms(n->heard, c->conf.unreachable_ms);
+	mono_t lost = mono_add_ms(n->heard, c->conf.node_lost_ms);
+
+	if (!n->silent && (n->link != NULL || n->jobs > 0)) {
+		if (mono_due(silent, c->now)) {
+			n->silent = true;
+			jobs_node_state(c, n);
+		} else {
+			coord_wake_at(c, silent);
+		}
+	}
+	if (n->jobs == 0)
+		return;
+	if (!mono_due(lost, c->now)) {
+		coord_wake_at(c, lost);
+	} else if (most_are_gone(c)) {
+		coord_wake_at(c, mono_add_ms(c->now, 1000));
+	} else {
+		char why[160];
+
+		snprintf(why, sizeof(why), "node %s has not been heard for %u s", n->name,
+			 c->conf.node_lost_ms / 1000);
+		jobs_node_lost(c, n, why);
+	}
+}
+
+void node_deadlines(struct coord *c)
+{
+	for (size_t i = 0; i < c->n_nodes; i++)
+		node_deadline(c, c->nodes[i]);
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		for (size_t i = 0; !job_over(j) && i < j->n_places; i++)
+			if (j->places[i].node->removed && j->places[i].phase < PL_ENDED)
+				node_deadline(c, j->places[i].node);
+	}
+}
+
+/* ---- registration ---------------------------------------------------------------- */
+
+static int copy_addrs(struct node *n, const struct rec_node_register *r)
+{
+	size_t bytes = 0, i;
+	struct rec_addr *v;
+	char *s;
+
+	for (i = 0; i < r->n_addrs; i++)
+		bytes += strlen(r->addrs[i].ip) + 2 +
+			 (r->addrs[i].ifname ? strlen(r->addrs[i].ifname) : 0);
+	v = calloc(1, r->n_addrs * sizeof(*v) + bytes);
+	if (v == NULL)
+		return -ENOMEM;
+	s = (char *)(v + r->n_addrs);
+	for (i = 0; i < r->n_addrs; i++) {
+		v[i].ip = s;
+		s = stpcpy(s, r->addrs[i].ip) + 1;
+		if (r->addrs[i].ifname == NULL)
+			continue;
+		v[i].ifname = s;
+		s = stpcpy(s, r->addrs[i].ifname) + 1;
+	}
+	free(n->addrs);
+	n->addrs = v;
+	n->n_addrs = r->n_addrs;
+	return 0;
+}
+
+static void save_boot(struct coord *c, struct node *n)
+{
+	struct pending *pd;
+	struct action *p = coord_persist(c, &pd);
+
+	persist_node(c, p, n);
+}
+
+/* The old session of this node may be a dead connection (agent restarted, host
+ * rebooted) or a second machine with the same key. Same boot: the agent was
+ * restarted. Another boot: keep it as a rival; if it speaks again, both are out. */
+static void replace_session(struct coord *c, struct node *n, const struct rec_node_register *r)
+{
+	struct clink *old = n->link;
+
+	if (old == NULL)
+		return;
+	if (strcmp(n->boot_id, r->boot_id) == 0) {
+		old->node = NULL;
+		old->state = CL_CLOSED;
+		act_close(c->out, old->id, "replaced by a newer session of this node");
+		return;
+	}
+	if (n->rival != NULL)
+		act_close(c->out, n->rival->id, "replaced by a newer session of this node");
+	n->rival = old;
+}
+
+static void send_registered(struct coord *c, struct clink *l, const struct node *n)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_node_registered);
+	m.u.node_registered.node = n->name;
+	m.u.node_registered.submit = n->submit;
+	act_send(c->out, l->id, &m);
+}
+
+static bool may_register(struct coord *c, struct clink *l, struct node *n,
+			 const struct rec_node_register *r)
+{
+	if (n == NULL)
+		coord_refuse(c, l, 0, "denied", "this node was removed from the cluster %s",
+			     c->cluster);
+	else if (strcmp(n->name, r->node) != 0)
+		coord_refuse(c, l, 0, "denied", "this key belongs to node %s, not to %s", n->name,
+			     r->node);
+	else if (n->quarantined)
+		coord_refuse(c, l, 0, "denied",
+			     "node %s is quarantined: two machines used its key at the same time; "
+			     "remove it ('nodectl node-remove %s') and enrol it again",
+			     n->name, n->name);
+	else
+		return true;
+	l->state = CL_CLOSED;
+	act_close(c->out, l->id, "registration refused");
+	return false;
+}
+
+void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_register *r)
+{
+	struct node *n = node_of_key(c, l->key);
+	bool fresh;
+
+	if (l->who != WHO_NODE || !may_register(c, l, n, r))
+		return;
+	if (n->link != l)
+		replace_session(c, n, r);
+	if (copy_addrs(n, r) < 0) {
+		c->oom = true;
+		return;
+	}
+	fresh = n->incarnation != r->incarnation;
+	n->link = l;
+	l->node = n;
+	l->state = CL_READY;
+	n->incarnation = r->incarnation;
+	n->peer_port = r->peer_port;
+	n->cpus = r->cpus;
+	snprintf(n->software, sizeof(n->software), "%s", r->software ? r->software : "");
+	n->ever = true;
+	n->silent = false;
+	n->heard = c->now;
+	if (strcmp(n->boot_id, r->boot_id) != 0) {
+		snprintf(n->boot_id, sizeof(n->boot_id), "%s", r->boot_id);
+		save_boot(c, n);
+	}
+	coord_wake_at(c, mono_add_ms(c->now, c->conf.unreachable_ms));
+	send_registered(c, l, n);
+	jobs_node_up(c, n, r, fresh);
+	c->have_dirty = true;
+}
+
+void nodes_fill_peer(const struct node *n, struct rec_peer *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->node = n->name;
+	ret->key.p = n->key;
+	ret->key.n = 32;
+	ret->addrs = n->addrs;
+	ret->n_addrs = n->n_addrs;
+	ret->port = n->peer_port;
+}
+
+/* ---- removal ------------------------------------------------------------------------ */
+
+static void broadcast_revoke(struct coord *c, const struct node *gone)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_revoke);
+	m.u.revoke.key.p = gone->key;
+	m.u.revoke.key.n = 32;
+	for (size_t i = 0; i < c->n_nodes; i++)
+		if (c->nodes[i]->link != NULL)
+			act_send(c->out, c->nodes[i]->link->id, &m);
+}
+
+static void node_take_out(struct coord *c, struct node *n)
+{
+	size_t at = node_position(c, n->name);
+	struct action *a;
+
+	memmove(&c->nodes[at], &c->nodes[at + 1], (c->n_nodes - at - 1) * sizeof(struct node *));
+	c->n_nodes--;
+	map_del(&c->keys, key_id(n->key));
+	n->removed = true;
+	n->next_removed = c->removed;
+	c->removed = n;
+	a = act_add(c->out, ACT_DROP_KEY);
+	memcpy(a->key, n->key, 32);
+	if (n->rival != NULL)
+		act_close(c->out, n->rival->id, "node removed");
+	if (n->link != NULL) {
+		n->link->state = CL_CLOSED;
+		n->link->node = NULL;
+		act_close(c->out, n->link->id, "node removed");
+	}
+	n->link = n->rival = NULL;
+	n->heard = mono_min(n->heard, c->now);
+	coord_wake_at(c, mono_add_ms(n->heard, c->conf.node_lost_ms));
+}
+
+static bool admin_only(struct coord *c, struct clink *l, uint32_t rid, const char *what)
+{
+	if (l->who == WHO_LOCAL && l->admin)
+		return true;
+	coord_refuse(c, l, rid, "denied",
+		     "%s is for administrators: run it on the coordinator's host as root or as a "
+		     "member of the group nodeagent-admin",
+		     what);
+	return false;
+}
+
+static void reply_when_stored(struct coord *c, struct pending *pd, struct clink *l, uint32_t rid,
+			      const struct msg *m)
+{
+	struct buf b;
+
+	buf_init(&b);
+	pd->kind = PD_REPLY;
+	pd->link = l->id;
+	pd->rid = rid;
+	if (msg_encode(m, &b, NULL) == 0)
+		pd->reply = buf_steal(&b, &pd->reply_len);
+	if (pd->reply == NULL)
+		c->oom = true;
+	buf_finish(&b);
+}
+
+void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_remove *r)
+{
+	struct node *n = node_find(c, r->node);
+	struct pending *pd;
+	struct action *p;
+	struct msg m;
+
+	if (!admin_only(c, l, r->rid, "removing a node"))
+		return;
+	if (n == NULL) {
+		coord_refuse(c, l, r->rid, "not-found",
+			     "no node named %s in this cluster; 'nodectl nodes' lists them", r->node);
+		return;
+	}
+	p = coord_persist(c, &pd);
+	act_row(c->out, p, TABLE_NODE, n->name, NULL);
+	msg_init(&m, MSG_ok);
+	m.u.ok.rid = r->rid;
+	reply_when_stored(c, pd, l, r->rid, &m);
+	broadcast_revoke(c, n);
+	node_take_out(c, n);
+	c->have_dirty = true;
+}
+
+/* ---- tokens and joining --------------------------------------------------------------- */
+
+void tokens_free(struct coord *c)
+{
+	list_foreach_safe(e, &c->tokens) {
+		struct token *t = list_entry(e, struct token, all);
+
+		list_remove(&t->all);
+		free(t->nodes);
+		free(t);
+	}
+}
+
+static void hex(char *out, const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		sprintf(out + 2 * i, "%02x", p[i]);
+}
+
+/* Only the secret's hash is kept: a stolen database lets nobody in. */
+static struct token *token_new(struct coord *c, const struct rec_token_create *r, char *ret_text,
+			       size_t size)
+{
+	struct token *t = calloc(1, sizeof(*t));
+	char secret[65];
+
+	if (t == NULL) {
+		c->oom = true;
+		return NULL;
+	}
+	hex(t->id, c->ev->random, 8);
+	hex(secret, c->ev->random + 16, 32);
+	c->conf.sha256(c->ev->random + 16, 32, t->secret_hash);
+	t->expires_wall_ms = c->wall_ms + 1000 * (int64_t)(r->ttl_s != 0 ? r->ttl_s : 3600);
+	t->uses = r->uses != 0 ? r->uses : 1;
+	t->nodes = coord_strdup(c, r->nodes);
+	t->submit = r->submit;
+	t->uid_min = r->uid_min != 0 ? r->uid_min : 1000;
+	t->uid_max = r->uid_max != 0 ? r->uid_max : 59999;
+	list_append(&c->tokens, &t->all);
+	snprintf(ret_text, size, "na1.%s.%s", t->id, secret);
+	return t;
+}
+
+void nodes_on_token_create(struct coord *c, struct clink *l, const struct rec_token_create *r)
+{
+	struct hostlist h;
+	struct pending *pd;
+	struct action *p;
+	struct token *t;
+	struct msg m;
+	struct err e;
+	char text[128];
+
+	if (!admin_only(c, l, r->rid, "creating a token"))
+		return;
+	if (r->nodes != NULL) {
+		if (hostlist_parse(r->nodes, &h, &e) < 0) {
+			coord_refuse(c, l, r->rid, "bad-request", "%s", e.text);
+			return;
+		}
+		hostlist_finish(&h);
+	}
+	t = token_new(c, r, text, sizeof(text));
+	if (t == NULL)
+		return;
+	msg_init(&m, MSG_token);
+	m.u.token.rid = r->rid;
+	m.u.token.token = text;
+	m.u.token.address = c->address;
+	m.u.token.expires_wall_ms = t->expires_wall_ms;
+	p = coord_persist(c, &pd);
+	persist_token(c, p, t);
+	reply_when_stored(c, pd, l, r->rid, &m);
+}
+
+static struct token *token_find(struct coord *c, const char *id)
+{
+	list_foreach(e, &c->tokens) {
+		struct token *t = list_entry(e, struct token, all);
+
+		if (strcmp(t->id, id) == 0)
+			return t;
+	}
+	return NULL;
+}
+
+static bool token_names(const struct token *t, const char *node)
+{
+	struct hostlist h;
+	bool yes;
+
+	if (t->nodes == NULL)
+		return true;
+	if (hostlist_parse(t->nodes, &h, NULL) < 0)
+		return false;
+	yes = hostlist_has(&h, node);
+	hostlist_finish(&h);
+	return yes;
+}
+
+/* NULL when the token lets this node in; else why not. A wrong secret and an
+ * unknown id read the same. */
+static const char *join_obstacle(struct coord *c, const struct token *t, const struct rec_join *j)
+{
+	uint8_t hash[32];
+
+	c->conf.sha256(j->secret.p, j->secret.n, hash);
+	if (t == NULL || j->secret.n != 32 || !same32(hash, t->secret_hash))
+		return "the token is not known here: it was mistyped, has been used up, or is "
+		       "another cluster's; make a new one with 'nodectl token create'";
+	if (c->wall_ms >= t->expires_wall_ms)
+		return "the token has expired; make a new one with 'nodectl token create'";
+	if (t->uses == 0)
+		return "the token has been used up; make a new one with 'nodectl token create'";
+	if (!node_name_valid(j->node))
+		return "this is not a node name: use 1-64 lower-case letters, digits, '.', '_', "
+		       "'-', beginning with a letter or digit; choose one with --name";
+	if (!token_names(t, j->node))
+		return "the token is not for a node of this name";
+	return NULL;
+}
+
+static void refuse_join(struct coord *c, struct clink *l, const char *code, const char *why)
+{
+	coord_refuse(c, l, 0, code, "%s", why);
+	l->state = CL_CLOSED;
+	act_close(c->out, l->id, "join refused");
+}
+
+static struct node *node_enrol(struct coord *c, const struct clink *l, const struct token *t,
+			       const char *name)
+{
+	struct node *n = calloc(1, sizeof(*n));
+
+	if (n != NULL) {
+		snprintf(n->name, sizeof(n->name), "%s", name);
+		memcpy(n->key, l->key, 32);
+		n->submit = t->submit;
+		n->uid_min = t->uid_min;
+		n->uid_max = t->uid_max;
+		n->joined_wall_ms = c->wall_ms;
+		n->heard = c->now;
+	}
+	if (n == NULL || node_insert(c, n) < 0) {
+		free(n);
+		c->oom = true;
+		return NULL;
+	}
+	return n;
+}
+
+static void send_joined(struct coord *c, struct clink *l, const char *name)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_joined);
+	m.u.joined.node = name;
+	m.u.joined.cluster = c->cluster;
+	act_send(c->out, l->id, &m);
+	l->state = CL_CLOSED;
+	act_close(c->out, l->id, "joined");
+}
+
+void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)
+{
+	struct token *t = token_find(c, j->token_id);
+	const char *why = join_obstacle(c, t, j);
+	struct node *same = node_find(c, j->node), *n;
+	struct pending *pd;
+	struct action *p;
+	char text[256];
+
+	if (why != NULL) {
+		refuse_join(c, l, "denied", why);
+		return;
+	}
+	if (same != NULL && same32(same->key, l->key)) {
+		send_joined(c, l, same->name); /* asked again: the answer got lost */
+		return;
+	}
+	if (same == NULL)
+		same = map_get(&c->keys, key_id(l->key)); /* this machine's key, under another name */
+	if (same != NULL) {
+		snprintf(text, sizeof(text),
+			 "the cluster already has a node named %s; choose another name with --name, "
+			 "or first remove the old one: nodectl node-remove %s",
+			 same->name, same->name);
+		refuse_join(c, l, "denied", text);
+		return;
+	}
+	n = node_enrol(c, l, t, j->node);
+	if (n == NULL)
+		return;
+	t->uses--;
+	p = coord_persist(c, &pd);
+	persist_node(c, p, n);
+	persist_token(c, p, t);
+	pd->kind = PD_JOIN;
+	pd->link = l->id;
+	memcpy(pd->key, l->key, 32);
+	snprintf(pd->node, sizeof(pd->node), "%s", n->name);
+}
+
+void nodes_joined(struct coord *c, const struct pending *p, int error)
+{
+	struct clink *l = coord_link(c, p->link);
+	struct node *n = node_of_key(c, p->key);
+
+	if (error != 0) {
+		/* Not on disk: as if it had not been asked. */
+		if (n != NULL && n->link == NULL)
+			node_take_out(c, n);
+		if (l != NULL)
+			refuse_join(c, l, "unavailable",
+				    "the coordinator could not save the new node; see its log");
+		return;
+	}
+	if (l != NULL && l->state == CL_JOINING)
+		send_joined(c, l, p->node);
+}

@@ -1,0 +1,356 @@
+/* coord_rows.c - the coordinator's state to and from stored rows
+ *
+ * Everything is written as messages of messages.def, so a field is named once.
+ * A job in mid-life comes back as 'recovering': its nodes tell what became of it.
+ */
+#include "core/coord_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
+{
+	struct rec_row_job *r = &m->u.row_job;
+
+	msg_init(m, MSG_row_job);
+	r->job = j->id;
+	r->client_id = j->client_id;
+	r->state = job_state_name(j->state);
+	r->attempt = j->attempt;
+	r->uid = j->uid;
+	r->user = j->user;
+	r->submit_node = j->submit_node;
+	r->spec_hash = (struct bytes){ j->spec_hash, 32 };
+	r->spec_size = j->spec_size;
+	r->nnodes = j->nnodes;
+	r->hosts = j->hosts;
+	r->exclude = j->exclude;
+	r->procs_per_node = j->ppn;
+	r->name = j->name;
+	r->command = j->command;
+	r->grace_ms = j->grace_ms;
+	r->time_s = j->time_s;
+	r->immediate = j->immediate;
+	r->with_stdin = j->with_stdin;
+	r->per_node = j->per_node;
+	r->submit_wall_ms = j->submit_wall_ms;
+	r->start_wall_ms = j->start_wall_ms;
+	r->end_wall_ms = j->end_wall_ms;
+	r->why = j->why;
+	r->ending = j->ending;
+	r->ending_code = j->ending_code;
+	r->notices = (const char **)j->notices;
+	r->n_notices = j->n_notices;
+	if (job_over(j))
+		MSG_SET(r, row_job, exit_code, j->exit_code);
+	r->places = arena_alloc(a, j->n_places * sizeof(*r->places) + 1);
+	r->n_places = r->places != NULL ? j->n_places : 0;
+	for (size_t i = 0; i < r->n_places; i++) {
+		r->places[i].node = j->places[i].node->name;
+		r->places[i].boot_id = j->places[i].boot_id;
+	}
+	if (j->first >= 0 && (r->first = arena_alloc(a, sizeof(*r->first))) != NULL) {
+		fill_rank(a, c, j, (uint32_t)j->first, r->first);
+		r->n_first = 1;
+	}
+	/* Ranks are kept when the job is over: that is its history. */
+	if (!job_over(j) && j->state != JOB_ENDING)
+		return;
+	r->ranks = arena_alloc(a, j->n_ranks * sizeof(*r->ranks) + 1);
+	r->n_ranks = r->ranks != NULL ? j->n_ranks : 0;
+	for (uint32_t i = 0; i < r->n_ranks; i++) {
+		fill_rank(a, c, j, i, &r->ranks[i]);
+		if ((int64_t)i != j->first)
+			r->ranks[i].tail = (struct bytes){ NULL, 0 };
+	}
+}
+
+void persist_job(struct coord *c, struct action *p, struct job *j)
+{
+	struct arena a;
+	struct msg m;
+	char key[24];
+
+	arena_init(&a);
+	row_of_job(&a, c, j, &m);
+	snprintf(key, sizeof(key), "%llu", (unsigned long long)j->id);
+	act_row(c->out, p, TABLE_JOB, key, &m);
+	arena_finish(&a);
+}
+
+void persist_node(struct coord *c, struct action *p, const struct node *n)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_row_node);
+	m.u.row_node.node = n->name;
+	m.u.row_node.key = (struct bytes){ n->key, 32 };
+	m.u.row_node.submit = n->submit;
+	MSG_SET(&m.u.row_node, row_node, uid_min, n->uid_min);
+	MSG_SET(&m.u.row_node, row_node, uid_max, n->uid_max);
+	m.u.row_node.joined_wall_ms = n->joined_wall_ms;
+	m.u.row_node.boot_id = n->boot_id[0] != '\0' ? n->boot_id : NULL;
+	act_row(c->out, p, TABLE_NODE, n->name, &m);
+}
+
+void persist_token(struct coord *c, struct action *p, const struct token *t)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_row_token);
+	m.u.row_token.id = t->id;
+	m.u.row_token.secret_hash = (struct bytes){ t->secret_hash, 32 };
+	m.u.row_token.expires_wall_ms = t->expires_wall_ms;
+	m.u.row_token.uses = t->uses;
+	m.u.row_token.nodes = t->nodes;
+	m.u.row_token.submit = t->submit;
+	MSG_SET(&m.u.row_token, row_token, uid_min, t->uid_min);
+	MSG_SET(&m.u.row_token, row_token, uid_max, t->uid_max);
+	act_row(c->out, p, TABLE_TOKEN, t->id, t->uses > 0 ? &m : NULL);
+}
+
+void persist_cluster(struct coord *c, struct action *p)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_row_cluster);
+	m.u.row_cluster.cluster = c->cluster;
+	m.u.row_cluster.lineage = c->lineage;
+	m.u.row_cluster.next_job = c->next_job;
+	act_row(c->out, p, TABLE_CLUSTER, "cluster", &m);
+}
+
+/* ---- and back ---------------------------------------------------------------- */
+
+static int load_cluster(struct coord *c, const struct rec_row_cluster *r)
+{
+	snprintf(c->cluster, sizeof(c->cluster), "%s", r->cluster);
+	c->lineage = r->lineage;
+	if (r->next_job > c->next_job)
+		c->next_job = r->next_job;
+	return 0;
+}
+
+static int load_node(struct coord *c, const struct rec_row_node *r, struct err *e)
+{
+	struct node *n;
+
+	if (r->key.n != 32 || !node_name_valid(r->node) || node_find(c, r->node) != NULL)
+		return err_set(e, EINVAL, "stored node %s makes no sense", r->node);
+	n = calloc(1, sizeof(*n));
+	if (n == NULL)
+		return -ENOMEM;
+	snprintf(n->name, sizeof(n->name), "%s", r->node);
+	snprintf(n->boot_id, sizeof(n->boot_id), "%s", r->boot_id ? r->boot_id : "");
+	memcpy(n->key, r->key.p, 32);
+	n->submit = r->submit;
+	n->uid_min = r->uid_min;
+	n->uid_max = r->uid_max;
+	n->joined_wall_ms = r->joined_wall_ms;
+	n->heard = c->began; /* a full term before it can be lost */
+	if (node_insert(c, n) < 0) {
+		free(n);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int load_token(struct coord *c, const struct rec_row_token *r, struct err *e)
+{
+	struct token *t;
+
+	if (r->secret_hash.n != 32)
+		return err_set(e, EINVAL, "stored token %s makes no sense", r->id);
+	t = calloc(1, sizeof(*t));
+	if (t == NULL)
+		return -ENOMEM;
+	snprintf(t->id, sizeof(t->id), "%s", r->id);
+	memcpy(t->secret_hash, r->secret_hash.p, 32);
+	t->expires_wall_ms = r->expires_wall_ms;
+	t->uses = r->uses;
+	t->nodes = coord_strdup(c, r->nodes);
+	t->submit = r->submit;
+	t->uid_min = r->uid_min;
+	t->uid_max = r->uid_max;
+	list_append(&c->tokens, &t->all);
+	return 0;
+}
+
+static int state_from_name(const char *name, enum job_state *ret)
+{
+	for (int s = JOB_QUEUED; s <= JOB_LOST; s++)
+		if (strcmp(job_state_name((enum job_state)s), name) == 0) {
+			*ret = (enum job_state)s;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* Nodes may be loaded after jobs, so places are resolved in coord_loaded();
+ * until then a placeholder node carries the name. */
+static int load_places(struct coord *c, struct job *j, const struct rec_row_job *r)
+{
+	if (r->n_places == 0)
+		return 0;
+	j->places = calloc(r->n_places, sizeof(*j->places));
+	if (j->places == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < r->n_places; i++) {
+		struct node *n = calloc(1, sizeof(*n));
+
+		if (n == NULL)
+			return -ENOMEM;
+		snprintf(n->name, sizeof(n->name), "%s", r->places[i].node);
+		n->removed = true;
+		n->heard = c->began;
+		n->next_removed = c->removed;
+		c->removed = n;
+		j->places[i].node = n;
+		snprintf(j->places[i].boot_id, sizeof(j->places[i].boot_id), "%s",
+			 r->places[i].boot_id);
+		j->n_places++;
+	}
+	return job_alloc_ranks(j);
+}
+
+static void load_ranks(struct coord *c, struct job *j, const struct rec_row_job *r)
+{
+	for (size_t i = 0; i < r->n_ranks && j->ppn > 0; i++)
+		job_update_rank(c, j, r->ranks[i].rank / j->ppn, &r->ranks[i]);
+	if (r->n_first == 1 && r->first[0].rank < j->n_ranks) {
+		job_update_rank(c, j, r->first[0].rank / j->ppn, &r->first[0]);
+		j->first = r->first[0].rank;
+	}
+}
+
+static void load_job_fields(struct coord *c, struct job *j, const struct rec_row_job *r)
+{
+	j->id = r->job;
+	j->attempt = r->attempt;
+	j->uid = r->uid;
+	j->spec_size = r->spec_size;
+	j->nnodes = r->nnodes;
+	j->ppn = r->procs_per_node;
+	j->grace_ms = r->grace_ms;
+	j->time_s = r->time_s;
+	j->immediate = r->immediate;
+	j->with_stdin = r->with_stdin;
+	j->per_node = r->per_node;
+	j->submit_wall_ms = r->submit_wall_ms;
+	j->start_wall_ms = r->start_wall_ms;
+	j->end_wall_ms = r->end_wall_ms;
+	j->exit_code = r->exit_code;
+	j->ending_code = r->ending_code;
+	snprintf(j->client_id, sizeof(j->client_id), "%s", r->client_id);
+	snprintf(j->user, sizeof(j->user), "%s", r->user);
+	snprintf(j->submit_node, sizeof(j->submit_node), "%s", r->submit_node);
+	memcpy(j->spec_hash, r->spec_hash.p, 32);
+	j->hosts = coord_strdup(c, r->hosts);
+	j->exclude = coord_strdup(c, r->exclude);
+	j->name = coord_strdup(c, r->name);
+	j->command = coord_strdup(c, r->command);
+	j->why = coord_strdup(c, r->why);
+	j->ending = coord_strdup(c, r->ending);
+	for (size_t i = 0; i < r->n_notices && j->n_notices < 16; i++)
+		j->notices[j->n_notices++] = coord_strdup(c, r->notices[i]);
+	j->stored = true;
+	j->first = -1;
+	j->prepare_until = j->run_until = j->retry_save = MONO_NEVER;
+	list_init(&j->watches);
+}
+
+/* Keeps the list in order of job numbers whatever the order of rows. */
+static void insert_by_id(struct coord *c, struct job *j)
+{
+	struct list *at = c->jobs.prev;
+
+	while (at != &c->jobs && list_entry(at, struct job, all)->id > j->id)
+		at = at->prev;
+	list_append(at->next, &j->all);
+}
+
+static int load_job(struct coord *c, const struct rec_row_job *r, struct err *e)
+{
+	struct job *j = calloc(1, sizeof(*j));
+	enum job_state s;
+
+	if (j == NULL)
+		return -ENOMEM;
+	list_init(&j->all);
+	list_init(&j->watches);
+	if (r->job == 0 || r->spec_hash.n != 32 || state_from_name(r->state, &s) < 0 ||
+	    (uint64_t)r->nnodes * r->procs_per_node > JOB_RANKS_MAX ||
+	    (r->n_places != 0 && r->n_places != r->nnodes) || job_find(c, r->job) != NULL) {
+		free(j);
+		return err_set(e, EINVAL, "stored job %llu makes no sense",
+			       (unsigned long long)r->job);
+	}
+	load_job_fields(c, j, r);
+	j->state = s;
+	insert_by_id(c, j);
+	if (load_places(c, j, r) < 0 || map_put(&c->jobs_by_id, j->id, j) < 0)
+		return -ENOMEM;
+	load_ranks(c, j, r);
+	if (j->id >= c->next_job)
+		c->next_job = j->id + 1;
+	if (job_over(j)) {
+		j->saved = true;
+		c->n_ended++;
+	}
+	return 0;
+}
+
+int coord_load(struct coord *c, const struct msg *row, struct err *e)
+{
+	int r = 0;
+
+	switch (row->type) {
+	case MSG_row_cluster:
+		r = load_cluster(c, &row->u.row_cluster);
+		break;
+	case MSG_row_node:
+		r = load_node(c, &row->u.row_node, e);
+		break;
+	case MSG_row_token:
+		r = load_token(c, &row->u.row_token, e);
+		break;
+	case MSG_row_job:
+		r = load_job(c, &row->u.row_job, e);
+		break;
+	default:
+		r = err_set(e, EINVAL, "a stored row is of type %s", msg_name(row->type));
+	}
+	return c->oom ? -ENOMEM : r;
+}
+
+static void resolve_places(struct coord *c, struct job *j)
+{
+	for (size_t i = 0; i < j->n_places; i++) {
+		struct node *n = node_find(c, j->places[i].node->name);
+
+		if (n != NULL)
+			j->places[i].node = n;
+		if (!job_over(j))
+			j->places[i].node->jobs++;
+	}
+}
+
+void coord_loaded(struct coord *c, struct actions *out)
+{
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		resolve_places(c, j);
+		if (job_over(j) || j->state == JOB_QUEUED)
+			continue;
+		j->recovering = true;
+		if (j->ending == NULL)
+			coord_set_text(c, &j->why,
+				       "the coordinator was restarted; waiting for the job's nodes");
+	}
+	coord_wake_at(c, mono_add_ms(c->now, c->conf.node_lost_ms));
+	c->have_dirty = true;
+	(void)out;
+}

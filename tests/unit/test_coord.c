@@ -1,0 +1,1113 @@
+/* test_coord.c - the coordinator's core, by the messages it sends */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/coord.h"
+
+#define MAX_SENT 4096
+#define MAX_ROWS 256
+
+struct sent {
+	uint64_t link;
+	char *text;
+};
+
+struct row {
+	int table;
+	char key[80];
+	char *json;
+};
+
+/* A coordinator, its disk, and what it has sent. */
+struct world {
+	struct coord *c;
+	struct actions acts;
+	mono_t now;
+	int64_t wall_ms;
+	uint64_t next_link;
+	struct sent sent[MAX_SENT];
+	size_t n_sent;
+	struct row rows[MAX_ROWS];
+	size_t n_rows;
+	struct {
+		uint64_t ticket;
+		struct row rows[4];
+		size_t n;
+	} queue[64];
+	size_t n_queue;
+	bool disk_full;
+	uint64_t closed[64];
+	size_t n_closed;
+	uint8_t random;
+};
+
+static void fake_sha(const void *p, size_t n, uint8_t out[32])
+{
+	memset(out, 0, 32);
+	for (size_t i = 0; i < n; i++)
+		out[i % 32] = (uint8_t)(out[i % 32] * 31 + ((const uint8_t *)p)[i] + 7);
+}
+
+static void take_actions(struct world *w)
+{
+	for (size_t i = 0; i < w->acts.n; i++) {
+		struct action *a = &w->acts.v[i];
+
+		if (a->type == ACT_SEND) {
+			assert_true(w->n_sent < MAX_SENT);
+			w->sent[w->n_sent].link = a->link;
+			w->sent[w->n_sent++].text = strndup(a->text, a->len);
+		} else if (a->type == ACT_CLOSE) {
+			w->closed[w->n_closed++ % 64] = a->link;
+		} else if (a->type == ACT_PERSIST) {
+			w->queue[w->n_queue].ticket = a->ticket;
+			for (size_t k = 0; k < a->n_rows; k++) {
+				struct row *r = &w->queue[w->n_queue].rows[k];
+
+				r->table = a->rows[k].table;
+				snprintf(r->key, sizeof(r->key), "%s", a->rows[k].key);
+				r->json = a->rows[k].json ? strndup(a->rows[k].json, a->rows[k].len)
+							  : NULL;
+			}
+			w->queue[w->n_queue++].n = a->n_rows;
+		}
+	}
+	actions_reset(&w->acts);
+}
+
+static void feed(struct world *w, struct coord_event *ev)
+{
+	ev->now = w->now;
+	ev->wall_ms = w->wall_ms;
+	memset(ev->random, ++w->random, sizeof(ev->random));
+	assert_int_equal(coord_step(w->c, ev, &w->acts), 0);
+	coord_check(w->c);
+	take_actions(w);
+}
+
+static void write_row(struct world *w, struct row *r)
+{
+	size_t i;
+
+	for (i = 0; i < w->n_rows; i++)
+		if (w->rows[i].table == r->table && strcmp(w->rows[i].key, r->key) == 0)
+			break;
+	if (i == w->n_rows)
+		w->rows[w->n_rows++] = *r;
+	else {
+		free(w->rows[i].json);
+		w->rows[i] = *r;
+	}
+}
+
+/* The disk answers everything asked of it so far. */
+static void store(struct world *w)
+{
+	while (w->n_queue > 0) {
+		struct coord_event ev = { .type = CEV_STORED, .ticket = w->queue[0].ticket };
+
+		for (size_t k = 0; k < w->queue[0].n; k++) {
+			if (w->disk_full)
+				free(w->queue[0].rows[k].json);
+			else
+				write_row(w, &w->queue[0].rows[k]);
+		}
+		memmove(&w->queue[0], &w->queue[1], --w->n_queue * sizeof(w->queue[0]));
+		ev.error = w->disk_full ? -28 : 0;
+		ev.text = "no space left on device";
+		feed(w, &ev);
+	}
+}
+
+static void forget_sent(struct world *w)
+{
+	for (size_t i = 0; i < w->n_sent; i++)
+		free(w->sent[i].text);
+	w->n_sent = 0;
+}
+
+/* The last message of this type to this link, decoded; false when none. */
+static bool last_to(struct world *w, uint64_t link, enum msg_type t, struct msg *ret)
+{
+	struct err e;
+
+	for (size_t i = w->n_sent; i-- > 0;) {
+		if (w->sent[i].link != link)
+			continue;
+		assert_int_equal(msg_decode(w->sent[i].text, strlen(w->sent[i].text), ret, &e), 0);
+		if (ret->type == t)
+			return true;
+		msg_finish(ret);
+	}
+	return false;
+}
+
+static bool was_told(struct world *w, uint64_t link, enum msg_type t)
+{
+	struct msg m;
+	bool yes = last_to(w, link, t, &m);
+
+	if (yes)
+		msg_finish(&m);
+	return yes;
+}
+
+static void say(struct world *w, uint64_t link, struct msg *m)
+{
+	struct coord_event ev = { .type = CEV_MESSAGE, .link = link, .msg = m };
+
+	feed(w, &ev);
+}
+
+static void tick(struct world *w, int64_t ms)
+{
+	mono_t end = mono_add_ms(w->now, ms);
+
+	w->wall_ms += ms;
+	for (int i = 0; i < 1000; i++) {
+		struct coord_event ev = { .type = CEV_DEADLINE };
+		mono_t next = coord_deadline(w->c);
+
+		if (mono_before(end, next) || mono_is_never(next))
+			break;
+		w->now = mono_before(w->now, next) ? next : mono_add_ms(w->now, 1);
+		feed(w, &ev);
+	}
+	w->now = end;
+}
+
+static void key_of(const char *name, uint8_t key[32])
+{
+	memset(key, 0, 32);
+	snprintf((char *)key, 32, "%s-key", name);
+}
+
+static uint64_t link_up(struct world *w, enum coord_who who, const char *name, const char *role)
+{
+	struct coord_event ev = { .type = CEV_LINK_UP, .link = ++w->next_link, .who = who };
+	struct msg m;
+
+	if (name != NULL)
+		key_of(name, ev.key);
+	ev.uid = 1000;
+	ev.admin = who == WHO_LOCAL;
+	feed(w, &ev);
+	msg_init(&m, MSG_hello);
+	m.u.hello.proto = NA_PROTO;
+	m.u.hello.software = "test";
+	m.u.hello.role = role;
+	say(w, w->next_link, &m);
+	return w->next_link;
+}
+
+static void link_down(struct world *w, uint64_t link)
+{
+	struct coord_event ev = { .type = CEV_LINK_DOWN, .link = link };
+
+	feed(w, &ev);
+}
+
+/* Registers a node holding one job in a phase (NULL: nothing). */
+static uint64_t node_up_held(struct world *w, const char *name, const char *boot, uint64_t job,
+			     const char *phase, const char *rank_state, uint32_t rank,
+			     uint32_t code)
+{
+	uint64_t l = link_up(w, WHO_NODE, name, "agent");
+	struct rec_addr addr = { .ip = "10.0.0.1", .ifname = "eth0" };
+	struct rec_rank_state rs = { .rank = rank, .state = rank_state };
+	struct rec_held h = { .job = job, .attempt = 1, .phase = phase, .ranks = &rs };
+	struct msg m;
+
+	MSG_SET(&rs, rank_state, code, code);
+	h.n_ranks = rank_state != NULL;
+	msg_init(&m, MSG_node_register);
+	m.u.node_register.node = name;
+	m.u.node_register.boot_id = boot;
+	m.u.node_register.incarnation = l;
+	m.u.node_register.peer_port = 7000;
+	m.u.node_register.addrs = &addr;
+	m.u.node_register.n_addrs = 1;
+	m.u.node_register.held = &h;
+	m.u.node_register.n_held = phase != NULL;
+	say(w, l, &m);
+	return l;
+}
+
+static uint64_t node_up(struct world *w, const char *name)
+{
+	return node_up_held(w, name, "boot-1", 0, NULL, NULL, 0, 0);
+}
+
+static void load(struct world *w, struct msg *m)
+{
+	struct err e;
+
+	assert_int_equal(coord_load(w->c, m, &e), 0);
+}
+
+static void add_node(struct world *w, const char *name, bool submit)
+{
+	uint8_t key[32];
+	struct msg m;
+	struct buf b;
+	struct row r = { .table = TABLE_NODE };
+
+	key_of(name, key);
+	msg_init(&m, MSG_row_node);
+	m.u.row_node.node = name;
+	m.u.row_node.key = (struct bytes){ key, 32 };
+	m.u.row_node.submit = submit;
+	MSG_SET(&m.u.row_node, row_node, uid_min, 1000);
+	MSG_SET(&m.u.row_node, row_node, uid_max, 59999);
+	load(w, &m);
+	buf_init(&b);
+	assert_int_equal(msg_encode(&m, &b, NULL), 0);
+	snprintf(r.key, sizeof(r.key), "%s", name);
+	r.json = buf_steal(&b, NULL);
+	write_row(w, &r);
+}
+
+static void begin(struct world *w)
+{
+	struct coord_conf conf = { .address = "head:7070", .sha256 = fake_sha };
+	struct msg m;
+
+	w->c = coord_create(&conf, w->now);
+	assert_non_null(w->c);
+	msg_init(&m, MSG_row_cluster);
+	m.u.row_cluster.cluster = "lab";
+	m.u.row_cluster.lineage = 42;
+	m.u.row_cluster.next_job = 1;
+	load(w, &m);
+}
+
+static int setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	w->now = (mono_t){ 1000000000 };
+	w->wall_ms = 1700000000000;
+	actions_init(&w->acts);
+	begin(w);
+	add_node(w, "gpu01", true);
+	add_node(w, "gpu02", false);
+	add_node(w, "gpu03", false);
+	coord_loaded(w->c, &w->acts);
+	*state = w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	coord_destroy(w->c);
+	forget_sent(w);
+	for (size_t i = 0; i < w->n_rows; i++)
+		free(w->rows[i].json);
+	for (size_t q = 0; q < w->n_queue; q++)
+		for (size_t k = 0; k < w->queue[q].n; k++)
+			free(w->queue[q].rows[k].json);
+	actions_finish(&w->acts);
+	free(w);
+	return 0;
+}
+
+/* Kills the coordinator and starts another from what is on disk. */
+static void restart(struct world *w)
+{
+	struct err e;
+
+	coord_destroy(w->c);
+	forget_sent(w);
+	begin(w);
+	for (size_t i = 0; i < w->n_rows; i++) {
+		struct msg m;
+
+		if (w->rows[i].json == NULL)
+			continue;
+		assert_int_equal(msg_decode(w->rows[i].json, strlen(w->rows[i].json), &m, &e), 0);
+		load(w, &m);
+		msg_finish(&m);
+	}
+	coord_loaded(w->c, &w->acts);
+	w->n_queue = 0;
+}
+
+static void submit_as(struct world *w, uint64_t link, const char *client_id, uint32_t nnodes,
+		      const char *hosts, uint32_t uid)
+{
+	static const uint8_t hash[32] = { 1 };
+	struct msg m;
+
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 9;
+	m.u.submit.client_id = client_id;
+	m.u.submit.nnodes = nnodes;
+	m.u.submit.hosts = hosts;
+	m.u.submit.command = "true";
+	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
+	m.u.submit.spec_size = 10;
+	MSG_SET(&m.u.submit, submit, uid, uid);
+	m.u.submit.user = "li";
+	say(w, link, &m);
+}
+
+static void submit(struct world *w, uint64_t link, const char *client_id, uint32_t nnodes)
+{
+	submit_as(w, link, client_id, nnodes, NULL, 1000);
+}
+
+static void prepared(struct world *w, uint64_t link, bool ok)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_prepared);
+	m.u.prepared.job = 1;
+	m.u.prepared.attempt = 1;
+	m.u.prepared.ok = ok;
+	m.u.prepared.master_port = 20000;
+	m.u.prepared.proof_port = 40000;
+	if (!ok) {
+		m.u.prepared.text = "command 'foo' not found";
+		MSG_SET(&m.u.prepared, prepared, code, 127);
+	}
+	say(w, link, &m);
+}
+
+static void proved(struct world *w, uint64_t link, bool master, bool reached)
+{
+	const char *ip = "10.0.0.1";
+	struct rec_proof_result r[2] = { { .kind = "master", .node = "gpu01" },
+					 { .kind = "ephemeral", .node = "x" } };
+	struct msg m;
+
+	for (int i = 0; i < 2; i++) {
+		r[i].reached = &ip;
+		r[i].n_reached = 1;
+	}
+	r[0].n_reached = reached;
+	r[0].text = "10.0.0.1:20000: connection refused";
+	msg_init(&m, MSG_proved);
+	m.u.proved.job = 1;
+	m.u.proved.attempt = 1;
+	m.u.proved.results = master ? r : r + 1;
+	m.u.proved.n_results = master ? 2 : 1;
+	say(w, link, &m);
+}
+
+static void ranks(struct world *w, uint64_t link, uint32_t rank, const char *state, uint32_t code)
+{
+	struct rec_rank_state r = { .rank = rank, .state = state, .pid = 77 };
+	struct msg m;
+
+	MSG_SET(&r, rank_state, code, code);
+	msg_init(&m, MSG_ranks);
+	m.u.ranks.job = 1;
+	m.u.ranks.attempt = 1;
+	m.u.ranks.ranks = &r;
+	m.u.ranks.n_ranks = 1;
+	say(w, link, &m);
+}
+
+static void ended(struct world *w, uint64_t link, uint32_t rank, const char *state, uint32_t code,
+		  bool ours)
+{
+	struct rec_rank_state r = { .rank = rank, .state = state, .pid = 77, .ours = ours };
+	struct msg m;
+
+	MSG_SET(&r, rank_state, code, code);
+	if (ours)
+		r.sig = 15;
+	msg_init(&m, MSG_ended);
+	m.u.ended.job = 1;
+	m.u.ended.attempt = 1;
+	m.u.ended.ranks = &r;
+	m.u.ended.n_ranks = 1;
+	say(w, link, &m);
+}
+
+static const char *state_of(struct world *w, const char *node, char out[32])
+{
+	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
+	struct msg m;
+
+	msg_init(&m, MSG_status_get);
+	m.u.status_get.rid = 1;
+	say(w, l, &m);
+	assert_true(last_to(w, l, MSG_status, &m));
+	strcpy(out, "absent");
+	for (size_t i = 0; i < m.u.status.n_nodes; i++)
+		if (strcmp(m.u.status.nodes[i].name, node) == 0)
+			snprintf(out, 32, "%s", m.u.status.nodes[i].state);
+	msg_finish(&m);
+	link_down(w, l);
+	return out;
+}
+
+/* The job as 'nodectl job 1' shows it; strings live until msg_finish(m). */
+static struct rec_job_info *job_one(struct world *w, struct msg *m)
+{
+	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
+
+	msg_init(m, MSG_jobs_get);
+	m->u.jobs_get.rid = 1;
+	MSG_SET(&m->u.jobs_get, jobs_get, job, 1);
+	say(w, l, m);
+	if (!last_to(w, l, MSG_jobs, m))
+		return NULL;
+	link_down(w, l);
+	return m->u.jobs.jobs;
+}
+
+static void assert_job(struct world *w, const char *state, int code)
+{
+	struct msg m;
+	struct rec_job_info *i = job_one(w, &m);
+
+	assert_non_null(i);
+	assert_string_equal(i->state, state);
+	if (code >= 0) {
+		assert_true(MSG_HAS(i, job_info, exit_code));
+		assert_int_equal(i->exit_code, code);
+	}
+	msg_finish(&m);
+}
+
+/* Two nodes up, job 1 submitted on both and running. */
+static void running_pair(struct world *w, uint64_t *a, uint64_t *b)
+{
+	*a = node_up(w, "gpu01");
+	*b = node_up(w, "gpu02");
+	store(w);
+	submit(w, *a, "c1", 2);
+	store(w);
+	prepared(w, *a, true);
+	prepared(w, *b, true);
+	proved(w, *a, false, true);
+	proved(w, *b, true, true);
+	ranks(w, *a, 0, "running", 0);
+	ranks(w, *b, 1, "running", 0);
+}
+
+/* ---- nodes ----------------------------------------------------------------- */
+
+static void a_node_is_ok_then_unreachable_when_silent_then_ok_again(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = node_up(w, "gpu01");
+	char s[32];
+	struct msg m;
+
+	assert_string_equal(state_of(w, "gpu01", s), "ok");
+	tick(w, 3400);
+	assert_string_equal(state_of(w, "gpu01", s), "ok");
+	tick(w, 500);
+	assert_string_equal(state_of(w, "gpu01", s), "unreachable");
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	say(w, l, &m);
+	assert_string_equal(state_of(w, "gpu01", s), "ok");
+}
+
+static void a_dead_agent_is_down_at_once(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = node_up(w, "gpu01");
+	char s[32];
+
+	link_down(w, l);
+	assert_string_equal(state_of(w, "gpu01", s), "down");
+}
+
+static void two_live_sessions_of_two_boots_are_quarantined(void **state)
+{
+	struct world *w = *state;
+	uint64_t old = node_up_held(w, "gpu01", "boot-1", 0, NULL, NULL, 0, 0);
+	char s[32];
+	struct msg m;
+
+	node_up_held(w, "gpu01", "boot-2", 0, NULL, NULL, 0, 0);
+	assert_string_equal(state_of(w, "gpu01", s), "ok");
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	say(w, old, &m);
+	assert_string_equal(state_of(w, "gpu01", s), "quarantined");
+}
+
+static void a_stranger_may_only_join(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = link_up(w, WHO_STRANGER, "evil", "agent");
+
+	assert_true(was_told(w, l, MSG_refused));
+	assert_int_equal(w->closed[w->n_closed - 1], l);
+}
+
+static void join_with(struct world *w, const char *key, const char *name, const char *token,
+		      enum msg_type expect)
+{
+	uint64_t l = link_up(w, WHO_STRANGER, key, "join");
+	char id[33];
+	uint8_t secret[32];
+	struct msg m;
+
+	assert_int_equal(sscanf(token, "na1.%16[0-9a-f].", id), 1);
+	for (int i = 0; i < 32; i++) {
+		unsigned v;
+
+		assert_int_equal(sscanf(strchr(token + 4, '.') + 1 + 2 * i, "%2x", &v), 1);
+		secret[i] = (uint8_t)v;
+	}
+	msg_init(&m, MSG_join);
+	m.u.join.token_id = id;
+	m.u.join.secret = (struct bytes){ secret, 32 };
+	m.u.join.node = name;
+	say(w, l, &m);
+	store(w);
+	assert_true(was_told(w, l, expect));
+	link_down(w, l);
+}
+
+static void new_token(struct world *w, char out[160])
+{
+	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
+	struct msg m;
+
+	msg_init(&m, MSG_token_create);
+	m.u.token_create.rid = 3;
+	say(w, l, &m);
+	assert_false(was_told(w, l, MSG_token)); /* not before it is on disk */
+	store(w);
+	assert_true(last_to(w, l, MSG_token, &m));
+	snprintf(out, 160, "%s", m.u.token.token);
+	msg_finish(&m);
+	link_down(w, l);
+}
+
+static void a_token_lets_in_one_node_once(void **state)
+{
+	struct world *w = *state;
+	char token[160], s[32], wrong[160];
+
+	new_token(w, token);
+	snprintf(wrong, sizeof(wrong), "%s", token);
+	wrong[strlen(wrong) - 1] ^= 1;
+	join_with(w, "k9", "gpu09", wrong, MSG_refused);
+	join_with(w, "k9", "gpu01", token, MSG_refused); /* the name is taken */
+	join_with(w, "k9", "gpu09", token, MSG_joined);
+	join_with(w, "k9", "gpu09", token, MSG_refused); /* used up */
+	assert_string_equal(state_of(w, "gpu09", s), "down");
+	restart(w);
+	assert_string_equal(state_of(w, "gpu09", s), "down");
+}
+
+static void a_token_expires(void **state)
+{
+	struct world *w = *state;
+	char token[160];
+
+	new_token(w, token);
+	tick(w, 3601 * 1000);
+	join_with(w, "k9", "gpu09", token, MSG_refused);
+}
+
+static void a_removed_node_is_cut_off(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = node_up(w, "gpu02"), adm = link_up(w, WHO_LOCAL, NULL, "client");
+	uint8_t key[32];
+	struct msg m;
+
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 4;
+	m.u.node_remove.node = "gpu02";
+	say(w, adm, &m);
+	assert_int_equal(w->closed[w->n_closed - 1], l);
+	key_of("gpu02", key);
+	assert_false(coord_find_key(w->c, key));
+	store(w);
+	assert_true(was_told(w, adm, MSG_ok));
+}
+
+/* ---- launching --------------------------------------------------------------- */
+
+static void nothing_is_said_or_prepared_before_the_submit_is_on_disk(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+
+	submit(w, a, "c1", 1);
+	assert_false(was_told(w, a, MSG_submitted));
+	assert_false(was_told(w, a, MSG_prepare));
+	store(w);
+	assert_true(was_told(w, a, MSG_submitted));
+	assert_true(was_told(w, a, MSG_prepare));
+}
+
+static void a_submit_that_cannot_be_saved_is_refused_and_leaves_nothing(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	struct msg m;
+
+	store(w);
+	w->disk_full = true;
+	submit(w, a, "c1", 1);
+	store(w);
+	assert_true(was_told(w, a, MSG_refused));
+	assert_false(was_told(w, a, MSG_prepare));
+	assert_null(job_one(w, &m));
+}
+
+static void a_retried_submit_is_one_job(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	struct msg m;
+
+	submit(w, a, "c1", 1);
+	submit(w, a, "c1", 1);
+	store(w);
+	submit(w, a, "c1", 1);
+	restart(w);
+	a = node_up(w, "gpu01");
+	submit(w, a, "c1", 1);
+	store(w);
+	assert_true(last_to(w, a, MSG_submitted, &m));
+	assert_int_equal(m.u.submitted.job, 1);
+	msg_finish(&m);
+}
+
+static void nobody_starts_before_all_are_ready_and_proved(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+	struct msg m;
+
+	submit(w, a, "c1", 2);
+	store(w);
+	prepared(w, a, true);
+	assert_false(was_told(w, a, MSG_prove));
+	prepared(w, b, true);
+	assert_true(was_told(w, b, MSG_prove));
+	proved(w, b, true, true);
+	assert_false(was_told(w, a, MSG_start));
+	proved(w, a, false, true);
+	assert_true(last_to(w, b, MSG_start, &m));
+	assert_string_equal(m.u.start.master_addr, "10.0.0.1");
+	assert_int_equal(m.u.start.master_port, 20000);
+	msg_finish(&m);
+	assert_true(was_told(w, a, MSG_start));
+}
+
+static void an_unreachable_rank_zero_is_named(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+	struct msg m;
+	struct rec_job_info *i;
+
+	submit(w, a, "c1", 2);
+	store(w);
+	prepared(w, a, true);
+	prepared(w, b, true);
+	proved(w, a, false, true);
+	proved(w, b, true, false);
+	ended(w, a, 0, "waiting", 0, false);
+	ended(w, b, 1, "waiting", 0, false);
+	store(w);
+	i = job_one(w, &m);
+	assert_string_equal(i->state, "failed");
+	assert_non_null(strstr(i->why, "gpu02 cannot reach node gpu01"));
+	assert_non_null(strstr(i->why, "connection refused"));
+	msg_finish(&m);
+}
+
+static void a_refusal_to_prepare_gives_its_code_and_sentence(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+
+	submit(w, a, "c1", 2);
+	store(w);
+	prepared(w, a, true);
+	prepared(w, b, false);
+	assert_true(was_told(w, a, MSG_end));
+	ended(w, a, 0, "waiting", 0, false);
+	ended(w, b, 1, "waiting", 0, false);
+	store(w);
+	assert_job(w, "failed", 127);
+	assert_true(was_told(w, a, MSG_forget));
+}
+
+static void the_first_bad_rank_decides(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	ranks(w, b, 1, "exited", 7);
+	assert_true(was_told(w, a, MSG_end));
+	ended(w, b, 1, "exited", 7, false);
+	ended(w, a, 0, "killed", 0, true);
+	assert_false(was_told(w, a, MSG_forget)); /* not before the end is on disk */
+	store(w);
+	assert_job(w, "failed", 7);
+	assert_true(was_told(w, a, MSG_forget));
+}
+
+static void all_good_is_done(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	ended(w, a, 0, "exited", 0, false);
+	assert_job(w, "running", -1);
+	ended(w, b, 1, "exited", 0, false);
+	store(w);
+	assert_job(w, "done", 0);
+}
+
+static void a_node_speaks_for_its_own_ranks_only(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b, c;
+
+	running_pair(w, &a, &b);
+	c = node_up(w, "gpu03");
+	ranks(w, b, 0, "exited", 9); /* rank 0 is gpu01's */
+	ranks(w, c, 0, "exited", 9); /* gpu03 has no part in it */
+	assert_job(w, "running", -1);
+}
+
+static void ended_states_never_change(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	ended(w, a, 0, "exited", 0, false);
+	ended(w, b, 1, "exited", 0, false);
+	ranks(w, b, 1, "exited", 9);
+	ended(w, b, 1, "exited", 9, false);
+	store(w);
+	ended(w, b, 1, "exited", 9, false);
+	store(w);
+	assert_job(w, "done", 0);
+}
+
+/* ---- silence and loss ------------------------------------------------------------ */
+
+static void silence_touches_no_job_before_the_lost_timeout(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	node_up(w, "gpu03");
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	for (int i = 0; i < 118; i++) {
+		tick(w, 1000);
+		say(w, a, &m);
+		say(w, w->next_link, &m);
+	}
+	assert_job(w, "running", -1);
+	for (int i = 0; i < 4; i++) {
+		tick(w, 1000);
+		say(w, a, &m);
+		say(w, w->next_link, &m);
+	}
+	assert_true(was_told(w, a, MSG_end));
+	ended(w, a, 0, "killed", 0, true);
+	store(w);
+	assert_job(w, "lost", 255);
+}
+
+static void when_most_nodes_fall_silent_nothing_is_failed(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	node_up(w, "gpu03");
+	tick(w, 300 * 1000);
+	assert_job(w, "running", -1);
+}
+
+static void another_boot_loses_the_ranks_at_once(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	link_down(w, b);
+	assert_job(w, "running", -1);
+	node_up_held(w, "gpu02", "boot-2", 0, NULL, NULL, 0, 0);
+	ended(w, a, 0, "killed", 0, true);
+	store(w);
+	assert_job(w, "lost", 255);
+}
+
+static void a_client_may_leave_when_all_reachable_nodes_are_clean(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	node_up(w, "gpu03");
+	msg_init(&m, MSG_watch);
+	m.u.watch.rid = 77;
+	m.u.watch.job = 1;
+	MSG_SET(&m.u.watch, watch, uid, 1000);
+	say(w, a, &m);
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	for (int i = 0; i < 5; i++) {
+		tick(w, 1000);
+		say(w, a, &m);
+	}
+	ranks(w, a, 0, "exited", 3);
+	ended(w, a, 0, "exited", 3, false);
+	assert_true(last_to(w, a, MSG_job_update, &m));
+	assert_true(m.u.job_update.settled);
+	assert_int_equal(m.u.job_update.job[0].exit_code, 3);
+	msg_finish(&m);
+}
+
+/* ---- restart of the coordinator ---------------------------------------------------- */
+
+static void a_running_job_survives_the_coordinator(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	restart(w);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	assert_job(w, "preparing", -1);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "ended", "exited", 1, 7);
+	assert_true(was_told(w, a, MSG_end));
+	ended(w, a, 0, "killed", 0, true);
+	store(w);
+	assert_job(w, "failed", 7);
+	assert_true(was_told(w, b, MSG_forget));
+}
+
+static void a_half_started_job_is_started_everywhere_after_a_restart(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	restart(w);
+	node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "ready", "waiting", 1, 0);
+	assert_true(was_told(w, b, MSG_start));
+	assert_job(w, "running", -1);
+}
+
+static void a_job_nobody_has_started_is_prepared_again(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+
+	submit(w, a, "c1", 2);
+	store(w);
+	restart(w);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "ready", "waiting", 0, 0);
+	assert_false(was_told(w, a, MSG_prepare));
+	b = node_up(w, "gpu02");
+	assert_true(was_told(w, a, MSG_prepare));
+	assert_true(was_told(w, b, MSG_prepare));
+	assert_false(was_told(w, a, MSG_start));
+}
+
+static void a_job_of_another_lineage_is_left_alone(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = link_up(w, WHO_NODE, "gpu01", "agent");
+	struct rec_addr addr = { .ip = "10.0.0.1" };
+	struct rec_held h = { .job = 1, .attempt = 1, .phase = "running" };
+	struct msg m;
+
+	msg_init(&m, MSG_node_register);
+	m.u.node_register.node = "gpu01";
+	m.u.node_register.boot_id = "boot-1";
+	m.u.node_register.peer_port = 1;
+	m.u.node_register.addrs = &addr;
+	m.u.node_register.n_addrs = 1;
+	m.u.node_register.held = &h;
+	m.u.node_register.n_held = 1;
+	MSG_SET(&m.u.node_register, node_register, lineage, 43);
+	say(w, l, &m);
+	assert_false(was_told(w, l, MSG_end));
+	assert_false(was_told(w, l, MSG_forget));
+}
+
+/* ---- who may --------------------------------------------------------------------------- */
+
+static void a_plain_node_starts_jobs_on_itself_only(void **state)
+{
+	struct world *w = *state;
+	uint64_t b;
+
+	node_up(w, "gpu01");
+	b = node_up(w, "gpu02");
+	submit_as(w, b, "c1", 1, "gpu01", 1000);
+	assert_true(was_told(w, b, MSG_refused));
+	submit_as(w, b, "c2", 2, NULL, 1000);
+	store(w);
+	assert_false(was_told(w, b, MSG_submitted));
+	submit_as(w, b, "c3", 1, NULL, 1000);
+	store(w);
+	assert_true(was_told(w, b, MSG_submitted));
+	assert_true(was_told(w, b, MSG_prepare));
+}
+
+static void no_node_may_speak_for_root(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+
+	submit_as(w, a, "c1", 1, NULL, 0);
+	submit_as(w, b, "c2", 1, NULL, 0);
+	store(w);
+	assert_true(was_told(w, a, MSG_refused));
+	assert_true(was_told(w, b, MSG_refused));
+	assert_false(was_told(w, a, MSG_submitted));
+}
+
+static void kill_is_for_the_owner(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 5;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1001);
+	say(w, a, &m);
+	assert_false(was_told(w, b, MSG_end));
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	say(w, a, &m);
+	assert_true(was_told(w, b, MSG_end));
+	assert_false(was_told(w, a, MSG_ok));
+	store(w);
+	assert_true(was_told(w, a, MSG_ok));
+	ended(w, a, 0, "killed", 0, true);
+	ended(w, b, 1, "killed", 0, true);
+	store(w);
+	assert_job(w, "failed", 143);
+}
+
+/* ---- waiting ----------------------------------------------------------------------------- */
+
+static void a_job_waits_for_nodes_and_says_so(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	struct rec_job_info *i;
+	struct msg m;
+
+	submit(w, a, "c1", 3);
+	store(w);
+	i = job_one(w, &m);
+	assert_string_equal(i->state, "queued");
+	assert_non_null(strstr(i->why, "waiting for 3 nodes"));
+	msg_finish(&m);
+	node_up(w, "gpu02");
+	assert_false(was_told(w, a, MSG_prepare));
+	node_up(w, "gpu03");
+	assert_false(was_told(w, a, MSG_prepare)); /* the choice is not on disk yet */
+	store(w);
+	assert_true(was_told(w, a, MSG_prepare));
+}
+
+static void more_nodes_than_there_are_is_refused(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+
+	submit(w, a, "c1", 4);
+	assert_true(was_told(w, a, MSG_refused));
+	submit_as(w, a, "c2", 0, "gpu99", 1000);
+	store(w);
+	assert_false(was_told(w, a, MSG_submitted));
+}
+
+static void a_node_that_does_not_get_ready_is_named(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+	struct msg m;
+
+	submit(w, a, "c1", 2);
+	store(w);
+	prepared(w, a, true);
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	for (int i = 0; i < 31; i++) {
+		tick(w, 1000);
+		say(w, a, &m);
+		say(w, b, &m);
+	}
+	assert_true(last_to(w, b, MSG_end, &m));
+	assert_non_null(strstr(m.u.end.why, "gpu02"));
+	assert_null(strstr(m.u.end.why, "gpu01"));
+	msg_finish(&m);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_node_is_ok_then_unreachable_when_silent_then_ok_again),
+		T(a_dead_agent_is_down_at_once),
+		T(two_live_sessions_of_two_boots_are_quarantined),
+		T(a_stranger_may_only_join),
+		T(a_token_lets_in_one_node_once),
+		T(a_token_expires),
+		T(a_removed_node_is_cut_off),
+		T(nothing_is_said_or_prepared_before_the_submit_is_on_disk),
+		T(a_submit_that_cannot_be_saved_is_refused_and_leaves_nothing),
+		T(a_retried_submit_is_one_job),
+		T(nobody_starts_before_all_are_ready_and_proved),
+		T(an_unreachable_rank_zero_is_named),
+		T(a_refusal_to_prepare_gives_its_code_and_sentence),
+		T(the_first_bad_rank_decides),
+		T(all_good_is_done),
+		T(a_node_speaks_for_its_own_ranks_only),
+		T(ended_states_never_change),
+		T(silence_touches_no_job_before_the_lost_timeout),
+		T(when_most_nodes_fall_silent_nothing_is_failed),
+		T(another_boot_loses_the_ranks_at_once),
+		T(a_client_may_leave_when_all_reachable_nodes_are_clean),
+		T(a_running_job_survives_the_coordinator),
+		T(a_half_started_job_is_started_everywhere_after_a_restart),
+		T(a_job_nobody_has_started_is_prepared_again),
+		T(a_job_of_another_lineage_is_left_alone),
+		T(a_plain_node_starts_jobs_on_itself_only),
+		T(no_node_may_speak_for_root),
+		T(kill_is_for_the_owner),
+		T(a_job_waits_for_nodes_and_says_so),
+		T(more_nodes_than_there_are_is_refused),
+		T(a_node_that_does_not_get_ready_is_named),
+	};
+
+	return cmocka_run_group_tests_name("coord", tests, NULL, NULL);
+}
