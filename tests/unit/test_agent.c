@@ -1,0 +1,720 @@
+/* test_agent.c - the agent's core, by the actions it asks for */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/agent.h"
+
+#define COORD 100
+#define SHIM 200
+#define CLIENT 300
+
+struct seen {
+	enum action_type type;
+	uint64_t link, ticket;
+	char *text;
+};
+
+struct world {
+	struct agent *a;
+	struct actions acts;
+	mono_t now;
+	struct seen seen[1024];
+	size_t n;
+};
+
+static void feed(struct world *w, struct agent_event *ev)
+{
+	ev->now = w->now;
+	ev->wall_ms = 1700000000000;
+	memset(ev->random, 5, sizeof(ev->random));
+	assert_int_equal(agent_step(w->a, ev, &w->acts), 0);
+	agent_check(w->a);
+	for (size_t i = 0; i < w->acts.n; i++) {
+		struct action *x = &w->acts.v[i];
+
+		assert_true(w->n < 1024);
+		w->seen[w->n].type = x->type;
+		w->seen[w->n].link = x->link;
+		w->seen[w->n].ticket = x->ticket;
+		w->seen[w->n++].text = x->type == ACT_SEND ? strndup(x->text, x->len) : NULL;
+	}
+	actions_reset(&w->acts);
+}
+
+static void forget(struct world *w)
+{
+	for (size_t i = 0; i < w->n; i++)
+		free(w->seen[i].text);
+	w->n = 0;
+}
+
+/* How often this message went to this link. */
+static int count(struct world *w, uint64_t link, enum msg_type t)
+{
+	char key[64];
+	int n = 0;
+
+	snprintf(key, sizeof(key), "\"t\":\"%s\"", msg_name(t));
+	for (size_t i = 0; i < w->n; i++)
+		n += w->seen[i].type == ACT_SEND && w->seen[i].link == link &&
+		     strstr(w->seen[i].text, key) != NULL;
+	return n;
+}
+
+static bool last(struct world *w, uint64_t link, enum msg_type t, struct msg *ret)
+{
+	for (size_t i = w->n; i-- > 0;) {
+		if (w->seen[i].type != ACT_SEND || w->seen[i].link != link)
+			continue;
+		assert_int_equal(msg_decode(w->seen[i].text, strlen(w->seen[i].text), ret, NULL), 0);
+		if (ret->type == t)
+			return true;
+		msg_finish(ret);
+	}
+	return false;
+}
+
+static uint64_t ticket_of(struct world *w, enum action_type t)
+{
+	for (size_t i = w->n; i-- > 0;)
+		if (w->seen[i].type == t)
+			return w->seen[i].ticket;
+	return 0;
+}
+
+static bool asked(struct world *w, enum action_type t)
+{
+	for (size_t i = 0; i < w->n; i++)
+		if (w->seen[i].type == t)
+			return true;
+	return false;
+}
+
+static void tick(struct world *w, int64_t ms)
+{
+	mono_t end = mono_add_ms(w->now, ms);
+
+	for (int i = 0; i < 1000; i++) {
+		struct agent_event ev = { .type = AEV_DEADLINE };
+		mono_t next = agent_deadline(w->a);
+
+		if (mono_before(end, next) || mono_is_never(next))
+			break;
+		w->now = mono_before(w->now, next) ? next : mono_add_ms(w->now, 1);
+		feed(w, &ev);
+	}
+	w->now = end;
+}
+
+static void say(struct world *w, uint64_t link, struct msg *m)
+{
+	struct agent_event ev = { .type = AEV_MESSAGE, .link = link, .msg = m };
+
+	feed(w, &ev);
+}
+
+static void up(struct world *w, uint64_t link, enum agent_link_kind kind)
+{
+	struct agent_event ev = { .type = AEV_LINK_UP, .link = link, .kind = kind };
+
+	ev.uid = 1000;
+	ev.user = "li";
+	ev.job = 1;
+	ev.attempt = 1;
+	feed(w, &ev);
+}
+
+static void down(struct world *w, uint64_t link)
+{
+	struct agent_event ev = { .type = AEV_LINK_DOWN, .link = link, .text = "reset" };
+
+	feed(w, &ev);
+}
+
+static void connect_coord(struct world *w)
+{
+	struct msg m;
+
+	tick(w, 20000);
+	assert_true(asked(w, ACT_DIAL));
+	up(w, COORD, LINK_COORD);
+	msg_init(&m, MSG_welcome);
+	m.u.welcome.proto = NA_PROTO;
+	m.u.welcome.software = "t";
+	m.u.welcome.lineage = 42;
+	say(w, COORD, &m);
+	msg_init(&m, MSG_node_registered);
+	m.u.node_registered.node = "gpu01";
+	say(w, COORD, &m);
+	assert_true(agent_registered(w->a));
+}
+
+static int setup_cold(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	struct agent_conf conf = { .node = "gpu01", .boot_id = "boot-1", .coordinator = "head:7070",
+				   .incarnation = 1, .peer_port = 7, .single_user = true,
+				   .own_uid = 1000 };
+	struct rec_addr addr = { .ip = "10.0.0.1", .ifname = "eth0" };
+	struct agent_event ev = { .type = AEV_ADDRS, .addrs = &addr, .n_addrs = 1 };
+
+	w->now = (mono_t){ 1000000000 };
+	actions_init(&w->acts);
+	w->a = agent_create(&conf, w->now);
+	feed(w, &ev);
+	*state = w;
+	return 0;
+}
+
+static int setup(void **state)
+{
+	setup_cold(state);
+	connect_coord(*state);
+	forget(*state);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	agent_destroy(w->a);
+	forget(w);
+	actions_finish(&w->acts);
+	free(w);
+	return 0;
+}
+
+static void fill_prepare(struct msg *m, struct rec_peer *src, uint32_t uid)
+{
+	static const uint8_t hash[32] = { 1 };
+
+	memset(src, 0, sizeof(*src));
+	src->node = "head";
+	src->key = (struct bytes){ hash, 32 };
+	src->port = 1;
+	msg_init(m, MSG_prepare);
+	m->u.prepare.job = 1;
+	m->u.prepare.attempt = 1;
+	m->u.prepare.boot_id = "boot-1";
+	m->u.prepare.uid = uid;
+	m->u.prepare.user = "li";
+	m->u.prepare.spec_hash = (struct bytes){ hash, 32 };
+	m->u.prepare.spec_size = 10;
+	m->u.prepare.source = src;
+	m->u.prepare.n_source = 1;
+	m->u.prepare.nnodes = 1;
+	m->u.prepare.nprocs = 2;
+	m->u.prepare.world = 2;
+	m->u.prepare.grace_ms = 5000;
+}
+
+static void prepare(struct world *w, uint32_t uid)
+{
+	struct rec_peer src;
+	struct msg m;
+
+	fill_prepare(&m, &src, uid);
+	say(w, COORD, &m);
+}
+
+static void done(struct world *w, enum action_type t, int error)
+{
+	static const char *const ras[] = { "127.0.0.1:1", "127.0.0.1:2" };
+	struct agent_event ev = { .type = AEV_DONE, .ticket = ticket_of(w, t), .error = error,
+				  .text = "it went wrong", .master_port = 20000, .ras = ras,
+				  .n_ras = 2 };
+
+	assert_int_not_equal(ev.ticket, 0);
+	feed(w, &ev);
+}
+
+static void shim_hello(struct world *w, const char *phase)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_shim_hello);
+	m.u.shim_hello.proto = NA_SHIM_PROTO;
+	m.u.shim_hello.job = 1;
+	m.u.shim_hello.attempt = 1;
+	m.u.shim_hello.pid = 99;
+	m.u.shim_hello.phase = phase;
+	say(w, SHIM, &m);
+}
+
+static void shim_ready(struct world *w, bool ok)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_shim_ready);
+	m.u.shim_ready.ok = ok;
+	m.u.shim_ready.text = ok ? NULL : "cwd /x does not exist";
+	say(w, SHIM, &m);
+}
+
+static void to_ready(struct world *w)
+{
+	prepare(w, 1000);
+	done(w, ACT_FETCH, 0);
+	assert_false(asked(w, ACT_SPAWN));
+	done(w, ACT_LEASE, 0);
+	up(w, SHIM, LINK_SHIM);
+	done(w, ACT_SPAWN, 0);
+	shim_hello(w, "setup");
+	shim_ready(w, true);
+}
+
+static void start(struct world *w)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_start);
+	m.u.start.job = 1;
+	m.u.start.attempt = 1;
+	m.u.start.boot_id = "boot-1";
+	m.u.start.master_addr = "127.0.0.1";
+	m.u.start.master_port = 20000;
+	say(w, COORD, &m);
+}
+
+static void shim_ranks(struct world *w, enum msg_type t, const char *state, uint32_t code)
+{
+	struct rec_rank_state r[2] = { { .rank = 0, .state = state, .pid = 11 },
+				       { .rank = 1, .state = state, .pid = 12 } };
+	struct msg m;
+
+	MSG_SET(&r[0], rank_state, code, code);
+	MSG_SET(&r[1], rank_state, code, code);
+	msg_init(&m, t);
+	if (t == MSG_ranks) {
+		m.u.ranks.job = 1;
+		m.u.ranks.attempt = 1;
+		m.u.ranks.ranks = r;
+		m.u.ranks.n_ranks = 2;
+	} else {
+		m.u.shim_ended.ranks = r;
+		m.u.shim_ended.n_ranks = 2;
+	}
+	say(w, SHIM, &m);
+}
+
+static void to_running(struct world *w)
+{
+	to_ready(w);
+	start(w);
+	done(w, ACT_LATCH, 0);
+	shim_ranks(w, MSG_ranks, "running", 0);
+}
+
+static void end(struct world *w)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_end);
+	m.u.end.job = 1;
+	m.u.end.attempt = 1;
+	m.u.end.grace_ms = 1000;
+	say(w, COORD, &m);
+}
+
+static void do_forget(struct world *w)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_forget);
+	m.u.forget.job = 1;
+	m.u.forget.attempt = 1;
+	say(w, COORD, &m);
+}
+
+/* ---- the coordinator's link --------------------------------------------------- */
+
+static void it_dials_again_with_growing_pauses(void **state)
+{
+	struct world *w = *state;
+	struct agent_event ev = { .type = AEV_DIAL_FAILED, .text = "connection refused" };
+	int dials = 0;
+
+	for (int i = 0; i < 60; i++) {
+		forget(w);
+		tick(w, 1000);
+		if (asked(w, ACT_DIAL)) {
+			dials++;
+			feed(w, &ev);
+		}
+	}
+	assert_in_range(dials, 6, 20);
+}
+
+static void a_silent_coordinator_is_dialled_anew_and_no_job_is_touched(void **state)
+{
+	struct world *w = *state;
+
+	to_running(w);
+	forget(w);
+	tick(w, 6500);
+	assert_false(agent_registered(w->a));
+	assert_true(asked(w, ACT_CLOSE));
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 0);
+	down(w, COORD);
+	forget(w);
+	connect_coord(w);
+	assert_int_equal(count(w, COORD, MSG_node_register), 1);
+}
+
+static void what_happened_meanwhile_is_told_at_registration(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	to_running(w);
+	down(w, COORD);
+	shim_ranks(w, MSG_shim_ended, "exited", 7);
+	forget(w);
+	connect_coord(w);
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_int_equal(m.u.node_register.n_held, 1);
+	assert_string_equal(m.u.node_register.held[0].phase, "ended");
+	assert_int_equal(m.u.node_register.held[0].ranks[1].code, 7);
+	assert_int_equal(m.u.node_register.lineage, 42);
+	msg_finish(&m);
+}
+
+/* ---- a job's life ---------------------------------------------------------------- */
+
+static void ready_is_said_only_when_the_shim_has_checked(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	prepare(w, 1000);
+	done(w, ACT_FETCH, 0);
+	done(w, ACT_LEASE, 0);
+	up(w, SHIM, LINK_SHIM);
+	shim_hello(w, "setup");
+	assert_int_equal(count(w, COORD, MSG_prepared), 0);
+	shim_ready(w, true);
+	assert_true(last(w, COORD, MSG_prepared, &m));
+	assert_true(m.u.prepared.ok);
+	assert_int_equal(m.u.prepared.master_port, 20000);
+	msg_finish(&m);
+}
+
+static void prepare_twice_makes_one_shim(void **state)
+{
+	struct world *w = *state;
+	size_t n = 0;
+
+	to_ready(w);
+	prepare(w, 1000);
+	for (size_t i = 0; i < w->n; i++)
+		n += w->seen[i].type == ACT_SPAWN;
+	assert_int_equal(n, 1);
+	assert_int_equal(count(w, COORD, MSG_prepared), 2);
+}
+
+static void the_latch_comes_before_go_and_start_twice_goes_once(void **state)
+{
+	struct world *w = *state;
+
+	to_ready(w);
+	start(w);
+	assert_int_equal(count(w, SHIM, MSG_shim_go), 0);
+	done(w, ACT_LATCH, 0);
+	assert_int_equal(count(w, SHIM, MSG_shim_go), 1);
+	start(w);
+	shim_ranks(w, MSG_ranks, "running", 0);
+	start(w);
+	assert_int_equal(count(w, SHIM, MSG_shim_go), 1);
+}
+
+static void a_latch_that_cannot_be_taken_starts_nothing(void **state)
+{
+	struct world *w = *state;
+
+	to_ready(w);
+	start(w);
+	done(w, ACT_LATCH, -ENOSPC);
+	assert_int_equal(count(w, SHIM, MSG_shim_go), 0);
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 1);
+}
+
+static void another_users_job_is_refused_with_a_sentence(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	prepare(w, 1001);
+	assert_true(last(w, COORD, MSG_prepared, &m));
+	assert_false(m.u.prepared.ok);
+	assert_non_null(strstr(m.u.prepared.text, "1001"));
+	msg_finish(&m);
+	assert_false(asked(w, ACT_FETCH));
+}
+
+static void a_failed_fetch_is_told_and_end_is_answered(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	prepare(w, 1000);
+	done(w, ACT_FETCH, -EIO);
+	assert_true(last(w, COORD, MSG_prepared, &m));
+	assert_string_equal(m.u.prepared.text, "it went wrong");
+	msg_finish(&m);
+	end(w);
+	assert_int_equal(count(w, COORD, MSG_ended), 1);
+	do_forget(w);
+	assert_true(asked(w, ACT_CLEAN));
+}
+
+static void end_reaches_the_shim_and_ended_the_coordinator(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	to_running(w);
+	end(w);
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 1);
+	assert_int_equal(count(w, COORD, MSG_ended), 0);
+	shim_ranks(w, MSG_shim_ended, "killed", 0);
+	assert_true(last(w, COORD, MSG_ended, &m));
+	assert_int_equal(m.u.ended.n_ranks, 2);
+	msg_finish(&m);
+	assert_false(asked(w, ACT_CLEAN));
+	do_forget(w);
+	assert_true(asked(w, ACT_CLEAN));
+	assert_int_equal(count(w, SHIM, MSG_shim_bye), 1);
+}
+
+static void end_while_the_shim_is_being_started_still_ends_it(void **state)
+{
+	struct world *w = *state;
+
+	prepare(w, 1000);
+	done(w, ACT_FETCH, 0);
+	done(w, ACT_LEASE, 0);
+	end(w);
+	assert_int_equal(count(w, COORD, MSG_ended), 0);
+	up(w, SHIM, LINK_SHIM);
+	shim_hello(w, "setup");
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 1);
+	assert_int_equal(count(w, SHIM, MSG_shim_setup), 0);
+}
+
+static void a_killed_shim_means_sweep_and_lost_ranks(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	to_running(w);
+	down(w, SHIM);
+	assert_true(asked(w, ACT_SWEEP));
+	assert_int_equal(count(w, COORD, MSG_ended), 0);
+	done(w, ACT_SWEEP, 0);
+	assert_true(last(w, COORD, MSG_ended, &m));
+	assert_string_equal(m.u.ended.ranks[0].state, "lost");
+	msg_finish(&m);
+}
+
+static void a_job_is_forgotten_only_when_nothing_lives(void **state)
+{
+	struct world *w = *state;
+
+	to_running(w);
+	do_forget(w);
+	assert_false(asked(w, ACT_CLEAN));
+	assert_int_equal(count(w, SHIM, MSG_shim_bye), 0);
+}
+
+/* ---- adoption ------------------------------------------------------------------------ */
+
+static void adopt(struct world *w, bool latched, bool alive)
+{
+	struct rec_peer src;
+	struct msg m;
+	struct buf b;
+	struct rec_row_held h = { .job = 1, .attempt = 1, .boot_id = "boot-1", .lineage = 42,
+				  .cookie = "c0ffee" };
+	struct agent_event ev = { .type = AEV_ADOPT, .held = &h, .latched = latched,
+				  .alive = alive };
+
+	fill_prepare(&m, &src, 1000);
+	buf_init(&b);
+	assert_int_equal(msg_encode(&m, &b, NULL), 0);
+	h.prepare = (struct bytes){ (uint8_t *)b.data, b.len };
+	feed(w, &ev);
+	buf_finish(&b);
+}
+
+static void an_adopted_running_shim_is_told_as_running(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	adopt(w, true, true);
+	up(w, SHIM, LINK_SHIM);
+	shim_hello(w, "running");
+	connect_coord(w);
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_string_equal(m.u.node_register.held[0].phase, "running");
+	msg_finish(&m);
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 0);
+}
+
+static void a_dead_shim_found_at_start_is_swept(void **state)
+{
+	struct world *w = *state;
+
+	adopt(w, true, false);
+	assert_true(asked(w, ACT_SWEEP));
+}
+
+static void an_adopted_ready_job_leases_anew_before_it_is_prepared(void **state)
+{
+	struct world *w = *state;
+
+	adopt(w, false, true);
+	up(w, SHIM, LINK_SHIM);
+	shim_hello(w, "ready");
+	connect_coord(w);
+	forget(w);
+	prepare(w, 1000);
+	assert_int_equal(count(w, COORD, MSG_prepared), 0);
+	done(w, ACT_LEASE, 0);
+	assert_int_equal(count(w, COORD, MSG_prepared), 1);
+}
+
+/* ---- clients ------------------------------------------------------------------------------ */
+
+static void client_hello(struct world *w)
+{
+	struct msg m;
+
+	up(w, CLIENT, LINK_CLIENT);
+	msg_init(&m, MSG_hello);
+	m.u.hello.proto = NA_PROTO;
+	m.u.hello.software = "t";
+	m.u.hello.role = "client";
+	say(w, CLIENT, &m);
+	assert_int_equal(count(w, CLIENT, MSG_welcome), 1);
+}
+
+static void a_client_cannot_say_who_it_is(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	client_hello(w);
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 5;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 0);
+	m.u.kill.user = "root";
+	say(w, CLIENT, &m);
+	assert_true(last(w, COORD, MSG_kill, &m));
+	assert_int_equal(m.u.kill.uid, 1000);
+	assert_string_equal(m.u.kill.user, "li");
+	msg_finish(&m);
+}
+
+static void a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	client_hello(w);
+	down(w, COORD);
+	msg_init(&m, MSG_status_get);
+	m.u.status_get.rid = 7;
+	say(w, CLIENT, &m);
+	tick(w, 29000);
+	assert_int_equal(count(w, CLIENT, MSG_refused), 0);
+	tick(w, 2000);
+	assert_true(last(w, CLIENT, MSG_refused, &m));
+	assert_int_equal(m.u.refused.rid, 7);
+	assert_non_null(strstr(m.u.refused.text, "head:7070"));
+	msg_finish(&m);
+}
+
+static void a_request_is_sent_again_after_a_reconnect(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	client_hello(w);
+	msg_init(&m, MSG_status_get);
+	m.u.status_get.rid = 7;
+	say(w, CLIENT, &m);
+	down(w, COORD);
+	forget(w);
+	connect_coord(w);
+	assert_int_equal(count(w, COORD, MSG_status_get), 1);
+	assert_true(last(w, COORD, MSG_status_get, &m));
+	{
+		struct msg s;
+
+		msg_init(&s, MSG_status);
+		s.u.status.rid = m.u.status_get.rid;
+		s.u.status.cluster = "lab";
+		msg_finish(&m);
+		say(w, COORD, &s);
+	}
+	assert_true(last(w, CLIENT, MSG_status, &m));
+	assert_int_equal(m.u.status.rid, 7);
+	msg_finish(&m);
+}
+
+static void stopping_ends_the_jobs_and_then_is_idle(void **state)
+{
+	struct world *w = *state;
+	struct agent_event ev = { .type = AEV_STOP };
+
+	to_running(w);
+	feed(w, &ev);
+	assert_false(agent_idle(w->a));
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 1);
+	shim_ranks(w, MSG_shim_ended, "killed", 0);
+	assert_int_equal(count(w, SHIM, MSG_shim_bye), 1);
+	do_forget(w);
+	assert_true(agent_idle(w->a));
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define COLD(f) cmocka_unit_test_setup_teardown(f, setup_cold, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		COLD(it_dials_again_with_growing_pauses),
+		T(a_silent_coordinator_is_dialled_anew_and_no_job_is_touched),
+		T(what_happened_meanwhile_is_told_at_registration),
+		T(ready_is_said_only_when_the_shim_has_checked),
+		T(prepare_twice_makes_one_shim),
+		T(the_latch_comes_before_go_and_start_twice_goes_once),
+		T(a_latch_that_cannot_be_taken_starts_nothing),
+		T(another_users_job_is_refused_with_a_sentence),
+		T(a_failed_fetch_is_told_and_end_is_answered),
+		T(end_reaches_the_shim_and_ended_the_coordinator),
+		T(end_while_the_shim_is_being_started_still_ends_it),
+		T(a_killed_shim_means_sweep_and_lost_ranks),
+		T(a_job_is_forgotten_only_when_nothing_lives),
+		COLD(an_adopted_running_shim_is_told_as_running),
+		COLD(a_dead_shim_found_at_start_is_swept),
+		COLD(an_adopted_ready_job_leases_anew_before_it_is_prepared),
+		T(a_client_cannot_say_who_it_is),
+		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
+		T(a_request_is_sent_again_after_a_reconnect),
+		T(stopping_ends_the_jobs_and_then_is_idle),
+	};
+
+	return cmocka_run_group_tests_name("agent", tests, NULL, NULL);
+}
