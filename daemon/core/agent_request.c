@@ -229,6 +229,13 @@ static void keep_peers(struct agent *a, struct request *r, struct rec_job_update
 	u->n_peers = 0;
 }
 
+/* Long answers come in pieces. */
+static bool more_follows(const struct msg *m)
+{
+	return (m->type == MSG_status && m->u.status.more) ||
+	       (m->type == MSG_jobs && m->u.jobs.more);
+}
+
 bool request_on_answer(struct agent *a, const struct msg *m)
 {
 	struct msg copy = *m;
@@ -244,7 +251,7 @@ bool request_on_answer(struct agent *a, const struct msg *m)
 	if (m->type == MSG_job_update)
 		keep_peers(a, r, &copy.u.job_update);
 	act_send(a->out, r->link, &copy);
-	if (!r->is_watch || m->type == MSG_refused)
+	if (!more_follows(m) && (!r->is_watch || m->type == MSG_refused))
 		request_free(r);
 	return true;
 }

@@ -173,95 +173,153 @@ static void fill_node(struct arena *a, struct coord *c, const struct node *n,
 	fill_node_jobs(a, c, n, i);
 }
 
+/* An answer must fit one frame, so long ones are sent in pieces. */
+#define NODES_A_PIECE 2000
+#define JOBS_A_PIECE 150
+#define RANKS_A_PIECE 3000
+
+static void status_begin(struct coord *c, struct msg *m, uint32_t rid)
+{
+	msg_init(m, MSG_status);
+	m->u.status.rid = rid;
+	m->u.status.cluster = c->cluster;
+	m->u.status.coordinator = NA_SOFTWARE;
+	m->u.status.wall_ms = c->wall_ms;
+}
+
+static void status_piece(struct coord *c, struct clink *l, struct msg *m, struct arena *a,
+			 bool more)
+{
+	m->u.status.more = more;
+	act_send(c->out, l->id, m);
+	arena_finish(a);
+	status_begin(c, m, m->u.status.rid);
+}
+
+static void status_nodes(struct coord *c, struct clink *l, struct msg *m, struct arena *a)
+{
+	for (size_t from = 0; from < c->n_nodes; from += NODES_A_PIECE) {
+		size_t n = c->n_nodes - from < NODES_A_PIECE ? c->n_nodes - from : NODES_A_PIECE;
+		struct rec_node_info *v = arena_alloc(a, n * sizeof(*v));
+
+		for (size_t i = 0; v != NULL && i < n; i++)
+			fill_node(a, c, c->nodes[from + i], &v[i]);
+		m->u.status.nodes = v;
+		m->u.status.n_nodes = v != NULL ? n : 0;
+		if (from + n < c->n_nodes)
+			status_piece(c, l, m, a, true);
+	}
+}
+
+/* For lists: without what only the view of one job shows. */
+static void fill_brief(struct arena *a, struct coord *c, struct job *j, struct rec_job_info *i)
+{
+	fill_job(a, c, j, false, i);
+	i->n_first = 0;
+	i->n_notices = 0;
+	i->n_node_names = 0;
+}
+
 void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g)
 {
 	struct arena a;
 	struct msg m;
-	struct rec_status *s = &m.u.status;
 
 	arena_init(&a);
-	msg_init(&m, MSG_status);
-	s->rid = g->rid;
-	s->cluster = c->cluster;
-	s->coordinator = NA_SOFTWARE;
-	s->wall_ms = c->wall_ms;
-	s->nodes = arena_alloc(&a, c->n_nodes * sizeof(*s->nodes) + 1);
-	for (size_t i = 0; s->nodes != NULL && i < c->n_nodes; i++)
-		fill_node(&a, c, c->nodes[i], &s->nodes[s->n_nodes++]);
-	list_foreach(e, &c->jobs)
-		s->n_jobs += !job_over(list_entry(e, struct job, all));
-	s->jobs = arena_alloc(&a, s->n_jobs * sizeof(*s->jobs) + 1);
-	s->n_jobs = 0;
+	status_begin(c, &m, g->rid);
+	status_nodes(c, l, &m, &a);
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 
-		if (s->jobs == NULL || job_over(j) || !j->stored)
+		if (job_over(j) || !j->stored)
 			continue;
-		fill_job(&a, c, j, false, &s->jobs[s->n_jobs]);
-		s->jobs[s->n_jobs].n_first = 0;
-		s->jobs[s->n_jobs++].n_node_names = 0;
+		if (m.u.status.n_jobs == JOBS_A_PIECE)
+			status_piece(c, l, &m, &a, true);
+		if (m.u.status.jobs == NULL)
+			m.u.status.jobs = arena_alloc(&a, JOBS_A_PIECE * sizeof(*m.u.status.jobs));
+		if (m.u.status.jobs != NULL)
+			fill_brief(&a, c, j, &m.u.status.jobs[m.u.status.n_jobs++]);
 	}
-	act_send(c->out, l->id, &m);
-	arena_finish(&a);
+	status_piece(c, l, &m, &a, false);
 }
 
 /* ---- jobs ------------------------------------------------------------------------------ */
 
-#define JOBS_LISTED_MAX 1500 /* newest first kept: the answer must fit one frame */
-
-static void list_jobs(struct arena *a, struct coord *c, bool all, struct rec_jobs *r)
+static void jobs_begin(struct coord *c, struct msg *m, uint32_t rid)
 {
-	struct list *e;
+	msg_init(m, MSG_jobs);
+	m->u.jobs.rid = rid;
+	m->u.jobs.wall_ms = c->wall_ms;
+}
 
-	r->jobs = arena_alloc(a, JOBS_LISTED_MAX * sizeof(*r->jobs));
-	for (e = c->jobs.prev; r->jobs != NULL && e != &c->jobs && r->n_jobs < JOBS_LISTED_MAX;
-	     e = e->prev) {
+/* Newest first. */
+static void list_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g)
+{
+	struct arena a;
+	struct msg m;
+
+	arena_init(&a);
+	jobs_begin(c, &m, g->rid);
+	for (struct list *e = c->jobs.prev; e != &c->jobs; e = e->prev) {
 		struct job *j = list_entry(e, struct job, all);
 
-		if (!j->stored || (!all && job_over(j)))
+		if (!j->stored || (!g->all && job_over(j)))
 			continue;
-		fill_job(a, c, j, false, &r->jobs[r->n_jobs]);
-		r->jobs[r->n_jobs].n_first = 0;
-		r->jobs[r->n_jobs].n_notices = 0;
-		r->jobs[r->n_jobs++].n_node_names = 0;
+		if (m.u.jobs.n_jobs == JOBS_A_PIECE) {
+			m.u.jobs.more = true;
+			act_send(c->out, l->id, &m);
+			arena_finish(&a);
+			jobs_begin(c, &m, g->rid);
+		}
+		if (m.u.jobs.jobs == NULL)
+			m.u.jobs.jobs = arena_alloc(&a, JOBS_A_PIECE * sizeof(*m.u.jobs.jobs));
+		if (m.u.jobs.jobs != NULL)
+			fill_brief(&a, c, j, &m.u.jobs.jobs[m.u.jobs.n_jobs++]);
 	}
+	act_send(c->out, l->id, &m);
+	arena_finish(&a);
+}
+
+static void show_job(struct coord *c, struct clink *l, uint32_t rid, struct job *j)
+{
+	struct rec_job_info info;
+	struct rec_rank_state *all;
+	struct arena a;
+	struct msg m;
+	size_t n, from = 0;
+
+	arena_init(&a);
+	fill_job(&a, c, j, true, &info);
+	all = info.ranks;
+	n = info.n_ranks;
+	do {
+		jobs_begin(c, &m, rid);
+		info.ranks = all + from;
+		info.n_ranks = n - from < RANKS_A_PIECE ? n - from : RANKS_A_PIECE;
+		from += info.n_ranks;
+		m.u.jobs.jobs = &info;
+		m.u.jobs.n_jobs = 1;
+		m.u.jobs.more = from < n;
+		act_send(c->out, l->id, &m);
+	} while (from < n);
+	arena_finish(&a);
 }
 
 void answer_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g)
 {
-	struct arena a;
-	struct msg m;
-	struct job *j = NULL;
+	struct job *j;
 	uint32_t uid;
 
-	if (MSG_HAS(g, jobs_get, job)) {
-		if (!request_uid(c, l, g->rid, MSG_HAS(g, jobs_get, uid), g->uid, &uid))
-			return;
-		j = job_find(c, g->job);
-		if (j == NULL || !j->stored || !may_touch_job(l, uid, j)) {
-			coord_refuse(c, l, g->rid, j == NULL || !j->stored ? "not-found" : "denied",
-				     j == NULL || !j->stored
-					     ? "there is no job %llu; 'nodectl jobs --all' lists them"
-					     : "job %llu is not yours",
-				     (unsigned long long)g->job);
-			return;
-		}
+	if (!MSG_HAS(g, jobs_get, job)) {
+		list_jobs(c, l, g);
+		return;
 	}
-	arena_init(&a);
-	msg_init(&m, MSG_jobs);
-	m.u.jobs.rid = g->rid;
-	m.u.jobs.wall_ms = c->wall_ms;
-	if (j != NULL) {
-		m.u.jobs.jobs = arena_alloc(&a, sizeof(*m.u.jobs.jobs));
-		if (m.u.jobs.jobs != NULL) {
-			fill_job(&a, c, j, true, m.u.jobs.jobs);
-			m.u.jobs.n_jobs = 1;
-		}
-	} else {
-		list_jobs(&a, c, g->all, &m.u.jobs);
-	}
-	act_send(c->out, l->id, &m);
-	arena_finish(&a);
+	if (!request_uid(c, l, g->rid, MSG_HAS(g, jobs_get, uid), g->uid, &uid))
+		return;
+	j = job_find(c, g->job);
+	if (refuse_job(c, l, g->rid, g->job, j, uid))
+		return;
+	show_job(c, l, g->rid, j);
 }
 
 /* ---- watching ------------------------------------------------------------------------------ */
@@ -327,14 +385,8 @@ void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *r)
 
 	if (!request_uid(c, l, r->rid, MSG_HAS(r, watch, uid), r->uid, &uid))
 		return;
-	if (j == NULL || !j->stored || !may_touch_job(l, uid, j)) {
-		coord_refuse(c, l, r->rid, j == NULL || !j->stored ? "not-found" : "denied",
-			     j == NULL || !j->stored
-				     ? "there is no job %llu; 'nodectl jobs --all' lists them"
-				     : "job %llu is not yours",
-			     (unsigned long long)r->job);
+	if (refuse_job(c, l, r->rid, r->job, j, uid))
 		return;
-	}
 	w = calloc(1, sizeof(*w));
 	if (w == NULL) {
 		c->oom = true;

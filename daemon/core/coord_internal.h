@@ -256,6 +256,9 @@ void jobs_deadlines(struct coord *c);
 void job_changed(struct coord *c, struct job *j);
 bool job_settled(const struct job *j);
 bool may_touch_job(const struct clink *l, uint32_t uid, const struct job *j);
+/* True when this uid may not speak about job 'id' (j, or NULL): refused already. */
+bool refuse_job(struct coord *c, struct clink *l, uint32_t rid, uint64_t id, const struct job *j,
+		uint32_t uid);
 /* The uid a request on this link speaks for; false (and refused) when it may not. */
 bool request_uid(struct coord *c, struct clink *l, uint32_t rid, bool has_uid, uint32_t claimed,
 		 uint32_t *ret);

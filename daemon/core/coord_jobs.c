@@ -95,6 +95,21 @@ bool may_touch_job(const struct clink *l, uint32_t uid, const struct job *j)
 	       (l->node->submit || strcmp(l->node->name, j->submit_node) == 0);
 }
 
+bool refuse_job(struct coord *c, struct clink *l, uint32_t rid, uint64_t id, const struct job *j,
+		uint32_t uid)
+{
+	if (j == NULL || !j->stored)
+		coord_refuse(c, l, rid, "not-found",
+			     "there is no job %llu; 'nodectl jobs --all' lists them",
+			     (unsigned long long)id);
+	else if (!may_touch_job(l, uid, j))
+		coord_refuse(c, l, rid, "denied", "job %llu is not yours: it belongs to %s",
+			     (unsigned long long)id, j->user);
+	else
+		return false;
+	return true;
+}
+
 bool request_uid(struct coord *c, struct clink *l, uint32_t rid, bool has_uid, uint32_t claimed,
 		 uint32_t *ret)
 {
@@ -282,14 +297,8 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 
 	if (!request_uid(c, l, k->rid, MSG_HAS(k, kill, uid), k->uid, &uid))
 		return;
-	if (j == NULL || !j->stored || !may_touch_job(l, uid, j)) {
-		coord_refuse(c, l, k->rid, j == NULL || !j->stored ? "not-found" : "denied",
-			     j == NULL || !j->stored
-				     ? "there is no job %llu; 'nodectl jobs --all' lists them"
-				     : "job %llu is not yours",
-			     (unsigned long long)k->job);
+	if (refuse_job(c, l, k->rid, k->job, j, uid))
 		return;
-	}
 	msg_init(&m, MSG_ok);
 	m.u.ok.rid = k->rid;
 	if (job_over(j)) {
