@@ -118,6 +118,7 @@ struct agent {
 	uint64_t coord_link;
 	mono_t session_until; /* dial, hello, registration deadline; or next dial */
 	mono_t next_ping, heard;
+	bool told; /* registration is sent: news may follow it */
 	uint32_t backoff_ms;
 	uint64_t ping_seq;
 	mono_t down_since;
@@ -154,7 +155,7 @@ void session_on_down(struct agent *a, const char *why);
 bool session_on_message(struct agent *a, const struct msg *m);
 void session_deadlines(struct agent *a);
 mono_t session_deadline(const struct agent *a);
-/* To the coordinator, when registered. What is not sent now is told by the next registration. */
+/* To the coordinator, behind the registration; what is not sent now is told by the next one. */
 void session_send(struct agent *a, const struct msg *m);
 void session_register(struct agent *a);
 

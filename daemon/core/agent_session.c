@@ -43,6 +43,7 @@ void session_on_down(struct agent *a, const char *why)
 	if (was_ready)
 		a->down_since = a->now;
 	a->coord_link = 0;
+	a->told = false;
 	a->next_ping = MONO_NEVER;
 	if (why != NULL && (was_ready || a->session == SE_DIALING || a->down_why[0] == '\0'))
 		snprintf(a->down_why, sizeof(a->down_why), "%s", why);
@@ -119,6 +120,7 @@ void session_register(struct agent *a)
 		if (r->held != NULL)
 			fill_held(&ar, list_entry(e, struct ajob, all), &r->held[r->n_held++]);
 	act_send(a->out, a->coord_link, &m);
+	a->told = true;
 	arena_finish(&ar);
 }
 
@@ -178,7 +180,7 @@ bool session_on_message(struct agent *a, const struct msg *m)
 
 void session_send(struct agent *a, const struct msg *m)
 {
-	if (a->session == SE_READY)
+	if (a->session == SE_READY || (a->session == SE_REGISTERING && a->told))
 		act_send(a->out, a->coord_link, m);
 }
 
@@ -220,8 +222,8 @@ void session_deadlines(struct agent *a)
 		ready_deadlines(a);
 		return;
 	}
-	if (a->session == SE_REGISTERING && !ajobs_adopting(a) &&
-	    mono_sub_ms(a->session_until, a->began) == ADOPT_WAIT_MS) {
+	if (a->session == SE_REGISTERING && !a->told &&
+	    (!ajobs_adopting(a) || mono_due(a->session_until, a->now))) {
 		a->session_until = mono_add_ms(a->now, ANSWER_MS);
 		session_register(a);
 		return;
@@ -232,10 +234,6 @@ void session_deadlines(struct agent *a)
 		dial(a);
 	} else if (a->session == SE_DIALING) {
 		session_on_down(a, "no answer while connecting");
-	} else if (a->session == SE_REGISTERING &&
-		   mono_sub_ms(a->session_until, a->began) == ADOPT_WAIT_MS) {
-		a->session_until = mono_add_ms(a->now, ANSWER_MS);
-		session_register(a);
 	} else {
 		give_up_link(a, "the coordinator did not answer the registration");
 	}

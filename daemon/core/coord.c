@@ -196,8 +196,10 @@ static void on_link_down(struct coord *c)
 	link_free(c, l);
 }
 
-static void close_link(struct coord *c, struct clink *l, const char *why)
+void coord_close(struct coord *c, struct clink *l, const char *why)
 {
+	list_foreach_safe(e, &l->watches)
+		watch_free(list_entry(e, struct watch, of_link));
 	l->state = CL_CLOSED;
 	act_close(c->out, l->id, why);
 }
@@ -242,7 +244,7 @@ static void on_hello(struct coord *c, struct clink *l, const struct rec_hello *h
 
 	if (proto_compatible(NA_PROTO, h->proto, h->role, &e) < 0) {
 		coord_refuse(c, l, 0, "version", "%s", e.text);
-		close_link(c, l, "versions too far apart");
+		coord_close(c, l, "versions too far apart");
 		return;
 	}
 	l->state = state_for_role(l, h->role);
@@ -256,7 +258,7 @@ static void on_hello(struct coord *c, struct clink *l, const struct rec_hello *h
 		coord_refuse(c, l, 0, "denied", "role %.20s is not served on this connection",
 			     h->role);
 	if (l->state == CL_CLOSED)
-		close_link(c, l, "role not allowed");
+		coord_close(c, l, "role not allowed");
 	else
 		send_welcome(c, l);
 }
@@ -285,8 +287,6 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 		if (m->type != MSG_ping)
 			return; /* said before it registered, or by a session that was replaced */
 		on_ping(c, l, &m->u.ping);
-		if (n != NULL && n->rival == l)
-			node_heard(c, n);
 		return;
 	}
 	node_heard(c, n);
@@ -355,7 +355,7 @@ static void on_message(struct coord *c)
 		if (m->type == MSG_hello)
 			on_hello(c, l, &m->u.hello);
 		else
-			close_link(c, l, "spoke before hello");
+			coord_close(c, l, "spoke before hello");
 		return;
 	}
 	if (l->state == CL_JOINING) {
@@ -386,7 +386,7 @@ static void link_deadlines(struct coord *c)
 		if (l->state != CL_NEW && l->state != CL_JOINING && l->state != CL_NODE)
 			continue;
 		if (mono_due(until, c->now))
-			close_link(c, l, "no hello or registration in time");
+			coord_close(c, l, "no hello or registration in time");
 		else
 			coord_wake_at(c, until);
 	}

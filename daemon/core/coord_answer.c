@@ -97,7 +97,7 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	memset(i, 0, sizeof(*i));
 	i->job = j->id;
 	i->attempt = j->attempt;
-	i->state = job_state_name(j->state);
+	i->state = job_shown_state(j);
 	i->name = j->name;
 	i->user = j->user;
 	MSG_SET(i, job_info, uid, j->uid);
@@ -113,9 +113,9 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	i->notices = (const char **)j->notices;
 	i->n_notices = j->n_notices;
 	i->why = j->why != NULL ? j->why : j->ending;
-	if (settled && !job_over(j))
+	if (settled && !j->saved)
 		i->why = settled_why(a, j);
-	if (job_over(j))
+	if (j->saved)
 		MSG_SET(i, job_info, exit_code, j->exit_code);
 	else if (settled)
 		MSG_SET(i, job_info, exit_code,

@@ -33,7 +33,7 @@ struct node {
 	bool quarantined; /* two live sessions with different boots were seen */
 
 	struct clink *link; /* registered session */
-	struct clink *rival; /* an older session of another boot that may still be alive */
+	struct clink *rival; /* a session of another boot, while 'link' may still be alive */
 	uint64_t incarnation;
 	mono_t heard; /* last word, or when this coordinator began to wait for one */
 	bool ever; /* heard at all in this life of the coordinator */
@@ -165,7 +165,7 @@ struct token {
 /* What to do when a transaction is durable. */
 struct pending {
 	uint64_t ticket;
-	enum { PD_SUBMIT, PD_PLACED, PD_FINAL, PD_REPLY, PD_JOIN, PD_QUIET } kind;
+	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_FINAL, PD_REPLY, PD_JOIN, PD_QUIET } kind;
 	uint64_t job;
 	uint64_t link; /* REPLY, JOIN */
 	uint32_t rid;
@@ -204,6 +204,8 @@ struct coord {
 
 /* coord.c */
 struct clink *coord_link(struct coord *c, uint64_t id);
+/* Nothing is sent on it any more; CEV_LINK_DOWN follows. */
+void coord_close(struct coord *c, struct clink *l, const char *why);
 void coord_wake_at(struct coord *c, mono_t t);
 void coord_refuse(struct coord *c, struct clink *l, uint32_t rid, const char *code,
 		  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
@@ -237,6 +239,8 @@ int place_job(struct coord *c, struct job *j, struct err *e);
 /* coord_jobs.c */
 struct job *job_find(const struct coord *c, uint64_t id);
 const char *job_state_name(enum job_state s);
+/* What watchers and lists are told: only what a restart cannot take back. */
+const char *job_shown_state(const struct job *j);
 bool job_over(const struct job *j);
 void job_free(struct coord *c, struct job *j);
 int job_alloc_ranks(struct job *j);
@@ -267,6 +271,7 @@ bool request_uid(struct coord *c, struct clink *l, uint32_t rid, bool has_uid, u
 struct place *job_place_of(struct job *j, const struct node *n, uint32_t *ret_rank);
 void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+void job_end_stored(struct coord *c, struct job *j);
 void job_check_final(struct coord *c, struct job *j);
 void job_send_prepare(struct coord *c, struct job *j, uint32_t i);
 void job_send_start(struct coord *c, struct job *j, uint32_t i);

@@ -29,6 +29,23 @@ const char *job_state_name(enum job_state s)
 	return names[s];
 }
 
+/* 'running' only once a node has said so (after a restart it says it again);
+ * an end only once it is on disk. */
+const char *job_shown_state(const struct job *j)
+{
+	bool reported = false;
+
+	if (j->recovering && j->state == JOB_PREPARING)
+		return "recovering";
+	if (job_over(j) && !j->saved)
+		return "ending";
+	for (size_t i = 0; j->state == JOB_RUNNING && i < j->n_places; i++)
+		reported = reported || j->places[i].phase >= PL_RUNNING;
+	if (j->state == JOB_RUNNING && !reported)
+		return "preparing";
+	return job_state_name(j->state);
+}
+
 bool job_over(const struct job *j)
 {
 	return j->state >= JOB_DONE;
@@ -647,6 +664,8 @@ void jobs_on_stored(struct coord *c, const struct pending *p, int error, const c
 		submit_stored(c, j, error, text);
 	else if (p->kind == PD_PLACED)
 		placed_stored(c, j, error);
+	else if (p->kind == PD_END)
+		job_end_stored(c, j);
 	else if (p->kind == PD_FINAL)
 		final_stored(c, j, error);
 }

@@ -245,6 +245,8 @@ static int64_t find_first(const struct job *j, bool also_ours)
 
 void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...)
 {
+	struct pending *pd;
+	struct action *p;
 	char text[512];
 	va_list ap;
 
@@ -259,11 +261,22 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 	}
 	j->state = JOB_ENDING;
 	j->prepare_until = j->run_until = MONO_NEVER;
-	for (uint32_t i = 0; i < j->n_places; i++)
-		if (j->places[i].phase < PL_ENDED)
-			job_send_end(c, j, i);
 	coord_wake_at(c, c->now); /* silence of its nodes counts from here */
 	job_changed(c, j);
+	p = coord_persist(c, &pd);
+	pd->kind = PD_END;
+	pd->job = j->id;
+	persist_job(c, p, j);
+}
+
+/* The decision is on disk (or the disk is full: then it is acted upon all the
+ * same): without this order a restarted coordinator would take ranks that died
+ * of our own signal for the cause. */
+void job_end_stored(struct coord *c, struct job *j)
+{
+	for (uint32_t i = 0; !job_over(j) && i < j->n_places; i++)
+		if (j->places[i].phase < PL_ENDED)
+			job_send_end(c, j, i);
 }
 
 /* A bad rank while the job runs ends it: the first one decides. */
@@ -340,6 +353,14 @@ static void add_lost_notice(struct coord *c, struct job *j)
 				       j->places[i / j->ppn].node->name);
 }
 
+static bool all_good(const struct job *j)
+{
+	for (size_t i = 0; i < j->n_ranks; i++)
+		if (j->ranks[i].state != RK_EXITED || j->ranks[i].code != 0)
+			return false;
+	return true;
+}
+
 static void decide(struct coord *c, struct job *j)
 {
 	char text[512];
@@ -352,6 +373,10 @@ static void decide(struct coord *c, struct job *j)
 		j->state = j->ranks[j->first].state == RK_LOST ? JOB_LOST : JOB_FAILED;
 	} else if (j->ending != NULL) {
 		coord_set_text(c, &j->why, "%s", j->ending);
+		j->state = JOB_FAILED;
+	} else if (!all_good(j)) {
+		coord_set_text(c, &j->why, "it ended before all of its ranks were started");
+		j->ending_code = 1;
 		j->state = JOB_FAILED;
 	} else {
 		free(j->why);
@@ -425,8 +450,10 @@ void jobs_on_ranks(struct coord *c, struct node *n, const struct rec_ranks *r)
 
 	if (j == NULL || job_over(j) || j->places[i].phase >= PL_ENDED)
 		return;
-	if (j->places[i].phase == PL_STARTED)
+	if (j->places[i].phase == PL_STARTED) {
 		j->places[i].phase = PL_RUNNING;
+		job_changed(c, j);
+	}
 	node_reports(c, j, i, r->ranks, r->n_ranks);
 }
 

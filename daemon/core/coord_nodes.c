@@ -102,25 +102,41 @@ bool node_usable(const struct node *n)
 
 static void quarantine(struct coord *c, struct node *n)
 {
+	struct clink *both[2] = { n->link, n->rival };
+
 	n->quarantined = true;
-	act_close(c->out, n->rival->id, "two live sessions with different boot ids");
-	if (n->link != NULL)
-		act_close(c->out, n->link->id, "two live sessions with different boot ids");
+	for (int i = 0; i < 2; i++) {
+		both[i]->node = NULL;
+		coord_close(c, both[i], "two live sessions with different boot ids");
+	}
+	n->link = n->rival = NULL;
 	jobs_node_state(c, n);
 }
 
+/* Called for a word on n->link. */
 void node_heard(struct coord *c, struct node *n)
 {
 	bool was = n->silent;
 
-	if (n->rival != NULL && n->rival->id == c->ev->link) {
-		quarantine(c, n);
-		return;
-	}
 	n->heard = c->now;
 	n->silent = false;
-	if (was)
+	if (n->rival != NULL)
+		quarantine(c, n);
+	else if (was)
 		jobs_node_state(c, n);
+}
+
+/* The old session is dead or silent: the one with the other boot id may
+ * register now (it dials again at once). */
+static void admit_rival(struct coord *c, struct node *n)
+{
+	struct clink *l = n->rival;
+
+	if (l == NULL)
+		return;
+	n->rival = NULL;
+	l->node = NULL;
+	coord_close(c, l, "register again: the session of the earlier boot is gone");
 }
 
 void node_link_gone(struct coord *c, struct clink *l)
@@ -135,6 +151,7 @@ void node_link_gone(struct coord *c, struct clink *l)
 		return;
 	n->link = NULL;
 	coord_wake_at(c, mono_add_ms(n->heard, c->conf.unreachable_ms));
+	admit_rival(c, n);
 	jobs_node_state(c, n);
 }
 
@@ -157,6 +174,7 @@ static void node_deadline(struct coord *c, struct node *n)
 	if (!n->silent && (n->link != NULL || n->jobs > 0)) {
 		if (mono_due(silent, c->now)) {
 			n->silent = true;
+			admit_rival(c, n);
 			jobs_node_state(c, n);
 		} else {
 			coord_wake_at(c, silent);
@@ -227,24 +245,29 @@ static void save_boot(struct coord *c, struct node *n)
 	persist_node(c, p, n);
 }
 
-/* The old session of this node may be a dead connection (agent restarted, host
- * rebooted) or a second machine with the same key. Same boot: the agent was
- * restarted. Another boot: keep it as a rival; if it speaks again, both are out. */
-static void replace_session(struct coord *c, struct node *n, const struct rec_node_register *r)
+/* An older session of this node may be a dead connection (its agent was
+ * restarted, its host rebooted) or a second machine with the same key. Same
+ * boot: the agent was restarted. Another boot, and the old one was heard just
+ * now: wait for which of them speaks. False: this registration has to wait. */
+static bool replace_session(struct coord *c, struct node *n, struct clink *l,
+			    const struct rec_node_register *r)
 {
 	struct clink *old = n->link;
 
-	if (old == NULL)
-		return;
-	if (strcmp(n->boot_id, r->boot_id) == 0) {
-		old->node = NULL;
-		old->state = CL_CLOSED;
-		act_close(c->out, old->id, "replaced by a newer session of this node");
-		return;
+	if (old == NULL || old == l)
+		return true;
+	if (strcmp(n->boot_id, r->boot_id) != 0 && !n->silent) {
+		if (n->rival != NULL && n->rival != l) {
+			n->rival->node = NULL;
+			coord_close(c, n->rival, "replaced by a newer session of this node");
+		}
+		n->rival = l;
+		l->node = n;
+		return false;
 	}
-	if (n->rival != NULL)
-		act_close(c->out, n->rival->id, "replaced by a newer session of this node");
-	n->rival = old;
+	old->node = NULL;
+	coord_close(c, old, "replaced by a newer session of this node");
+	return true;
 }
 
 static void send_registered(struct coord *c, struct clink *l, const struct node *n)
@@ -273,8 +296,7 @@ static bool may_register(struct coord *c, struct clink *l, struct node *n,
 			     n->name, n->name);
 	else
 		return true;
-	l->state = CL_CLOSED;
-	act_close(c->out, l->id, "registration refused");
+	coord_close(c, l, "registration refused");
 	return false;
 }
 
@@ -285,8 +307,8 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 
 	if (l->who != WHO_NODE || !may_register(c, l, n, r))
 		return;
-	if (n->link != l)
-		replace_session(c, n, r);
+	if (!replace_session(c, n, l, r))
+		return;
 	if (copy_addrs(n, r) < 0) {
 		c->oom = true;
 		return;
@@ -350,12 +372,13 @@ static void node_take_out(struct coord *c, struct node *n)
 	c->removed = n;
 	a = act_add(c->out, ACT_DROP_KEY);
 	memcpy(a->key, n->key, 32);
-	if (n->rival != NULL)
-		act_close(c->out, n->rival->id, "node removed");
+	if (n->rival != NULL) {
+		n->rival->node = NULL;
+		coord_close(c, n->rival, "node removed");
+	}
 	if (n->link != NULL) {
-		n->link->state = CL_CLOSED;
 		n->link->node = NULL;
-		act_close(c->out, n->link->id, "node removed");
+		coord_close(c, n->link, "node removed");
 	}
 	n->link = n->rival = NULL;
 	n->heard = mono_min(n->heard, c->now);
@@ -539,8 +562,7 @@ static const char *join_obstacle(struct coord *c, const struct token *t, const s
 static void refuse_join(struct coord *c, struct clink *l, const char *code, const char *why)
 {
 	coord_refuse(c, l, 0, code, "%s", why);
-	l->state = CL_CLOSED;
-	act_close(c->out, l->id, "join refused");
+	coord_close(c, l, "join refused");
 }
 
 static struct node *node_enrol(struct coord *c, const struct clink *l, const struct token *t,
@@ -573,8 +595,7 @@ static void send_joined(struct coord *c, struct clink *l, const char *name)
 	m.u.joined.node = name;
 	m.u.joined.cluster = c->cluster;
 	act_send(c->out, l->id, &m);
-	l->state = CL_CLOSED;
-	act_close(c->out, l->id, "joined");
+	coord_close(c, l, "joined");
 }
 
 void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)

@@ -740,6 +740,7 @@ static void a_refusal_to_prepare_gives_its_code_and_sentence(void **state)
 	store(w);
 	prepared(w, a, true);
 	prepared(w, b, false);
+	store(w);
 	assert_true(was_told(w, a, MSG_end));
 	ended(w, a, 0, "waiting", 0, false);
 	ended(w, b, 1, "waiting", 0, false);
@@ -755,6 +756,8 @@ static void the_first_bad_rank_decides(void **state)
 
 	running_pair(w, &a, &b);
 	ranks(w, b, 1, "exited", 7);
+	assert_false(was_told(w, a, MSG_end)); /* the decision is not on disk yet */
+	store(w);
 	assert_true(was_told(w, a, MSG_end));
 	ended(w, b, 1, "exited", 7, false);
 	ended(w, a, 0, "killed", 0, true);
@@ -828,6 +831,7 @@ static void silence_touches_no_job_before_the_lost_timeout(void **state)
 		say(w, a, &m);
 		say(w, w->next_link, &m);
 	}
+	store(w);
 	assert_true(was_told(w, a, MSG_end));
 	ended(w, a, 0, "killed", 0, true);
 	store(w);
@@ -896,8 +900,9 @@ static void a_running_job_survives_the_coordinator(void **state)
 	running_pair(w, &a, &b);
 	restart(w);
 	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
-	assert_job(w, "preparing", -1);
+	assert_job(w, "recovering", -1);
 	b = node_up_held(w, "gpu02", "boot-1", 1, "ended", "exited", 1, 7);
+	store(w);
 	assert_true(was_told(w, a, MSG_end));
 	ended(w, a, 0, "killed", 0, true);
 	store(w);
@@ -1004,9 +1009,9 @@ static void kill_is_for_the_owner(void **state)
 	assert_false(was_told(w, b, MSG_end));
 	MSG_SET(&m.u.kill, kill, uid, 1000);
 	say(w, a, &m);
-	assert_true(was_told(w, b, MSG_end));
 	assert_false(was_told(w, a, MSG_ok));
 	store(w);
+	assert_true(was_told(w, b, MSG_end));
 	assert_true(was_told(w, a, MSG_ok));
 	ended(w, a, 0, "killed", 0, true);
 	ended(w, b, 1, "killed", 0, true);
@@ -1065,6 +1070,7 @@ static void a_node_that_does_not_get_ready_is_named(void **state)
 		say(w, a, &m);
 		say(w, b, &m);
 	}
+	store(w);
 	assert_true(last_to(w, b, MSG_end, &m));
 	assert_non_null(strstr(m.u.end.why, "gpu02"));
 	assert_null(strstr(m.u.end.why, "gpu01"));
