@@ -1,0 +1,407 @@
+/* proc.c - processes named so that a signal cannot hit a stranger
+ *
+ * Everything is read from /proc, which is no snapshot: a process that forks
+ * while we look may hide a child, so callers that must get all repeat until
+ * a pass finds nothing. Processes of other users that we may not inspect are
+ * invisible to proc_sweep_env; so are those that have overwritten their
+ * environment. No JSON and no libraries here: the launcher uses this.
+ */
+#include "common/proc.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/buf.h"
+
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+#define SWEEP_PAUSE_NS 10000000
+
+struct stat_line {
+	pid_t pid, ppid;
+	char state;
+	long threads;
+	uint64_t start_time;
+};
+
+/* A whole small file, NUL-terminated. Length or -errno. */
+static ssize_t read_small(const char *path, char *out, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+	ssize_t n = 1;
+
+	if (fd < 0)
+		return -errno;
+	while (n > 0 && len < size - 1) {
+		n = read(fd, out + len, size - 1 - len);
+		if (n < 0 && errno == EINTR)
+			n = 1;
+		else if (n > 0)
+			len += (size_t)n;
+	}
+	n = n < 0 ? -errno : (ssize_t)len;
+	close(fd);
+	out[len] = '\0';
+	return n;
+}
+
+/* Field n >= 3 of a stat line of which p is the ')' after field 2; "" when the
+ * line is shorter. */
+static const char *stat_field(const char *p, int n)
+{
+	for (; n > 2 && *p; n--) {
+		p += strcspn(p, " ");
+		p += *p == ' ';
+	}
+	return p;
+}
+
+/* /proc/PID/stat. The name in it may hold anything, so we count from the last ')'. */
+static int read_stat(pid_t pid, struct stat_line *ret)
+{
+	char path[32], text[1024];
+	const char *p, *start;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (read_small(path, text, sizeof(text)) <= 0)
+		return -ESRCH;
+	p = strrchr(text, ')');
+	if (!p)
+		return -ESRCH;
+	start = stat_field(p, 22);
+	if (!isdigit((unsigned char)*start))
+		return -ESRCH;
+	ret->pid = pid;
+	ret->state = *stat_field(p, 3);
+	ret->ppid = (pid_t)strtol(stat_field(p, 4), NULL, 10);
+	ret->threads = strtol(stat_field(p, 20), NULL, 10);
+	ret->start_time = strtoull(start, NULL, 10);
+	return 0;
+}
+
+/* A process whose first thread has exited shows as a zombie while its other
+ * threads live on. */
+static bool is_dead(const struct stat_line *s)
+{
+	return (s->state == 'Z' && s->threads <= 1) || s->state == 'X' || s->state == 'x';
+}
+
+int proc_start_time(pid_t pid, uint64_t *ret)
+{
+	struct stat_line s;
+
+	if (pid <= 0 || read_stat(pid, &s))
+		return -ESRCH;
+	*ret = s.start_time;
+	return 0;
+}
+
+int proc_boot_id(char out[37])
+{
+	char text[64];
+	ssize_t n = read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text));
+
+	if (n < 0)
+		return (int)n;
+	if (n < 36)
+		return -EIO;
+	memcpy(out, text, 36);
+	out[36] = '\0';
+	return 0;
+}
+
+static int check_start(pid_t pid, uint64_t start_time)
+{
+	uint64_t now;
+	int rc = proc_start_time(pid, &now);
+
+	if (rc)
+		return rc;
+	return now == start_time ? 0 : -ESRCH;
+}
+
+/* The pidfd holds on to one process. If the start time read afterwards is the
+ * wanted one, it is that process: a later one could not have this start time. */
+static int signal_pidfd(int fd, pid_t pid, uint64_t start_time, int sig)
+{
+	int rc = check_start(pid, start_time);
+
+	if (rc)
+		return rc;
+	if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
+		return 0;
+	if (errno != ENOSYS)
+		return -errno;
+	return kill(pid, sig) ? -errno : 0; /* Linux 5.1 and 5.2, seccomp */
+}
+
+int proc_signal(pid_t pid, uint64_t start_time, int sig)
+{
+	int fd, rc;
+
+	if (pid <= 1)
+		return -ESRCH;
+	fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (fd >= 0) {
+		rc = signal_pidfd(fd, pid, start_time, sig);
+		close(fd);
+		return rc;
+	}
+	if (errno == ESRCH || errno == EINVAL)
+		return -ESRCH;
+
+	/* no pidfd (ENOSYS), or no descriptor left: a small race beats no signal */
+	rc = check_start(pid, start_time);
+	if (rc)
+		return rc;
+	return kill(pid, sig) ? -errno : 0;
+}
+
+int proc_dead(pid_t pid, uint64_t start_time)
+{
+	struct stat_line s;
+
+	if (pid <= 0 || read_stat(pid, &s) || s.start_time != start_time)
+		return true;
+	return is_dead(&s);
+}
+
+/* The next process in /proc; 0 at the end. */
+static pid_t next_pid(DIR *proc)
+{
+	struct dirent *d;
+
+	while ((d = readdir(proc)) != NULL) {
+		char *end;
+		long pid;
+
+		if (!isdigit((unsigned char)d->d_name[0]))
+			continue;
+		pid = strtol(d->d_name, &end, 10);
+		if (!*end && pid > 0)
+			return (pid_t)pid;
+	}
+	return 0;
+}
+
+static int read_all(struct buf *table)
+{
+	DIR *proc = opendir("/proc");
+	struct stat_line s;
+	pid_t pid;
+
+	if (!proc)
+		return -errno;
+	while ((pid = next_pid(proc)) != 0) {
+		if (read_stat(pid, &s) == 0)
+			buf_add(table, &s, sizeof(s));
+	}
+	closedir(proc);
+	return buf_failed(table) ? -ENOMEM : 0;
+}
+
+static int family_cmp(const void *pa, const void *pb)
+{
+	const struct stat_line *a = pa, *b = pb;
+
+	if (a->ppid != b->ppid)
+		return a->ppid < b->ppid ? -1 : 1;
+	return a->pid < b->pid ? -1 : a->pid > b->pid;
+}
+
+/* Index of the first entry whose parent is ppid, or of where it would be. */
+static size_t first_child(const struct stat_line *all, size_t n, pid_t ppid)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (all[mid].ppid < ppid)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+/* Breadth first. 'queue' has room for n: a process has one parent, so each is
+ * entered at most once ('done' also stops at a loop that a torn read made). */
+static int walk(const struct stat_line *all, size_t n, pid_t root, pid_t *queue, pid_t *out,
+		size_t max)
+{
+	size_t queued = 0, found = 0;
+
+	for (size_t at = 0; at <= queued; at++) {
+		pid_t parent = at == 0 ? root : queue[at - 1];
+
+		for (size_t i = first_child(all, n, parent); i < n && all[i].ppid == parent; i++) {
+			if (all[i].pid == root || queued == n)
+				continue;
+			queue[queued++] = all[i].pid;
+			if (is_dead(&all[i]))
+				continue;
+			if (found < max)
+				out[found] = all[i].pid;
+			found++;
+		}
+	}
+	return (int)found;
+}
+
+int proc_descendants(pid_t root, pid_t *out, size_t max)
+{
+	struct buf table;
+	pid_t *queue = NULL;
+	size_t n;
+	int rc;
+
+	buf_init(&table);
+	rc = read_all(&table);
+	n = table.len / sizeof(struct stat_line);
+	if (!rc && n > 0) {
+		queue = malloc(n * sizeof(*queue));
+		rc = queue ? 0 : -ENOMEM;
+	}
+	if (!rc && n > 0) {
+		struct stat_line *all = (void *)table.data;
+
+		qsort(all, n, sizeof(*all), family_cmp);
+		rc = walk(all, n, root, queue, out, max);
+	}
+	free(queue);
+	buf_finish(&table);
+	return rc;
+}
+
+/* The whole environment of a process, into b. */
+static int read_environ(pid_t pid, struct buf *b)
+{
+	char path[32];
+	ssize_t n = 0;
+	int fd;
+
+	buf_reset(b);
+	snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	do {
+		char *room = buf_reserve(b, 16384);
+
+		n = room ? read(fd, room, b->cap - b->len) : -1;
+		if (n > 0)
+			b->len += (size_t)n;
+	} while (n > 0);
+	close(fd);
+	return n < 0 ? -EIO : 0;
+}
+
+/* True when one of the NUL-terminated strings in b is exactly name=value. */
+static bool has_variable(struct buf *b, const char *name, const char *value)
+{
+	size_t nname = strlen(name), nvalue = strlen(value);
+	const char *p = buf_str(b), *end = p + b->len;
+
+	if (buf_failed(b))
+		return false;
+	while (p < end) {
+		size_t n = strlen(p);
+
+		if (n == nname + 1 + nvalue && p[nname] == '=' && memcmp(p, name, nname) == 0 &&
+		    memcmp(p + nname + 1, value, nvalue) == 0)
+			return true;
+		p += n + 1;
+	}
+	return false;
+}
+
+struct sweep {
+	const char *name, *value;
+	struct buf env; /* reused */
+	struct buf killed; /* start times: each process counts once */
+	int count;
+};
+
+static bool seen(const struct sweep *s, const struct stat_line *one)
+{
+	for (size_t at = 0; at < s->killed.len; at += sizeof(*one)) {
+		struct stat_line old;
+
+		memcpy(&old, s->killed.data + at, sizeof(old));
+		if (old.pid == one->pid && old.start_time == one->start_time)
+			return true;
+	}
+	return false;
+}
+
+/* Kills pid if it holds the variable. The start time is read first: should
+ * the pid change hands meanwhile, the signal does not go out. */
+static bool sweep_one(struct sweep *s, pid_t pid)
+{
+	struct stat_line st;
+
+	if (pid <= 1 || pid == getpid() || read_stat(pid, &st) || is_dead(&st))
+		return false;
+	if (read_environ(pid, &s->env) || !has_variable(&s->env, s->name, s->value))
+		return false;
+	if (proc_signal(pid, st.start_time, SIGKILL) == 0 && !seen(s, &st)) {
+		buf_add(&s->killed, &st, sizeof(st));
+		s->count++;
+	}
+	return true;
+}
+
+/* How many were found, or -errno. */
+static int sweep_pass(struct sweep *s)
+{
+	DIR *proc = opendir("/proc");
+	int found = 0;
+	pid_t pid;
+
+	if (!proc)
+		return -errno;
+	while ((pid = next_pid(proc)) != 0)
+		found += sweep_one(s, pid);
+	closedir(proc);
+	return found;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int proc_sweep_env(const char *name, const char *value, int deadline_ms)
+{
+	struct sweep s = { .name = name, .value = value };
+	int64_t end = now_ms() + deadline_ms;
+	int found;
+
+	while ((found = sweep_pass(&s)) > 0 && now_ms() < end)
+		nanosleep(&(struct timespec){ .tv_nsec = SWEEP_PAUSE_NS }, NULL);
+	buf_finish(&s.env);
+	buf_finish(&s.killed);
+	if (found < 0)
+		return found;
+	return found > 0 ? -ETIME : s.count;
+}
