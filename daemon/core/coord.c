@@ -94,6 +94,13 @@ struct clink *coord_link(struct coord *c, uint64_t id)
 	return map_get(&c->links_by_id, id);
 }
 
+struct clink *coord_link_open(struct coord *c, uint64_t id)
+{
+	struct clink *l = coord_link(c, id);
+
+	return l != NULL && l->state != CL_CLOSED ? l : NULL;
+}
+
 void coord_wake_at(struct coord *c, mono_t t)
 {
 	c->wake = mono_min(c->wake, t);
@@ -290,6 +297,8 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 		return;
 	}
 	node_heard(c, n);
+	if (l->state == CL_CLOSED)
+		return; /* quarantined by this very word */
 	switch (m->type) {
 	case MSG_ping:
 		on_ping(c, l, &m->u.ping);
@@ -406,7 +415,7 @@ static void on_deadline(struct coord *c)
 
 static void reply_stored(struct coord *c, const struct pending *p)
 {
-	struct clink *l = coord_link(c, p->link);
+	struct clink *l = coord_link_open(c, p->link);
 	struct action *a;
 
 	if (l == NULL)

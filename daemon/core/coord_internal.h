@@ -115,6 +115,7 @@ struct job {
 	bool start_sent; /* the barrier was passed in this or an earlier life */
 	bool saving; /* the final state is on its way to disk */
 	bool saved; /* final state durable */
+	bool end_stored; /* that it is to end is durable (or the disk was full) */
 	bool dirty; /* watchers must hear */
 	char client_id[65];
 	uint32_t uid;
@@ -204,6 +205,7 @@ struct coord {
 
 /* coord.c */
 struct clink *coord_link(struct coord *c, uint64_t id);
+struct clink *coord_link_open(struct coord *c, uint64_t id); /* NULL also when it is being closed */
 /* Nothing is sent on it any more; CEV_LINK_DOWN follows. */
 void coord_close(struct coord *c, struct clink *l, const char *why);
 void coord_wake_at(struct coord *c, mono_t t);

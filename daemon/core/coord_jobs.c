@@ -30,20 +30,21 @@ const char *job_state_name(enum job_state s)
 }
 
 /* 'running' only once a node has said so (after a restart it says it again);
- * an end only once it is on disk. */
+ * 'ending' and an end only once they are on disk. */
 const char *job_shown_state(const struct job *j)
 {
-	bool reported = false;
-
+	if (j->saved)
+		return job_state_name(j->state);
 	if (j->recovering && j->state == JOB_PREPARING)
 		return "recovering";
-	if (job_over(j) && !j->saved)
+	if (j->end_stored)
 		return "ending";
-	for (size_t i = 0; j->state == JOB_RUNNING && i < j->n_places; i++)
-		reported = reported || j->places[i].phase >= PL_RUNNING;
-	if (j->state == JOB_RUNNING && !reported)
-		return "preparing";
-	return job_state_name(j->state);
+	if (j->n_places == 0)
+		return "queued";
+	for (size_t i = 0; j->start_sent && i < j->n_places; i++)
+		if (j->places[i].phase >= PL_RUNNING)
+			return "running";
+	return "preparing";
 }
 
 bool job_over(const struct job *j)
@@ -579,7 +580,7 @@ static void unplace(struct job *j)
 
 static void submit_stored(struct coord *c, struct job *j, int error, const char *text)
 {
-	struct clink *l = coord_link(c, j->ack_link);
+	struct clink *l = coord_link_open(c, j->ack_link);
 
 	if (error != 0) {
 		if (l != NULL)

@@ -274,6 +274,8 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
  * of our own signal for the cause. */
 void job_end_stored(struct coord *c, struct job *j)
 {
+	j->end_stored = true;
+	job_changed(c, j);
 	for (uint32_t i = 0; !job_over(j) && i < j->n_places; i++)
 		if (j->places[i].phase < PL_ENDED)
 			job_send_end(c, j, i);
@@ -302,7 +304,7 @@ bool job_settled(const struct job *j)
 {
 	if (j->saved)
 		return true;
-	if (j->state != JOB_ENDING)
+	if (j->state != JOB_ENDING || !j->end_stored)
 		return false;
 	for (size_t i = 0; i < j->n_places; i++)
 		if (j->places[i].phase < PL_ENDED && !j->places[i].node->silent)
@@ -685,8 +687,9 @@ static void tidy_held(struct coord *c, struct node *n, const struct rec_node_reg
 		if (h->job >= c->next_job)
 			continue;
 		if (j != NULL && j->attempt == h->attempt && !j->saved &&
-		    job_place_of(j, n, &i) != NULL && j->places[i].phase != PL_LOST)
-			continue;
+		    (strcmp(h->phase, "ended") == 0 ||
+		     (job_place_of(j, n, &i) != NULL && j->places[i].phase != PL_LOST)))
+			continue; /* 'forget' follows when the end is on disk */
 		if (strcmp(h->phase, "ended") == 0)
 			send_forget(c, n->link, h->job, h->attempt);
 		else

@@ -640,7 +640,7 @@ void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)
 
 void nodes_joined(struct coord *c, const struct pending *p, int error)
 {
-	struct clink *l = coord_link(c, p->link);
+	struct clink *l = coord_link_open(c, p->link);
 	struct node *n = node_of_key(c, p->key);
 
 	if (error != 0) {

@@ -884,6 +884,7 @@ static void a_client_may_leave_when_all_reachable_nodes_are_clean(void **state)
 	}
 	ranks(w, a, 0, "exited", 3);
 	ended(w, a, 0, "exited", 3, false);
+	store(w);
 	assert_true(last_to(w, a, MSG_job_update, &m));
 	assert_true(m.u.job_update.settled);
 	assert_int_equal(m.u.job_update.job[0].exit_code, 3);
