@@ -1,0 +1,160 @@
+/* spool.c - see spool.h */
+#include "common/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DIR_MODE 0750
+#define FILE_MODE 0640
+#define OPEN_FILE (O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC)
+
+struct spool {
+	int dir;
+	uid_t uid;
+	gid_t gid;
+	bool chown;
+	uint32_t rank_base;
+	char name[SPOOL_NAME_MAX];
+};
+
+void spool_name(char out[SPOOL_NAME_MAX], uint64_t job, uint32_t attempt)
+{
+	snprintf(out, SPOOL_NAME_MAX, "%" PRIu64 ".%" PRIu32, job, attempt);
+}
+
+int spool_open(int state_dirfd, struct err *e)
+{
+	int fd;
+
+	if (mkdirat(state_dirfd, "spool", 0755) < 0 && errno != EEXIST)
+		return err_set(e, errno, "cannot make the spool directory: %s", strerror(errno));
+	fd = openat(state_dirfd, "spool", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return err_set(e, errno, "cannot open the spool directory: %s", strerror(errno));
+	return fd;
+}
+
+/* mkdir, then open: whoever may write above could have put another directory
+ * there in between, so its owner is checked. */
+static int make_dir(struct spool *s, int spool_dirfd, struct err *e)
+{
+	struct stat st;
+
+	if (mkdirat(spool_dirfd, s->name, 0700) < 0)
+		return err_set(e, errno, "cannot make spool directory %s: %s", s->name,
+			       strerror(errno));
+
+	s->dir = openat(spool_dirfd, s->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (s->dir < 0 || fstat(s->dir, &st) < 0)
+		return err_set(e, errno, "cannot open spool directory %s: %s", s->name,
+			       strerror(errno));
+	if (st.st_uid != geteuid())
+		return err_set(e, EPERM, "spool directory %s belongs to somebody else", s->name);
+	if (s->chown && fchown(s->dir, (uid_t)-1, s->gid) < 0)
+		return err_set(e, errno, "cannot give spool directory %s to group %u: %s", s->name,
+			       (unsigned)s->gid, strerror(errno));
+	if (fchmod(s->dir, DIR_MODE) < 0)
+		return err_set(e, errno, "cannot set the mode of spool directory %s: %s", s->name,
+			       strerror(errno));
+	return 0;
+}
+
+static int make_file(const struct spool *s, const char *name, int flags, int *ret_fd, struct err *e)
+{
+	int fd = openat(s->dir, name, OPEN_FILE | flags, FILE_MODE);
+
+	if (fd < 0)
+		return err_set(e, errno, "cannot make spool file %s/%s: %s", s->name, name,
+			       strerror(errno));
+	/* by descriptor, after O_EXCL: it is ours whatever the name means now */
+	if ((s->chown && fchown(fd, s->uid, s->gid) < 0) || fchmod(fd, FILE_MODE) < 0) {
+		err_set(e, errno, "cannot hand spool file %s/%s to uid %u: %s", s->name, name,
+			(unsigned)s->uid, strerror(errno));
+		close(fd);
+		unlinkat(s->dir, name, 0);
+		return e ? e->code : -EPERM;
+	}
+
+	*ret_fd = fd;
+	return 0;
+}
+
+static void output_name(char out[SPOOL_NAME_MAX], uint32_t rank, uint32_t stream)
+{
+	snprintf(out, SPOOL_NAME_MAX, "%" PRIu32 "%s", rank, stream ? ".err" : ".out");
+}
+
+static int make_files(const struct spool *s, uint32_t n, int *fds, uint32_t *ret_made,
+		      struct err *e)
+{
+	char name[SPOOL_NAME_MAX];
+	int r;
+
+	for (uint32_t i = 0; i < n; i++) {
+		output_name(name, s->rank_base + i / 2, i % 2);
+		r = make_file(s, name, O_APPEND, &fds[i], e);
+		if (r < 0)
+			return r;
+		*ret_made = i + 1;
+	}
+	return 0;
+}
+
+static void unmake(const struct spool *s, int spool_dirfd, const int *fds, uint32_t made)
+{
+	char name[SPOOL_NAME_MAX];
+
+	for (uint32_t i = 0; i < made; i++) {
+		output_name(name, s->rank_base + i / 2, i % 2);
+		unlinkat(s->dir, name, 0);
+		close(fds[i]);
+	}
+	unlinkat(s->dir, "status", 0);
+	unlinkat(s->dir, "stamps", 0);
+	close(s->dir);
+	unlinkat(spool_dirfd, s->name, AT_REMOVEDIR);
+}
+
+int spool_make(int spool_dirfd, uint64_t job, uint32_t attempt, uint32_t rank_base, uint32_t nprocs,
+	       uid_t uid, gid_t gid, int *ret_status_fd, int *ret_stamps_fd, int *fds, struct err *e)
+{
+	struct spool s = { .dir = -1, .uid = uid, .gid = gid, .rank_base = rank_base };
+	int status = -1, stamps = -1, r;
+	uint32_t made = 0;
+	struct err own = { 0 };
+
+	e = e ? e : &own;
+	s.chown = uid != geteuid();
+	spool_name(s.name, job, attempt);
+	r = make_dir(&s, spool_dirfd, e);
+	if (r < 0) {
+		if (r != -EEXIST && s.dir >= 0)
+			unmake(&s, spool_dirfd, fds, 0);
+		return r;
+	}
+
+	r = make_file(&s, "status", 0, &status, e);
+	if (r == 0)
+		r = make_file(&s, "stamps", O_APPEND, &stamps, e);
+	if (r == 0)
+		r = make_files(&s, 2 * nprocs, fds, &made, e);
+	if (r < 0) {
+		if (status >= 0)
+			close(status);
+		if (stamps >= 0)
+			close(stamps);
+		unmake(&s, spool_dirfd, fds, made);
+		return r;
+	}
+
+	close(s.dir);
+	*ret_status_fd = status;
+	*ret_stamps_fd = stamps;
+	return 0;
+}

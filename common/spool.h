@@ -1,0 +1,38 @@
+/* spool.h - makes the directory and the files that hold one attempt's output
+ *
+ * STATE/spool/JOB.ATTEMPT/ with "status", "stamps" and for each rank "R.out"
+ * and "R.err" (R: global rank). Everything is opened by descriptor beneath the
+ * spool directory, exclusively, without following links: what was there before
+ * is never touched, a name that is taken is -EEXIST.
+ *
+ * Modes are exact whatever the umask: directory 0750, files 0640. When uid is
+ * not the caller's own, the files belong to uid:gid and the directory to
+ * (caller):gid, so that the job's user writes through descriptors only and
+ * cannot make or remove names; otherwise nothing is chowned.
+ */
+#ifndef NA_COMMON_SPOOL_H
+#define NA_COMMON_SPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/err.h"
+
+#define SPOOL_NAME_MAX 32 /* "JOB.ATTEMPT" and NUL */
+
+/* Opens STATE/spool given an open STATE, making it (0755) when it is absent.
+ * A descriptor or -errno. */
+int spool_open(int state_dirfd, struct err *e);
+
+/* 0 and open descriptors, all O_CLOEXEC and write-only: spool files (fds[2k]
+ * stdout and fds[2k+1] stderr of local rank k; room for 2*nprocs) and stamps
+ * also O_APPEND. On failure nothing is open, what was made is removed again,
+ * -errno and a sentence. The limit of open files must allow 2*nprocs + 4. */
+int spool_make(int spool_dirfd, uint64_t job, uint32_t attempt, uint32_t rank_base, uint32_t nprocs,
+	       uid_t uid, gid_t gid, int *ret_status_fd, int *ret_stamps_fd, int *fds, struct err *e);
+
+/* "JOB.ATTEMPT" */
+void spool_name(char out[SPOOL_NAME_MAX], uint64_t job, uint32_t attempt);
+
+#endif

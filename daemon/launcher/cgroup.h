@@ -1,0 +1,23 @@
+/* cgroup.h - one cgroup (v2) per attempt, beneath the launcher's own
+ *
+ * Needs no controller: it is there so that nothing of a job can hide. Without
+ * a writable cgroup v2 tree everything here says -ENOSYS and the sweep for the
+ * job's cookie has to do.
+ */
+#ifndef NA_LAUNCHER_CGROUP_H
+#define NA_LAUNCHER_CGROUP_H
+
+#include <stdint.h>
+
+#include "common/err.h"
+
+/* Finds the tree; to be called once, at the start. 0 or -ENOSYS and why not. */
+int cgroup_find(struct err *e);
+/* Makes the attempt's cgroup and moves the calling process into it. */
+int cgroup_enter(uint64_t job, uint32_t attempt, struct err *e);
+/* SIGKILLs everything in it. Number of processes seen, or -errno (-ENOENT: no such cgroup). */
+int cgroup_kill(uint64_t job, uint32_t attempt);
+/* Removes it; it must be empty. 0 also when there is none; -EBUSY. */
+int cgroup_remove(uint64_t job, uint32_t attempt);
+
+#endif

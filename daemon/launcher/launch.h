@@ -1,0 +1,33 @@
+/* launch.h - the forked child that becomes a shim */
+#ifndef NA_LAUNCHER_LAUNCH_H
+#define NA_LAUNCHER_LAUNCH_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "common/err.h"
+#include "launcher/launcher.h"
+
+struct policy {
+	uid_t uid_min, uid_max;
+	bool allow_root;
+	uid_t agent_uid;
+	gid_t agent_gid;
+	int state_fd; /* the state directory */
+	const char *shim; /* absolute path, checked again before each use */
+};
+
+/* The cookie can be searched for. All that a KILL needs: policy may have
+ * become stricter while the job ran. */
+int launch_check_cookie(const struct launcher_request *q, struct err *e);
+/* The request is well-formed and this host lets its uid run jobs. */
+int launch_allowed(const struct policy *p, const struct launcher_request *q, struct err *e);
+/* Regular file of root, executable, and nobody else can put another in its place. */
+int launch_check_shim(const char *path, struct err *e);
+/* Never returns when all is well; else -errno and a sentence: the caller must
+ * _exit at once, whatever rights it has left. Waits on NSS: only in a child.
+ * *report is a descriptor to keep (close-on-exec); it may get another number. */
+int launch_child(const struct policy *p, const struct launcher_request *q, int spec_fd,
+		 int listen_fd, int *report, struct err *e);
+
+#endif

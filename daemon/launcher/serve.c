@@ -1,0 +1,405 @@
+/* serve.c - see serve.h */
+#include "launcher/serve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mono.h"
+#include "common/proc.h"
+#include "launcher/cgroup.h"
+
+#define CONNS 8
+#define CHILDREN 256
+#define CHILD_MS 10000
+#define SWEEP_MS 5000
+
+/* What a child says before it ends; nothing at all when it became a shim. */
+struct report {
+	int32_t error;
+	uint32_t result;
+	char text[LAUNCHER_TEXT_MAX];
+};
+
+struct worker {
+	pid_t pid;
+	int report; /* -1: free */
+	unsigned conn;
+	uint64_t serial; /* of the connection */
+	mono_t deadline;
+	struct launcher_request req;
+};
+
+static struct {
+	const struct policy *policy;
+	int listener; /* -1: none */
+	int signals;
+	int conns[CONNS]; /* -1: free */
+	uint64_t serials[CONNS];
+	uint64_t serial;
+	struct worker workers[CHILDREN];
+} L;
+
+static mono_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (mono_t){ (int64_t)t.tv_sec * 1000000000 + t.tv_nsec };
+}
+
+/* ---- replies --------------------------------------------------------- */
+
+static void drop_conn(unsigned c)
+{
+	close(L.conns[c]);
+	L.conns[c] = -1;
+}
+
+static void reply(unsigned conn, uint64_t serial, const struct launcher_request *q, int error,
+		  uint32_t result, const char *text)
+{
+	struct launcher_reply r = { .version = LAUNCHER_VERSION,
+				    .op = q->op,
+				    .id = q->id,
+				    .error = error < 0 ? -error : error,
+				    .result = result };
+
+	snprintf(r.text, sizeof r.text, "%s", text ? text : "");
+	if (error)
+		log_warn("job %llu.%u: %s", (unsigned long long)q->job, q->attempt, r.text);
+	if (L.conns[conn] < 0 || L.serials[conn] != serial)
+		return; /* whoever asked is gone; the shim's socket tells the next agent */
+	if (send(L.conns[conn], &r, sizeof r, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof r)
+		drop_conn(conn);
+}
+
+/* ---- children -------------------------------------------------------- */
+
+static void say_and_exit(int fd, int error, uint32_t result, const char *text)
+{
+	struct report r = { .error = error, .result = result };
+
+	snprintf(r.text, sizeof r.text, "%s", text);
+	if (write(fd, &r, sizeof r) < 0)
+		_exit(2);
+	_exit(error ? 1 : 0);
+}
+
+static void child_launch(const struct launcher_request *q, const int *fds, int report)
+{
+	struct err e = { 0 };
+	int r = launch_child(L.policy, q, fds[0], fds[1], &report, &e);
+
+	say_and_exit(report, r, 0, e.text);
+}
+
+static void child_kill(const struct launcher_request *q, int report)
+{
+	int seen = cgroup_kill(q->job, q->attempt);
+	int swept = proc_sweep_env("NODEAGENT_COOKIE", q->cookie, SWEEP_MS);
+	uint32_t n = seen > 0 ? (uint32_t)seen : 0;
+
+	if (swept < 0)
+		say_and_exit(report, swept, n, "processes of the job could not be killed in time");
+	say_and_exit(report, 0, n + (uint32_t)swept, "");
+}
+
+static struct worker *free_worker(void)
+{
+	for (size_t i = 0; i < CHILDREN; i++)
+		if (L.workers[i].report < 0)
+			return &L.workers[i];
+	return NULL;
+}
+
+static void start_worker(unsigned conn, const struct launcher_request *q, const int *fds)
+{
+	struct worker *w = free_worker();
+	int report[2];
+	pid_t pid;
+
+	if (!w) {
+		reply(conn, L.serials[conn], q, EBUSY, 0, "too many launches at once on this node");
+		return;
+	}
+	if (pipe2(report, O_CLOEXEC) < 0) {
+		reply(conn, L.serials[conn], q, errno, 0, "the launcher is out of descriptors");
+		return;
+	}
+	pid = fork();
+	if (pid == 0) {
+		if (q->op == LAUNCHER_LAUNCH)
+			child_launch(q, fds, report[1]);
+		child_kill(q, report[1]);
+	}
+	close(report[1]);
+	if (pid < 0) {
+		close(report[0]);
+		reply(conn, L.serials[conn], q, errno, 0, "the launcher cannot fork");
+		return;
+	}
+	*w = (struct worker){ .pid = pid,
+			      .report = report[0],
+			      .conn = conn,
+			      .serial = L.serials[conn],
+			      .deadline = mono_add_ms(now(), CHILD_MS),
+			      .req = *q };
+}
+
+static bool still_runs(pid_t pid)
+{
+	siginfo_t si = { 0 };
+
+	return waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid == 0;
+}
+
+/* Executing the shim closes the pipe without a word. */
+static void worker_done(struct worker *w)
+{
+	struct report r;
+	ssize_t n = read(w->report, &r, sizeof r);
+	bool launched = n == 0 && w->req.op == LAUNCHER_LAUNCH;
+
+	close(w->report);
+	w->report = -1;
+	if (launched && still_runs(w->pid)) {
+		log_info("job %llu.%u: shim %ld for uid %u", (unsigned long long)w->req.job,
+			 w->req.attempt, (long)w->pid, w->req.uid);
+		reply(w->conn, w->serial, &w->req, 0, (uint32_t)w->pid, NULL);
+	} else if (n == (ssize_t)sizeof r) {
+		r.text[sizeof r.text - 1] = '\0';
+		reply(w->conn, w->serial, &w->req, r.error, r.result, r.text);
+	} else {
+		reply(w->conn, w->serial, &w->req, EIO, 0,
+		      launched ? "the shim ended at once" : "the launcher's child died");
+	}
+}
+
+static void worker_late(struct worker *w)
+{
+	kill(w->pid, SIGKILL);
+	close(w->report);
+	w->report = -1;
+	reply(w->conn, w->serial, &w->req, ETIMEDOUT, 0,
+	      w->req.op == LAUNCHER_LAUNCH
+		      ? "the look-up of the user did not end within 10 s on this node"
+		      : "the job's processes did not die within 10 s");
+}
+
+/* Until it is reaped a pid stays ours; reaping waits for the report to be read. */
+static void reap(void)
+{
+	struct signalfd_siginfo si[16];
+
+	while (read(L.signals, si, sizeof si) > 0)
+		;
+	for (size_t i = 0; i < CHILDREN; i++) {
+		struct pollfd p = { .fd = L.workers[i].report, .events = POLLIN };
+
+		if (p.fd >= 0 && poll(&p, 1, 0) > 0)
+			worker_done(&L.workers[i]);
+	}
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+}
+
+/* ---- requests -------------------------------------------------------- */
+
+static void take_fds(struct msghdr *m, int fds[2], int *n)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		int count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (int i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + (size_t)i * sizeof fd, sizeof fd);
+			if (*n < 2)
+				fds[*n] = fd;
+			else
+				close(fd);
+			(*n)++;
+		}
+	}
+}
+
+static void handle(unsigned conn, const struct launcher_request *q, const int *fds, int n_fds)
+{
+	struct err e = { 0 };
+	int r = 0;
+
+	if (q->version != LAUNCHER_VERSION)
+		r = err_set(&e, EPROTO, "launcher and agent are of different versions (%u and %u): "
+			    "restart both", LAUNCHER_VERSION, q->version);
+	else if (n_fds != (q->op == LAUNCHER_LAUNCH ? 2 : 0))
+		r = err_set(&e, EPROTO, "the request carries %d descriptors", n_fds);
+	else if (q->op == LAUNCHER_LAUNCH)
+		r = launch_allowed(L.policy, q, &e);
+	else if (q->op == LAUNCHER_KILL)
+		r = launch_check_cookie(q, &e);
+	else if (q->op == LAUNCHER_CLEAN)
+		r = cgroup_remove(q->job, q->attempt);
+	else
+		r = err_set(&e, EPROTO, "the launcher does not know operation %u", q->op);
+
+	if (r == 0 && q->op != LAUNCHER_CLEAN)
+		start_worker(conn, q, fds);
+	else
+		reply(conn, L.serials[conn], q, r, 0, r && !*e.text ? strerror(-r) : e.text);
+}
+
+static void on_conn(unsigned c)
+{
+	struct launcher_request q;
+	struct iovec iov = { &q, sizeof q };
+	char control[CMSG_SPACE(8 * sizeof(int))] __attribute__((aligned(8)));
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control,
+			    .msg_controllen = sizeof control };
+	ssize_t n = recvmsg(L.conns[c], &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	int fds[2] = { -1, -1 }, n_fds = 0;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0)
+		take_fds(&m, fds, &n_fds);
+	if (n != (ssize_t)sizeof q || (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+		drop_conn(c); /* closed, or not our protocol */
+	else
+		handle(c, &q, fds, n_fds);
+	for (int i = 0; i < 2; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static bool peer_allowed(int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof cred;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return false;
+	if (cred.uid == 0 || cred.uid == L.policy->agent_uid)
+		return true;
+	log_warn("refused a connection of uid %u", (unsigned)cred.uid);
+	return false;
+}
+
+bool serve_connection(int fd)
+{
+	unsigned c = 0, oldest = 0;
+
+	if (!peer_allowed(fd)) {
+		close(fd);
+		return false;
+	}
+	for (c = 0; c < CONNS && L.conns[c] >= 0; c++)
+		if (L.serials[c] < L.serials[oldest])
+			oldest = c;
+	if (c == CONNS) {
+		c = oldest; /* of a former agent that never closed */
+		drop_conn(c);
+	}
+	L.conns[c] = fd;
+	L.serials[c] = ++L.serial;
+	return true;
+}
+
+/* ---- loop ------------------------------------------------------------ */
+
+static int wait_ms(void)
+{
+	mono_t first = MONO_NEVER;
+
+	for (size_t i = 0; i < CHILDREN; i++)
+		if (L.workers[i].report >= 0)
+			first = mono_min(first, L.workers[i].deadline);
+	if (mono_is_never(first))
+		return -1;
+	return mono_due(first, now()) ? 0 : (int)mono_sub_ms(first, now()) + 1;
+}
+
+void serve_round(void)
+{
+	struct pollfd p[2 + CONNS + CHILDREN];
+	nfds_t n = 2 + CONNS + CHILDREN;
+
+	p[0] = (struct pollfd){ .fd = L.signals, .events = POLLIN };
+	p[1] = (struct pollfd){ .fd = L.listener, .events = POLLIN };
+	for (unsigned i = 0; i < CONNS; i++)
+		p[2 + i] = (struct pollfd){ .fd = L.conns[i], .events = POLLIN };
+	for (size_t i = 0; i < CHILDREN; i++)
+		p[2 + CONNS + i] = (struct pollfd){ .fd = L.workers[i].report, .events = POLLIN };
+	if (poll(p, n, wait_ms()) < 0)
+		return;
+
+	for (size_t i = 0; i < CHILDREN; i++) {
+		struct worker *w = &L.workers[i];
+
+		if (w->report >= 0 && p[2 + CONNS + i].revents)
+			worker_done(w);
+		else if (w->report >= 0 && mono_due(w->deadline, now()))
+			worker_late(w);
+	}
+	if (p[0].revents)
+		reap();
+	for (unsigned i = 0; i < CONNS; i++)
+		if (p[2 + i].revents && L.conns[i] >= 0)
+			on_conn(i);
+	if (p[1].revents) {
+		int fd = accept4(L.listener, NULL, NULL, SOCK_CLOEXEC);
+
+		if (fd >= 0)
+			serve_connection(fd);
+	}
+}
+
+bool serve_idle(void)
+{
+	for (unsigned i = 0; i < CONNS; i++)
+		if (L.conns[i] >= 0)
+			return false;
+	for (size_t i = 0; i < CHILDREN; i++)
+		if (L.workers[i].report >= 0)
+			return false;
+	return true;
+}
+
+/* ---- start ----------------------------------------------------------- */
+
+void serve_listener(int fd)
+{
+	if (fd >= 0)
+		fcntl(fd, F_SETFL, O_NONBLOCK); /* who left meanwhile is not waited for */
+	L.listener = fd;
+}
+
+int serve_init(const struct policy *policy)
+{
+	sigset_t set;
+
+	L.policy = policy;
+	L.listener = -1;
+	memset(L.conns, -1, sizeof L.conns);
+	for (size_t i = 0; i < CHILDREN; i++)
+		L.workers[i].report = -1;
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_SETMASK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	L.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return L.signals < 0 ? -errno : 0;
+}

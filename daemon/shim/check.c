@@ -1,0 +1,172 @@
+/* check.c - see check.h */
+#include "shim/check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shim/env.h"
+
+#define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin" /* of a job without PATH */
+#define SHEBANG_MAX 256 /* what the kernel reads of a script */
+
+int check_cwd(const struct spec *spec, const char *node, struct err *e)
+{
+	if (chdir(spec->cwd) == 0)
+		return 0;
+
+	switch (errno) {
+	case ENOENT:
+		return err_set(e, ENOENT, "cwd %s does not exist on node %s", spec->cwd, node);
+	case ENOTDIR:
+		return err_set(e, ENOTDIR, "cwd %s is not a directory on node %s", spec->cwd, node);
+	case EACCES:
+		return err_set(e, EACCES, "cwd %s may not be entered by uid %u on node %s",
+			       spec->cwd, (unsigned)geteuid(), node);
+	default:
+		return err_set(e, errno, "cwd %s cannot be used on node %s: %s", spec->cwd, node,
+			       strerror(errno));
+	}
+}
+
+/* 0, or -errno: ENOENT as well as EACCES. */
+static int runnable(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
+	if (!S_ISREG(st.st_mode))
+		return -EACCES;
+	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0 ? 0 : -errno;
+}
+
+/* The interpreter of a "#!" file, or false. */
+static bool shebang(const char *path, char out[SHEBANG_MAX])
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	ssize_t n;
+	char *p;
+
+	if (fd < 0)
+		return false; /* a program may be executable and unreadable */
+	n = read(fd, out, SHEBANG_MAX - 1);
+	close(fd);
+	if (n < 3 || memcmp(out, "#!", 2) != 0)
+		return false;
+
+	out[n] = '\0';
+	p = out + 2 + strspn(out + 2, " \t");
+	p[strcspn(p, " \t\n")] = '\0';
+	memmove(out, p, strlen(p) + 1);
+	return *out != '\0';
+}
+
+static int check_interpreter(const char *name, const char *path, const char *node,
+			     uint32_t *ret_code, struct err *e)
+{
+	char interp[SHEBANG_MAX], *cr;
+	int r;
+
+	if (!shebang(path, interp))
+		return 0;
+	r = runnable(interp);
+	if (r == 0)
+		return 0;
+
+	*ret_code = r == -ENOENT || r == -ENOTDIR ? 127 : 126;
+	cr = strchr(interp, '\r');
+	if (cr) {
+		*cr = '\0';
+		return err_set(e, r,
+			       "the first line of '%s' ends in CR LF, so its interpreter '%s' is "
+			       "not found on %s: convert the file to Unix line ends",
+			       name, interp, node);
+	}
+	return err_set(e, r, "the interpreter '%s' of the script '%s' %s on %s", interp, path,
+		       *ret_code == 127 ? "does not exist" : "cannot be executed", node);
+}
+
+static int not_executable(const char *path, const char *node, int code, uint32_t *ret_code,
+			  struct err *e)
+{
+	*ret_code = 126;
+	if (code == -EISDIR)
+		return err_set(e, EISDIR, "command '%s' is a directory on %s", path, node);
+	return err_set(e, -code, "command '%s' is not executable for uid %u on %s: %s", path,
+		       (unsigned)geteuid(), node, strerror(-code));
+}
+
+static int found(const char *name, const char *path, const char *node, char **ret_path,
+		 uint32_t *ret_code, struct err *e)
+{
+	int r = check_interpreter(name, path, node, ret_code, e);
+	char *copy;
+
+	if (r < 0)
+		return r;
+	copy = strdup(path);
+	if (!copy)
+		return err_set(e, ENOMEM, "out of memory on %s", node);
+	*ret_path = copy;
+	return 0;
+}
+
+/* Like a shell: the first that can run; else remember one that is there but cannot. */
+static int search(const char *name, const char *dirs, char *out, char *denied)
+{
+	int why = -ENOENT;
+
+	*denied = '\0';
+	for (const char *p = dirs;; p++) {
+		size_t n = strcspn(p, ":");
+		int r = -ENAMETOOLONG;
+
+		if (snprintf(out, PATH_MAX, "%.*s%s%s", (int)n, p, n ? "/" : "./", name) < PATH_MAX)
+			r = runnable(out);
+		if (r == 0)
+			return 0;
+		if ((r == -EACCES || r == -EISDIR) && !*denied) {
+			memcpy(denied, out, strlen(out) + 1);
+			why = r;
+		}
+		p += n;
+		if (!*p)
+			return why;
+	}
+}
+
+int check_command(const struct spec *spec, const char *node, char **ret_path, uint32_t *ret_code,
+		  struct err *e)
+{
+	const char *name = spec->argv[0], *dirs = env_get(spec->env, "PATH");
+	char path[PATH_MAX], denied[PATH_MAX];
+	int r;
+
+	*ret_code = 127;
+	if (strchr(name, '/')) {
+		r = runnable(name);
+		if (r == 0)
+			return found(name, name, node, ret_path, ret_code, e);
+		if (r == -EACCES || r == -EISDIR)
+			return not_executable(name, node, r, ret_code, e);
+		return err_set(e, -r, "command '%s' not found on %s: %s", name, node, strerror(-r));
+	}
+
+	if (!dirs)
+		dirs = DEFAULT_PATH;
+	r = *name ? search(name, dirs, path, denied) : -ENOENT;
+	if (r == 0)
+		return found(name, path, node, ret_path, ret_code, e);
+	if (r == -EACCES)
+		return not_executable(denied, node, r, ret_code, e);
+	return err_set(e, ENOENT, "command '%s' not found on %s (PATH=%.400s%s)", name, node, dirs,
+		       strlen(dirs) > 400 ? "..." : "");
+}

@@ -1,0 +1,228 @@
+/* env.c - see env.h. What each variable is for: facts of torchrun, DeepSpeed
+ * and LLaMA-Factory; a direct start sets what torchrun would, except its own
+ * store (TORCHELASTIC_USE_AGENT_STORE, TORCHELASTIC_RUN_ID). */
+#include "shim/env.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/arena.h"
+
+enum kind { OURS, DEFAULT, DROPPED };
+
+struct name {
+	const char *name;
+	enum kind kind;
+};
+
+/* Sorted by strcmp. */
+static const struct name names[] = {
+	{ "CROSS_RANK", OURS },
+	{ "CROSS_SIZE", OURS },
+	{ "FORCE_TORCHRUN", DEFAULT },
+	{ "GLOO_SOCKET_IFNAME", DEFAULT },
+	{ "GROUP_RANK", OURS },
+	{ "GROUP_WORLD_SIZE", OURS },
+	{ "LOCAL_RANK", OURS },
+	{ "LOCAL_SIZE", OURS },
+	{ "LOCAL_WORLD_SIZE", OURS },
+	{ "MASTER_ADDR", OURS },
+	{ "MASTER_PORT", OURS },
+	{ "NCCL_RAS_ADDR", DEFAULT },
+	{ "NCCL_SOCKET_IFNAME", DEFAULT },
+	{ "NNODES", OURS },
+	{ "NODEAGENT_AGENT_UID", DROPPED },
+	{ "NODEAGENT_ATTEMPT", OURS },
+	{ "NODEAGENT_COOKIE", OURS },
+	{ "NODEAGENT_JOB", OURS },
+	{ "NODEAGENT_NODE", OURS },
+	{ "NODE_RANK", OURS },
+	{ "OMP_NUM_THREADS", DEFAULT },
+	{ "PYTHONUNBUFFERED", DEFAULT },
+	{ "RANK", OURS },
+	{ "ROLE_NAME", OURS },
+	{ "ROLE_RANK", OURS },
+	{ "ROLE_WORLD_SIZE", OURS },
+	{ "TORCHELASTIC_RESTART_COUNT", OURS },
+	{ "TORCHELASTIC_RUN_ID", DROPPED },
+	{ "TORCHELASTIC_USE_AGENT_STORE", DROPPED },
+	{ "TORCH_NCCL_ASYNC_ERROR_HANDLING", DEFAULT },
+	{ "TP_SOCKET_IFNAME", DEFAULT },
+	{ "WORLD_SIZE", OURS },
+};
+#define N_NAMES (sizeof names / sizeof names[0])
+
+#define RANK_VARS 4 /* RANK LOCAL_RANK ROLE_RANK NCCL_RAS_ADDR */
+#define RANK_BYTES 512
+
+struct env {
+	struct arena arena;
+	struct env_job job;
+	bool user_has[N_NAMES];
+	bool failed;
+	char **vars; /* the job's, then ours, then RANK_VARS, then NULL */
+	size_t n; /* shared ones */
+	char rank_bytes[RANK_BYTES];
+};
+
+static int compare(const void *key, const void *elem)
+{
+	const char *var = key, *name = ((const struct name *)elem)->name;
+	size_t len = strlen(name);
+	int c = strncmp(var, name, len);
+
+	return c ? c : (var[len] == '=' ? 0 : 1);
+}
+
+static const struct name *find(const char *var)
+{
+	return bsearch(var, names, N_NAMES, sizeof names[0], compare);
+}
+
+const char *env_get(const char *const *env, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (; *env; env++)
+		if (strncmp(*env, name, len) == 0 && (*env)[len] == '=')
+			return *env + len + 1;
+	return NULL;
+}
+
+static bool user_has(const struct env *e, const char *var)
+{
+	const struct name *n = find(var);
+
+	return n && e->user_has[n - names];
+}
+
+__attribute__((format(printf, 2, 3))) static void add(struct env *e, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	if (user_has(e, text))
+		return;
+
+	e->vars[e->n] = arena_strdup(&e->arena, text);
+	if (e->vars[e->n])
+		e->n++;
+	else
+		e->failed = true;
+}
+
+static void add_user(struct env *e, const struct spec *spec)
+{
+	for (uint32_t i = 0; i < spec->envc; i++) {
+		const struct name *n = find(spec->env[i]);
+
+		if (n && n->kind != DEFAULT)
+			continue;
+		if (n)
+			e->user_has[n - names] = true;
+		e->vars[e->n++] = (char *)spec->env[i];
+	}
+}
+
+static void add_places(struct env *e)
+{
+	const struct rec_shim_setup *s = e->job.setup;
+
+	add(e, "WORLD_SIZE=%u", s->world);
+	add(e, "LOCAL_WORLD_SIZE=%u", s->nprocs);
+	add(e, "NODE_RANK=%u", s->node_rank);
+	add(e, "GROUP_RANK=%u", s->node_rank);
+	add(e, "NNODES=%u", s->nnodes);
+	add(e, "GROUP_WORLD_SIZE=%u", s->nnodes);
+	add(e, "ROLE_WORLD_SIZE=%u", s->world);
+	add(e, "ROLE_NAME=default");
+	add(e, "LOCAL_SIZE=%u", s->nprocs);
+	add(e, "CROSS_RANK=%u", s->node_rank);
+	add(e, "CROSS_SIZE=%u", s->nnodes);
+	add(e, "TORCHELASTIC_RESTART_COUNT=%u", e->job.attempt ? e->job.attempt - 1 : 0);
+	add(e, "MASTER_ADDR=%s", e->job.go->master_addr);
+	add(e, "MASTER_PORT=%u", e->job.go->master_port);
+	add(e, "NODEAGENT_JOB=%" PRIu64, e->job.job);
+	add(e, "NODEAGENT_ATTEMPT=%u", e->job.attempt);
+	add(e, "NODEAGENT_NODE=%s", s->node);
+	if (e->job.cookie)
+		add(e, "NODEAGENT_COOKIE=%s", e->job.cookie);
+}
+
+static void add_defaults(struct env *e)
+{
+	const struct rec_shim_setup *s = e->job.setup;
+	const char *ifname = e->job.go->ifname;
+
+	if (s->nprocs > 1)
+		add(e, "OMP_NUM_THREADS=1"); /* as torchrun: or each rank takes all cores */
+	add(e, "TORCH_NCCL_ASYNC_ERROR_HANDLING=1");
+	add(e, "PYTHONUNBUFFERED=1"); /* Python keeps a pipe's output back otherwise */
+	if (s->per_node)
+		add(e, "FORCE_TORCHRUN=1"); /* LLaMA-Factory: torchrun even with one GPU a node */
+	if (ifname && *ifname) {
+		add(e, "NCCL_SOCKET_IFNAME=%s", ifname);
+		add(e, "GLOO_SOCKET_IFNAME=%s", ifname);
+		add(e, "TP_SOCKET_IFNAME=%s", ifname);
+	}
+}
+
+struct env *env_create(const struct spec *spec, const struct env_job *job)
+{
+	struct env *e = calloc(1, sizeof *e);
+
+	if (!e)
+		return NULL;
+
+	arena_init(&e->arena);
+	e->job = *job;
+	e->vars = calloc(spec->envc + N_NAMES + RANK_VARS + 1, sizeof *e->vars);
+	if (!e->vars) {
+		env_destroy(e);
+		return NULL;
+	}
+
+	add_user(e, spec);
+	add_places(e);
+	add_defaults(e);
+	if (e->failed) {
+		env_destroy(e);
+		return NULL;
+	}
+	return e;
+}
+
+void env_destroy(struct env *e)
+{
+	if (!e)
+		return;
+
+	arena_finish(&e->arena);
+	free(e->vars);
+	free(e);
+}
+
+char **env_rank(struct env *e, uint32_t local)
+{
+	const struct rec_shim_setup *s = e->job.setup;
+	const struct rec_shim_go *go = e->job.go;
+	uint32_t rank = s->rank_base + local;
+	char *p = e->rank_bytes, *end = p + sizeof e->rank_bytes;
+	size_t n = e->n;
+
+#define ADD_RANK(...) (e->vars[n++] = p, p += snprintf(p, (size_t)(end - p), __VA_ARGS__) + 1)
+	ADD_RANK("RANK=%u", rank);
+	ADD_RANK("LOCAL_RANK=%u", local);
+	ADD_RANK("ROLE_RANK=%u", rank);
+	if (local < go->n_ras && strlen(go->ras[local]) < 64 && !user_has(e, "NCCL_RAS_ADDR="))
+		ADD_RANK("NCCL_RAS_ADDR=%s", go->ras[local]);
+#undef ADD_RANK
+	e->vars[n] = NULL;
+	return e->vars;
+}

@@ -1,0 +1,78 @@
+/* host.h - everything one shim process has, and how it performs the machine's wishes */
+#ifndef NA_SHIM_HOST_H
+#define NA_SHIM_HOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "common/arena.h"
+#include "common/err.h"
+#include "proto/spec.h"
+#include "shim/channel.h"
+#include "shim/feed.h"
+#include "shim/machine.h"
+#include "shim/output.h"
+#include "shim/sweep.h"
+
+/* Descriptors the shim is started with. */
+#define FD_SPEC 3
+#define FD_LISTEN 4
+#define FD_STATUS 5
+#define FD_STAMPS 6
+#define FD_OUTPUT 10 /* + 2 * local + (0 stdout, 1 stderr) */
+
+/* What an epoll event is about: kind in the upper half, stream in the lower. */
+enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED };
+
+struct host {
+	uint64_t job;
+	uint32_t attempt;
+	uint32_t nprocs;
+	const char *cookie; /* from our environment, or NULL */
+	uid_t agent_uid; /* (uid_t)-1: none */
+	struct rlimit nofile; /* as we were started: the ranks' */
+	int ep, signals;
+	bool done;
+
+	struct shim *machine;
+	struct output *out;
+	struct sweep *sweep;
+	struct feed feed;
+	struct channel conn;
+	bool armed; /* the agent waits for shim_grown */
+	bool conn_out, feed_out; /* polled for writing */
+
+	char *blob; /* the specification */
+	struct spec spec;
+	struct rec_shim_setup setup; /* strings in setup_arena */
+	struct arena setup_arena;
+	char *path; /* of the command */
+
+	/* answers to actions, stepped after the list they come from */
+	struct shim_event answers[4];
+	size_t n_answers;
+	struct err err;
+	struct arena scratch; /* until the answers are stepped */
+	struct shim_rank_event *started; /* nprocs */
+	struct shim_rank_event *reaped; /* nprocs */
+	struct shim_rank_event *closed; /* 2 * nprocs: streams that ended in this round */
+	size_t n_closed;
+};
+
+mono_t host_now(void);
+int64_t host_wall_ms(void);
+int host_poll(struct host *h, int fd, enum poll_kind kind, uint32_t index, uint32_t events);
+
+/* Feeds one event (now and wall_ms are filled in), performs what comes of it,
+ * and feeds the answers, until nothing is left. */
+void host_step(struct host *h, struct shim_event ev);
+/* Streams closed while reading become one event. */
+void host_step_closed(struct host *h);
+/* Reads a stream; remembers its end. Bytes moved. */
+size_t host_read(struct host *h, uint32_t stream, int64_t wall_ms, size_t max);
+/* shim_stdin: a grant, or that the rank reads no more. */
+void host_grant(struct host *h, bool anew);
+
+#endif

@@ -1,0 +1,69 @@
+/* machine_internal.h - what machine.c and machine_tell.c share; nobody else includes it */
+#ifndef NA_SHIM_MACHINE_INTERNAL_H
+#define NA_SHIM_MACHINE_INTERNAL_H
+
+#include "shim/machine.h"
+
+enum rank_phase { RANK_WAITING, RANK_RUNNING, RANK_EXITED, RANK_KILLED, RANK_FAILED };
+
+struct rank {
+	enum rank_phase phase;
+	int32_t pid;
+	uint32_t code;
+	uint32_t sig;
+	uint32_t open; /* streams not yet read to their end */
+	bool core;
+	bool ours;
+	bool dirty; /* changed since it was last reported */
+	int64_t start_wall_ms, end_wall_ms;
+	uint64_t lost;
+	char *text; /* owned */
+	char *tail; /* owned */
+	size_t tail_len;
+};
+
+struct shim {
+	uint64_t job;
+	uint32_t attempt;
+	uint32_t nprocs;
+	uint32_t pid;
+	uint64_t start_time;
+	enum shim_phase phase;
+	bool agent; /* one is connected */
+	/* shim_setup */
+	bool have_setup;
+	bool checking;
+	uint32_t rank_base;
+	uint32_t grace_ms;
+	uint32_t fail_code;
+	char *fail_text; /* owned; NULL: out of memory */
+	/* start to end */
+	bool started; /* SACT_START was asked for */
+	bool starting; /* and not answered */
+	bool gone; /* no child lives */
+	bool sent_term, sent_kill;
+	uint32_t n_running;
+	uint32_t n_open;
+	uint32_t n_tails;
+	uint32_t orphans;
+	uint32_t pause_ms; /* until the next KILL */
+	bool stranger; /* a pipe was held open from outside */
+	bool writing; /* SACT_WRITE is not answered */
+	bool no_tails; /* the status file is short of room */
+	bool unwritten; /* and could not be written */
+	/* each MONO_NEVER when not armed */
+	mono_t absent_at, kill_at, sweep_at, drain_at, rewrite_at, exit_at;
+	struct rank ranks[];
+};
+
+struct shim_action *shim_act(struct shim_actions *a, enum shim_action_type type);
+
+/* Each appends SACT_SEND when an agent is connected, SACT_HANG_UP on ENOMEM. */
+void tell_hello(struct shim *s, struct shim_actions *a);
+void tell_ready(struct shim *s, struct shim_actions *a);
+void tell_ranks(struct shim *s, bool all, struct shim_actions *a);
+void tell_ended(struct shim *s, struct shim_actions *a);
+/* SACT_WRITE; -ENOMEM. */
+int tell_write(struct shim *s, struct shim_actions *a);
+
+#endif

@@ -1,0 +1,269 @@
+/* machine_tell.c - what the machine says: states of ranks as messages */
+#include "shim/machine_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TEXTS_MAX 64 /* "could not start" is the same sentence for all: keep messages under 1 MiB */
+
+static const char *const phase_names[] = {
+	[SHIM_SETUP] = "setup",	    [SHIM_READY] = "ready",   [SHIM_FAILED] = "failed",
+	[SHIM_RUNNING] = "running", [SHIM_ENDING] = "ending", [SHIM_ENDED] = "ended",
+};
+static const char *const event_names[SEV_TYPE_COUNT] = {
+	[SEV_AGENT_UP] = "agent-up", [SEV_AGENT_DOWN] = "agent-down", [SEV_MESSAGE] = "message",
+	[SEV_CHECKED] = "checked",   [SEV_STARTED] = "started",	      [SEV_REAPED] = "reaped",
+	[SEV_CLOSED] = "closed",     [SEV_WRITTEN] = "written",	      [SEV_TERM] = "term",
+	[SEV_DEADLINE] = "deadline",
+};
+static const char *const action_names[SACT_TYPE_COUNT] = {
+	[SACT_SEND] = "send",	  [SACT_HANG_UP] = "hang-up", [SACT_CHECK] = "check",
+	[SACT_START] = "start",	  [SACT_SIGNAL] = "signal",   [SACT_SWEEP] = "sweep",
+	[SACT_CLOSE] = "close",	  [SACT_WRITE] = "write",     [SACT_EXIT] = "exit",
+};
+
+const char *shim_phase_name(enum shim_phase p)
+{
+	return phase_names[p];
+}
+
+const char *shim_event_name(enum shim_event_type t)
+{
+	return event_names[t];
+}
+
+const char *shim_action_name(enum shim_action_type t)
+{
+	return action_names[t];
+}
+
+static const char *const rank_names[] = {
+	[RANK_WAITING] = "waiting", [RANK_RUNNING] = "running", [RANK_EXITED] = "exited",
+	[RANK_KILLED] = "killed",   [RANK_FAILED] = "failed",
+};
+
+static void hang_up(struct shim *s, struct shim_actions *a)
+{
+	if (!s->agent)
+		return;
+	s->agent = false;
+	shim_act(a, SACT_HANG_UP);
+}
+
+static int encode(const struct msg *m, struct shim_actions *a, enum shim_action_type type)
+{
+	struct shim_action *act;
+	struct buf b;
+	char *text;
+	size_t len;
+
+	buf_init(&b);
+	if (msg_encode(m, &b, NULL) < 0 || !(text = buf_steal(&b, &len))) {
+		buf_finish(&b);
+		return -ENOMEM;
+	}
+
+	act = shim_act(a, type);
+	act->text = text;
+	act->len = len;
+	return 0;
+}
+
+static void send_msg(struct shim *s, const struct msg *m, struct shim_actions *a)
+{
+	if (s->agent && encode(m, a, SACT_SEND) < 0)
+		hang_up(s, a);
+}
+
+static void fill_rank(const struct shim *s, const struct rank *r, uint32_t *texts, bool tails,
+		      struct rec_rank_state *out)
+{
+	*out = (struct rec_rank_state){ .rank = s->rank_base + (uint32_t)(r - s->ranks),
+					.state = rank_names[r->phase] };
+	if (r->pid)
+		MSG_SET(out, rank_state, pid, (uint32_t)r->pid);
+	if (r->phase == RANK_EXITED || r->phase == RANK_FAILED)
+		MSG_SET(out, rank_state, code, r->code);
+	if (r->phase == RANK_KILLED)
+		MSG_SET(out, rank_state, sig, r->sig);
+	if (r->core)
+		MSG_SET(out, rank_state, core, true);
+	if (r->ours)
+		MSG_SET(out, rank_state, ours, true);
+	if (r->start_wall_ms)
+		MSG_SET(out, rank_state, start_wall_ms, r->start_wall_ms);
+	if (r->end_wall_ms)
+		MSG_SET(out, rank_state, end_wall_ms, r->end_wall_ms);
+	if (r->lost)
+		MSG_SET(out, rank_state, lost_bytes, r->lost);
+	if (r->text && (*texts)++ < TEXTS_MAX)
+		MSG_SET(out, rank_state, text, r->text);
+	if (r->tail && tails)
+		MSG_SET(out, rank_state, tail, ((struct bytes){ (uint8_t *)r->tail, r->tail_len }));
+}
+
+/* All ranks, or the changed ones. The array is the caller's to free; NULL on
+ * ENOMEM. Before shim_setup their numbers are unknown: none. */
+static struct rec_rank_state *list_ranks(struct shim *s, bool all, bool tails, size_t *ret_n)
+{
+	struct rec_rank_state *v = calloc(s->nprocs, sizeof *v);
+	uint32_t texts = 0;
+	size_t n = 0;
+
+	if (!v)
+		return NULL;
+
+	for (uint32_t i = 0; s->have_setup && i < s->nprocs; i++)
+		if (all || s->ranks[i].dirty)
+			fill_rank(s, &s->ranks[i], &texts, tails, &v[n++]);
+	*ret_n = n;
+	return v;
+}
+
+static void clean(struct shim *s)
+{
+	for (uint32_t i = 0; i < s->nprocs; i++)
+		s->ranks[i].dirty = false;
+}
+
+void tell_hello(struct shim *s, struct shim_actions *a)
+{
+	struct msg m;
+	struct rec_shim_hello *h = &m.u.shim_hello;
+
+	msg_init(&m, MSG_shim_hello);
+	h->proto = NA_SHIM_PROTO;
+	h->job = s->job;
+	h->attempt = s->attempt;
+	h->pid = s->pid;
+	h->start_time = s->start_time;
+	h->phase = shim_phase_name(s->phase);
+	if (s->phase == SHIM_FAILED)
+		h->text = s->fail_text ? s->fail_text : "out of memory";
+	h->ranks = list_ranks(s, true, true, &h->n_ranks);
+	if (!h->ranks) {
+		hang_up(s, a);
+		return;
+	}
+
+	send_msg(s, &m, a);
+	free(h->ranks);
+	clean(s);
+}
+
+void tell_ready(struct shim *s, struct shim_actions *a)
+{
+	struct msg m;
+	struct rec_shim_ready *r = &m.u.shim_ready;
+
+	msg_init(&m, MSG_shim_ready);
+	r->ok = s->phase != SHIM_FAILED;
+	if (!r->ok) {
+		MSG_SET(r, shim_ready, code, s->fail_code);
+		r->text = s->fail_text ? s->fail_text : "out of memory";
+	}
+	send_msg(s, &m, a);
+}
+
+static bool any_dirty(const struct shim *s)
+{
+	for (uint32_t i = 0; i < s->nprocs; i++)
+		if (s->ranks[i].dirty)
+			return true;
+	return false;
+}
+
+void tell_ranks(struct shim *s, bool all, struct shim_actions *a)
+{
+	struct msg m;
+	struct rec_ranks *r = &m.u.ranks;
+
+	if (!s->agent) {
+		clean(s); /* the next hello tells everything */
+		return;
+	}
+	if (!s->have_setup || (!all && !any_dirty(s)))
+		return;
+
+	msg_init(&m, MSG_ranks);
+	r->job = s->job;
+	r->attempt = s->attempt;
+	r->ranks = list_ranks(s, all, true, &r->n_ranks);
+	if (!r->ranks) {
+		hang_up(s, a);
+		return;
+	}
+
+	send_msg(s, &m, a);
+	free(r->ranks);
+	clean(s);
+}
+
+static uint64_t total_lost(const struct shim *s)
+{
+	uint64_t lost = 0;
+
+	for (uint32_t i = 0; i < s->nprocs; i++)
+		lost += s->ranks[i].lost;
+	return lost;
+}
+
+/* Something worth telling, or NULL. */
+static const char *remarks(const struct shim *s, char *out, size_t size)
+{
+	uint64_t lost = total_lost(s);
+	size_t n = 0;
+
+	out[0] = '\0';
+	if (s->orphans)
+		n += (size_t)snprintf(out + n, size - n,
+				      "%u process%s outlived the ranks and %s ended; ", s->orphans,
+				      s->orphans == 1 ? "" : "es",
+				      s->orphans == 1 ? "was" : "were");
+	if (lost)
+		n += (size_t)snprintf(out + n, size - n,
+				      "%llu bytes of output could not be kept on disk; ",
+				      (unsigned long long)lost);
+	if (s->stranger)
+		n += (size_t)snprintf(out + n, size - n,
+				      "output was held open by a process outside the job; ");
+	if (s->unwritten)
+		n += (size_t)snprintf(out + n, size - n, "the status file could not be written; ");
+	if (n < 2)
+		return NULL;
+
+	out[n - 2] = '\0';
+	return out;
+}
+
+static int add_ended(struct shim *s, bool tails, struct shim_actions *a, enum shim_action_type type)
+{
+	struct msg m;
+	struct rec_shim_ended *e = &m.u.shim_ended;
+	char text[512];
+	int r;
+
+	msg_init(&m, MSG_shim_ended);
+	e->ranks = list_ranks(s, true, tails, &e->n_ranks);
+	if (!e->ranks)
+		return -ENOMEM;
+
+	if (s->orphans)
+		MSG_SET(e, shim_ended, orphans, s->orphans);
+	e->text = remarks(s, text, sizeof text);
+	r = encode(&m, a, type);
+	free(e->ranks);
+	return r;
+}
+
+void tell_ended(struct shim *s, struct shim_actions *a)
+{
+	if (s->agent && add_ended(s, true, a, SACT_SEND) < 0)
+		hang_up(s, a);
+}
+
+int tell_write(struct shim *s, struct shim_actions *a)
+{
+	return add_ended(s, !s->no_tails, a, SACT_WRITE);
+}

@@ -1,0 +1,53 @@
+/* output.h - from the ranks' pipes to the spool files
+ *
+ * A rank never waits for a reader and never sees an error of the disk: what
+ * cannot be written is counted and dropped, and the next chunk is tried again.
+ * Streams are numbered 2*local + (0 stdout, 1 stderr).
+ *
+ * Not promised: that bytes reach the disk at once (page cache, no fsync).
+ */
+#ifndef NA_SHIM_OUTPUT_H
+#define NA_SHIM_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/message.h"
+
+#define OUTPUT_TAIL_MAX 4096
+#define OUTPUT_TAIL_LINES 10
+
+struct output;
+
+/* Spool file of stream i is descriptor first_fd + i (append mode). NULL on ENOMEM. */
+struct output *output_create(uint32_t nprocs, int first_fd, int stamps_fd);
+void output_destroy(struct output *o);
+void output_set_rank_base(struct output *o, uint32_t rank_base);
+
+/* Makes the stream's pipe: the read end stays here (to be polled), the write
+ * end is the caller's, both close-on-exec. 0 or -errno. */
+int output_open(struct output *o, uint32_t stream, int *ret_read_fd, int *ret_write_fd);
+
+/* Moves what is in the pipe now, at most 'max' bytes (0: no limit but a
+ * generous one). Returns bytes moved; *ret_closed when the end was reached, after
+ * which the stream is closed. */
+size_t output_read(struct output *o, uint32_t stream, int64_t wall_ms, size_t max,
+		   bool *ret_closed);
+bool output_is_open(const struct output *o, uint32_t stream);
+/* Reads what is there and closes. One that was never open counts as ended, too. */
+void output_close(struct output *o, uint32_t stream, int64_t wall_ms);
+void output_flush_stamps(struct output *o);
+
+uint64_t output_lost(const struct output *o, uint32_t local);
+/* The last lines of stderr, or of stdout when stderr is empty. Borrowed until
+ * the next output_read; may be empty. */
+struct bytes output_tail(const struct output *o, uint32_t local);
+
+/* Everything counts as new: a new agent knows nothing. */
+void output_forget_reports(struct output *o);
+/* Fills up to max records with what changed since the last call. */
+size_t output_report(struct output *o, struct rec_grown *out, size_t max);
+bool output_changed(const struct output *o);
+
+#endif

@@ -1,0 +1,388 @@
+/* perform.c - the machine's actions, performed on the real system */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shim/check.h"
+#include "shim/env.h"
+#include "shim/host.h"
+#include "shim/spawn.h"
+
+mono_t host_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (mono_t){ (int64_t)t.tv_sec * 1000000000 + t.tv_nsec };
+}
+
+int64_t host_wall_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int host_poll(struct host *h, int fd, enum poll_kind kind, uint32_t index, uint32_t events)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = (uint64_t)kind << 32 | index };
+
+	return epoll_ctl(h->ep, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+static void answer(struct host *h, struct shim_event ev)
+{
+	if (h->n_answers < sizeof h->answers / sizeof h->answers[0])
+		h->answers[h->n_answers++] = ev;
+}
+
+/* ---- check ----------------------------------------------------------- */
+
+static int read_spec(struct host *h, struct err *e)
+{
+	struct stat st;
+	size_t len, got = 0;
+
+	if (h->blob)
+		return 0;
+	if (fstat(FD_SPEC, &st) < 0 || st.st_size <= 0 || st.st_size > (off_t)SPEC_MAX)
+		return err_set(e, EINVAL, "the job's specification did not reach the shim");
+	len = (size_t)st.st_size;
+	h->blob = malloc(len);
+	if (!h->blob)
+		return err_set(e, ENOMEM, "out of memory");
+
+	while (got < len) {
+		ssize_t n = pread(FD_SPEC, h->blob + got, len - got, (off_t)got);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_set(e, n ? errno : EIO,
+				       "the job's specification cannot be read: %s",
+				       strerror(n ? errno : EIO));
+		got += (size_t)n;
+	}
+	close(FD_SPEC);
+	return spec_decode(h->blob, len, &h->spec, e);
+}
+
+/* The setup's strings live in a message that goes away: keep them. */
+static int keep_setup(struct host *h, const struct rec_shim_setup *setup, struct err *e)
+{
+	h->setup = *setup;
+	h->setup.node = arena_strdup(&h->setup_arena, setup->node);
+	h->setup.name = NULL;
+	if (!h->setup.node)
+		return err_set(e, ENOMEM, "out of memory");
+	output_set_rank_base(h->out, setup->rank_base);
+	return 0;
+}
+
+static void do_check(struct host *h, const struct rec_shim_setup *setup)
+{
+	struct shim_event ev = { .type = SEV_CHECKED, .code = 1 };
+	int r = keep_setup(h, setup, &h->err);
+
+	if (r == 0)
+		r = read_spec(h, &h->err);
+	if (r == 0)
+		r = check_cwd(&h->spec, h->setup.node, &h->err);
+	if (r == 0)
+		r = check_command(&h->spec, h->setup.node, &h->path, &ev.code, &h->err);
+	ev.error = r;
+	ev.text = r ? h->err.text : NULL;
+	answer(h, ev);
+}
+
+/* ---- start ----------------------------------------------------------- */
+
+static void rank_failed(struct host *h, struct shim_rank_event *re, int error, const char *what)
+{
+	re->error = error;
+	re->code = error == -ENOENT ? 127 : 126;
+	re->text = arena_printf(&h->scratch, "%s on %s: %s", what, h->setup.node, strerror(-error));
+	output_close(h->out, 2 * re->local, 0);
+	output_close(h->out, 2 * re->local + 1, 0);
+}
+
+static int open_stream(struct host *h, uint32_t stream, int *ret_write_fd)
+{
+	int fd, r = output_open(h->out, stream, &fd, ret_write_fd);
+
+	if (r < 0)
+		return r;
+	r = host_poll(h, fd, POLL_STREAM, stream, EPOLLIN);
+	if (r < 0)
+		close(*ret_write_fd);
+	return r;
+}
+
+static int open_stdin(struct host *h, uint32_t local, int null_fd)
+{
+	int fd, r;
+
+	if (local != 0 || !h->setup.with_stdin)
+		return null_fd;
+	r = feed_open(&h->feed, &fd);
+	if (r == 0)
+		r = host_poll(h, h->feed.fd, POLL_FEED, 0, 0); /* only: nobody reads any more */
+	return r < 0 ? r : fd;
+}
+
+static void start_rank(struct host *h, struct spawn *sp, struct env *env, int null_fd,
+		       struct shim_rank_event *re)
+{
+	int fds[3] = { -1, -1, -1 };
+	pid_t pid = 0;
+	int r;
+
+	r = fds[0] = open_stdin(h, re->local, null_fd);
+	if (r >= 0)
+		r = open_stream(h, 2 * re->local, &fds[1]);
+	if (r >= 0)
+		r = open_stream(h, 2 * re->local + 1, &fds[2]);
+	if (r < 0)
+		rank_failed(h, re, r, "no pipe for the output");
+	else
+		pid = spawn_rank(sp, env_rank(env, re->local), fds);
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0 && fds[i] != null_fd)
+			close(fds[i]);
+	if (pid < 0)
+		rank_failed(h, re, pid, "the command could not be started");
+	else
+		re->pid = pid;
+}
+
+/* A disk that is full when the job ends must still hold how it ended. */
+static void reserve_status(const struct host *h)
+{
+	off_t room = 4096 + (off_t)h->nprocs * 192;
+
+	if (fallocate(FD_STATUS, FALLOC_FL_KEEP_SIZE, 0, room) < 0)
+		return; /* not every file system can */
+}
+
+static void start_all(struct host *h, struct spawn *sp, struct env *env, int null_fd)
+{
+	bool any = false;
+
+	for (uint32_t i = 0; i < h->nprocs; i++) {
+		h->started[i] = (struct shim_rank_event){ .local = i };
+		if (sp && env && null_fd >= 0)
+			start_rank(h, sp, env, null_fd, &h->started[i]);
+		else
+			rank_failed(h, &h->started[i], -ENOMEM, "the rank could not be prepared");
+		any = any || h->started[i].pid > 0;
+	}
+	answer(h, (struct shim_event){ .type = SEV_STARTED,
+				       .ranks = h->started,
+				       .n_ranks = h->nprocs,
+				       .gone = !any });
+}
+
+static void do_start(struct host *h, const struct rec_shim_go *go)
+{
+	struct env_job job = { .job = h->job,
+			       .attempt = h->attempt,
+			       .cookie = h->cookie,
+			       .setup = &h->setup,
+			       .go = go };
+	struct env *env = env_create(&h->spec, &job);
+	struct spawn *sp = spawn_create(h->path, h->spec.argv, &h->nofile);
+	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	reserve_status(h);
+	start_all(h, sp, env, null_fd);
+	if (null_fd >= 0)
+		close(null_fd);
+	spawn_destroy(sp);
+	env_destroy(env);
+}
+
+/* ---- end ------------------------------------------------------------- */
+
+/* In the group of a rank that lives: kill(-pid) has reached it. */
+static bool in_rank_group(void *arg, pid_t pid)
+{
+	struct host *h = arg;
+	pid_t group = getpgid(pid);
+
+	for (uint32_t i = 0; i < h->nprocs; i++)
+		if (group == shim_rank_pid(h->machine, i))
+			return true;
+	return false;
+}
+
+/* A rank that is not reaped keeps its pid and group: they cannot be a stranger's. */
+static void do_signal(struct host *h, int sig)
+{
+	for (uint32_t i = 0; i < h->nprocs; i++) {
+		pid_t pid = shim_rank_pid(h->machine, i);
+
+		if (pid > 1)
+			kill(-pid, sig);
+		if (pid > 1 && sig == SIGTERM)
+			kill(-pid, SIGCONT); /* what is stopped could not act on it */
+	}
+	sweep_signal(h->sweep, sig, false, in_rank_group, h);
+}
+
+static void do_close(struct host *h)
+{
+	int64_t wall_ms = host_wall_ms();
+
+	for (uint32_t i = 0; i < 2 * h->nprocs; i++) {
+		if (!output_is_open(h->out, i))
+			continue;
+		output_close(h->out, i, wall_ms);
+		h->closed[h->n_closed++] =
+			(struct shim_rank_event){ .local = i / 2,
+						  .streams = 1,
+						  .lost = output_lost(h->out, i / 2) };
+	}
+}
+
+static int write_all(int fd, const char *p, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pwrite(fd, p + done, len - done, (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		done += (size_t)n;
+	}
+	if (ftruncate(fd, (off_t)len) < 0 || fdatasync(fd) < 0)
+		return -errno;
+	return 0;
+}
+
+static void do_write(struct host *h, const char *text, size_t len)
+{
+	int r = write_all(FD_STATUS, text, len);
+
+	output_flush_stamps(h->out);
+	if (chdir("/") < 0)
+		r = r ? r : 0; /* we only keep a mount busy a little longer */
+	answer(h, (struct shim_event){ .type = SEV_WRITTEN, .error = r });
+}
+
+/* ---- all of them ----------------------------------------------------- */
+
+static void send_text(struct host *h, const char *text, size_t len)
+{
+	if (h->conn.fd >= 0 && !channel_send(&h->conn, text, len))
+		answer(h, (struct shim_event){ .type = SEV_AGENT_DOWN });
+}
+
+static void perform(struct host *h, const struct shim_action *a)
+{
+	switch (a->type) {
+	case SACT_SEND:
+		send_text(h, a->text, a->len);
+		break;
+	case SACT_HANG_UP:
+		channel_close(&h->conn);
+		break;
+	case SACT_CHECK:
+		do_check(h, a->setup);
+		break;
+	case SACT_START:
+		do_start(h, a->go);
+		break;
+	case SACT_SIGNAL:
+		do_signal(h, a->sig);
+		break;
+	case SACT_SWEEP:
+		sweep_signal(h->sweep, a->sig, true, NULL, NULL);
+		break;
+	case SACT_CLOSE:
+		do_close(h);
+		break;
+	case SACT_WRITE:
+		do_write(h, a->text, a->len);
+		break;
+	case SACT_EXIT:
+		h->done = true;
+		break;
+	case SACT_TYPE_COUNT:
+		break;
+	}
+}
+
+static void step_one(struct host *h, struct shim_event *ev)
+{
+	struct shim_actions acts;
+
+	ev->now = host_now();
+	ev->wall_ms = host_wall_ms();
+	shim_actions_init(&acts);
+	shim_step(h->machine, ev, &acts);
+	for (size_t i = 0; i < acts.n; i++)
+		perform(h, &acts.v[i]);
+	shim_actions_finish(&acts);
+}
+
+void host_step(struct host *h, struct shim_event ev)
+{
+	step_one(h, &ev);
+	while (h->n_answers) {
+		ev = h->answers[0];
+		h->n_answers--;
+		memmove(h->answers, h->answers + 1, h->n_answers * sizeof ev);
+		step_one(h, &ev);
+	}
+	arena_finish(&h->scratch);
+}
+
+void host_step_closed(struct host *h)
+{
+	while (h->n_closed) {
+		struct shim_event ev = { .type = SEV_CLOSED,
+					 .ranks = h->closed,
+					 .n_ranks = h->n_closed };
+
+		h->n_closed = 0;
+		host_step(h, ev);
+	}
+}
+
+size_t host_read(struct host *h, uint32_t stream, int64_t wall_ms, size_t max)
+{
+	bool closed;
+	size_t n = output_read(h->out, stream, wall_ms, max, &closed);
+
+	if (closed)
+		h->closed[h->n_closed++] =
+			(struct shim_rank_event){ .local = stream / 2,
+						  .streams = 1,
+						  .lost = output_lost(h->out, stream / 2) };
+	return n;
+}
+
+void host_grant(struct host *h, bool anew)
+{
+	struct msg m;
+	struct rec_shim_stdin *s = &m.u.shim_stdin;
+
+	if (!h->feed.used || h->conn.fd < 0)
+		return;
+	msg_init(&m, MSG_shim_stdin);
+	s->credit = feed_grant(&h->feed, anew);
+	if (h->feed.fd < 0)
+		MSG_SET(s, shim_stdin, closed, true);
+	if ((s->credit || (anew && s->closed)) && !channel_send_msg(&h->conn, &m))
+		host_step(h, (struct shim_event){ .type = SEV_AGENT_DOWN });
+}

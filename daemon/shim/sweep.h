@@ -1,0 +1,25 @@
+/* sweep.h - signals to processes of the job, never to a stranger
+ *
+ * A process found below us is named by pid and start time, seen below us once
+ * more after that was read, and only then signalled by that name.
+ */
+#ifndef NA_SHIM_SWEEP_H
+#define NA_SHIM_SWEEP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct sweep;
+
+struct sweep *sweep_create(void); /* NULL on ENOMEM */
+void sweep_destroy(struct sweep *s);
+/* Sends sig (and SIGCONT after SIGTERM, for what is stopped) to every living
+ * descendant for which skip() is false; skip may be NULL. 'count': remember
+ * whom it hit for sweep_hits(). Number signalled, 0 also when /proc fails. */
+uint32_t sweep_signal(struct sweep *s, int sig, bool count, bool (*skip)(void *arg, pid_t pid),
+		      void *arg);
+/* Distinct processes hit so far by counting calls. */
+uint32_t sweep_hits(const struct sweep *s);
+
+#endif

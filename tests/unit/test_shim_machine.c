@@ -1,0 +1,687 @@
+/* test_shim_machine.c - the shim's life as traces: one line an event, what it asks for after "->"
+ *
+ * A message that the machine sends is shown by its type and what matters in it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "shim/machine.h"
+#include "tests/unit/failmalloc.h"
+
+#define EXIT(code) ((code) << 8)
+#define GRACE 5000
+
+struct play {
+	struct shim *s;
+	mono_t now;
+	struct buf trace;
+	bool exited;
+	int starts;
+};
+
+static struct shim *fresh(uint32_t nprocs)
+{
+	return shim_create(12, 3, nprocs, 4711, 99, (mono_t){ 0 });
+}
+
+static void play_init(struct play *p, uint32_t nprocs)
+{
+	*p = (struct play){ .s = fresh(nprocs) };
+	buf_init(&p->trace);
+	assert_non_null(p->s);
+}
+
+static void play_finish(struct play *p)
+{
+	shim_destroy(p->s);
+	buf_finish(&p->trace);
+}
+
+static void show_ranks(struct buf *b, const struct rec_rank_state *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		buf_addf(b, " %u:%s", v[i].rank, v[i].state);
+		if (MSG_HAS(&v[i], rank_state, code))
+			buf_addf(b, "=%u", v[i].code);
+		if (MSG_HAS(&v[i], rank_state, sig))
+			buf_addf(b, "=%u", v[i].sig);
+		if (v[i].ours)
+			buf_adds(b, "/ours");
+		if (v[i].lost_bytes)
+			buf_addf(b, "/lost%u", (unsigned)v[i].lost_bytes);
+		if (v[i].tail.n)
+			buf_addf(b, "/\"%.*s\"", (int)v[i].tail.n, (const char *)v[i].tail.p);
+	}
+}
+
+static void show_message(struct buf *b, const char *text, size_t len)
+{
+	struct msg m;
+
+	assert_int_equal(msg_decode(text, len, &m, NULL), 0);
+	buf_addf(b, "%s", msg_name(m.type));
+	switch (m.type) {
+	case MSG_shim_hello:
+		buf_addf(b, "{%s", m.u.shim_hello.phase);
+		show_ranks(b, m.u.shim_hello.ranks, m.u.shim_hello.n_ranks);
+		buf_addf(b, "}");
+		break;
+	case MSG_shim_ready:
+		buf_addf(b, "{%s", m.u.shim_ready.ok ? "ok" : "no");
+		if (!m.u.shim_ready.ok)
+			buf_addf(b, " %u '%s'", m.u.shim_ready.code, m.u.shim_ready.text);
+		buf_addf(b, "}");
+		break;
+	case MSG_ranks:
+		buf_addf(b, "{");
+		show_ranks(b, m.u.ranks.ranks, m.u.ranks.n_ranks);
+		buf_addf(b, "}");
+		break;
+	case MSG_shim_ended:
+		buf_addf(b, "{");
+		show_ranks(b, m.u.shim_ended.ranks, m.u.shim_ended.n_ranks);
+		if (m.u.shim_ended.text)
+			buf_addf(b, " '%s'", m.u.shim_ended.text);
+		buf_addf(b, "}");
+		break;
+	default:
+		break;
+	}
+	msg_finish(&m);
+}
+
+static void show_action(struct play *p, const struct shim_action *a)
+{
+	buf_addf(&p->trace, " %s", shim_action_name(a->type));
+	if (a->type == SACT_SIGNAL || a->type == SACT_SWEEP)
+		buf_addf(&p->trace, " %s", a->sig == SIGKILL ? "KILL" : "TERM");
+	if (a->text) {
+		buf_adds(&p->trace, " ");
+		show_message(&p->trace, a->text, a->len);
+	}
+	buf_adds(&p->trace, ";");
+	p->exited = p->exited || a->type == SACT_EXIT;
+	p->starts += a->type == SACT_START;
+}
+
+/* Feeds an event; the answers are the test's to give. Returns the trace line. */
+static const char *feed(struct play *p, struct shim_event ev)
+{
+	struct shim_actions acts;
+
+	buf_reset(&p->trace);
+	ev.now = p->now;
+	ev.wall_ms = 1700000000000 + p->now.ns / 1000000;
+	shim_actions_init(&acts);
+	shim_step(p->s, &ev, &acts);
+	shim_check(p->s);
+	for (size_t i = 0; i < acts.n; i++)
+		show_action(p, &acts.v[i]);
+	shim_actions_finish(&acts);
+	return buf_str(&p->trace);
+}
+
+static const char *on(struct play *p, enum shim_event_type type)
+{
+	return feed(p, (struct shim_event){ .type = type });
+}
+
+static const char *say(struct play *p, const struct msg *m)
+{
+	return feed(p, (struct shim_event){ .type = SEV_MESSAGE, .msg = m });
+}
+
+static const char *setup(struct play *p, uint32_t nprocs)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_shim_setup);
+	m.u.shim_setup = (struct rec_shim_setup){ .rank_base = 8, .nprocs = nprocs, .world = 16,
+						  .nnodes = 2, .grace_ms = GRACE, .node = "n1" };
+	return say(p, &m);
+}
+
+static const char *simple(struct play *p, enum msg_type type)
+{
+	struct msg m;
+
+	msg_init(&m, type);
+	if (type == MSG_shim_go)
+		m.u.shim_go.master_addr = "10.0.0.1";
+	return say(p, &m);
+}
+
+static const char *end(struct play *p, uint32_t grace_ms)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_shim_end);
+	m.u.shim_end.grace_ms = grace_ms;
+	return say(p, &m);
+}
+
+static const char *started(struct play *p, uint32_t nprocs)
+{
+	struct shim_rank_event re[64] = { { 0 } };
+
+	for (uint32_t i = 0; i < nprocs; i++)
+		re[i] = (struct shim_rank_event){ .local = i, .pid = 100 + (int)i };
+	return feed(p, (struct shim_event){ .type = SEV_STARTED, .ranks = re, .n_ranks = nprocs });
+}
+
+static const char *reaped(struct play *p, uint32_t local, int status, bool gone)
+{
+	struct shim_rank_event re = { .local = local, .status = status };
+
+	return feed(p, (struct shim_event){ .type = SEV_REAPED, .ranks = &re, .n_ranks = 1,
+					    .gone = gone });
+}
+
+static const char *gone(struct play *p, uint32_t orphans)
+{
+	return feed(p, (struct shim_event){ .type = SEV_REAPED, .gone = true, .orphans = orphans });
+}
+
+static const char *closed(struct play *p, uint32_t local, uint32_t streams)
+{
+	struct shim_rank_event re = { .local = local, .streams = streams };
+
+	return feed(p, (struct shim_event){ .type = SEV_CLOSED, .ranks = &re, .n_ranks = 1 });
+}
+
+/* To the next deadline, which must be ms milliseconds away. */
+static const char *deadline(struct play *p, int64_t ms)
+{
+	assert_int_equal(mono_sub_ms(shim_deadline(p->s), p->now), ms);
+	p->now = shim_deadline(p->s);
+	return on(p, SEV_DEADLINE);
+}
+
+static void to_running(struct play *p, uint32_t nprocs)
+{
+	play_init(p, nprocs);
+	on(p, SEV_AGENT_UP);
+	setup(p, nprocs);
+	on(p, SEV_CHECKED);
+	simple(p, MSG_shim_go);
+	started(p, nprocs);
+	assert_int_equal(shim_phase(p->s), SHIM_RUNNING);
+}
+
+#define T(text, wanted) assert_string_equal(text, wanted)
+
+/* ---- tests ------------------------------------------------------------ */
+
+static void a_job_runs_from_setup_to_bye(void **state)
+{
+	struct play p;
+
+	play_init(&p, 2);
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{setup};");
+	T(setup(&p, 2), " check;");
+	T(on(&p, SEV_CHECKED), " send shim_ready{ok};");
+	T(simple(&p, MSG_shim_go), " start;");
+	T(started(&p, 2), " send ranks{ 8:running 9:running};");
+	assert_true(mono_is_never(shim_deadline(p.s)));
+	T(reaped(&p, 1, EXIT(0), false), " send ranks{ 9:exited=0};");
+	T(closed(&p, 1, 2), "");
+	T(closed(&p, 0, 2), "");
+	T(reaped(&p, 0, EXIT(0), true),
+	  " send ranks{ 8:exited=0}; write shim_ended{ 8:exited=0 9:exited=0};");
+	T(on(&p, SEV_WRITTEN), " send shim_ended{ 8:exited=0 9:exited=0};");
+	T(simple(&p, MSG_shim_bye), " exit;");
+	play_finish(&p);
+}
+
+static void the_ranks_are_started_once_however_often_go_comes(void **state)
+{
+	struct play p;
+
+	play_init(&p, 1);
+	on(&p, SEV_AGENT_UP);
+	T(simple(&p, MSG_shim_go), ""); /* before the check: nothing to start yet */
+	setup(&p, 1);
+	T(simple(&p, MSG_shim_go), " send ranks{ 8:waiting};");
+	on(&p, SEV_CHECKED);
+	simple(&p, MSG_shim_go);
+	T(simple(&p, MSG_shim_go), " send ranks{ 8:waiting};");
+	started(&p, 1);
+	T(simple(&p, MSG_shim_go), " send ranks{ 8:running};");
+	reaped(&p, 0, EXIT(3), true);
+	T(simple(&p, MSG_shim_go), " send ranks{ 8:exited=3};");
+	closed(&p, 0, 2);
+	on(&p, SEV_WRITTEN);
+	T(simple(&p, MSG_shim_go), " send ranks{ 8:exited=3};");
+	assert_int_equal(p.starts, 1);
+	play_finish(&p);
+}
+
+static void a_refused_check_tells_every_new_agent_code_and_sentence(void **state)
+{
+	struct play p;
+
+	play_init(&p, 1);
+	on(&p, SEV_AGENT_UP);
+	setup(&p, 1);
+	T(feed(&p, (struct shim_event){ .type = SEV_CHECKED, .error = -ENOENT, .code = 127,
+					.text = "no such command" }),
+	  " send shim_ready{no 127 'no such command'};");
+	on(&p, SEV_AGENT_DOWN);
+	T(on(&p, SEV_AGENT_UP),
+	  " send shim_hello{failed 8:waiting}; send shim_ready{no 127 'no such command'};");
+	T(setup(&p, 1), " send shim_ready{no 127 'no such command'};");
+	T(simple(&p, MSG_shim_go), " send ranks{ 8:waiting};");
+	T(simple(&p, MSG_shim_bye), " exit;");
+	assert_int_equal(p.starts, 0);
+	play_finish(&p);
+}
+
+static void another_number_of_ranks_is_refused(void **state)
+{
+	struct play p;
+
+	play_init(&p, 2);
+	on(&p, SEV_AGENT_UP);
+	setup(&p, 3);
+	assert_int_equal(shim_phase(p.s), SHIM_FAILED);
+	play_finish(&p);
+}
+
+static void an_end_before_go_leaves_the_ranks_waiting(void **state)
+{
+	struct play p;
+
+	play_init(&p, 2);
+	on(&p, SEV_AGENT_UP);
+	setup(&p, 2);
+	on(&p, SEV_CHECKED);
+	T(end(&p, GRACE), " write shim_ended{ 8:waiting 9:waiting};");
+	T(simple(&p, MSG_shim_go), " send ranks{ 8:waiting 9:waiting};");
+	T(on(&p, SEV_WRITTEN), " send shim_ended{ 8:waiting 9:waiting};");
+	T(simple(&p, MSG_shim_go), " send ranks{ 8:waiting 9:waiting};");
+	T(end(&p, GRACE), " send shim_ended{ 8:waiting 9:waiting};");
+	assert_int_equal(p.starts, 0);
+	play_finish(&p);
+}
+
+static void an_end_while_checking_wins_over_the_answer(void **state)
+{
+	struct play p;
+
+	play_init(&p, 1);
+	on(&p, SEV_AGENT_UP);
+	setup(&p, 1);
+	T(end(&p, 0), " write shim_ended{ 8:waiting};");
+	T(on(&p, SEV_CHECKED), "");
+	on(&p, SEV_WRITTEN);
+	assert_int_equal(shim_phase(p.s), SHIM_ENDED);
+	play_finish(&p);
+}
+
+static void an_end_is_TERM_at_once_and_KILL_after_the_grace(void **state)
+{
+	struct play p;
+
+	to_running(&p, 2);
+	T(end(&p, GRACE), " signal TERM;");
+	T(reaped(&p, 0, SIGTERM, false), " send ranks{ 8:killed=15/ours};");
+	T(deadline(&p, GRACE), " signal KILL;");
+	T(deadline(&p, SHIM_SWEEP_MS), " signal KILL;"); /* it may be stuck in a driver */
+	T(deadline(&p, 2 * SHIM_SWEEP_MS), " signal KILL;");
+	closed(&p, 0, 2);
+	closed(&p, 1, 2);
+	T(reaped(&p, 1, SIGKILL, true),
+	  " send ranks{ 9:killed=9/ours}; write shim_ended{ 8:killed=15/ours 9:killed=9/ours};");
+	play_finish(&p);
+}
+
+static void the_shorter_grace_wins(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	end(&p, GRACE);
+	T(end(&p, 2 * GRACE), "");
+	T(end(&p, 100), "");
+	T(deadline(&p, 100), " signal KILL;");
+	T(end(&p, GRACE), ""); /* being killed: no new grace */
+	play_finish(&p);
+
+	to_running(&p, 1);
+	T(end(&p, 0), " signal TERM; signal KILL;");
+	play_finish(&p);
+}
+
+static void only_our_own_signals_count_as_ours(void **state)
+{
+	struct play p;
+
+	to_running(&p, 5);
+	T(reaped(&p, 0, SIGTERM, false), " send ranks{ 8:killed=15};"); /* before we sent any */
+	end(&p, GRACE);
+	T(reaped(&p, 1, SIGSEGV, false), " send ranks{ 9:killed=11};");
+	T(reaped(&p, 2, SIGKILL, false), " send ranks{ 10:killed=9};"); /* the kernel's, not yet ours */
+	T(reaped(&p, 3, EXIT(143), false), " send ranks{ 11:exited=143/ours};");
+	deadline(&p, GRACE);
+	T(reaped(&p, 4, SIGKILL, false), " send ranks{ 12:killed=9/ours};");
+	play_finish(&p);
+}
+
+static void a_rank_that_fails_does_not_end_the_others(void **state)
+{
+	struct play p;
+
+	to_running(&p, 3);
+	T(reaped(&p, 1, EXIT(1), false), " send ranks{ 9:exited=1};");
+	assert_int_equal(shim_phase(p.s), SHIM_RUNNING);
+	assert_true(mono_is_never(shim_deadline(p.s)));
+	play_finish(&p);
+}
+
+static void what_outlives_the_ranks_is_swept_and_counted(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	closed(&p, 0, 2);
+	T(reaped(&p, 0, EXIT(0), false), " send ranks{ 8:exited=0}; sweep TERM;");
+	T(deadline(&p, SHIM_LEFTOVER_MS), " sweep KILL;");
+	T(deadline(&p, SHIM_SWEEP_MS), " sweep KILL;");
+	T(gone(&p, 2), " write shim_ended{ 8:exited=0 '2 processes outlived the ranks and were ended'};");
+	play_finish(&p);
+}
+
+static void children_of_ended_ranks_keep_the_grace_they_were_given(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	end(&p, GRACE);
+	T(reaped(&p, 0, SIGTERM, false), " send ranks{ 8:killed=15/ours};");
+	T(deadline(&p, GRACE), " sweep KILL;");
+	play_finish(&p);
+}
+
+static void a_pipe_held_from_outside_is_given_up(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	T(reaped(&p, 0, EXIT(0), true), " send ranks{ 8:exited=0};");
+	closed(&p, 0, 1);
+	T(deadline(&p, SHIM_DRAIN_MS), " close;");
+	T(closed(&p, 0, 1),
+	  " write shim_ended{ 8:exited=0 'output was held open by a process outside the job'};");
+	play_finish(&p);
+}
+
+static void without_an_agent_everything_goes_on(void **state)
+{
+	struct play p;
+
+	to_running(&p, 2);
+	on(&p, SEV_AGENT_DOWN);
+	T(reaped(&p, 0, EXIT(7), false), "");
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{running 8:exited=7 9:running};");
+	on(&p, SEV_AGENT_DOWN);
+	closed(&p, 0, 2);
+	closed(&p, 1, 2);
+	T(reaped(&p, 1, SIGSEGV, true), " write shim_ended{ 8:exited=7 9:killed=11};");
+	T(on(&p, SEV_WRITTEN), "");
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=7 9:killed=11};"
+				" send shim_ended{ 8:exited=7 9:killed=11};");
+	T(deadline(&p, SHIM_BYE_MS), " exit;");
+	play_finish(&p);
+}
+
+static void a_new_agent_replaces_the_old_one(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{running 8:running};");
+	T(reaped(&p, 0, EXIT(0), true), " send ranks{ 8:exited=0};");
+	play_finish(&p);
+}
+
+static void a_shim_that_nobody_wants_gives_up(void **state)
+{
+	struct play p;
+
+	play_init(&p, 1);
+	T(deadline(&p, SHIM_ABSENT_MS), " write shim_ended{};");
+	on(&p, SEV_WRITTEN);
+	T(deadline(&p, SHIM_BYE_MS), " exit;");
+	play_finish(&p);
+
+	play_init(&p, 1);
+	on(&p, SEV_AGENT_UP);
+	assert_true(mono_is_never(shim_deadline(p.s)));
+	on(&p, SEV_AGENT_DOWN);
+	assert_int_equal(mono_sub_ms(shim_deadline(p.s), p.now), SHIM_ABSENT_MS);
+	play_finish(&p);
+}
+
+static void bye_does_not_abandon_what_runs(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	T(simple(&p, MSG_shim_bye), "");
+	end(&p, GRACE);
+	T(simple(&p, MSG_shim_bye), "");
+	play_finish(&p);
+}
+
+static void SIGTERM_to_the_shim_is_an_end_with_the_jobs_grace(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	T(on(&p, SEV_TERM), " signal TERM;");
+	T(deadline(&p, GRACE), " signal KILL;");
+	play_finish(&p);
+
+	play_init(&p, 1);
+	T(on(&p, SEV_TERM), " write shim_ended{};");
+	on(&p, SEV_WRITTEN);
+	T(on(&p, SEV_TERM), " exit;");
+	play_finish(&p);
+}
+
+static void ranks_that_could_not_start_are_failed(void **state)
+{
+	struct shim_rank_event re[2] = { { .local = 0, .error = -ENOEXEC, .code = 126, .text = "x" },
+					 { .local = 1, .pid = 55 } };
+	struct play p;
+
+	play_init(&p, 2);
+	on(&p, SEV_AGENT_UP);
+	setup(&p, 2);
+	on(&p, SEV_CHECKED);
+	simple(&p, MSG_shim_go);
+	T(feed(&p, (struct shim_event){ .type = SEV_STARTED, .ranks = re, .n_ranks = 2 }),
+	  " send ranks{ 8:failed=126 9:running};");
+	re[1] = re[0];
+	re[1].local = 1;
+	play_finish(&p);
+
+	play_init(&p, 2);
+	on(&p, SEV_AGENT_UP);
+	setup(&p, 2);
+	on(&p, SEV_CHECKED);
+	simple(&p, MSG_shim_go);
+	T(feed(&p, (struct shim_event){ .type = SEV_STARTED, .ranks = re, .n_ranks = 2, .gone = true }),
+	  " send ranks{ 8:failed=126 9:failed=126}; write shim_ended{ 8:failed=126 9:failed=126};");
+	play_finish(&p);
+}
+
+static void an_end_that_overtakes_the_start_is_kept(void **state)
+{
+	struct play p;
+
+	play_init(&p, 1);
+	on(&p, SEV_AGENT_UP);
+	setup(&p, 1);
+	on(&p, SEV_CHECKED);
+	simple(&p, MSG_shim_go);
+	T(end(&p, GRACE), "");
+	T(started(&p, 1), " signal TERM; send ranks{ 8:running};");
+	T(deadline(&p, GRACE), " signal KILL;");
+	play_finish(&p);
+}
+
+static void a_full_disk_does_not_hide_how_it_ended(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	closed(&p, 0, 2);
+	struct shim_rank_event re = { .local = 0, .status = EXIT(1), .lost = 7,
+				      .tail = { (const uint8_t *)"oops", 4 } };
+	T(feed(&p, (struct shim_event){ .type = SEV_REAPED, .ranks = &re, .n_ranks = 1, .gone = true }),
+	  " send ranks{ 8:exited=1/lost7/\"oops\"};"
+	  " write shim_ended{ 8:exited=1/lost7/\"oops\" '7 bytes of output could not be kept on disk'};");
+	T(feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC }),
+	  " write shim_ended{ 8:exited=1/lost7 '7 bytes of output could not be kept on disk; "
+	  "the status file could not be written'};");
+	T(feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC }),
+	  " send shim_ended{ 8:exited=1/lost7/\"oops\" '7 bytes of output could not be kept on disk; "
+	  "the status file could not be written'};");
+	T(deadline(&p, SHIM_REWRITE_MS),
+	  " write shim_ended{ 8:exited=1/lost7 '7 bytes of output could not be kept on disk; "
+	  "the status file could not be written'};");
+	T(on(&p, SEV_WRITTEN), "");
+	T(deadline(&p, SHIM_BYE_MS - SHIM_REWRITE_MS), " exit;");
+	play_finish(&p);
+}
+
+static void tails_are_kept_of_the_first_failures_only(void **state)
+{
+	struct play p;
+	struct shim_rank_event re = { .tail = { (const uint8_t *)"why", 3 } };
+	unsigned n = 0;
+
+	to_running(&p, 20);
+	for (uint32_t i = 0; i < 20; i++) {
+		re.local = i;
+		re.status = i == 0 ? EXIT(0) : EXIT(1);
+		feed(&p, (struct shim_event){ .type = SEV_REAPED, .ranks = &re, .n_ranks = 1 });
+	}
+	on(&p, SEV_AGENT_UP);
+	for (const char *t = buf_str(&p.trace); (t = strstr(t, "\"why\"")); t++)
+		n++;
+	assert_int_equal(n, SHIM_TAILS);
+	assert_null(strstr(buf_str(&p.trace), "8:exited=0/"));
+	play_finish(&p);
+}
+
+static void unknown_messages_are_ignored(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	T(simple(&p, MSG_ping), "");
+	T(simple(&p, MSG_shim_arm), "");
+	on(&p, SEV_AGENT_DOWN);
+	T(end(&p, 0), ""); /* of a connection that is gone */
+	play_finish(&p);
+}
+
+/* feed() without the trace: its own allocations must not be the ones that fail */
+static void raw_step(struct play *p, struct shim_event *ev)
+{
+	struct shim_actions acts;
+
+	ev->now = p->now;
+	shim_actions_init(&acts);
+	shim_step(p->s, ev, &acts);
+	for (size_t i = 0; i < acts.n; i++)
+		p->starts += acts.v[i].type == SACT_START;
+	shim_actions_finish(&acts);
+	shim_check(p->s);
+}
+
+static void each_step_of_a_life(struct play *p)
+{
+	struct msg m[3];
+	struct shim_rank_event st[2] = { { .local = 0, .pid = 5 }, { .local = 1, .error = -2, .text = "t" } };
+	struct shim_rank_event re = { .local = 0, .status = EXIT(1), .tail = { (uint8_t *)"x", 1 } };
+	struct shim_rank_event cl = { .local = 0, .streams = 2 };
+	struct shim_event evs[] = {
+		{ .type = SEV_AGENT_UP },
+		{ .type = SEV_MESSAGE, .msg = &m[0] },
+		{ .type = SEV_CHECKED },
+		{ .type = SEV_AGENT_UP },
+		{ .type = SEV_MESSAGE, .msg = &m[1] },
+		{ .type = SEV_STARTED, .ranks = st, .n_ranks = 2 },
+		{ .type = SEV_CLOSED, .ranks = &cl, .n_ranks = 1 },
+		{ .type = SEV_REAPED, .ranks = &re, .n_ranks = 1, .gone = true },
+	};
+
+	msg_init(&m[0], MSG_shim_setup);
+	m[0].u.shim_setup = (struct rec_shim_setup){ .nprocs = 2, .node = "n" };
+	msg_init(&m[1], MSG_shim_go);
+	m[1].u.shim_go.master_addr = "a";
+	for (size_t i = 0; i < sizeof evs / sizeof evs[0]; i++) {
+		raw_step(p, &evs[i]);
+		if (i == 3 && shim_phase(p->s) == SHIM_SETUP)
+			return; /* setup was not heard: hung up before it */
+		if (evs[i].type == SEV_MESSAGE && evs[i].msg == &m[1] && p->starts == 0)
+			return;
+	}
+}
+
+static void every_allocation_of_a_life_may_fail(void **state)
+{
+	EACH_FAILING_MALLOC({
+		struct play p = { .s = fresh(2) };
+
+		if (p.s) {
+			each_step_of_a_life(&p);
+			shim_check(p.s);
+			assert_true(p.starts <= 1);
+		}
+		shim_destroy(p.s);
+	});
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_job_runs_from_setup_to_bye),
+		cmocka_unit_test(the_ranks_are_started_once_however_often_go_comes),
+		cmocka_unit_test(a_refused_check_tells_every_new_agent_code_and_sentence),
+		cmocka_unit_test(another_number_of_ranks_is_refused),
+		cmocka_unit_test(an_end_before_go_leaves_the_ranks_waiting),
+		cmocka_unit_test(an_end_while_checking_wins_over_the_answer),
+		cmocka_unit_test(an_end_is_TERM_at_once_and_KILL_after_the_grace),
+		cmocka_unit_test(the_shorter_grace_wins),
+		cmocka_unit_test(only_our_own_signals_count_as_ours),
+		cmocka_unit_test(a_rank_that_fails_does_not_end_the_others),
+		cmocka_unit_test(what_outlives_the_ranks_is_swept_and_counted),
+		cmocka_unit_test(children_of_ended_ranks_keep_the_grace_they_were_given),
+		cmocka_unit_test(a_pipe_held_from_outside_is_given_up),
+		cmocka_unit_test(without_an_agent_everything_goes_on),
+		cmocka_unit_test(a_new_agent_replaces_the_old_one),
+		cmocka_unit_test(a_shim_that_nobody_wants_gives_up),
+		cmocka_unit_test(bye_does_not_abandon_what_runs),
+		cmocka_unit_test(SIGTERM_to_the_shim_is_an_end_with_the_jobs_grace),
+		cmocka_unit_test(ranks_that_could_not_start_are_failed),
+		cmocka_unit_test(an_end_that_overtakes_the_start_is_kept),
+		cmocka_unit_test(a_full_disk_does_not_hide_how_it_ended),
+		cmocka_unit_test(tails_are_kept_of_the_first_failures_only),
+		cmocka_unit_test(unknown_messages_are_ignored),
+		cmocka_unit_test(every_allocation_of_a_life_may_fail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
