@@ -68,8 +68,12 @@ uint64_t link_id(const struct link *l); /* unique in this process, from 1 */
 const uint8_t *link_key(const struct link *l); /* TLS peer's key, or NULL */
 const char *link_address(const struct link *l); /* peer's, numeric */
 const char *link_local_address(const struct link *l); /* ours, numeric; "" for Unix */
+/* At first: FRAME_MAX_UNAUTH for an accepted TLS link (raise it in 'admit' or
+ * after hello), FRAME_MAX for one we dialed and for Unix sockets. */
 void link_set_max(struct link *l, uint32_t frame_max);
-/* 0; 1 when queued output exceeds LINK_HIGH (still queued); -errno when the link is closing. */
+/* 0; 1 when queued output exceeds LINK_HIGH (still queued); -ENOTCONN when the
+ * link is not up; -EMSGSIZE beyond FRAME_MAX, -ENOMEM: nothing was queued.
+ * Frames of one turn of the loop leave together at its end. */
 int link_send_json(struct link *l, const char *text, size_t n);
 /* Copies header and payload. Same returns. */
 int link_send_data(struct link *l, const struct data_header *h, const void *payload, size_t n);

@@ -22,8 +22,10 @@ int tls_make_identity(const char *state_dir, struct err *e);
 int tls_context_create(const char *state_dir, struct tls_context **ret, struct err *e);
 void tls_context_destroy(struct tls_context *t);
 const uint8_t *tls_own_key(const struct tls_context *t); /* KEY_HASH bytes */
-/* A connection in memory (BIO pair); the link moves the bytes. */
+/* A connection without BIOs; link_tls.c gives it its own, which move the bytes. */
 SSL *tls_new(struct tls_context *t, int server);
+/* The handshake fails unless the peer's key is this one (borrowed; NULL: any). */
+void tls_pin(SSL *s, const uint8_t *pin);
 int tls_peer_key(SSL *s, uint8_t out[KEY_HASH]); /* -ENOENT without a certificate */
 void tls_sha256(const void *p, size_t n, uint8_t out[32]);
 

@@ -1,0 +1,225 @@
+/* adopt.c - what an earlier life of this agent left: found at start, before anything else
+ *
+ * RUN/shims/JOB.ATTEMPT.held names a job that this node holds. Its shim is
+ * alive when its socket answers; else it may have left its final report in the
+ * spool; else it was killed and what it left is swept (the core decides).
+ * Records of another boot are of no use: all their processes are gone.
+ *
+ * Blocks: a few small files, before the loop runs.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/spool.h"
+#include "io/ports.h"
+#include "io/shims.h"
+#include "io/sockets.h"
+
+static char *read_small(int dir, const char *name, size_t max, size_t *ret_n)
+{
+	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+	ssize_t n = -1;
+	char *p = NULL;
+
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size <= max &&
+	    (p = malloc((size_t)st.st_size + 1)) != NULL)
+		n = read(fd, p, (size_t)st.st_size);
+	close(fd);
+	if (n < 0) {
+		free(p);
+		return NULL;
+	}
+	p[n] = 0;
+	*ret_n = (size_t)n;
+	return p;
+}
+
+/* "JOB.ATTEMPT.suffix" */
+static bool parse_name(const char *name, uint64_t *job, uint32_t *attempt, const char **suffix)
+{
+	char *end;
+	unsigned long a;
+
+	errno = 0;
+	*job = strtoull(name, &end, 10);
+	if (errno != 0 || end == name || *end != '.' || name[0] == '-')
+		return false;
+	name = end + 1;
+	a = strtoul(name, &end, 10);
+	if (errno != 0 || end == name || *end != '.' || a > 65535)
+		return false;
+	*attempt = (uint32_t)a;
+	*suffix = end + 1;
+	return true;
+}
+
+static bool shim_answers(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	char path[108];
+	int fd;
+
+	shims_socket_path(io, job, attempt, path);
+	fd = socket_unix_connect(path);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || fd == -EAGAIN; /* EAGAIN: it listens, and is busy */
+}
+
+/* The shim's final report. The file is the user's: decoded like any stranger's message. */
+static bool read_status(struct agent_io *io, uint64_t job, uint32_t attempt, struct msg *ret)
+{
+	char name[SPOOL_NAME_MAX], path[600];
+	size_t n;
+	char *p = NULL;
+	int dir, rc = -ENOENT;
+
+	spool_name(name, job, attempt);
+	snprintf(path, sizeof(path), "%s/spool/%s", io->opts->state_dir, name);
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir >= 0) {
+		p = read_small(dir, "status", FRAME_MAX, &n);
+		close(dir);
+	}
+	if (p != NULL)
+		rc = msg_decode(p, n, ret, NULL);
+	free(p);
+	if (rc != 0)
+		return false;
+	if (ret->type == MSG_shim_ended)
+		return true;
+	msg_finish(ret);
+	return false;
+}
+
+static void take_ports(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	char name[48], *p, *at, *end;
+	size_t n;
+
+	shims_file(job, attempt, "ports", name);
+	p = read_small(io->shims_dir, name, 65536, &n);
+	for (at = p; at != NULL; at = end) {
+		unsigned long port = strtoul(at, &end, 10);
+
+		if (end == at)
+			break;
+		if (port > 0 && port < 65536)
+			ports_retake(io->ports, job, attempt, (uint32_t)port);
+	}
+	free(p);
+}
+
+/* The spool's expected owner comes from the prepare message in the record. */
+static bool note_owner(struct agent_io *io, const struct rec_row_held *h)
+{
+	struct msg p;
+	struct job_io *j;
+
+	if (msg_decode((const char *)h->prepare.p, h->prepare.n, &p, NULL) != 0)
+		return false;
+	if (p.type == MSG_prepare) {
+		j = job_io_get(io, h->job, h->attempt);
+		j->uid = p.u.prepare.uid;
+		j->uid_known = true;
+	}
+	msg_finish(&p);
+	return true;
+}
+
+static void adopt(struct agent_io *io, const struct rec_row_held *h)
+{
+	struct agent_event ev = { .type = AEV_ADOPT, .job = h->job, .attempt = h->attempt, .held = h };
+	struct msg ended;
+	bool has_ended = false;
+	char name[48];
+	struct stat st;
+
+	shims_file(h->job, h->attempt, "latch", name);
+	ev.latched = fstatat(io->shims_dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	ev.alive = shim_answers(io, h->job, h->attempt);
+	if (!ev.alive)
+		has_ended = read_status(io, h->job, h->attempt, &ended);
+	if (has_ended)
+		ev.ended = &ended.u.shim_ended;
+	take_ports(io, h->job, h->attempt);
+	log_info("job %" PRIu64 ".%u is held here: %s", h->job, h->attempt,
+		 ev.alive ? "its shim is alive" : has_ended ? "it has ended" : "its shim is dead");
+	agent_feed(io, &ev);
+	if (ev.alive)
+		conns_dial_shim(io, h->job, h->attempt, 0, h->shim_pid);
+	if (has_ended)
+		msg_finish(&ended);
+}
+
+static void adopt_record(struct agent_io *io, const char *name, uint64_t job, uint32_t attempt)
+{
+	size_t n = 0;
+	char *p = read_small(io->shims_dir, name, FRAME_MAX, &n);
+	struct msg m;
+	bool good = p != NULL && msg_decode(p, n, &m, NULL) == 0;
+
+	free(p);
+	if (good && m.type == MSG_row_held && m.u.row_held.job == job &&
+	    m.u.row_held.attempt == attempt && strcmp(m.u.row_held.boot_id, io->boot_id) == 0 &&
+	    note_owner(io, &m.u.row_held)) {
+		adopt(io, &m.u.row_held);
+	} else if (!good && shim_answers(io, job, attempt)) {
+		log_error("job %" PRIu64 ".%u runs here, but its record %s/shims/%s cannot be read; it is left "
+			  "alone", job, attempt, io->opts->run_dir, name);
+	} else {
+		/* another boot's, or torn by a crash before anything was started */
+		log_info("removing the record of job %" PRIu64 ".%u: %s", job, attempt,
+			 good ? "of another boot" : "not readable");
+		shims_remove_files(io, job, attempt);
+	}
+	if (good)
+		msg_finish(&m);
+}
+
+/* Files whose held record is gone: a clean-up was cut short. */
+static void remove_orphan(struct agent_io *io, const char *name, uint64_t job, uint32_t attempt)
+{
+	char held[48];
+	struct stat st;
+
+	shims_file(job, attempt, "held", held);
+	if (fstatat(io->shims_dir, held, &st, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT)
+		unlinkat(io->shims_dir, name, 0);
+}
+
+static void each_name(struct agent_io *io,
+		      void (*f)(struct agent_io *, const char *, uint64_t, uint32_t), bool held)
+{
+	int fd = openat(io->shims_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *de;
+
+	while (d != NULL && (de = readdir(d)) != NULL) {
+		uint64_t job;
+		uint32_t attempt;
+		const char *suffix;
+
+		if (parse_name(de->d_name, &job, &attempt, &suffix) &&
+		    (strcmp(suffix, "held") == 0) == held)
+			f(io, de->d_name, job, attempt);
+	}
+	if (d != NULL)
+		closedir(d);
+}
+
+void adopt_all(struct agent_io *io)
+{
+	each_name(io, adopt_record, true);
+	each_name(io, remove_orphan, false);
+}

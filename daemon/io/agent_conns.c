@@ -1,0 +1,644 @@
+/* agent_conns.c - the links the core knows, and what comes in on them
+ *
+ *   coordinator  dialled; everything to the core
+ *   client       accepted on RUN/agent.sock; uid by SO_PEERCRED, name looked up first
+ *   peer         accepted by TLS, key allowed by the core
+ *   shim         dialled at RUN/shims/JOB.ATTEMPT.sock
+ *
+ * Bulk messages and DATA go to bulk.c, the rest to the core. Links to peers
+ * that we dial belong to bulk_pool.c alone.
+ *
+ * A shim's link that breaks does not mean a dead shim: as long as its socket
+ * answers we connect again, and the core hears of a new link first, of the
+ * lost one after. Only a socket that nobody serves is told as a loss.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "common/log.h"
+#include "io/bulk.h"
+#include "proto/spec.h"
+
+#define PENDING_MAX 256
+#define SHIM_DIALS 5
+
+static const struct link_callbacks conn_callbacks, refused_callbacks;
+
+/* ---- sending ---------------------------------------------------------- */
+
+void conn_send(struct link *l, const struct msg *m)
+{
+	struct buf b;
+	struct err e;
+
+	buf_init(&b);
+	if (msg_encode(m, &b, &e) == 0)
+		link_send_json(l, b.data, b.len);
+	else
+		log_error("cannot encode %s: %s", msg_name(m->type), e.text);
+	buf_finish(&b);
+}
+
+void conn_refuse(struct link *l, uint32_t rid, const char *code, const char *fmt, ...)
+{
+	char text[1024];
+	struct msg m;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	msg_init(&m, MSG_refused);
+	if (rid != 0)
+		MSG_SET(&m.u.refused, refused, rid, rid);
+	m.u.refused.code = code;
+	m.u.refused.text = text;
+	conn_send(l, &m);
+}
+
+/* ---- life ------------------------------------------------------------- */
+
+static struct conn *conn_new(struct agent_io *io, enum agent_link_kind kind)
+{
+	struct conn *c = agent_alloc(sizeof(*c));
+
+	c->io = io;
+	c->kind = kind;
+	list_append(&io->conns, &c->at);
+	return c;
+}
+
+static void conn_set_link(struct conn *c, struct link *l)
+{
+	c->link = l;
+	c->id = link_id(l);
+	if (map_put(&c->io->conn_by_id, c->id, c) != 0)
+		agent_no_memory();
+}
+
+static void conn_free(struct conn *c)
+{
+	if (c->id != 0)
+		map_del(&c->io->conn_by_id, c->id);
+	if (c->io->coord == c)
+		c->io->coord = NULL;
+	list_remove(&c->at);
+	free(c->upload);
+	free(c->held_submit);
+	free(c);
+}
+
+struct conn *conn_find(struct agent_io *io, uint64_t id)
+{
+	return map_get(&io->conn_by_id, id);
+}
+
+/* Tells the core of a new link; messages may follow. */
+static void announce(struct conn *c)
+{
+	struct agent_event ev = { .type = AEV_LINK_UP, .link = c->id, .kind = c->kind,
+				  .uid = c->uid, .user = c->user, .job = c->job,
+				  .attempt = c->attempt };
+
+	memcpy(ev.key, c->key, sizeof(ev.key));
+	c->up = true;
+	agent_feed(c->io, &ev);
+}
+
+static void tell_down(struct agent_io *io, uint64_t id, const char *why)
+{
+	struct agent_event ev = { .type = AEV_LINK_DOWN, .link = id, .text = why };
+
+	agent_feed(io, &ev);
+}
+
+/* ---- the coordinator --------------------------------------------------- */
+
+void conns_tell_addrs(struct agent_io *io)
+{
+	struct addr_text have[ADDRS_MAX];
+	struct rec_addr recs[ADDRS_MAX];
+	struct agent_event ev = { .type = AEV_ADDRS, .addrs = recs };
+
+	memset(recs, 0, sizeof(recs));
+	ev.n_addrs = addrs_list(io->addr_first, have);
+	for (size_t i = 0; i < ev.n_addrs; i++) {
+		recs[i].ip = have[i].ip;
+		recs[i].ifname = have[i].ifname[0] ? have[i].ifname : NULL;
+	}
+	agent_feed(io, &ev);
+}
+
+void conns_dial_coordinator(struct agent_io *io)
+{
+	struct conn *c = conn_new(io, LINK_COORD);
+	struct link *l = link_dial_tls(&io->loop, io->tls, io->id.coord_host, io->id.coord_port,
+				       io->id.coord_key, 10000, &conn_callbacks, c);
+
+	if (l == NULL)
+		agent_no_memory();
+	conn_set_link(c, l);
+	io->coord = c;
+}
+
+/* Before the core hears of the link: registration names our addresses, the one
+ * this link uses first. */
+static void coordinator_up(struct conn *c)
+{
+	snprintf(c->io->addr_first, sizeof(c->io->addr_first), "%s", link_local_address(c->link));
+	conns_tell_addrs(c->io);
+	log_info("connected to the coordinator at %s:%u", c->io->id.coord_host, c->io->id.coord_port);
+	announce(c);
+}
+
+static void coordinator_down(struct conn *c, const char *why)
+{
+	struct agent_io *io = c->io;
+	uint64_t id = c->id;
+	bool was_up = c->up;
+	struct agent_event ev = { .type = AEV_DIAL_FAILED, .text = why };
+
+	conn_free(c);
+	log_warn("coordinator: %s", why);
+	if (was_up)
+		tell_down(io, id, why);
+	else
+		agent_feed(io, &ev);
+}
+
+/* ---- shims ------------------------------------------------------------- */
+
+void conns_dial_shim(struct agent_io *io, uint64_t job, uint32_t attempt, uint64_t ticket,
+		     uint32_t pid)
+{
+	struct conn *c = conn_new(io, LINK_SHIM);
+	char path[108];
+	struct link *l;
+
+	c->job = job;
+	c->attempt = attempt;
+	c->ticket = ticket;
+	c->shim_pid = pid;
+	shims_socket_path(io, job, attempt, path);
+	l = link_dial_unix(&io->loop, path, &conn_callbacks, c);
+	if (l == NULL)
+		agent_no_memory();
+	conn_set_link(c, l);
+}
+
+static void shim_up(struct conn *c)
+{
+	struct agent_io *io = c->io;
+	uint64_t ticket = c->ticket, lost = c->lost_id;
+	struct later *l;
+
+	c->ticket = 0;
+	c->lost_id = 0;
+	bulk_shim_up(io->bulk, c);
+	if (ticket != 0) { /* before announce(), which may end in anything */
+		l = agent_later_new(AEV_DONE);
+		l->ev.ticket = ticket;
+		l->ev.result = c->shim_pid;
+		agent_later(io, l);
+	}
+	announce(c);
+	if (lost != 0)
+		tell_down(io, lost, "connected anew");
+}
+
+/* Was it only the link? As long as something listens at the socket the shim lives. */
+static bool shim_dial_again(struct conn *old)
+{
+	struct conn *c;
+
+	if (old->dials >= SHIM_DIALS || job_io_find(old->io, old->job, old->attempt) == NULL)
+		return false;
+	conns_dial_shim(old->io, old->job, old->attempt, 0, old->shim_pid);
+	c = list_entry(old->io->conns.prev, struct conn, at);
+	c->dials = old->dials + 1;
+	c->lost_id = old->up ? old->id : old->lost_id;
+	return true;
+}
+
+static void shim_down(struct conn *c, const char *why)
+{
+	struct agent_io *io = c->io;
+	uint64_t id = c->id, ticket = c->ticket, lost = c->lost_id;
+	bool was_up = c->up, again = was_up && shim_dial_again(c);
+	char text[256];
+
+	if (ticket != 0) {
+		snprintf(text, sizeof(text), "the job's shim does not answer: %s", why);
+		agent_done(io, ticket, -ECONNREFUSED, true, text);
+	} else if (!was_up && lost == 0) {
+		c->link = NULL;
+		announce(c); /* adopted, and dead before we reached it: the core waits for this link */
+		was_up = true;
+	}
+	bulk_conn_gone(io->bulk, c);
+	conn_free(c);
+	if (again)
+		return;
+	if (lost != 0)
+		tell_down(io, lost, why);
+	if (was_up)
+		tell_down(io, id, why);
+}
+
+/* ---- clients ----------------------------------------------------------- */
+
+static void client_named(void *arg, const char *name)
+{
+	struct conn *c = arg;
+
+	if (name != NULL) {
+		snprintf(c->user, sizeof(c->user), "%s", name);
+	} else if (c->io->opts->single_user) {
+		/* containers: a uid without an entry is called by its number */
+		snprintf(c->user, sizeof(c->user), "%u", c->uid);
+	} else {
+		conn_refuse(c->link, 0, "denied", "uid %u has no name on this host", c->uid);
+		link_close(c->link, "uid without a name");
+		return;
+	}
+	link_pause(c->link, false);
+	announce(c);
+}
+
+static void client_up(struct conn *c)
+{
+	link_pause(c->link, true);
+	users_name(c->io->users, c->uid, client_named, c);
+}
+
+/* The client may have left when its specification is stored. */
+struct upload_ref {
+	struct agent_io *io;
+	uint64_t id;
+};
+
+static void stored(void *arg, int rc, struct spec_blob *b, const char *text)
+{
+	struct upload_ref *s = arg;
+	struct conn *c = conn_find(s->io, s->id);
+	char *held;
+
+	free(s);
+	if (c == NULL)
+		return;
+	c->upload_state = rc == 0 ? UPLOAD_STORED : UPLOAD_FAILED;
+	if (rc == 0) {
+		memcpy(c->spec_hash, b->hash, 32);
+		c->spec_size = (uint32_t)b->n;
+	} else {
+		snprintf(c->upload_code, sizeof(c->upload_code), "internal");
+		snprintf(c->upload_error, sizeof(c->upload_error), "%s", text);
+	}
+	held = c->held_submit;
+	c->held_submit = NULL;
+	if (held != NULL)
+		conn_callbacks.on_json(c->link, held, c->held_n, c);
+	free(held);
+}
+
+static void upload_done(struct conn *c)
+{
+	struct upload_ref *s;
+	char *p = c->upload;
+
+	c->upload = NULL;
+	c->upload_cap = 0;
+	if (c->upload_state == UPLOAD_FAILED) {
+		free(p);
+		return;
+	}
+	c->upload_state = UPLOAD_STORING;
+	s = agent_alloc(sizeof(*s));
+	s->io = c->io;
+	s->id = c->id;
+	specs_store(c->io->specs, p != NULL ? p : agent_alloc(1), c->upload_n, stored, s);
+}
+
+static bool upload_room(struct conn *c, size_t n)
+{
+	size_t cap = c->upload_cap ? c->upload_cap : 16384;
+	char *p;
+
+	while (cap < c->upload_n + n)
+		cap *= 2;
+	if (cap == c->upload_cap)
+		return true;
+	p = realloc(c->upload, cap);
+	if (p == NULL)
+		return false;
+	c->upload = p;
+	c->upload_cap = cap;
+	return true;
+}
+
+static void upload_fail(struct conn *c, const char *code, const char *text)
+{
+	c->upload_state = UPLOAD_FAILED;
+	free(c->upload);
+	c->upload = NULL;
+	c->upload_n = c->upload_cap = 0;
+	snprintf(c->upload_code, sizeof(c->upload_code), "%s", code);
+	snprintf(c->upload_error, sizeof(c->upload_error), "%s", text);
+}
+
+/* DATA sid 0 fd 3 .. EOF: the specification of the next submit. */
+static void upload(struct conn *c, const struct data_header *h, const char *p, size_t n)
+{
+	if (c->upload_state == UPLOAD_STORING) {
+		conn_refuse(c->link, 0, "bad-request", "one specification at a time");
+		link_close(c->link, "sent a specification while one was being stored");
+		return;
+	}
+	if (c->upload_state == UPLOAD_NONE || c->upload_state == UPLOAD_STORED ||
+	    (c->upload_state == UPLOAD_FAILED && c->upload_over)) {
+		c->upload_state = UPLOAD_GROWING;
+		c->upload_n = 0;
+	}
+	c->upload_over = false;
+	if (c->upload_state == UPLOAD_GROWING && c->upload_n + n > SPEC_MAX)
+		upload_fail(c, "too-large",
+			    "the command and its environment are larger than 2 MiB; pass large "
+			    "values in files, or use --clean-env");
+	else if (c->upload_state == UPLOAD_GROWING && !upload_room(c, n))
+		upload_fail(c, "internal", "this node's agent is out of memory");
+	if (c->upload_state == UPLOAD_GROWING && n > 0) {
+		memcpy(c->upload + c->upload_n, p, n);
+		c->upload_n += n;
+	}
+	if (h->flags & DATA_EOF) {
+		c->upload_over = true;
+		upload_done(c);
+	}
+}
+
+static void submit_from_client(struct conn *c, const struct msg *m, const char *text, size_t n)
+{
+	struct agent_event ev = { .type = AEV_MESSAGE, .link = c->id, .kind = c->kind, .msg = m };
+	uint32_t rid = m->u.submit.rid;
+
+	if (c->upload_state == UPLOAD_FAILED) {
+		conn_refuse(c->link, rid, c->upload_code, "%s", c->upload_error);
+		return;
+	}
+	if (c->upload_state == UPLOAD_GROWING || c->held_submit != NULL) {
+		conn_refuse(c->link, rid, "bad-request", "submit before the end of the specification");
+		return;
+	}
+	if (c->upload_state == UPLOAD_STORING) {
+		c->held_submit = agent_alloc(n + 1);
+		memcpy(c->held_submit, text, n);
+		c->held_n = n;
+		return;
+	}
+	if (c->upload_state == UPLOAD_STORED) {
+		ev.spec_hash = c->spec_hash;
+		ev.spec_size = c->spec_size;
+	}
+	agent_feed(c->io, &ev);
+}
+
+/* ---- what comes in ----------------------------------------------------- */
+
+static bool is_bulk(const struct conn *c, enum msg_type t)
+{
+	switch (t) {
+	case MSG_spec_get:
+	case MSG_follow:
+	case MSG_follow_end:
+	case MSG_credit:
+	case MSG_unfollow:
+	case MSG_stdin_open:
+		return c->kind == LINK_CLIENT || c->kind == LINK_PEER;
+	case MSG_shim_grown:
+	case MSG_shim_stdin:
+		return c->kind == LINK_SHIM;
+	default:
+		return false;
+	}
+}
+
+/* rid of a message that we cannot read otherwise; 0 when it has none. */
+static uint32_t rid_of(const char *text, size_t n)
+{
+	cJSON *j = json_parse(text, n, NULL);
+	const cJSON *r = j != NULL ? cJSON_GetObjectItemCaseSensitive(j, "rid") : NULL;
+	uint32_t rid = 0;
+
+	if (cJSON_IsNumber(r) && r->valuedouble >= 1 && r->valuedouble <= 4294967295.0)
+		rid = (uint32_t)r->valuedouble;
+	cJSON_Delete(j);
+	return rid;
+}
+
+static void undecodable(struct conn *c, const char *text, size_t n, int rc, const struct err *e)
+{
+	if (c->kind == LINK_CLIENT && rc == -ENOTSUP)
+		conn_refuse(c->link, rid_of(text, n), "bad-request",
+			    "this nodeagentd (" NA_SOFTWARE ") does not know this request: %s", e->text);
+	else if (c->kind == LINK_CLIENT)
+		conn_refuse(c->link, rid_of(text, n), "bad-request", "%s", e->text);
+	else if (rc != -ENOTSUP) {
+		log_warn("a malformed message from %s: %s", c->kind == LINK_COORD ? "the coordinator" :
+			 c->kind == LINK_PEER ? link_address(c->link) : "a shim", e->text);
+		link_close(c->link, "malformed message");
+	}
+}
+
+static void on_json(struct link *l, const char *text, size_t n, void *arg)
+{
+	struct conn *c = arg;
+	struct agent_event ev = { .type = AEV_MESSAGE, .link = c->id, .kind = c->kind };
+	struct msg m;
+	struct err e;
+	int rc;
+
+	if (!c->up) /* refused at the door, or on its way out */
+		return;
+	rc = msg_decode(text, n, &m, &e);
+	if (rc != 0) {
+		undecodable(c, text, n, rc, &e);
+		return;
+	}
+	if (is_bulk(c, m.type)) {
+		bulk_message(c->io->bulk, c, &m);
+	} else if (c->kind == LINK_CLIENT && m.type == MSG_submit) {
+		submit_from_client(c, &m, text, n);
+	} else {
+		if (c->kind == LINK_SHIM)
+			c->dials = 0; /* it speaks: this link is sound */
+		if (c->kind == LINK_COORD && m.type == MSG_job_update)
+			bulk_job_update(c->io->bulk, &m.u.job_update);
+		ev.msg = &m;
+		agent_feed(c->io, &ev);
+	}
+	msg_finish(&m);
+}
+
+static void on_data(struct link *l, const struct data_header *h, const char *p, size_t n, void *arg)
+{
+	struct conn *c = arg;
+
+	if (!c->up)
+		return;
+	if (c->kind == LINK_CLIENT && h->sid == 0 && h->fd == 3)
+		upload(c, h, p, n);
+	else if (c->kind == LINK_CLIENT || c->kind == LINK_PEER)
+		bulk_data(c->io->bulk, c, h, p, n);
+	else
+		link_close(l, "data where none belongs");
+}
+
+static void on_drain(struct link *l, void *arg)
+{
+	struct conn *c = arg;
+
+	bulk_conn_drained(c->io->bulk, c);
+}
+
+static void on_up(struct link *l, void *arg)
+{
+	struct conn *c = arg;
+
+	link_set_max(l, FRAME_MAX);
+	switch (c->kind) {
+	case LINK_COORD:
+		coordinator_up(c);
+		break;
+	case LINK_CLIENT:
+		client_up(c);
+		break;
+	case LINK_SHIM:
+		shim_up(c);
+		break;
+	case LINK_PEER:
+		announce(c);
+		break;
+	}
+}
+
+static void on_down(struct link *l, const char *why, void *arg)
+{
+	struct conn *c = arg;
+	struct agent_io *io = c->io;
+	uint64_t id = c->id;
+	bool was_up = c->up;
+
+	if (c->kind == LINK_COORD) {
+		coordinator_down(c, why);
+		return;
+	}
+	if (c->kind == LINK_SHIM) {
+		shim_down(c, why);
+		return;
+	}
+	users_forget(io->users, c);
+	bulk_conn_gone(io->bulk, c);
+	conn_free(c);
+	if (was_up)
+		tell_down(io, id, why);
+}
+
+static const struct link_callbacks conn_callbacks = { on_up, on_json, on_data, on_drain, on_down };
+
+/* ---- at the door ------------------------------------------------------- */
+
+static void refused_up(struct link *l, void *arg)
+{
+	struct agent_io *io = arg;
+
+	conn_refuse(l, 0, "denied",
+		    "this agent (%s) runs without root and serves uid %u only; ask the administrator "
+		    "for a system-wide one, or start your own with nodeagentd --standalone",
+		    io->id.node, io->own_uid);
+	link_close(l, "uid not served");
+}
+
+static void refused_json(struct link *l, const char *text, size_t n, void *arg)
+{
+}
+
+static void refused_data(struct link *l, const struct data_header *h, const char *p, size_t n,
+			 void *arg)
+{
+}
+
+static void refused_down(struct link *l, const char *why, void *arg)
+{
+}
+
+static const struct link_callbacks refused_callbacks = { refused_up, refused_json, refused_data, NULL,
+							  refused_down };
+
+static bool admit_client(void *arg, struct link *l, const struct link_who *who,
+			 const struct link_callbacks **ret_cb, void **ret_arg)
+{
+	struct agent_io *io = arg;
+	struct conn *c;
+
+	if (io->opts->single_user && who->uid != io->own_uid && who->uid != 0) {
+		*ret_cb = &refused_callbacks;
+		*ret_arg = io;
+		return true;
+	}
+	c = conn_new(io, LINK_CLIENT);
+	c->uid = who->uid;
+	conn_set_link(c, l);
+	*ret_cb = &conn_callbacks;
+	*ret_arg = c;
+	return true;
+}
+
+static bool admit_peer(void *arg, struct link *l, const struct link_who *who,
+		       const struct link_callbacks **ret_cb, void **ret_arg)
+{
+	struct agent_io *io = arg;
+	struct conn *c;
+
+	if (who->key == NULL || !agent_peer_allowed(io->core, who->key)) {
+		log_debug("peer %s refused: no job here concerns it", who->address);
+		return false;
+	}
+	c = conn_new(io, LINK_PEER);
+	memcpy(c->key, who->key, sizeof(c->key));
+	conn_set_link(c, l);
+	*ret_cb = &conn_callbacks;
+	*ret_arg = c;
+	return true;
+}
+
+int conns_listen_peers(struct agent_io *io, struct err *e)
+{
+	io->peer_port = io->opts->peer_port;
+	return link_listen_tls(&io->loop, io->tls, io->opts->listen_host, &io->peer_port, PENDING_MAX,
+			       admit_peer, io, &io->listen_peers, e);
+}
+
+int conns_listen_clients(struct agent_io *io, struct err *e)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/agent.sock", io->opts->run_dir);
+	/* open to all: who may do what is decided by uid, not by the file's mode */
+	return link_listen_unix(&io->loop, io->opts->socket_path ? io->opts->socket_path : path, 0666,
+				admit_client, io, &io->listen_clients, e);
+}
+
+void conns_revoke(struct agent_io *io, const uint8_t key[32])
+{
+	list_foreach(l, &io->conns) {
+		struct conn *c = list_entry(l, struct conn, at);
+
+		if (c->kind == LINK_PEER && memcmp(c->key, key, 32) == 0)
+			link_close(c->link, "its key was revoked");
+	}
+	bulk_revoke(io->bulk, key);
+}

@@ -1,0 +1,377 @@
+/* agent_role.c - the agent: starts everything, steps the core, ends
+ *
+ * One loop, one thread, one pool of worker threads for what may block. At rest
+ * it wakes for the heartbeat only: one timer carries the core's next deadline.
+ *
+ * SIGTERM leaves jobs to their shims, unless this is a standalone cluster
+ * (end_jobs_on_term). Ending needs no clean-up: whatever we hold is either on
+ * disk, in /run, or vanishes with the process as it should.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/proc.h"
+#include "io/bulk.h"
+#include "io/launcher_client.h"
+#include "io/ports.h"
+#if __has_include("io/notify.h")
+#include "io/notify.h"
+#define HAVE_NOTIFY 1
+#endif
+
+#define STOP_UNREGISTERED_MS 5000
+
+/* ---- small things everybody here uses ---------------------------------- */
+
+/* The core's step is incomplete, or an answer it waits for could not be kept:
+ * going on would be a guess. Jobs stay with their shims; the next start finds
+ * everything again. */
+void agent_no_memory(void)
+{
+	log_error("out of memory; the agent restarts, running jobs are not touched");
+	_exit(71);
+}
+
+void *agent_alloc(size_t n)
+{
+	void *p = calloc(1, n);
+
+	if (p == NULL)
+		agent_no_memory();
+	return p;
+}
+
+void agent_exit(struct agent_io *io, int code)
+{
+	io->exit_code = code;
+	uv_stop(&io->loop);
+}
+
+/* ---- what io keeps of jobs ---------------------------------------------- */
+
+struct job_io *job_io_find(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	list_foreach(l, &io->jobs) {
+		struct job_io *j = list_entry(l, struct job_io, at);
+
+		if (j->job == job && j->attempt == attempt)
+			return j;
+	}
+	return NULL;
+}
+
+struct job_io *job_io_get(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	struct job_io *j = job_io_find(io, job, attempt);
+
+	if (j != NULL)
+		return j;
+	j = agent_alloc(sizeof(*j));
+	j->job = job;
+	j->attempt = attempt;
+	list_append(&io->jobs, &j->at);
+	return j;
+}
+
+void job_io_drop(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	struct job_io *j = job_io_find(io, job, attempt);
+
+	if (j == NULL)
+		return;
+	list_remove(&j->at);
+	spec_unref(j->spec);
+	free(j);
+}
+
+/* ---- the step ------------------------------------------------------------ */
+
+static void on_deadline(void *arg)
+{
+	struct agent_event ev = { .type = AEV_DEADLINE };
+
+	agent_feed(arg, &ev);
+}
+
+static void tell_ready(struct agent_io *io)
+{
+	if (io->told_ready || !agent_registered(io->core))
+		return;
+	io->told_ready = true;
+	log_info("node %s is registered", io->id.node);
+	ready_tell(io->opts->ready_fd, "registered\n");
+#ifdef HAVE_NOTIFY
+	notify_send("STATUS=registered with the coordinator");
+#endif
+}
+
+static void check_stop(struct agent_io *io)
+{
+	if (io->stopping && agent_idle(io->core) &&
+	    (agent_registered(io->core) || io->stop_waited))
+		agent_exit(io, 0);
+}
+
+void agent_feed(struct agent_io *io, struct agent_event *ev)
+{
+	assert(!io->stepping);
+	io->stepping = true;
+	ev->now = clock_mono();
+	ev->wall_ms = clock_wall_ms();
+	random_fill(ev->random, sizeof(ev->random));
+	if (agent_step(io->core, ev, &io->acts) != 0 || io->acts.failed)
+		agent_no_memory();
+	for (size_t i = 0; i < io->acts.n; i++)
+		perform_agent(io, &io->acts.v[i]);
+	actions_reset(&io->acts);
+	io->stepping = false;
+	bulk_kick(io->bulk);
+	deadline_arm(&io->deadline, agent_deadline(io->core));
+	tell_ready(io);
+	check_stop(io);
+}
+
+/* ---- events for a later turn ---------------------------------------------- */
+
+static void on_idle(uv_idle_t *h)
+{
+	struct agent_io *io = h->data;
+	struct list now;
+
+	list_init(&now);
+	while (!list_empty(&io->later)) {
+		struct list *l = io->later.next;
+
+		list_remove(l);
+		list_append(&now, l);
+	}
+	uv_idle_stop(h);
+	while (!list_empty(&now)) {
+		struct later *l = list_entry(now.next, struct later, at);
+
+		list_remove(&l->at);
+		agent_feed(io, &l->ev);
+		arena_finish(&l->arena);
+		free(l);
+	}
+}
+
+struct later *agent_later_new(enum agent_event_type type)
+{
+	struct later *l = agent_alloc(sizeof(*l));
+
+	arena_init(&l->arena);
+	l->ev.type = type;
+	return l;
+}
+
+void agent_later(struct agent_io *io, struct later *l)
+{
+	list_append(&io->later, &l->at);
+	uv_idle_start(&io->idle, on_idle);
+}
+
+void agent_done(struct agent_io *io, uint64_t ticket, int error, bool retry, const char *text)
+{
+	struct later *l = agent_later_new(AEV_DONE);
+
+	l->ev.ticket = ticket;
+	l->ev.error = error;
+	l->ev.retry = retry;
+	if (error != 0) {
+		l->ev.text = arena_strdup(&l->arena, text != NULL ? text : strerror(-error));
+		if (l->ev.text == NULL)
+			agent_no_memory();
+	}
+	agent_later(io, l);
+}
+
+/* ---- signals, the parent --------------------------------------------------- */
+
+static void on_stop_timer(uv_timer_t *t)
+{
+	struct agent_io *io = t->data;
+
+	io->stop_waited = true;
+	check_stop(io);
+}
+
+static void on_term(uv_signal_t *s, int signum)
+{
+	struct agent_io *io = s->data;
+	struct agent_event ev = { .type = AEV_STOP };
+
+	log_info("signal %d: %s", signum,
+		 io->opts->end_jobs_on_term ? "ending jobs" : "leaving; jobs go on with their shims");
+#ifdef HAVE_NOTIFY
+	notify_send("STOPPING=1");
+#endif
+	if (!io->opts->end_jobs_on_term) {
+		agent_exit(io, 0);
+		return;
+	}
+	if (io->stopping)
+		return;
+	io->stopping = true;
+	uv_timer_start(&io->stop_timer, on_stop_timer, STOP_UNREGISTERED_MS, 0);
+	agent_feed(io, &ev);
+}
+
+static void on_child(uv_signal_t *s, int signum)
+{
+	shims_reap(s->data);
+}
+
+static void watch_signals(struct agent_io *io)
+{
+	struct {
+		uv_signal_t *h;
+		uv_signal_cb cb;
+		int signum;
+	} rows[] = { { &io->sig_term, on_term, SIGTERM },
+		     { &io->sig_int, on_term, SIGINT },
+		     { &io->sig_child, on_child, SIGCHLD } };
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uv_signal_init(&io->loop, rows[i].h);
+		rows[i].h->data = io;
+		uv_signal_start(rows[i].h, rows[i].cb, rows[i].signum);
+	}
+	parent_watch(&io->loop, &io->parent, io->opts->parent_fd);
+}
+
+/* ---- start ------------------------------------------------------------------ */
+
+/* Leases, spools and clients each hold descriptors. Jobs get the limit that we
+ * were started with (shims.c restores it). */
+static void raise_nofile(struct agent_io *io)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+		return;
+	io->nofile.cur = r.rlim_cur;
+	io->nofile.max = r.rlim_max;
+	r.rlim_cur = r.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &r);
+}
+
+static int make_core(struct agent_io *io, struct err *e)
+{
+	char where[300];
+	struct agent_conf c = { .node = io->id.node, .boot_id = io->boot_id, .coordinator = where,
+				.peer_port = io->peer_port, .heartbeat_ms = 1000, .silence_ms = 5000,
+				.request_ms = 30000, .backoff_min_ms = 200, .backoff_max_ms = 15000,
+				.single_user = io->opts->single_user, .own_uid = io->own_uid,
+				.allow_root = io->opts->allow_root, .uid_min = io->opts->uid_min,
+				.uid_max = io->opts->uid_max };
+
+	snprintf(where, sizeof(where), "%s:%u", io->id.coord_host, io->id.coord_port);
+	c.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+	random_fill(&c.incarnation, sizeof(c.incarnation));
+	io->core = agent_create(&c, clock_mono());
+	return io->core != NULL ? 0 : err_set(e, ENOMEM, "out of memory");
+}
+
+static void init_handles(struct agent_io *io)
+{
+	deadline_init(&io->loop, &io->deadline, on_deadline, io);
+	uv_timer_init(&io->loop, &io->stop_timer);
+	uv_idle_init(&io->loop, &io->idle);
+	io->stop_timer.data = io->idle.data = io;
+	list_init(&io->later);
+	list_init(&io->conns);
+	list_init(&io->jobs);
+	list_init(&io->children);
+	actions_init(&io->acts);
+}
+
+static int start(struct agent_io *io, struct err *e)
+{
+	const struct agent_opts *o = io->opts;
+	int rc;
+
+	if ((rc = identity_load(o->state_dir, &io->id, e)) != 0 ||
+	    (rc = tls_context_create(o->state_dir, &io->tls, e)) != 0)
+		return rc;
+	if ((rc = proc_boot_id(io->boot_id)) != 0)
+		return err_set(e, rc, "cannot read the kernel's boot id: %s", strerror(-rc));
+	if ((rc = shims_start(io, e)) != 0 ||
+	    (rc = ports_create(&io->loop, o->port_min, o->port_max, &io->ports, e)) != 0 ||
+	    (rc = specs_create(&io->loop, o->state_dir, &io->specs, e)) != 0)
+		return rc;
+	users_create(io, &io->users);
+	if ((rc = bulk_create(io, &io->bulk)) != 0)
+		return err_set(e, rc, "out of memory");
+	if (!o->single_user && (rc = launcher_client_create(io, &io->launcher, e)) != 0)
+		return rc;
+	/* the clients' socket first: it tells when another agent runs here */
+	if ((rc = conns_listen_clients(io, e)) != 0 || (rc = conns_listen_peers(io, e)) != 0)
+		return rc;
+	return make_core(io, e);
+}
+
+/* Addresses, then what an earlier life left, before anything else happens. */
+static void begin(struct agent_io *io)
+{
+	struct agent_event ev = { .type = AEV_DEADLINE };
+
+	conns_tell_addrs(io);
+	adopt_all(io);
+	agent_feed(io, &ev);
+#ifdef HAVE_NOTIFY
+	/* Ready means: clients are answered and jobs are held. A coordinator that is
+	 * away must not fail the unit. */
+	notify_send("READY=1");
+	notify_watchdog(&io->loop, &io->watchdog);
+#endif
+}
+
+/* Handles are not closed one by one: the process ends now. Memory is given back
+ * for the leak checkers' sake, as far as it is not a handle's. */
+static void finish(struct agent_io *io)
+{
+	if (io->listen_clients != NULL)
+		link_listener_close(io->listen_clients); /* unlinks the socket */
+	if (io->listen_peers != NULL)
+		link_listener_close(io->listen_peers);
+	launcher_client_destroy(io->launcher);
+}
+
+int agent_run(const struct agent_opts *o)
+{
+	static struct agent_io the_agent; /* static: what is still reachable at exit is no leak */
+	struct agent_io *io = &the_agent;
+	struct err e;
+
+	memset(io, 0, sizeof(*io));
+	io->opts = o;
+	io->own_uid = getuid();
+	raise_nofile(io);
+	/* 256 KiB buffers come and go at hundreds of MB/s: not by mmap and munmap.
+	 * What is left at the top goes back to the kernel when bulk falls idle. */
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	mallopt(M_TRIM_THRESHOLD, 16 << 20);
+	mallopt(M_ARENA_MAX, 1);
+	uv_loop_init(&io->loop);
+	init_handles(io);
+	if (start(io, &e) != 0) {
+		log_error("%s", e.text);
+		finish(io);
+		return 1;
+	}
+	watch_signals(io);
+	begin(io);
+	uv_run(&io->loop, UV_RUN_DEFAULT);
+	finish(io);
+	return io->exit_code;
+}

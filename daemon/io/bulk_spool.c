@@ -1,0 +1,530 @@
+/* bulk_spool.c - see bulk_spool.h
+ *
+ * A stream is in the ready list while it has something to send: bytes, a LOST
+ * note or its EOF. The list is served in turns of at most SPOOL_CHUNK, so a
+ * rank that floods does not keep others waiting.
+ *
+ * Reads that the page cache can answer are made on the loop (RWF_NOWAIT never
+ * blocks); the rest is left to the caller's thread pool.
+ */
+#include "io/bulk_spool.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "common/list.h"
+#include "common/spool.h"
+#include "io/link.h"
+
+#define OPEN_MAX_FILES 256 /* more streams than this are opened for each turn anew */
+#define STREAMS_MAX 16384
+
+struct stream {
+	struct list ready;
+	uint32_t rank;
+	uint8_t fd;
+	bool final; /* nobody writes any more */
+	bool eof_sent;
+	int file; /* -1: not open now */
+	uint64_t offset, size;
+	uint64_t lost, lost_sent;
+};
+
+struct spool_reader {
+	int dir;
+	uint32_t owner;
+	struct stream *v; /* by rank, then fd */
+	size_t n, cap;
+	size_t left; /* EOF not yet sent */
+	size_t open;
+	struct list ready;
+	uint64_t credit;
+	bool nowait; /* the file system knows RWF_NOWAIT */
+	char trouble[256];
+	bool told;
+};
+
+/* ---- opening --------------------------------------------------------- */
+
+static int open_beneath(int dir, const char *name, int flags)
+{
+	static bool no_openat2; /* before Linux 5.6, or forbidden by a sandbox */
+	struct open_how how = {
+		.flags = (uint64_t)(flags | O_CLOEXEC | O_NOFOLLOW),
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+
+	if (!no_openat2) {
+		int fd = (int)syscall(SYS_openat2, dir, name, &how, sizeof(how));
+
+		if (fd >= 0)
+			return fd;
+		if (errno != ENOSYS && errno != EPERM)
+			return -errno;
+		no_openat2 = errno == ENOSYS;
+	}
+	/* one component without '/': O_NOFOLLOW alone keeps it beneath */
+	int fd = openat(dir, name, flags | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd >= 0 ? fd : -errno;
+}
+
+static int open_dir(const struct spool_where *w, struct err *e)
+{
+	char name[SPOOL_NAME_MAX];
+	struct stat st;
+	int state, spool, dir;
+
+	state = open(w->state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (state < 0)
+		return err_set(e, errno, "%s: %s", w->state_dir, strerror(errno));
+	spool = open_beneath(state, "spool", O_RDONLY | O_DIRECTORY);
+	close(state);
+	if (spool < 0)
+		return err_set(e, spool, "%s/spool: %s", w->state_dir, strerror(-spool));
+	spool_name(name, w->job, w->attempt);
+	dir = open_beneath(spool, name, O_RDONLY | O_DIRECTORY);
+	close(spool);
+	if (dir < 0)
+		return err_set(e, dir, "%s/spool/%s: %s", w->state_dir, name, strerror(-dir));
+	if (fstat(dir, &st) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()) ||
+	    (st.st_mode & 022) != 0) {
+		close(dir);
+		return err_set(e, EPERM, "%s/spool/%s: others could write there; not read",
+			       w->state_dir, name);
+	}
+	return dir;
+}
+
+/* "17.out" -> 17, 1. Nothing else is a stream. */
+static bool stream_name(const char *name, uint32_t *ret_rank, uint8_t *ret_fd)
+{
+	unsigned long v = 0;
+	size_t i = 0;
+
+	while (name[i] >= '0' && name[i] <= '9' && i < 8)
+		v = v * 10 + (unsigned long)(name[i++] - '0');
+	if (i == 0 || v > 16777215 || (i > 1 && name[0] == '0'))
+		return false;
+	if (strcmp(name + i, ".out") == 0)
+		*ret_fd = 1;
+	else if (strcmp(name + i, ".err") == 0)
+		*ret_fd = 2;
+	else
+		return false;
+	*ret_rank = (uint32_t)v;
+	return true;
+}
+
+static bool wanted(const struct spool_where *w, uint32_t rank)
+{
+	if (w->ranks == NULL)
+		return true;
+	for (size_t i = 0; i < w->n_ranks; i++)
+		if (w->ranks[i] == rank)
+			return true;
+	return false;
+}
+
+static int add_stream(struct spool_reader *r, uint32_t rank, uint8_t fd)
+{
+	if (r->n == STREAMS_MAX)
+		return -E2BIG;
+	if (r->n == r->cap) {
+		size_t cap = r->cap ? r->cap * 2 : 16;
+		struct stream *v = realloc(r->v, cap * sizeof(*v));
+
+		if (v == NULL)
+			return -ENOMEM;
+		r->v = v;
+		r->cap = cap;
+	}
+	r->v[r->n++] = (struct stream){ .rank = rank, .fd = fd, .file = -1 };
+	return 0;
+}
+
+static int by_rank(const void *pa, const void *pb)
+{
+	const struct stream *a = pa, *b = pb;
+
+	if (a->rank != b->rank)
+		return a->rank < b->rank ? -1 : 1;
+	return (int)a->fd - (int)b->fd;
+}
+
+static int list_streams(struct spool_reader *r, const struct spool_where *w, struct err *e)
+{
+	int fd = dup(r->dir), rc = 0;
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *de;
+
+	if (d == NULL) {
+		rc = err_set(e, errno, "spool of job %" PRIu64 ": %s", w->job, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	while (rc == 0 && (de = readdir(d)) != NULL) {
+		uint32_t rank;
+		uint8_t f;
+
+		if (stream_name(de->d_name, &rank, &f) && wanted(w, rank))
+			rc = add_stream(r, rank, f);
+	}
+	closedir(d);
+	if (rc != 0)
+		return err_set(e, rc, "spool of job %" PRIu64 ": %s", w->job, strerror(-rc));
+	qsort(r->v, r->n, sizeof(*r->v), by_rank);
+	return 0;
+}
+
+static struct stream *find_stream(struct spool_reader *r, uint32_t rank, uint8_t fd)
+{
+	struct stream key = { .rank = rank, .fd = fd };
+
+	return r->n ? bsearch(&key, r->v, r->n, sizeof(*r->v), by_rank) : NULL;
+}
+
+static void note_trouble(struct spool_reader *r, const struct stream *s, const char *what)
+{
+	if (r->trouble[0] == 0)
+		snprintf(r->trouble, sizeof(r->trouble), "output of rank %u (%u.%s) is missing: %s",
+			 s->rank, s->rank, s->fd == 1 ? "out" : "err", what);
+}
+
+/* Opens the stream's file and checks what it is; the answer is never trusted
+ * later on without fstat of the same descriptor. */
+static int open_file(struct spool_reader *r, struct stream *s, struct stat *st)
+{
+	char name[32];
+	const char *bad = NULL;
+	int fd;
+
+	snprintf(name, sizeof(name), "%u.%s", s->rank, s->fd == 1 ? "out" : "err");
+	fd = open_beneath(r->dir, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0) {
+		note_trouble(r, s, fd == -ELOOP ? "it is a symbolic link" : strerror(-fd));
+		return fd;
+	}
+	if (fstat(fd, st) != 0)
+		bad = strerror(errno);
+	else if (!S_ISREG(st->st_mode))
+		bad = "it is not a regular file";
+	else if (st->st_nlink != 1)
+		bad = "it has more than one link";
+	else if (r->owner != SPOOL_ANY_OWNER && st->st_uid != r->owner)
+		bad = "it belongs to another user";
+	if (bad != NULL) {
+		note_trouble(r, s, bad);
+		close(fd);
+		return -EPERM;
+	}
+	s->file = fd;
+	r->open++;
+	return 0;
+}
+
+static void close_file(struct spool_reader *r, struct stream *s)
+{
+	if (s->file < 0)
+		return;
+	close(s->file);
+	s->file = -1;
+	r->open--;
+}
+
+static void make_ready(struct spool_reader *r, struct stream *s)
+{
+	if (!s->eof_sent && list_empty(&s->ready))
+		list_append(&r->ready, &s->ready);
+}
+
+/* The stream cannot be read: it ends here, and the trouble says so. */
+static void give_up(struct spool_reader *r, struct stream *s)
+{
+	close_file(r, s);
+	s->size = s->offset;
+	s->final = true;
+	make_ready(r, s);
+}
+
+static void first_look(struct spool_reader *r, const struct spool_where *w, struct stream *s)
+{
+	struct stat st;
+
+	list_init(&s->ready);
+	if (open_file(r, s, &st) != 0) {
+		give_up(r, s);
+		return;
+	}
+	s->size = (uint64_t)st.st_size;
+	if (w->from_end)
+		s->offset = s->size;
+	for (size_t i = 0; i < w->n_from; i++)
+		if (w->from[i].rank == s->rank && w->from[i].fd == s->fd)
+			s->offset = w->from[i].offset;
+	if (r->open > OPEN_MAX_FILES)
+		close_file(r, s);
+	if (s->offset < s->size)
+		make_ready(r, s);
+}
+
+int spool_reader_open(const struct spool_where *w, struct spool_reader **ret, struct err *e)
+{
+	struct spool_reader *r = calloc(1, sizeof(*r));
+	int rc;
+
+	if (r == NULL)
+		return err_set(e, ENOMEM, "out of memory");
+	list_init(&r->ready);
+	r->owner = w->owner;
+	r->nowait = true;
+	rc = r->dir = open_dir(w, e);
+	if (rc >= 0)
+		rc = list_streams(r, w, e);
+	if (rc < 0) {
+		spool_reader_close(r);
+		return rc;
+	}
+	r->left = r->n;
+	for (size_t i = 0; i < r->n; i++)
+		first_look(r, w, &r->v[i]);
+	*ret = r;
+	return 0;
+}
+
+void spool_reader_close(struct spool_reader *r)
+{
+	if (r == NULL)
+		return;
+	for (size_t i = 0; i < r->n; i++)
+		close_file(r, &r->v[i]);
+	if (r->dir >= 0)
+		close(r->dir);
+	free(r->v);
+	free(r);
+}
+
+/* ---- what is told ---------------------------------------------------- */
+
+void spool_reader_credit(struct spool_reader *r, uint64_t bytes)
+{
+	r->credit += bytes;
+}
+
+uint64_t spool_reader_credit_left(const struct spool_reader *r)
+{
+	return r->credit;
+}
+
+void spool_reader_grown(struct spool_reader *r, uint32_t rank, uint8_t fd, uint64_t size, bool eof,
+			uint64_t lost)
+{
+	struct stream *s = find_stream(r, rank, fd);
+
+	if (s == NULL || s->final)
+		return;
+	if (size > s->size)
+		s->size = size;
+	if (lost > s->lost)
+		s->lost = lost;
+	s->final = eof;
+	if (s->offset < s->size || s->lost > s->lost_sent || s->final)
+		make_ready(r, s);
+}
+
+
+const char *spool_reader_trouble(struct spool_reader *r)
+{
+	if (r->trouble[0] == 0 || r->told)
+		return NULL;
+	r->told = true;
+	return r->trouble;
+}
+
+size_t spool_reader_streams(const struct spool_reader *r)
+{
+	return r->n;
+}
+
+/* ---- what is sent ---------------------------------------------------- */
+
+static void header(const struct stream *s, uint8_t flags, uint64_t offset, struct data_header *h)
+{
+	*h = (struct data_header){ .rank = s->rank, .fd = s->fd, .flags = flags, .offset = offset };
+}
+
+/* The file may have grown since the shim's last word; one fstat spares a round
+ * trip. A file that shrank (its owner can do that) ends at our offset. */
+static int look_again(struct spool_reader *r, struct stream *s)
+{
+	struct stat st;
+
+	if (s->file < 0 && open_file(r, s, &st) != 0)
+		return -EIO;
+	if (fstat(s->file, &st) != 0)
+		return -errno;
+	s->size = (uint64_t)st.st_size > s->offset ? (uint64_t)st.st_size : s->offset;
+	return 0;
+}
+
+/* A last look at each size: from here on a file's growth is not chased. */
+void spool_reader_final(struct spool_reader *r)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		struct stream *s = &r->v[i];
+
+		if (s->eof_sent)
+			continue;
+		if (!s->final && look_again(r, s) != 0)
+			s->size = s->offset;
+		s->final = true;
+		if (r->open > OPEN_MAX_FILES)
+			close_file(r, s);
+		make_ready(r, s);
+	}
+}
+
+/* Everything in the file is sent: a LOST note, the EOF, or out of the list. */
+static bool at_end(struct spool_reader *r, struct stream *s, struct data_header *h)
+{
+	if (s->lost > s->lost_sent) {
+		s->lost_sent = s->lost;
+		header(s, DATA_LOST, s->lost, h);
+		return true;
+	}
+	list_remove(&s->ready);
+	if (!s->final)
+		return false;
+	s->eof_sent = true;
+	r->left--;
+	close_file(r, s);
+	header(s, DATA_EOF, s->offset, h);
+	return true;
+}
+
+static void took(struct spool_reader *r, struct stream *s, size_t n, struct data_header *h)
+{
+	header(s, 0, s->offset, h);
+	s->offset += n;
+	r->credit -= n;
+	list_remove(&s->ready);
+	list_append(&r->ready, &s->ready);
+	if (r->open > OPEN_MAX_FILES)
+		close_file(r, s);
+}
+
+/* -EAGAIN: not in the page cache (or unknown whether it is). */
+static long read_cached(struct spool_reader *r, const struct stream *s, char *p, size_t n)
+{
+	struct iovec iov = { p, n };
+	ssize_t got;
+
+	if (!r->nowait)
+		return -EAGAIN;
+	got = preadv2(s->file, &iov, 1, (off_t)s->offset, RWF_NOWAIT);
+	if (got >= 0)
+		return got;
+	if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) {
+		r->nowait = false;
+		return -EAGAIN;
+	}
+	return errno == EINTR ? -EAGAIN : -errno;
+}
+
+static enum spool_next read_some(struct spool_reader *r, struct stream *s, struct data_header *h,
+				 char **ret_buf, size_t *ret_n, struct spool_read *read)
+{
+	uint64_t there = s->size - s->offset;
+	size_t want = there < SPOOL_CHUNK ? (size_t)there : SPOOL_CHUNK;
+	char *buf;
+	long got;
+
+	if (want > r->credit)
+		want = (size_t)r->credit;
+	buf = malloc(DATA_ROOM + want);
+	if (buf == NULL)
+		return SPOOL_NOMEM;
+	got = read_cached(r, s, buf + DATA_ROOM, want);
+	*read = (struct spool_read){ s->file, s->offset, want, buf, got, (size_t)(s - r->v) };
+	if (got == -EAGAIN)
+		return SPOOL_DISK;
+	return spool_read_done(r, read, h, ret_buf, ret_n);
+}
+
+void spool_read_blocking(struct spool_read *read)
+{
+	do
+		read->got = pread(read->file, read->buf + DATA_ROOM, read->want, (off_t)read->offset);
+	while (read->got < 0 && errno == EINTR);
+	if (read->got < 0)
+		read->got = -errno;
+}
+
+enum spool_next spool_read_done(struct spool_reader *r, struct spool_read *read,
+				struct data_header *h, char **ret_buf, size_t *ret_n)
+{
+	struct stream *s = &r->v[read->stream];
+
+	if (read->got <= 0) {
+		free(read->buf);
+		if (read->got < 0) {
+			note_trouble(r, s, strerror((int)-read->got));
+			give_up(r, s);
+		} else {
+			s->size = s->offset;
+		}
+		return SPOOL_WAIT;
+	}
+	took(r, s, (size_t)read->got, h);
+	*ret_buf = read->buf;
+	*ret_n = (size_t)read->got;
+	return SPOOL_SEND;
+}
+
+/* Is there anything to read? A file that cannot be opened again ends here. */
+static bool bytes_left(struct spool_reader *r, struct stream *s)
+{
+	struct stat st;
+
+	if (s->offset >= s->size && s->final)
+		return false;
+	if (s->offset >= s->size && look_again(r, s) != 0)
+		give_up(r, s);
+	else if (s->offset < s->size && s->file < 0 && open_file(r, s, &st) != 0)
+		give_up(r, s);
+	return s->offset < s->size;
+}
+
+enum spool_next spool_reader_next(struct spool_reader *r, struct data_header *h, char **ret_buf,
+				  size_t *ret_n, struct spool_read *read)
+{
+	while (!list_empty(&r->ready)) {
+		struct stream *s = list_entry(r->ready.next, struct stream, ready);
+		enum spool_next next;
+
+		if (!bytes_left(r, s)) {
+			if (!at_end(r, s, h))
+				continue;
+			*ret_buf = NULL;
+			*ret_n = 0;
+			return SPOOL_SEND;
+		}
+		if (r->credit == 0)
+			return SPOOL_CREDIT;
+		next = read_some(r, s, h, ret_buf, ret_n, read);
+		if (next != SPOOL_WAIT)
+			return next;
+	}
+	return r->left == 0 ? SPOOL_DONE : SPOOL_WAIT;
+}

@@ -1,0 +1,78 @@
+/* coord_io.h - inside of the coordinator role: coord_role.c, perform_coord.c, coord_links.c, coord_users.c */
+#ifndef NA_IO_COORD_IO_H
+#define NA_IO_COORD_IO_H
+
+#include <uv.h>
+
+#include "common/list.h"
+#include "core/coord.h"
+#include "io/link.h"
+#include "io/loop_util.h"
+#include "io/roles.h"
+#include "io/store.h"
+#include "io/tls.h"
+
+#define LINK_BUCKETS 256
+#define PENDING_MAX 256 /* connections without a finished handshake: a whole cluster comes back at once */
+#define STRANGERS_MAX 64 /* connections with an unknown key, each for at most 10 s */
+#define QUEUE_MAX (16u << 20) /* a link that does not take its messages is closed here */
+
+struct coord_users;
+
+/* One admitted connection. */
+struct coord_link {
+	struct coord_role *role;
+	struct link *l; /* NULL: down, but the answer about its uid is still to come */
+	uint64_t id;
+	struct list bucket;
+	struct list stranger;
+	enum coord_who who;
+	uint8_t key[KEY_HASH];
+	uint32_t uid;
+	bool told; /* the core knows it */
+	bool asking; /* coord_users has it */
+};
+
+struct coord_role {
+	const struct coord_opts *opts;
+	uv_loop_t loop;
+	struct coord *core;
+	struct actions out;
+	struct store *store;
+	struct tls_context *tls;
+	struct link_listener *tcp, *local;
+	struct coord_users *users;
+	struct deadline_timer deadline;
+	uv_signal_t term, intr;
+	uv_poll_t parent;
+	uv_timer_t watchdog;
+	struct list links[LINK_BUCKETS];
+	struct list strangers; /* oldest first */
+	unsigned n_strangers;
+	char address[280]; /* HOST:PORT that others are told */
+	bool stopping;
+};
+
+/* coord_role.c: fills in the clock and randomness, steps, performs, re-arms. */
+void coord_role_step(struct coord_role *r, struct coord_event *ev);
+/* perform_coord.c: all of r->out, in order. */
+void coord_perform(struct coord_role *r);
+
+/* coord_links.c */
+void coord_links_init(struct coord_role *r);
+bool coord_links_admit(void *role, struct link *l, const struct link_who *who,
+		       const struct link_callbacks **ret_cb, void **ret_arg);
+struct coord_link *coord_link_find(struct coord_role *r, uint64_t id);
+/* Closes every link of this key. */
+void coord_links_drop_key(struct coord_role *r, const uint8_t key[KEY_HASH]);
+void coord_links_close_all(struct coord_role *r, const char *why);
+
+/* coord_users.c: a uid's name, and whether it may administer; asked on the
+ * thread pool (a directory server may hang), kept for a minute. The answer
+ * comes later, never from inside the call; name NULL: none known. */
+struct coord_users *coord_users_create(uv_loop_t *loop);
+void coord_users_destroy(struct coord_users *u); /* questions under way find nobody */
+int coord_users_ask(struct coord_users *u, uint32_t uid,
+		    void (*answer)(void *arg, const char *name, bool admin), void *arg);
+
+#endif

@@ -1,0 +1,144 @@
+/* loop_util.c - clocks, randomness, one deadline, the parent's pipe */
+#include "io/loop_util.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log.h"
+
+mono_t clock_mono(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (mono_t){ (int64_t)t.tv_sec * 1000000000 + t.tv_nsec };
+}
+
+int64_t clock_wall_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void random_fill(void *p, size_t n)
+{
+	char *c = p;
+
+	while (n > 0) {
+		ssize_t k = getrandom(c, n, 0);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k < 0) {
+			log_error("the kernel gives no random numbers: %s", strerror(errno));
+			abort();
+		}
+		c += k;
+		n -= (size_t)k;
+	}
+}
+
+/* ---- deadline ----------------------------------------------------------- */
+
+static void on_due(uv_timer_t *t)
+{
+	struct deadline_timer *d = t->data;
+
+	d->armed = MONO_NEVER;
+	d->due(d->arg);
+}
+
+void deadline_init(uv_loop_t *loop, struct deadline_timer *d, void (*due)(void *arg), void *arg)
+{
+	uv_timer_init(loop, &d->timer);
+	d->timer.data = d;
+	d->armed = MONO_NEVER;
+	d->due = due;
+	d->arg = arg;
+}
+
+void deadline_arm(struct deadline_timer *d, mono_t when)
+{
+	int64_t ns;
+
+	if (when.ns == d->armed.ns)
+		return;
+
+	d->armed = when;
+	if (mono_is_never(when)) {
+		uv_timer_stop(&d->timer);
+		return;
+	}
+	/* Rounded up: a timer that fires too early would find nothing due. */
+	ns = when.ns - clock_mono().ns;
+	uv_update_time(d->timer.loop);
+	uv_timer_start(&d->timer, on_due, ns > 0 ? (uint64_t)(ns + 999999) / 1000000 : 0, 0);
+}
+
+/* ---- parent, ready ------------------------------------------------------ */
+
+static void on_parent(uv_poll_t *p, int status, int events)
+{
+	/* At once, by design: whatever we were about to do, the next life of
+	 * this cluster starts from what is on disk. */
+	log_warn("the supervisor is gone: exiting, jobs stay");
+	_exit(0);
+}
+
+void parent_watch(uv_loop_t *loop, uv_poll_t *poll, int fd)
+{
+	if (fd < 0 || uv_poll_init(loop, poll, fd) < 0)
+		return;
+
+	uv_poll_start(poll, UV_READABLE | UV_DISCONNECT, on_parent);
+	uv_unref((uv_handle_t *)poll);
+}
+
+void ready_tell(int fd, const char *line)
+{
+	size_t n = strlen(line);
+
+	if (fd < 0)
+		return;
+
+	if (write(fd, line, n) != (ssize_t)n)
+		log_warn("cannot tell the supervisor that we are ready: %s", strerror(errno));
+	close(fd);
+}
+
+/* ---- end ---------------------------------------------------------------- */
+
+static void on_limit(uv_timer_t *t)
+{
+	uv_stop(t->loop);
+}
+
+void loop_finish(uv_loop_t *loop, unsigned limit_ms)
+{
+	uv_timer_t limit;
+
+	uv_timer_init(loop, &limit);
+	uv_unref((uv_handle_t *)&limit); /* ends a wait, is none */
+	uv_timer_start(&limit, on_limit, limit_ms, 0);
+	uv_run(loop, UV_RUN_NOWAIT); /* uses up an earlier uv_stop() */
+	uv_run(loop, UV_RUN_DEFAULT);
+	uv_close((uv_handle_t *)&limit, NULL);
+	uv_run(loop, UV_RUN_NOWAIT);
+	(void)uv_loop_close(loop);
+}
+
+void memory_frugal(void)
+{
+	/* Bulk buffers stay in the heap while bulk flows (a fresh mapping for each
+	 * costs its page faults); hub.c gives the heap back when it has ended. */
+	mallopt(M_ARENA_MAX, 1);
+	mallopt(M_TRIM_THRESHOLD, 4 << 20);
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+}

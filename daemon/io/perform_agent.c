@@ -1,0 +1,141 @@
+/* perform_agent.c - the one switch from an action of the agent's core to its side effect
+ *
+ * Nothing here steps the core: what an action brings is fed in a later turn
+ * of the loop (agent_later, or the callbacks of links).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "io/bulk.h"
+#include "io/ports.h"
+
+struct fetch {
+	struct agent_io *io;
+	uint64_t ticket, job;
+	uint32_t attempt;
+};
+
+static void fetched(void *arg, int rc, struct spec_blob *b, const char *text)
+{
+	struct fetch *f = arg;
+	struct job_io *j = job_io_find(f->io, f->job, f->attempt);
+
+	if (rc == 0 && j != NULL) { /* else it was cleaned up meanwhile */
+		spec_unref(j->spec);
+		j->spec = spec_ref(b);
+	}
+	agent_done(f->io, f->ticket, rc, rc != 0, text);
+	free(f);
+}
+
+static void fetch(struct agent_io *io, const struct action *a)
+{
+	struct fetch *f = agent_alloc(sizeof(*f));
+	struct job_io *j = job_io_get(io, a->job, a->attempt);
+
+	j->uid = a->prepare->uid;
+	j->uid_known = true;
+	*f = (struct fetch){ io, a->ticket, a->job, a->attempt };
+	bulk_fetch_spec(io->bulk, a->prepare, fetched, f);
+}
+
+static void lease(struct agent_io *io, const struct action *a)
+{
+	struct later *l;
+	struct ports_given g;
+	const char **ras;
+	struct err e;
+	int rc = ports_lease(io->ports, a->prepare, &g, &e);
+
+	if (rc != 0) {
+		agent_done(io, a->ticket, rc, true, e.text);
+		return;
+	}
+	l = agent_later_new(AEV_DONE);
+	ras = arena_alloc(&l->arena, (g.n_ras + 1) * sizeof(*ras));
+	for (size_t i = 0; ras != NULL && i < g.n_ras; i++)
+		if ((ras[i] = arena_printf(&l->arena, "127.0.0.1:%u", g.ras[i])) == NULL)
+			ras = NULL;
+	if (ras == NULL)
+		agent_no_memory();
+	l->ev.ticket = a->ticket;
+	l->ev.master_port = g.master_port;
+	l->ev.proof_port = g.proof_port;
+	l->ev.ras = ras;
+	l->ev.n_ras = g.n_ras;
+	agent_later(io, l);
+}
+
+static void clean(struct agent_io *io, const struct action *a)
+{
+	ports_release(io->ports, a->job, a->attempt);
+	job_io_drop(io, a->job, a->attempt);
+	shims_clean(io, a->job, a->attempt);
+}
+
+static void send_text(struct agent_io *io, const struct action *a)
+{
+	struct conn *c = conn_find(io, a->link);
+
+	if (c != NULL && c->link != NULL)
+		link_send_json(c->link, a->text, a->len);
+}
+
+static void hang_up(struct agent_io *io, const struct action *a)
+{
+	struct conn *c = conn_find(io, a->link);
+
+	if (c == NULL || c->link == NULL)
+		return;
+	if (c->kind == LINK_COORD || c->kind == LINK_PEER)
+		log_info("closing a link: %s", a->text);
+	link_close(c->link, a->text);
+}
+
+void perform_agent(struct agent_io *io, const struct action *a)
+{
+	switch (a->type) {
+	case ACT_SEND:
+		send_text(io, a);
+		break;
+	case ACT_CLOSE:
+		hang_up(io, a);
+		break;
+	case ACT_DIAL:
+		conns_dial_coordinator(io);
+		break;
+	case ACT_FETCH:
+		fetch(io, a);
+		break;
+	case ACT_LEASE:
+		lease(io, a);
+		break;
+	case ACT_SPAWN:
+		shims_spawn(io, a);
+		break;
+	case ACT_PROVE:
+		prove_start(io, a);
+		break;
+	case ACT_UNLISTEN:
+		ports_unlisten(io->ports, a->job);
+		break;
+	case ACT_LATCH:
+		shims_latch(io, a);
+		break;
+	case ACT_SWEEP:
+		shims_sweep(io, a);
+		break;
+	case ACT_CLEAN:
+		clean(io, a);
+		break;
+	case ACT_REVOKE:
+		conns_revoke(io, a->key);
+		break;
+	case ACT_PERSIST:
+	case ACT_DROP_KEY:
+		log_error("the agent's core asked for %s, which is the coordinator's", action_name(a->type));
+		break;
+	}
+}

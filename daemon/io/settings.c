@@ -1,0 +1,271 @@
+/* settings.c - the table of all settings, and the two ways to set them */
+#include "io/settings.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/conf.h"
+#include "io/enrol.h"
+#include "io/files.h"
+#include "io/sockets.h"
+
+#define SECOND UINT64_C(1000)
+#define HOUR UINT64_C(3600000)
+#define UID_LAST 4294967294u
+
+#define STR(sec, key, field, help)                                                       \
+	{ sec, key, CONF_STR, offsetof(struct settings, field), 0, 0, help }
+#define BOOLEAN(sec, key, field, help)                                                   \
+	{ sec, key, CONF_BOOL, offsetof(struct settings, field), 0, 0, help }
+#define UINT(sec, key, field, min, max, help)                                            \
+	{ sec, key, CONF_UINT, offsetof(struct settings, field), min, max, help }
+#define MS(sec, key, field, min, max, help)                                              \
+	{ sec, key, CONF_MS, offsetof(struct settings, field), min, max, help }
+
+static const struct conf_key table[] = {
+	STR("coordinator", "state", coord_state, "directory of state.db and the key"),
+	STR("coordinator", "socket", coord_socket, "Unix socket for local clients"),
+	STR("coordinator", "listen", coord_listen, "address to listen on for nodes (default: all)"),
+	UINT("coordinator", "port", port, 0, 65535, "port for nodes (default 7070; 0: any)"),
+	STR("coordinator", "address", address, "HOST:PORT that joining nodes are told"),
+	MS("coordinator", "heartbeat", heartbeat_ms, 100, 60 * SECOND, "agents ping this often"),
+	MS("coordinator", "unreachable_after", unreachable_ms, 300, HOUR,
+	   "silence after which a node is shown as unreachable"),
+	MS("coordinator", "node_lost_timeout", node_lost_ms, SECOND, 24 * HOUR,
+	   "silence after which a node's processes count as lost"),
+	MS("coordinator", "prepare_timeout", prepare_ms, SECOND, HOUR,
+	   "time that all nodes of a job have to get ready"),
+
+	STR("agent", "state", agent_state, "directory of the node's key, spool and node.ini"),
+	STR("agent", "run", agent_run, "directory of sockets; short, and not kept over a reboot"),
+	STR("agent", "socket", agent_socket, "Unix socket for nodectl (default RUN/agent.sock)"),
+	STR("agent", "listen", agent_listen, "address to listen on for other agents (default: all)"),
+	UINT("agent", "peer_port", peer_port, 0, 65535, "port for other agents (default 0: any)"),
+	STR("agent", "shim", shim, "nodeagent-shim (default: beside this program)"),
+	STR("agent", "launcher", launcher, "socket of nodeagent-launcher"),
+	BOOLEAN("agent", "single_user", single_user, "no launcher: jobs run as the agent's own user"),
+	BOOLEAN("agent", "allow_root", allow_root, "jobs of root may run here"),
+	UINT("agent", "uid_min", uid_min, 0, UID_LAST, "lowest uid whose jobs may run here"),
+	UINT("agent", "uid_max", uid_max, 0, UID_LAST, "highest uid whose jobs may run here"),
+	UINT("agent", "port_min", port_min, 0, 65535, "lowest MASTER_PORT (0: 20000)"),
+	UINT("agent", "port_max", port_max, 0, 65535, "highest MASTER_PORT (0: below the ephemeral range)"),
+	STR("agent", "sysfs_root", sysfs_root, "read ROOT/class/... in place of /sys/class/..."),
+	{ 0 },
+};
+
+void settings_init(struct settings *s)
+{
+	*s = (struct settings){
+		.coord_state = strdup(DEFAULT_BASE "/coordinator"),
+		.coord_socket = strdup("/run/nodeagent-coordinator/coordinator.sock"),
+		.port = DEFAULT_PORT,
+		.agent_state = strdup(DEFAULT_BASE "/agent"),
+		.agent_run = strdup("/run/nodeagent"),
+		.uid_min = 1000,
+		.uid_max = 59999,
+	};
+}
+
+void settings_finish(struct settings *s)
+{
+	for (const struct conf_key *k = table; k->section; k++)
+		if (k->kind == CONF_STR)
+			free(*(char **)((char *)s + k->offset));
+	memset(s, 0, sizeof(*s));
+}
+
+static int load(struct settings *s, const char *path, struct err *e)
+{
+	struct settings before = *s;
+	int r = conf_load(path, table, s, e);
+
+	for (const struct conf_key *k = table; k->section; k++) {
+		char *was = *(char **)((char *)&before + (k->kind == CONF_STR ? k->offset : 0));
+
+		if (k->kind == CONF_STR && was != *(char **)((char *)s + k->offset))
+			free(was);
+	}
+	return r;
+}
+
+int settings_load(struct settings *s, const char *path, struct err *e)
+{
+	int r = load(s, path ? path : DEFAULT_CONFIG, e);
+
+	return r == -ENOENT && !path ? 0 : r;
+}
+
+/* ---- what init was told ------------------------------------------------- */
+
+static int recorded_path(const char *state_dir, char out[PATH_MAX], struct err *e)
+{
+	if (snprintf(out, PATH_MAX, "%s/coordinator.ini", state_dir) >= PATH_MAX)
+		return err_set(e, ENAMETOOLONG, "%s: the path is too long", state_dir);
+	return 0;
+}
+
+/* A numeric address is bound; a name is only what others are told. */
+int settings_record(const char *state_dir, const char *host, uint16_t port, struct err *e)
+{
+	char path[PATH_MAX], text[1024], address[280] = "", numeric[300] = "";
+	struct sockaddr_storage a;
+	socklen_t len;
+	int n, r = recorded_path(state_dir, path, e);
+
+	if (r < 0)
+		return r;
+
+	if (host)
+		socket_format_host_port(host, port, address, sizeof(address));
+	if (host && socket_numeric(host, port, &a, &len))
+		snprintf(numeric, sizeof(numeric), "listen = %s\n", host);
+	n = snprintf(text, sizeof(text),
+		     "; written by nodeagentd init; the configuration file and options win\n"
+		     "[coordinator]\n%sport = %u\n%s%s%s", numeric, port,
+		     host ? "address = " : "", address, host ? "\n" : "");
+	return file_save(path, text, (size_t)n, 0600, e);
+}
+
+int settings_load_recorded(struct settings *s, const char *state_dir, struct err *e)
+{
+	char path[PATH_MAX];
+	int r = recorded_path(state_dir, path, e);
+
+	if (r == 0)
+		r = load(s, path, e);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int set_path(char **field, const char *format, const char *dir, struct err *e)
+{
+	char *text;
+
+	if (asprintf(&text, format, dir) < 0)
+		return err_set(e, ENOMEM, "out of memory");
+	free(*field);
+	*field = text;
+	return 0;
+}
+
+int settings_place(struct settings *s, const char *dir, struct err *e)
+{
+	int r = set_path(&s->coord_state, "%s", dir, e);
+
+	if (r == 0)
+		r = set_path(&s->coord_socket, "%s/coordinator.sock", dir, e);
+	if (r == 0)
+		r = set_path(&s->agent_state, "%s", dir, e);
+	if (r == 0)
+		r = set_path(&s->agent_run, "%s/run", dir, e);
+	s->single_user = true;
+	return r;
+}
+
+/* ---- options ------------------------------------------------------------ */
+
+static bool same_name(const char *key, const char *option)
+{
+	for (; *key && *option; key++, option++)
+		if (*key != (*option == '-' ? '_' : *option) || *option == '_')
+			return false;
+	return *key == *option;
+}
+
+static const struct conf_key *find(const char *section, const char *name)
+{
+	for (const struct conf_key *k = table; k->section; k++)
+		if (strcmp(k->section, section) == 0 && same_name(k->key, name))
+			return k;
+	return NULL;
+}
+
+static int parse_bool(const char *text, bool *ret, struct err *e)
+{
+	static const char *const words[][2] = {
+		{ "no", "yes" }, { "false", "true" }, { "off", "on" }, { "0", "1" },
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		for (int v = 0; v < 2; v++)
+			if (strcmp(text, words[i][v]) == 0) {
+				*ret = v;
+				return 0;
+			}
+	return err_set(e, EINVAL, "'%s' is neither yes nor no", text);
+}
+
+static int set_text(char **field, const char *value, struct err *e)
+{
+	char *copy;
+
+	if (!*value)
+		return err_set(e, EINVAL, "the value is empty");
+	copy = strdup(value);
+	if (!copy)
+		return err_set(e, ENOMEM, "out of memory");
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+static int set_value(const struct conf_key *k, void *field, const char *value, struct err *e)
+{
+	switch (k->kind) {
+	case CONF_STR:
+		return set_text(field, value, e);
+	case CONF_BOOL:
+		return parse_bool(value, field, e);
+	case CONF_UINT:
+		return conf_parse_uint(value, k->min, k->max, field, e);
+	case CONF_MS:
+		return conf_parse_ms(value, k->min, k->max, field, e);
+	case CONF_SIZE:
+		return conf_parse_size(value, k->min, k->max, field, e);
+	}
+	return -EINVAL;
+}
+
+int settings_option(struct settings *s, const char *section, const char *name, const char *value,
+		    struct err *e)
+{
+	const struct conf_key *k = find(section, name);
+	struct err why = { 0 };
+
+	if (!k)
+		return -ENOENT;
+	if (!value && k->kind != CONF_BOOL)
+		return err_set(e, EINVAL, "--%s needs a value", name);
+	if (set_value(k, (char *)s + k->offset, value ? value : "yes", &why) < 0)
+		return err_set(e, EINVAL, "--%s: %s", name, why.text);
+	return 0;
+}
+
+bool settings_knows(const char *section, const char *name, bool *ret_alone)
+{
+	const struct conf_key *k = find(section, name);
+
+	if (k && ret_alone)
+		*ret_alone = k->kind == CONF_BOOL;
+	return k != NULL;
+}
+
+void settings_help(FILE *f, const char *section)
+{
+	static const char *const forms[] = {
+		[CONF_STR] = " TEXT", [CONF_BOOL] = "", [CONF_UINT] = " N", [CONF_MS] = " TIME",
+		[CONF_SIZE] = " SIZE",
+	};
+	char name[64];
+
+	for (const struct conf_key *k = table; k->section; k++) {
+		if (strcmp(k->section, section) != 0)
+			continue;
+		snprintf(name, sizeof(name), "--%s%s", k->key, forms[k->kind]);
+		for (char *p = name; *p; p++)
+			*p = *p == '_' ? '-' : *p;
+		fprintf(f, "  %-26s %s\n", name, k->help);
+	}
+}

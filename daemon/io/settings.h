@@ -1,0 +1,49 @@
+/* settings.h - what nodeagentd.conf and the command line can set, in one table
+ *
+ * Every key of section [coordinator] or [agent] is a long option of that role
+ * too, with '-' for '_'. The command line wins.
+ */
+#ifndef NA_IO_SETTINGS_H
+#define NA_IO_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/err.h"
+
+#define DEFAULT_CONFIG "/etc/nodeagent/nodeagentd.conf"
+
+struct settings {
+	char *coord_state, *coord_socket, *coord_listen, *address;
+	uint32_t port;
+	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms;
+
+	char *agent_state, *agent_run, *agent_socket, *agent_listen;
+	char *shim, *launcher, *sysfs_root;
+	uint32_t peer_port;
+	bool single_user, allow_root;
+	uint32_t uid_min, uid_max, port_min, port_max;
+};
+
+/* Defaults. */
+void settings_init(struct settings *s);
+void settings_finish(struct settings *s);
+/* path NULL: the default file, which may be absent. */
+int settings_load(struct settings *s, const char *path, struct err *e);
+/* What `init` was told about the coordinator's address, kept in its state
+ * directory: weaker than the configuration. host NULL: all addresses. */
+int settings_record(const char *state_dir, const char *host, uint16_t port, struct err *e);
+int settings_load_recorded(struct settings *s, const char *state_dir, struct err *e);
+/* --dir: all that a role has lies in this directory. */
+int settings_place(struct settings *s, const char *dir, struct err *e);
+/* Sets SECTION's key from an option's name ("node-lost-timeout") and value
+ * (NULL: the option stood alone). -ENOENT: no such key, *e untouched. */
+int settings_option(struct settings *s, const char *section, const char *name, const char *value,
+		    struct err *e);
+/* True when the key exists; *ret_alone: it may stand without a value. */
+bool settings_knows(const char *section, const char *name, bool *ret_alone);
+/* The options of a section, for --help. */
+void settings_help(FILE *f, const char *section);
+
+#endif

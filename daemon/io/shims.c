@@ -1,0 +1,578 @@
+/* shims.c - from a prepared job to a running shim; its records in RUN/shims
+ *
+ *   JOB.ATTEMPT.held   what this node holds (row_held): made first, removed by ACT_CLEAN
+ *   JOB.ATTEMPT.sock   where the shim listens
+ *   JOB.ATTEMPT.ports  the ports leased for it, for an agent started later
+ *   JOB.ATTEMPT.latch  ranks may have been started: taken before the shim is told to go
+ *
+ * One work item makes everything, the process included; the loop only connects
+ * afterwards. With a launcher, the spool and the process are its work.
+ *
+ * Not promised: that a shim which was started is reached. Then the launch
+ * fails, and the shim leaves by itself when no agent comes.
+ */
+#include "io/shims.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/proc.h"
+#include "common/spool.h"
+#include "io/files.h"
+#include "io/launcher_client.h"
+#include "io/ports.h"
+#include "io/spawn.h"
+#include "io/specs.h"
+
+#define SWEEP_MS 10000
+
+struct child {
+	struct list at;
+	pid_t pid;
+	uint64_t job;
+};
+
+/* One launch. What the pool thread needs is copied; it touches nothing else of io
+ * than what never changes (paths, own_uid, boot_id, nofile). */
+struct launch {
+	uv_work_t req;
+	struct agent_io *io;
+	uint64_t ticket, job, lineage;
+	uint32_t attempt, uid, nprocs, rank_base;
+	char user[65], cookie[65];
+	char *prepare_json;
+	struct buf ports;
+	struct spec_blob *spec;
+	int memfd, listener;
+	pid_t pid;
+	int rc;
+	bool retry;
+	struct err e;
+};
+
+void shims_file(uint64_t job, uint32_t attempt, const char *suffix, char out[48])
+{
+	snprintf(out, 48, "%" PRIu64 ".%u.%s", job, attempt, suffix);
+}
+
+void shims_socket_path(const struct agent_io *io, uint64_t job, uint32_t attempt, char out[108])
+{
+	/* fits: shims_start() chose a path that leaves room */
+	snprintf(out, 108, "%.74s/%" PRIu64 ".%u.sock", io->shims_path, job, attempt);
+}
+
+static int write_file(int dir, const char *name, const void *p, size_t n)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	ssize_t w;
+
+	if (fd < 0)
+		return -errno;
+	w = write(fd, p, n); /* a small file at once, or the disk is full */
+	close(fd);
+	if (w == (ssize_t)n)
+		return 0;
+	w = w < 0 ? -errno : -ENOSPC;
+	unlinkat(dir, name, 0);
+	return (int)w;
+}
+
+/* ---- on the pool thread ------------------------------------------------- */
+
+/* Its exclusive creation also keeps a launch from happening twice. */
+static int make_held(struct launch *l)
+{
+	char name[48];
+	struct msg m;
+	struct buf b;
+	int rc;
+
+	msg_init(&m, MSG_row_held);
+	m.u.row_held.job = l->job;
+	m.u.row_held.attempt = l->attempt;
+	m.u.row_held.boot_id = l->io->boot_id;
+	m.u.row_held.lineage = l->lineage;
+	m.u.row_held.cookie = l->cookie;
+	m.u.row_held.prepare = (struct bytes){ (const uint8_t *)l->prepare_json, strlen(l->prepare_json) };
+	buf_init(&b);
+	rc = msg_encode(&m, &b, &l->e);
+	shims_file(l->job, l->attempt, "held", name);
+	if (rc == 0) {
+		rc = write_file(l->io->shims_dir, name, b.data, b.len);
+		if (rc != 0)
+			err_set(&l->e, rc, "cannot write %s/shims/%s: %s", l->io->opts->run_dir, name,
+				strerror(-rc));
+	}
+	buf_finish(&b);
+	shims_file(l->job, l->attempt, "ports", name);
+	if (rc == 0 && l->ports.len > 0)
+		write_file(l->io->shims_dir, name, l->ports.data, l->ports.len); /* best effort */
+	return rc;
+}
+
+static int make_socket(struct launch *l)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd;
+
+	shims_socket_path(l->io, l->job, l->attempt, sa.sun_path);
+	unlink(sa.sun_path); /* of a launch that did not get as far as this one */
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_set(&l->e, errno, "cannot make a socket: %s", strerror(errno));
+	if (bind(fd, (void *)&sa, sizeof(sa)) != 0 || listen(fd, 16) != 0) {
+		err_set(&l->e, errno, "cannot listen on %s: %s", sa.sun_path, strerror(errno));
+		close(fd);
+		return l->e.code;
+	}
+	l->listener = fd;
+	return 0;
+}
+
+static int make_memfd(struct launch *l)
+{
+	int fd = memfd_create("nodeagent-spec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	size_t done = 0;
+
+	if (fd < 0)
+		return err_set(&l->e, errno, "memfd_create: %s", strerror(errno));
+	while (done < l->spec->n) {
+		ssize_t w = write(fd, l->spec->p + done, l->spec->n - done);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w <= 0)
+			break;
+		done += (size_t)w;
+	}
+	if (done < l->spec->n || lseek(fd, 0, SEEK_SET) != 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) {
+		err_set(&l->e, errno ? errno : ENOMEM, "cannot fill the specification's memory: %s",
+			strerror(errno));
+		close(fd);
+		return l->e.code;
+	}
+	l->memfd = fd;
+	return 0;
+}
+
+static int open_spool_root(struct launch *l)
+{
+	int state = open(l->io->opts->state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC), fd;
+
+	if (state < 0)
+		return err_set(&l->e, errno, "%s: %s", l->io->opts->state_dir, strerror(errno));
+	fd = spool_open(state, &l->e);
+	close(state);
+	return fd;
+}
+
+/* The held record is ours alone, so a spool of this name is another cluster's
+ * (job numbers begin anew with a new one): it is moved aside, not lost. */
+static int make_spool(struct launch *l, int fds[])
+{
+	char name[SPOOL_NAME_MAX], aside[SPOOL_NAME_MAX + 32];
+	int root = open_spool_root(l), rc;
+
+	if (root < 0)
+		return root;
+	rc = spool_make(root, l->job, l->attempt, l->rank_base, l->nprocs, l->uid, getgid(), &fds[0],
+			&fds[1], fds + 2, &l->e);
+	if (rc == -EEXIST) {
+		spool_name(name, l->job, l->attempt);
+		snprintf(aside, sizeof(aside), "%s.old-%" PRId64, name, clock_wall_ms());
+		if (renameat(root, name, root, aside) == 0)
+			rc = spool_make(root, l->job, l->attempt, l->rank_base, l->nprocs, l->uid,
+					getgid(), &fds[0], &fds[1], fds + 2, &l->e);
+	}
+	close(root);
+	return rc;
+}
+
+/* PROTOCOL.md's table of descriptors: 3 memfd, 4 listener, 5 status, 6 stamps, 10.. spool. */
+static int start_process(struct launch *l, const int *spool_fds)
+{
+	size_t n = 4 + 2 * (size_t)l->nprocs;
+	struct spawn_fd *map = calloc(n, sizeof(*map));
+	char cookie[96], agent[48], job[24], attempt[12], nprocs[12];
+	char *argv[] = { (char *)"nodeagent-shim", job, attempt, nprocs, NULL };
+	char *env[] = { cookie, agent, NULL };
+	int rc;
+
+	if (map == NULL)
+		return err_set(&l->e, ENOMEM, "out of memory");
+	snprintf(cookie, sizeof(cookie), "NODEAGENT_COOKIE=%s", l->cookie);
+	snprintf(agent, sizeof(agent), "NODEAGENT_AGENT_UID=%u", l->io->own_uid);
+	snprintf(job, sizeof(job), "%" PRIu64, l->job);
+	snprintf(attempt, sizeof(attempt), "%u", l->attempt);
+	snprintf(nprocs, sizeof(nprocs), "%u", l->nprocs);
+	map[0] = (struct spawn_fd){ l->memfd, 3 };
+	map[1] = (struct spawn_fd){ l->listener, 4 };
+	map[2] = (struct spawn_fd){ spool_fds[0], 5 };
+	map[3] = (struct spawn_fd){ spool_fds[1], 6 };
+	for (uint32_t i = 0; i < 2 * l->nprocs; i++)
+		map[4 + i] = (struct spawn_fd){ spool_fds[2 + i], (int)(10 + i) };
+	rc = spawn_program(l->io->shim_path, argv, env, map, n, l->io->nofile.cur, l->io->nofile.max,
+			   &l->pid, &l->e);
+	free(map);
+	return rc;
+}
+
+static int launch_as_self(struct launch *l)
+{
+	size_t n = 2 + 2 * (size_t)l->nprocs;
+	int *fds, rc;
+
+	rc = users_check(l->uid, l->user, &l->e);
+	if (rc != 0)
+		return rc;
+	fds = calloc(n, sizeof(*fds));
+	if (fds == NULL)
+		return err_set(&l->e, ENOMEM, "out of memory");
+	l->retry = true; /* what fails from here on is this node's fault */
+	rc = make_spool(l, fds);
+	if (rc == 0) {
+		rc = start_process(l, fds);
+		for (size_t i = 0; i < n; i++)
+			close(fds[i]);
+	}
+	free(fds);
+	return rc;
+}
+
+static void remove_files(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	/* held before latch: a held record without its latch would mean "may be started" */
+	static const char *const suffixes[] = { "sock", "held", "ports", "latch" };
+	char name[48];
+
+	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+		shims_file(job, attempt, suffixes[i], name);
+		unlinkat(io->shims_dir, name, 0);
+	}
+}
+
+static void launch_work(uv_work_t *req)
+{
+	struct launch *l = list_entry(req, struct launch, req);
+
+	if (l->io->opts->single_user && l->uid != l->io->own_uid) {
+		l->rc = err_set(&l->e, EPERM, "this agent runs without root and starts jobs of uid %u only",
+				l->io->own_uid);
+		return;
+	}
+	l->retry = true;
+	l->rc = make_held(l);
+	if (l->rc != 0)
+		return;
+	if ((l->rc = make_socket(l)) == 0 && (l->rc = make_memfd(l)) == 0 &&
+	    l->io->opts->single_user) {
+		l->retry = false;
+		l->rc = launch_as_self(l);
+	}
+	if (l->rc != 0)
+		remove_files(l->io, l->job, l->attempt);
+}
+
+/* ---- on the loop ---------------------------------------------------------- */
+
+static void launch_free(struct launch *l)
+{
+	if (l->memfd >= 0)
+		close(l->memfd);
+	if (l->listener >= 0)
+		close(l->listener);
+	spec_unref(l->spec);
+	buf_finish(&l->ports);
+	free(l->prepare_json);
+	free(l);
+}
+
+static void launched(struct launch *l)
+{
+	struct child *c;
+
+	if (l->rc != 0) {
+		agent_done(l->io, l->ticket, l->rc, l->retry, l->e.text);
+		launch_free(l);
+		return;
+	}
+	if (l->io->opts->single_user) {
+		c = agent_alloc(sizeof(*c));
+		c->pid = l->pid;
+		c->job = l->job;
+		list_append(&l->io->children, &c->at);
+		shims_reap(l->io); /* its SIGCHLD may have come before we knew it */
+	}
+	conns_dial_shim(l->io, l->job, l->attempt, l->ticket, (uint32_t)l->pid);
+	launch_free(l);
+}
+
+static void launcher_answered(void *arg, int error, uint32_t result, const char *text)
+{
+	struct launch *l = arg;
+
+	l->rc = error;
+	l->pid = (pid_t)result;
+	/* a user that is refused or unknown here is not the node's fault */
+	l->retry = error != -EPERM && error != -EACCES && error != -ENOENT;
+	if (error != 0) {
+		err_set(&l->e, error, "%s", text);
+		remove_files(l->io, l->job, l->attempt); /* two or three names in /run */
+	}
+	launched(l);
+}
+
+static void ask_launcher(struct launch *l)
+{
+	struct launcher_request r = { .op = LAUNCHER_LAUNCH, .job = l->job, .attempt = l->attempt,
+				      .uid = l->uid, .nprocs = l->nprocs, .rank_base = l->rank_base };
+	int fds[2] = { l->memfd, l->listener };
+
+	/* both fit: the core's limits are the launcher's (an over-long name is refused there) */
+	snprintf(r.user, sizeof(r.user), "%.*s", (int)sizeof(r.user) - 1, l->user);
+	snprintf(r.cookie, sizeof(r.cookie), "%.*s", (int)sizeof(r.cookie) - 1, l->cookie);
+	launcher_client_ask(l->io->launcher, &r, fds, launcher_answered, l);
+}
+
+static void launch_after(uv_work_t *req, int status)
+{
+	struct launch *l = list_entry(req, struct launch, req);
+
+	if (l->rc == 0 && !l->io->opts->single_user)
+		ask_launcher(l);
+	else
+		launched(l);
+}
+
+void shims_spawn(struct agent_io *io, const struct action *a)
+{
+	const struct rec_prepare *p = a->prepare;
+	struct job_io *j = job_io_get(io, a->job, a->attempt);
+	struct launch *l = agent_alloc(sizeof(*l));
+
+	l->io = io;
+	l->ticket = a->ticket;
+	l->job = a->job;
+	l->attempt = a->attempt;
+	l->lineage = a->lineage;
+	l->uid = j->uid = p->uid;
+	j->uid_known = true;
+	l->nprocs = p->nprocs;
+	l->rank_base = p->rank_base;
+	l->memfd = l->listener = -1;
+	snprintf(l->user, sizeof(l->user), "%s", p->user);
+	snprintf(l->cookie, sizeof(l->cookie), "%s", a->cookie);
+	l->prepare_json = strdup(a->prepare_json);
+	buf_init(&l->ports);
+	ports_text(io->ports, a->job, a->attempt, &l->ports);
+	l->spec = j->spec;
+	j->spec = NULL;
+	if (l->prepare_json == NULL)
+		agent_no_memory();
+	if (l->spec == NULL) {
+		agent_done(io, a->ticket, -ENOENT, true, "the specification was not fetched");
+		launch_free(l);
+		return;
+	}
+	uv_queue_work(&io->loop, &l->req, launch_work, launch_after);
+}
+
+/* Only pids that we started and have not reaped: they cannot be anyone else's. */
+void shims_reap(struct agent_io *io)
+{
+	list_foreach_safe(e, &io->children) {
+		struct child *c = list_entry(e, struct child, at);
+		int status;
+
+		if (waitpid(c->pid, &status, WNOHANG) == 0)
+			continue;
+		log_debug("shim of job %" PRIu64 " (pid %d) has ended", c->job, (int)c->pid);
+		list_remove(&c->at);
+		free(c);
+	}
+	if (io->launcher != NULL)
+		launcher_client_reap(io->launcher);
+}
+
+/* ---- latch, sweep, clean --------------------------------------------------- */
+
+struct chore {
+	uv_work_t req;
+	struct agent_io *io;
+	enum { CHORE_LATCH, CHORE_SWEEP, CHORE_CLEAN } what;
+	uint64_t ticket, job;
+	uint32_t attempt;
+	char cookie[65];
+	int result;
+};
+
+static int take_latch(struct chore *c)
+{
+	char name[48];
+
+	shims_file(c->job, c->attempt, "latch", name);
+	return write_file(c->io->shims_dir, name, c->io->boot_id, strlen(c->io->boot_id));
+}
+
+static void chore_work(uv_work_t *req)
+{
+	struct chore *c = list_entry(req, struct chore, req);
+
+	if (c->what == CHORE_LATCH)
+		c->result = take_latch(c);
+	else if (c->what == CHORE_SWEEP)
+		c->result = proc_sweep_env("NODEAGENT_COOKIE", c->cookie, SWEEP_MS);
+	else
+		remove_files(c->io, c->job, c->attempt);
+}
+
+static void chore_after(uv_work_t *req, int status)
+{
+	struct chore *c = list_entry(req, struct chore, req);
+	char text[256];
+	struct later *l;
+
+	if (c->what != CHORE_CLEAN && c->result < 0) {
+		snprintf(text, sizeof(text), c->what == CHORE_LATCH ?
+			 "cannot take the start latch in the run directory: %s" :
+			 "processes of the job are left: %s", strerror(-c->result));
+		agent_done(c->io, c->ticket, c->result, true, text);
+	} else if (c->what != CHORE_CLEAN) {
+		l = agent_later_new(AEV_DONE);
+		l->ev.ticket = c->ticket;
+		l->ev.result = (uint32_t)c->result;
+		agent_later(c->io, l);
+	}
+	free(c);
+}
+
+static void do_chore(struct agent_io *io, int what, uint64_t ticket, uint64_t job, uint32_t attempt,
+		     const char *cookie)
+{
+	struct chore *c = agent_alloc(sizeof(*c));
+
+	c->io = io;
+	c->what = what;
+	c->ticket = ticket;
+	c->job = job;
+	c->attempt = attempt;
+	snprintf(c->cookie, sizeof(c->cookie), "%s", cookie);
+	uv_queue_work(&io->loop, &c->req, chore_work, chore_after);
+}
+
+void shims_latch(struct agent_io *io, const struct action *a)
+{
+	do_chore(io, CHORE_LATCH, a->ticket, a->job, a->attempt, "");
+}
+
+struct sweep {
+	struct agent_io *io;
+	uint64_t ticket;
+};
+
+static void launcher_swept(void *arg, int error, uint32_t result, const char *text)
+{
+	struct sweep *s = arg;
+	struct later *l;
+
+	if (error != 0) {
+		agent_done(s->io, s->ticket, error, true, text);
+	} else {
+		l = agent_later_new(AEV_DONE);
+		l->ev.ticket = s->ticket;
+		l->ev.result = result;
+		agent_later(s->io, l);
+	}
+	free(s);
+}
+
+void shims_sweep(struct agent_io *io, const struct action *a)
+{
+	struct launcher_request r = { .op = LAUNCHER_KILL, .job = a->job, .attempt = a->attempt };
+	struct sweep *s;
+
+	if (io->launcher == NULL) {
+		do_chore(io, CHORE_SWEEP, a->ticket, a->job, a->attempt, a->cookie);
+		return;
+	}
+	s = agent_alloc(sizeof(*s));
+	*s = (struct sweep){ io, a->ticket };
+	snprintf(r.cookie, sizeof(r.cookie), "%s", a->cookie);
+	launcher_client_ask(io->launcher, &r, NULL, launcher_swept, s);
+}
+
+void shims_clean(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	struct launcher_request r = { .op = LAUNCHER_CLEAN, .job = job, .attempt = attempt };
+
+	do_chore(io, CHORE_CLEAN, 0, job, attempt, "");
+	if (io->launcher != NULL)
+		launcher_client_ask(io->launcher, &r, NULL, NULL, NULL);
+}
+
+void shims_remove_files(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	remove_files(io, job, attempt);
+}
+
+/* ---- start ------------------------------------------------------------------ */
+
+static int find_shim(struct agent_io *io, struct err *e)
+{
+	static const char *const places[] = { "", "../libexec/nodeagent/", "../libexec/" };
+	char self[384];
+	ssize_t n;
+	char *slash;
+
+	if (io->opts->shim_path != NULL) {
+		snprintf(io->shim_path, sizeof(io->shim_path), "%s", io->opts->shim_path);
+		return 0;
+	}
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n < 0)
+		return err_set(e, errno, "/proc/self/exe: %s", strerror(errno));
+	self[n] = 0;
+	slash = strrchr(self, '/');
+	slash[1] = 0;
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		snprintf(io->shim_path, sizeof(io->shim_path), "%s%snodeagent-shim", self, places[i]);
+		if (access(io->shim_path, X_OK) == 0)
+			return 0;
+	}
+	return err_set(e, ENOENT, "nodeagent-shim is neither beside this program (%s) nor in ../libexec",
+		       self);
+}
+
+int shims_start(struct agent_io *io, struct err *e)
+{
+	char path[512];
+	int rc = find_shim(io, e);
+
+	if (rc != 0)
+		return rc;
+	snprintf(path, sizeof(path), "%s/shims", io->opts->run_dir);
+	rc = dir_make_all(path, 0700, e);
+	if (rc != 0)
+		return rc;
+	io->shims_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (io->shims_dir < 0)
+		return err_set(e, errno, "%s: %s", path, strerror(errno));
+	/* a socket's name has 107 bytes; a long run directory is named by descriptor */
+	if (strlen(path) <= 74)
+		snprintf(io->shims_path, sizeof(io->shims_path), "%s", path);
+	else
+		snprintf(io->shims_path, sizeof(io->shims_path), "/proc/self/fd/%d", io->shims_dir);
+	return 0;
+}

@@ -1,0 +1,11 @@
+/* shims.h - names in RUN/shims, shared by shims.c and adopt.c */
+#ifndef NA_IO_SHIMS_H
+#define NA_IO_SHIMS_H
+
+#include "io/agent_io.h"
+
+void shims_file(uint64_t job, uint32_t attempt, const char *suffix, char out[48]);
+/* socket, held record, ports, latch. Blocks a little: thread pool or start-up. */
+void shims_remove_files(struct agent_io *io, uint64_t job, uint32_t attempt);
+
+#endif

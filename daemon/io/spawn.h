@@ -1,0 +1,25 @@
+/* spawn.h - starts a program with exactly these descriptors, environment and limits
+ *
+ * In place of uv_spawn, whose parent waits on the loop for the exec, and of
+ * posix_spawn, which cannot set a limit. For a thread of the pool.
+ */
+#ifndef NA_IO_SPAWN_H
+#define NA_IO_SPAWN_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/err.h"
+
+struct spawn_fd {
+	int from, to;
+};
+
+/* The child: own session, default signals, umask 022, /dev/null as 0, 1 and 2
+ * (unless mapped), the mapped descriptors, nothing else. 0 and the pid of our
+ * child, or -errno and a sentence (also when the exec failed). */
+int spawn_program(const char *path, char *const argv[], char *const env[], const struct spawn_fd *map,
+		  size_t n, uint64_t nofile_cur, uint64_t nofile_max, pid_t *ret, struct err *e);
+
+#endif

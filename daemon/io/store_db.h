@@ -1,0 +1,21 @@
+/* store_db.h - the database file itself: what store.c's thread calls; blocks */
+#ifndef NA_IO_STORE_DB_H
+#define NA_IO_STORE_DB_H
+
+#include "io/store.h"
+
+struct db;
+
+int db_open(const char *path, bool create, struct db **ret, struct err *e);
+void db_close(struct db *d);
+int db_each(struct db *d,
+	    int (*f)(void *arg, enum store_table table, const char *key, const char *json,
+		     size_t len, struct err *e),
+	    void *arg, struct err *e);
+int db_begin(struct db *d, struct err *e);
+int db_row(struct db *d, const struct store_row *row, struct err *e);
+int db_commit(struct db *d, struct err *e);
+void db_rollback(struct db *d);
+void db_limit_pages(struct db *d, unsigned n);
+
+#endif
