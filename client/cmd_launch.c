@@ -1,0 +1,329 @@
+/* cmd_launch.c - nodectl launch: options into a specification and a request
+ *
+ * Everything that can be wrong on the command line is found here, before the
+ * agent hears a word. What happens then is session.c. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client/commands.h"
+#include "client/launch.h"
+#include "common/base64.h"
+#include "common/hostlist.h"
+#include "common/json.h"
+#include "proto/spec.h"
+
+enum {
+	NODES = 1, HOSTS, EXCLUDE, GPUS, PER_NODE, PER_GPU, PROCS, ENV, CLEAN_ENV, CWD, NAME, DETACH,
+	STDIN, TIME, GRACE, IMMEDIATE, DRY_RUN, LABEL, NO_LABEL,
+	MAX_RESTARTS, RESTART_ON, SPARES, NET, NO_PREFLIGHT,
+};
+
+static const struct opt opts[] = {
+	{ NODES, 'N', "nodes", "N", "how many nodes (default: 1, or all of -w)" },
+	{ HOSTS, 'w', "hosts", "HOSTLIST", "on these nodes: gpu[01-04,07]" },
+	{ EXCLUDE, 'x', "exclude", "HOSTLIST", "not on these nodes" },
+	{ PER_NODE, 0, "per-node", NULL, "one process on each node (default)" },
+	{ PROCS, 0, "procs-per-node", "K", "K processes on each node" },
+	{ ENV, 0, "env", "NAME[=VALUE]", "set a variable, or pass on one that is dropped otherwise" },
+	{ CLEAN_ENV, 0, "clean-env", NULL, "pass on only HOME USER LOGNAME SHELL PATH LANG LC_* TERM TZ" },
+	{ CWD, 0, "cwd", "DIR", "working directory (default: this one)" },
+	{ NAME, 0, "name", "TEXT", "what the job is called" },
+	{ DETACH, 0, "detach", NULL, "print the job's id and leave" },
+	{ STDIN, 0, "stdin", NULL, "standard input goes to rank 0" },
+	{ TIME, 0, "time", "T", "end the job after 30m, 12h, 2d ..." },
+	{ GRACE, 0, "grace", "S", "time from SIGTERM to SIGKILL (default 30s)" },
+	{ IMMEDIATE, 0, "immediate", NULL, "now or not at all: do not wait in the queue" },
+	{ DRY_RUN, 0, "dry-run", NULL, "show what would be started, and start nothing" },
+	{ LABEL, 0, "label", NULL, "begin each line of output with [node:rank]" },
+	{ NO_LABEL, 0, "no-label", NULL, "never do (default: when there is more than one process)" },
+	{ GPUS, 'G', "gpus-per-node", "N", "0 only, in this version" },
+	{ PER_GPU, 0, "per-gpu", NULL, NULL },
+	{ MAX_RESTARTS, 0, "max-restarts", "N", NULL },
+	{ RESTART_ON, 0, "restart-on", "WHAT", NULL },
+	{ SPARES, 0, "spares", "K", NULL },
+	{ NET, 0, "net", "KIND", NULL },
+	{ NO_PREFLIGHT, 0, "no-preflight", NULL, NULL },
+	{ 0 },
+};
+
+/* Options of later versions are refused: ignoring one would be a silent lie. */
+static int not_yet(const struct ctl *c, int id, const char *value)
+{
+	switch (id) {
+	case GPUS:
+		if (strcmp(value, "0") == 0)
+			return CTL_GO;
+		return ctl_usage(c, "giving GPUs to jobs (-G %s) is not in this version; a job sees all GPUs of "
+				    "its nodes, -G 0 says so", value);
+	case PER_GPU:
+		return ctl_usage(c, "--per-gpu is not in this version; --procs-per-node K starts K processes on "
+				    "each node");
+	case MAX_RESTARTS:
+		return ctl_usage(c, "--max-restarts is not in this version: a job that fails is not started again");
+	case RESTART_ON:
+		return ctl_usage(c, "--restart-on is not in this version: a job that fails is not started again");
+	case SPARES:
+		return ctl_usage(c, "--spares is not in this version: no nodes are kept in reserve");
+	case NET:
+		return ctl_usage(c, "--net is not in this version; NCCL chooses its network, and "
+				    "--env NCCL_IB_DISABLE=1 turns InfiniBand off");
+	default:
+		return ctl_usage(c, "--no-preflight is not in this version: there is no preflight to leave out");
+	}
+}
+
+static int take_list(const struct ctl *c, const char *option, const char *text, struct hostlist *h)
+{
+	struct err e;
+
+	hostlist_finish(h);
+	memset(h, 0, sizeof(*h));
+	if (hostlist_parse(text, h, &e) < 0)
+		return ctl_usage(c, "%s: %s", option, e.text);
+	return CTL_GO;
+}
+
+static int take_number(const struct ctl *c, const char *option, const char *text, uint64_t max,
+		       uint32_t *ret)
+{
+	uint64_t n;
+	struct err e;
+
+	if (opts_uint(option, text, 1, max, &n, &e) < 0)
+		return ctl_usage(c, "%s", e.text);
+	*ret = (uint32_t)n;
+	return CTL_GO;
+}
+
+static int take_time(const struct ctl *c, int id, const char *text, struct rec_submit *m)
+{
+	uint64_t ms;
+	struct err e;
+
+	if (opts_duration(id == TIME ? "--time" : "--grace", text,
+			  id == TIME ? UINT64_C(31536000000) : 86400000, &ms, &e) < 0)
+		return ctl_usage(c, "%s", e.text);
+	if (id == GRACE) {
+		MSG_SET(m, submit, grace_ms, (uint32_t)ms);
+		return CTL_GO;
+	}
+	if (!ms)
+		return ctl_usage(c, "--time %s leaves no time at all", text);
+	m->time_s = (uint32_t)((ms + 999) / 1000);
+	return CTL_GO;
+}
+
+static int take_name(const struct ctl *c, const char *text, struct rec_submit *m)
+{
+	size_t n = strlen(text);
+
+	if (!n || n > 128 || !utf8_valid(text, n))
+		return ctl_usage(c, "--name takes 1 to 128 bytes of UTF-8");
+	m->name = text;
+	return CTL_GO;
+}
+
+static int add_env(struct launch *w, const char *value)
+{
+	const char **more = realloc(w->choices, (w->n_choices + 1) * sizeof(*more));
+
+	if (!more)
+		return ctl_fail(EXIT_REFUSED, "out of memory");
+	more[w->n_choices++] = value;
+	w->choices = more;
+	return CTL_GO;
+}
+
+static int take_option(struct ctl *c, int id, const char *value, struct launch *w)
+{
+	struct rec_submit *m = &w->request.u.submit;
+
+	switch (id) {
+	case NODES:
+		return take_number(c, "-N", value, 65536, &m->nnodes);
+	case HOSTS:
+		m->hosts = value;
+		return take_list(c, "-w", value, &w->hosts);
+	case EXCLUDE:
+		m->exclude = value;
+		return take_list(c, "-x", value, &w->exclude);
+	case PER_NODE:
+		w->per_node = true;
+		return CTL_GO;
+	case PROCS:
+		return take_number(c, "--procs-per-node", value, 4096, &m->procs_per_node);
+	case ENV:
+		return add_env(w, value);
+	case CWD:
+		w->cwd = value;
+		return CTL_GO;
+	case NAME:
+		return take_name(c, value, m);
+	case TIME:
+	case GRACE:
+		return take_time(c, id, value, m);
+	case CLEAN_ENV:
+		w->clean_env = true;
+		return CTL_GO;
+	case DETACH:
+		w->detach = true;
+		return CTL_GO;
+	case STDIN:
+		m->with_stdin = true;
+		return CTL_GO;
+	case IMMEDIATE:
+		m->immediate = true;
+		return CTL_GO;
+	case DRY_RUN:
+		w->dry_run = true;
+		return CTL_GO;
+	case LABEL:
+	case NO_LABEL:
+		w->labels = id == LABEL ? LABELS_ON : LABELS_OFF;
+		return CTL_GO;
+	default:
+		return not_yet(c, id, value);
+	}
+}
+
+/* "-w gpu[01-04] -x gpu03" means three nodes. */
+static uint32_t count_hosts(const struct launch *w)
+{
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < w->hosts.count; i++)
+		n += !hostlist_has(&w->exclude, w->hosts.names[i]);
+	return n;
+}
+
+/* What single options cannot know of each other. */
+static int check(const struct ctl *c, struct launch *w)
+{
+	struct rec_submit *m = &w->request.u.submit;
+
+	if (w->per_node && m->procs_per_node)
+		return ctl_usage(c, "--per-node and --procs-per-node exclude each other");
+	if (w->detach && m->with_stdin)
+		return ctl_usage(c, "--stdin needs this nodectl to stay; leave --detach out");
+	if (w->hosts.count && m->nnodes > w->hosts.count)
+		return ctl_usage(c, "-N %u asks for more nodes than -w %s names (%zu)", m->nnodes, m->hosts,
+				 w->hosts.count);
+	if (w->hosts.count && !m->nnodes) {
+		m->nnodes = count_hosts(w);
+		if (!m->nnodes)
+			return ctl_usage(c, "-x %s leaves none of -w %s", m->exclude, m->hosts);
+	}
+	if (!w->argv)
+		return ctl_usage(c, "what is to be started? nodectl launch -N 2 -- COMMAND [ARG...]");
+	if (!w->argv[0][0])
+		return ctl_usage(c, "the command is empty");
+	m->per_node = !m->procs_per_node;
+	if (!m->procs_per_node)
+		m->procs_per_node = 1;
+	if (!m->nnodes)
+		m->nnodes = 1;
+	return CTL_GO;
+}
+
+static int parse(struct ctl *c, struct launch *w)
+{
+	struct opts o;
+	const char *value;
+	int id, r;
+
+	ctl_options(c, &o);
+	while (!w->argv && (id = ctl_option(c, &o, &value, &r)) != OPT_END) {
+		if (r != CTL_GO)
+			return r;
+		if (id == OPT_OPERAND)
+			w->argv = c->argv + o.next - 1; /* the rest is the command's */
+		else if ((r = take_option(c, id, value, w)) != CTL_GO)
+			return r;
+	}
+	return check(c, w);
+}
+
+static int submit(struct ctl *c, struct launch *w, const struct buf *spec)
+{
+	struct session_conf conf = { .to_end = true, .live = true };
+	uint8_t random[16];
+	char id[33], path[4096];
+	struct link l;
+	int r;
+
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return ctl_fail(EXIT_REFUSED, "no random numbers: %s", strerror(errno));
+	hex_encode(id, random, sizeof(random));
+	w->request.u.submit.client_id = id;
+	w->request.u.submit.spec_size = (uint32_t)spec->len;
+	r = ctl_path(c, path, sizeof(path));
+	if (r == CTL_GO)
+		r = ctl_connect(c, &l);
+	if (r != CTL_GO)
+		return r;
+	conf.path = path;
+	conf.json = c->json;
+	conf.labels = w->labels;
+	conf.submit = &w->request;
+	conf.spec = spec;
+	conf.detach = w->detach;
+	conf.feed_stdin = w->request.u.submit.with_stdin;
+	return session_run(&conf, &l);
+}
+
+static int start(struct ctl *c, struct launch *w)
+{
+	char command[257];
+	struct buf spec;
+	struct err e;
+	int r = launch_prepare(w, &e);
+
+	if (r < 0)
+		return ctl_usage(c, "%s", e.text);
+	launch_command_text(w->argv, command, sizeof(command));
+	w->request.u.submit.command = command;
+	if (w->dry_run)
+		return launch_dry_run(c, w);
+	buf_init(&spec);
+	r = spec_encode(w->dir, w->argv, w->env.env, &spec, &e);
+	if (r < 0)
+		r = ctl_usage(c, "%s", e.text);
+	else
+		r = submit(c, w, &spec);
+	buf_finish(&spec);
+	return r;
+}
+
+static int run(struct ctl *c)
+{
+	struct launch w = { 0 };
+	int r;
+
+	msg_init(&w.request, MSG_submit);
+	r = parse(c, &w);
+	if (r == CTL_GO)
+		r = start(c, &w);
+	hostlist_finish(&w.hosts);
+	hostlist_finish(&w.exclude);
+	envset_finish(&w.env);
+	free(w.choices);
+	free(w.dir);
+	return r;
+}
+
+const struct command cmd_launch = {
+	.verb = "launch",
+	.args = "[options] [--] COMMAND [ARG...]",
+	.brief = "start a command on nodes and follow it to its end",
+	.help = "Starts COMMAND on the nodes, shows its output and ends with its exit code: that of the first "
+		"process that failed (128 + signal if it was killed), 0 when all succeed. The job does not need "
+		"this program: it goes on when the terminal closes, and nodectl attach comes back to it. ^C tells "
+		"what runs; a second one within 3 s ends the job.",
+	.opts = opts,
+	.run = run,
+};

@@ -1,0 +1,223 @@
+/* launch.c - working directory, environment and description of a launch */
+#include "client/launch.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client/term.h"
+
+extern char **environ;
+
+static bool same_place(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* $PWD if it is true: /data/run stays /data/run where /data is a link, and the
+ * link's target may differ between nodes. malloc'ed; NULL and errno. */
+static char *where_we_are(void)
+{
+	const char *pwd = getenv("PWD");
+
+	if (pwd && pwd[0] == '/' && same_place(pwd, "."))
+		return strdup(pwd);
+	return getcwd(NULL, 0);
+}
+
+static int choose_directory(struct launch *w, struct err *e)
+{
+	char *here;
+	int n;
+
+	if (w->cwd && w->cwd[0] == '/') {
+		w->dir = strdup(w->cwd);
+		return w->dir ? 0 : err_set(e, ENOMEM, "out of memory");
+	}
+	here = where_we_are();
+	if (!here)
+		return err_set(e, EINVAL, "this directory cannot be named (%s); give one with --cwd",
+			       strerror(errno));
+	if (!w->cwd || !*w->cwd || strcmp(w->cwd, ".") == 0) {
+		w->dir = here;
+		return 0;
+	}
+	n = asprintf(&w->dir, "%s/%s", strcmp(here, "/") == 0 ? "" : here, w->cwd);
+	free(here);
+	if (n >= 0)
+		return 0;
+	w->dir = NULL;
+	return err_set(e, ENOMEM, "out of memory");
+}
+
+static bool set_by_user(const struct launch *w, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (size_t i = 0; i < w->n_choices; i++)
+		if (strncmp(w->choices[i], name, n) == 0 && (w->choices[i][n] == '=' || !w->choices[i][n]))
+			return true;
+	return false;
+}
+
+int launch_prepare(struct launch *w, struct err *e)
+{
+	int r = choose_directory(w, e);
+
+	if (r == 0)
+		r = envfilter(environ, w->choices, w->n_choices, w->clean_env, &w->env, e);
+	if (r == 0 && !set_by_user(w, "PWD") && !envset_put(&w->env, "PWD", w->dir))
+		r = err_set(e, ENOMEM, "out of memory");
+	return r;
+}
+
+static void add_word(struct buf *b, const char *word)
+{
+	bool plain = *word && !strpbrk(word, " \t\n\r'\"\\$`;&|<>()*?[]#~!");
+
+	if (!plain)
+		buf_addc(b, '\'');
+	for (size_t n = strlen(word), at = 0; at < n;) {
+		unsigned columns;
+		size_t len = term_char(word + at, n - at, &columns);
+
+		if (len == 1 && (unsigned char)word[at] >= 0x80)
+			buf_addc(b, '?'); /* not UTF-8 */
+		else
+			term_add_clean(b, word + at, len);
+		at += len;
+	}
+	if (!plain)
+		buf_addc(b, '\'');
+}
+
+void launch_command_text(char *const *argv, char *out, size_t size)
+{
+	const char *s;
+	size_t n = 0, len, all;
+	struct buf b;
+
+	buf_init(&b);
+	for (size_t i = 0; argv[i] && b.len < size * 2; i++) {
+		if (i)
+			buf_addc(&b, ' ');
+		add_word(&b, argv[i]);
+	}
+	s = buf_str(&b);
+	all = strlen(s);
+	while (n < all) { /* never half a character */
+		unsigned columns;
+
+		len = term_char(s + n, all - n, &columns);
+		if (n + len >= size)
+			break;
+		n += len;
+	}
+	memcpy(out, s, n);
+	out[n] = '\0';
+	buf_finish(&b);
+}
+
+/* ---- --dry-run ---------------------------------------------------------- */
+
+static void dry_nodes(struct out *o, const struct launch *w)
+{
+	const struct rec_submit *m = &w->request.u.submit;
+	struct buf b;
+
+	buf_init(&b);
+	buf_addf(&b, "%u", m->nnodes);
+	if (m->hosts)
+		buf_addf(&b, m->nnodes < w->hosts.count ? " of %s" : ": %s", m->hosts);
+	if (m->exclude)
+		buf_addf(&b, ", none of %s", m->exclude);
+	out_str(o, NULL, "nodes", buf_str(&b));
+	out_uint(o, "nnodes", NULL, m->nnodes);
+	out_strs(o, "hosts", NULL, (const char *const *)w->hosts.names, w->hosts.count);
+	out_strs(o, "exclude", NULL, (const char *const *)w->exclude.names, w->exclude.count);
+	out_uint(o, "procs_per_node", "processes on each", m->procs_per_node);
+	buf_finish(&b);
+}
+
+/* "NAME=value", or the name alone when its value is nobody's business. */
+static char *shown(const char *var)
+{
+	size_t n = strcspn(var, "=");
+	char *text;
+
+	if (!env_is_secret(var, n))
+		return strdup(var);
+	return asprintf(&text, "%.*s=(not shown)", (int)n, var) < 0 ? NULL : text;
+}
+
+static void list(struct out *o, const char *key, const char *title, char *const *vars, size_t n)
+{
+	struct buf b;
+
+	if (!n)
+		title = NULL;
+	out_strs(o, key, NULL, (const char *const *)vars, n);
+	buf_init(&b);
+	for (size_t i = 0; i < n; i++) {
+		if (i)
+			buf_addc(&b, ' ');
+		buf_adds(&b, vars[i]);
+	}
+	out_str(o, NULL, title, buf_str(&b));
+	buf_finish(&b);
+}
+
+static void dry_environment(struct out *o, const struct launch *w)
+{
+	char **set = calloc(w->env.n_set + 1, sizeof(*set)), **nccl = calloc(w->env.count + 1, sizeof(*nccl));
+	size_t n = 0;
+
+	for (size_t i = 0; set && i < w->env.n_set; i++)
+		set[i] = shown(w->env.set[i]);
+	for (size_t i = 0; nccl && i < w->env.count; i++)
+		if (strncmp(w->env.env[i], "NCCL_", 5) == 0)
+			nccl[n++] = shown(w->env.env[i]);
+	out_uint(o, "env_count", "variables passed on", w->env.count);
+	list(o, "env_set", "set", set, set ? w->env.n_set : 0);
+	list(o, "env_nccl", "NCCL, yours", nccl, n);
+	list(o, "env_dropped", "dropped", w->env.dropped, w->env.n_dropped);
+	for (size_t i = 0; set && i < w->env.n_set; i++)
+		free(set[i]);
+	for (size_t i = 0; i < n; i++)
+		free(nccl[i]);
+	free(set);
+	free(nccl);
+}
+
+int launch_dry_run(const struct ctl *c, const struct launch *w)
+{
+	const struct rec_submit *m = &w->request.u.submit;
+	struct buf b;
+	struct out *o = ctl_out(c, &b);
+	size_t argc = 0;
+
+	while (w->argv[argc])
+		argc++;
+	out_strs(o, "argv", NULL, (const char *const *)w->argv, argc);
+	out_str(o, NULL, "command", m->command);
+	out_str(o, "cwd", "cwd", w->dir);
+	dry_nodes(o, w);
+	if (m->name)
+		out_str(o, "name", "name", m->name);
+	if (m->time_s)
+		out_uint(o, "time_limit_s", "time limit, s", m->time_s);
+	if (MSG_HAS(m, submit, grace_ms))
+		out_uint(o, "grace_ms", "grace, ms", m->grace_ms);
+	if (m->with_stdin)
+		out_bool(o, "stdin", "stdin to rank 0", true);
+	if (m->immediate)
+		out_bool(o, "immediate", "immediate", true);
+	dry_environment(o, w);
+	out_data(o, NULL, "Nothing was started.");
+	return ctl_print(o, &b);
+}

@@ -1,0 +1,30 @@
+/* launch.h - a launch on its way from the command line to the agent */
+#ifndef NA_CLIENT_LAUNCH_H
+#define NA_CLIENT_LAUNCH_H
+
+#include "client/commands.h"
+#include "client/envfilter.h"
+#include "client/session.h"
+#include "common/hostlist.h"
+
+struct launch {
+	struct msg request; /* submit */
+	char **argv; /* NULL-terminated, borrowed */
+	const char **choices; /* --env, in order */
+	size_t n_choices;
+	const char *cwd; /* as given; NULL */
+	bool per_node, clean_env, detach, dry_run;
+	enum labels labels;
+	struct hostlist hosts, exclude;
+	/* made by launch_prepare() */
+	char *dir; /* absolute */
+	struct envset env;
+};
+
+/* Working directory and environment. -EINVAL and a sentence. */
+int launch_prepare(struct launch *w, struct err *e);
+/* The command line for people: arguments with blanks are quoted, UTF-8, cut. */
+void launch_command_text(char *const *argv, char *out, size_t size);
+int launch_dry_run(const struct ctl *c, const struct launch *w);
+
+#endif

@@ -1,0 +1,308 @@
+/* link.c - the client's framed connection, see link.h */
+#include "client/link.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+mono_t mono_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (mono_t){ (int64_t)t.tv_sec * 1000000000 + t.tv_nsec };
+}
+
+void link_init(struct link *l)
+{
+	memset(l, 0, sizeof(*l));
+	l->fd = -1;
+	frame_reader_init(&l->in, FRAME_MAX);
+	buf_init(&l->out);
+}
+
+void link_close(struct link *l)
+{
+	if (l->fd >= 0)
+		close(l->fd);
+	l->fd = -1;
+	l->ready = false;
+	l->sent = 0;
+	frame_reader_finish(&l->in);
+	frame_reader_init(&l->in, FRAME_MAX);
+	buf_finish(&l->out);
+}
+
+/* One sentence: what, where, what to do. */
+static int cannot_connect(const char *path, int code, struct err *e)
+{
+	switch (code) {
+	case ENOENT:
+		return err_set(e, code, "there is no agent at %s; start nodeagentd, or name its place "
+					"with --dir or --socket", path);
+	case ECONNREFUSED:
+		return err_set(e, code, "nobody answers at %s: the agent has stopped; start nodeagentd again",
+			       path);
+	case EACCES:
+		return err_set(e, code, "you may not use %s: this socket belongs to the administrator",
+			       path);
+	case EAGAIN:
+		return err_set(e, code, "the agent at %s does not take new connections; look at its log "
+					"(journalctl -u nodeagentd)", path);
+	default:
+		return err_set(e, code, "cannot connect to %s: %s", path, strerror(code));
+	}
+}
+
+static int send_hello(struct link *l, struct err *e)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_hello);
+	m.u.hello.proto = NA_PROTO;
+	m.u.hello.software = NA_SOFTWARE;
+	m.u.hello.role = "client";
+	return link_send(l, &m, e);
+}
+
+int link_dial(struct link *l, const char *path, struct err *e)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int r;
+
+	if (strlen(path) >= sizeof(a.sun_path))
+		return err_set(e, ENAMETOOLONG, "the path of the socket is too long (%zu bytes, at most %zu): %s",
+			       strlen(path), sizeof(a.sun_path) - 1, path);
+	memcpy(a.sun_path, path, strlen(path) + 1);
+	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l->fd < 0)
+		return err_set(e, errno, "cannot make a socket: %s", strerror(errno));
+
+	if (connect(l->fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
+		r = errno;
+		link_close(l);
+		return cannot_connect(path, r, e);
+	}
+	return send_hello(l, e);
+}
+
+int link_welcomed(struct link *l, const struct msg *m, struct err *e)
+{
+	int r;
+
+	if (m->type == MSG_refused)
+		return err_set(e, EPERM, "%s", m->u.refused.text);
+	if (m->type != MSG_welcome)
+		return err_set(e, EPROTO, "the agent began with \"%s\" in place of a welcome", msg_name(m->type));
+	r = proto_compatible(NA_PROTO, m->u.welcome.proto, "the agent", e);
+	if (r < 0)
+		return r;
+	l->ready = true;
+	return 0;
+}
+
+uint32_t link_id(struct link *l)
+{
+	return ++l->next_id;
+}
+
+int link_send(struct link *l, const struct msg *m, struct err *e)
+{
+	struct buf text;
+	int r;
+
+	buf_init(&text);
+	r = msg_encode(m, &text, e);
+	if (r == 0) {
+		r = frame_add_json(&l->out, text.data, text.len);
+		if (r < 0)
+			err_set(e, -r, "the request is too large (%zu bytes)", text.len);
+	}
+	buf_finish(&text);
+	return r;
+}
+
+int link_send_data(struct link *l, const struct data_header *h, const void *p, size_t n)
+{
+	char *room = buf_reserve(&l->out, FRAME_HEADER + DATA_HEADER + n);
+
+	if (!room)
+		return -ENOMEM;
+	frame_put_data(room, h, n);
+	if (n)
+		memcpy(room + FRAME_HEADER + DATA_HEADER, p, n);
+	l->out.len += FRAME_HEADER + DATA_HEADER + n;
+	return 0;
+}
+
+bool link_pending(const struct link *l)
+{
+	return l->sent < l->out.len;
+}
+
+int link_flush(struct link *l)
+{
+	while (l->sent < l->out.len) {
+		ssize_t n = send(l->fd, l->out.data + l->sent, l->out.len - l->sent, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? 1 : -errno;
+		l->sent += (size_t)n;
+	}
+	buf_reset(&l->out);
+	l->sent = 0;
+	return 0;
+}
+
+long link_fill(struct link *l)
+{
+	size_t room;
+	char *p = frame_reader_space(&l->in, LINK_READ, &room);
+	ssize_t n;
+
+	if (!p)
+		return -ENOMEM;
+	do
+		n = read(l->fd, p, room);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	if (n == 0)
+		return -EPIPE;
+	frame_reader_got(&l->in, (size_t)n);
+	return n;
+}
+
+int link_next(struct link *l, struct frame *ret, struct err *e)
+{
+	return frame_next(&l->in, ret, e);
+}
+
+static int wait_for(struct link *l, mono_t deadline, struct err *e)
+{
+	struct pollfd p = { .fd = l->fd, .events = POLLIN };
+	int64_t left = mono_sub_ms(deadline, mono_now());
+	int r;
+
+	if (left <= 0)
+		return err_set(e, ETIME, "the agent did not answer in time; look at its log (journalctl -u nodeagentd)");
+	if (link_pending(l))
+		p.events |= POLLOUT;
+	r = poll(&p, 1, left > INT32_MAX ? INT32_MAX : (int)left + 1);
+	if (r < 0) /* EINTR: only where somebody has asked for signals */
+		return err_set(e, errno, "cannot wait for the agent: %s", strerror(errno));
+	return 0;
+}
+
+static int gone(int r, struct err *e)
+{
+	if (r == -EPIPE || r == -ECONNRESET)
+		return err_set(e, EPIPE, "the agent closed the connection");
+	return err_set(e, -r, "the connection to the agent broke: %s", strerror(-r));
+}
+
+/* The next JSON message, waiting for it; other frames and unknown messages are passed over. */
+static int receive(struct link *l, mono_t deadline, struct msg *ret, struct err *e)
+{
+	struct frame f;
+
+	for (;;) {
+		long n;
+		int r;
+
+		while ((r = link_next(l, &f, e)) == 1) {
+			if (f.type != FRAME_JSON)
+				continue;
+			r = msg_decode(f.data, f.len, ret, e);
+			if (r != -ENOTSUP)
+				return r;
+		}
+		if (r < 0)
+			return r;
+
+		/* what it has said counts, even if it no longer listens */
+		r = link_flush(l);
+		n = link_fill(l);
+		if (n < 0)
+			return gone(r < 0 ? r : (int)n, e);
+		if (n == 0 && (r = wait_for(l, deadline, e)) < 0)
+			return r;
+	}
+}
+
+int link_open(struct link *l, const char *path, struct err *e)
+{
+	mono_t deadline = mono_add_ms(mono_now(), LINK_HELLO_MS);
+	struct msg m;
+	int r;
+
+	/* a full queue of connections empties in moments */
+	while ((r = link_dial(l, path, e)) == -EAGAIN && mono_before(mono_now(), deadline))
+		poll(NULL, 0, 10);
+	if (r < 0)
+		return r;
+
+	r = receive(l, deadline, &m, e);
+	if (r == 0) {
+		r = link_welcomed(l, &m, e);
+		msg_finish(&m);
+	}
+	if (r < 0)
+		link_close(l);
+	return r;
+}
+
+/* The rid that an answer carries; 0 for other messages. */
+static uint32_t answer_rid(const struct msg *m)
+{
+	switch (m->type) {
+	case MSG_refused:
+		return m->u.refused.rid;
+	case MSG_ok:
+		return m->u.ok.rid;
+	case MSG_status:
+		return m->u.status.rid;
+	case MSG_jobs:
+		return m->u.jobs.rid;
+	case MSG_submitted:
+		return m->u.submitted.rid;
+	case MSG_token:
+		return m->u.token.rid;
+	default:
+		return 0;
+	}
+}
+
+int link_answer(struct link *l, uint32_t rid, enum msg_type want, struct msg *ret, struct err *e)
+{
+	mono_t deadline = mono_add_ms(mono_now(), LINK_ANSWER_MS);
+	struct msg m;
+	int r;
+
+	while ((r = receive(l, deadline, &m, e)) == 0) {
+		if (m.type == want && answer_rid(&m) == rid) {
+			*ret = m;
+			return 0;
+		}
+		if (m.type == MSG_refused && (m.u.refused.rid == rid || !m.u.refused.rid))
+			r = err_set(e, EPERM, "%s", m.u.refused.text);
+		msg_finish(&m);
+		if (r < 0)
+			break;
+	}
+	return r;
+}
+
+int link_call(struct link *l, const struct msg *request, uint32_t rid, enum msg_type want,
+	      struct msg *ret, struct err *e)
+{
+	int r = link_send(l, request, e);
+
+	return r < 0 ? r : link_answer(l, rid, want, ret, e);
+}

@@ -1,0 +1,401 @@
+/* render.c - nodes and jobs as rows and details, see render.h
+ *
+ * Judgement is the server's: what a state means for work comes in 'note' and
+ * 'why'; here stands only what a person can do about it. */
+#include "client/render.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/streams.h"
+#include "common/hostlist.h"
+
+void render_age(struct buf *b, uint64_t ms)
+{
+	uint64_t s = ms / 1000;
+
+	if (s < 120)
+		buf_addf(b, "%" PRIu64 "s", s);
+	else if (s < 7200)
+		buf_addf(b, "%" PRIu64 "m", s / 60);
+	else if (s < 172800)
+		buf_addf(b, "%" PRIu64 "h", s / 3600);
+	else
+		buf_addf(b, "%" PRIu64 "d", s / 86400);
+}
+
+void render_duration(struct buf *b, uint64_t ms)
+{
+	uint64_t s = ms / 1000;
+
+	if (s < 10)
+		buf_addf(b, "%" PRIu64 ".%" PRIu64 "s", s, ms % 1000 / 100);
+	else if (s < 60)
+		buf_addf(b, "%" PRIu64 "s", s);
+	else if (s < 3600)
+		buf_addf(b, "%" PRIu64 "m%02" PRIu64 "s", s / 60, s % 60);
+	else if (s < 86400)
+		buf_addf(b, "%" PRIu64 "h%02" PRIu64 "m", s / 3600, s / 60 % 60);
+	else
+		buf_addf(b, "%" PRIu64 "d%" PRIu64 "h", s / 86400, s / 3600 % 24);
+}
+
+void render_count(struct buf *b, uint64_t n, const char *one, const char *many)
+{
+	buf_addf(b, "%" PRIu64 " %s", n, n == 1 ? one : many);
+}
+
+static enum out_tone tone_of(const char *state)
+{
+	static const struct {
+		const char *state;
+		enum out_tone tone;
+	} tones[] = {
+		{ "ok", OUT_GOOD },	   { "unreachable", OUT_WARN }, { "down", OUT_BAD },
+		{ "quarantined", OUT_BAD }, { "running", OUT_GOOD },	{ "failed", OUT_BAD },
+		{ "lost", OUT_BAD },	   { "ending", OUT_WARN },	{ "queued", OUT_DIM },
+		{ "killed", OUT_BAD },
+	};
+
+	for (size_t i = 0; i < sizeof(tones) / sizeof(tones[0]); i++)
+		if (strcmp(state, tones[i].state) == 0)
+			return tones[i].tone;
+	return OUT_PLAIN;
+}
+
+static void state_attr(struct out *o, const char *title, const char *state)
+{
+	out_attr(o, &(struct out_attr){ .key = "state", .title = title, .kind = OUT_STR, .s = state,
+					.tone = tone_of(state) });
+}
+
+static void cut_attr(struct out *o, const char *key, const char *title, const char *s)
+{
+	out_attr(o, &(struct out_attr){ .key = key, .title = title, .kind = s ? OUT_STR : OUT_NULL,
+					.s = s, .flags = OUT_SHRINK });
+}
+
+/* A number that may be unknown. */
+static void opt_uint(struct out *o, const char *key, bool known, uint64_t v)
+{
+	if (known)
+		out_uint(o, key, NULL, v);
+	else
+		out_str(o, key, NULL, NULL);
+}
+
+static void opt_time(struct out *o, const char *key, int64_t wall_ms)
+{
+	if (wall_ms)
+		out_int(o, key, NULL, wall_ms);
+	else
+		out_str(o, key, NULL, NULL);
+}
+
+bool render_job_over(const struct rec_job_info *j)
+{
+	return strcmp(j->state, "done") == 0 || strcmp(j->state, "failed") == 0 ||
+	       strcmp(j->state, "lost") == 0;
+}
+
+uint64_t render_job_ms(const struct rec_job_info *j, int64_t wall_ms)
+{
+	int64_t from = j->start_wall_ms ? j->start_wall_ms : j->submit_wall_ms;
+	int64_t to = j->end_wall_ms ? j->end_wall_ms : wall_ms;
+
+	return from && to > from ? (uint64_t)(to - from) : 0;
+}
+
+/* Names, if the server did not send them one by one. */
+static void nodes_attr(struct out *o, const struct rec_job_info *j)
+{
+	struct hostlist h;
+	struct err e;
+
+	if (j->n_node_names || !j->nodes || !*j->nodes || hostlist_parse(j->nodes, &h, &e) < 0) {
+		out_strs(o, "nodes", NULL, j->node_names, j->n_node_names);
+		return;
+	}
+	out_strs(o, "nodes", NULL, (const char *const *)h.names, h.count);
+	hostlist_finish(&h);
+}
+
+/* What rows and details have in common in JSON. */
+static void job_numbers(struct out *o, const struct rec_job_info *j)
+{
+	nodes_attr(o, j);
+	opt_uint(o, "nnodes", j->nnodes, j->nnodes);
+	opt_uint(o, "world", j->world, j->world);
+	opt_uint(o, "running", MSG_HAS(j, job_info, running), j->running);
+	opt_uint(o, "exit_code", MSG_HAS(j, job_info, exit_code), j->exit_code);
+	opt_time(o, "submit_ms", j->submit_wall_ms);
+	opt_time(o, "start_ms", j->start_wall_ms);
+	opt_time(o, "end_ms", j->end_wall_ms);
+	out_str(o, "name", NULL, j->name);
+	opt_uint(o, "uid", MSG_HAS(j, job_info, uid), j->uid);
+}
+
+void render_job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
+{
+	struct buf b;
+
+	buf_init(&b);
+	out_uint(o, "job", "JOB", j->job);
+	cut_attr(o, "user", "USER", j->user);
+	job_numbers(o, j);
+	if (j->nodes && *j->nodes)
+		out_cell(o, "NODES", OUT_SHRINK, OUT_PLAIN, "%s", j->nodes);
+	else
+		out_cell(o, "NODES", OUT_SHRINK, OUT_DIM, "(%u)", j->nnodes);
+	state_attr(o, "STATE", j->state);
+	if (MSG_HAS(j, job_info, running) && j->running != j->world && !render_job_over(j))
+		out_cell(o, "RANKS", 0, OUT_PLAIN, "%u/%u", j->running, j->world);
+	else
+		out_cell(o, "RANKS", 0, OUT_PLAIN, "%u", j->world);
+	render_duration(&b, render_job_ms(j, wall_ms));
+	out_cell(o, "TIME", 0, OUT_PLAIN, "%s", buf_str(&b));
+	cut_attr(o, "command", "COMMAND", j->command);
+	out_str(o, "why", NULL, j->why);
+	buf_finish(&b);
+}
+
+void render_node_row(struct out *o, const struct rec_node_info *n)
+{
+	struct buf b;
+
+	buf_init(&b);
+	out_str(o, "name", "NODE", n->name);
+	state_attr(o, "STATE", n->state);
+	out_attr(o, &(struct out_attr){ .key = "jobs", .title = "JOBS", .kind = OUT_NUMS,
+					.strs = n->job_ids, .n = n->n_job_ids, .flags = OUT_SHRINK });
+	opt_uint(o, "job", n->n_job_ids, n->n_job_ids ? strtoull(n->job_ids[0], NULL, 10) : 0);
+	if (MSG_HAS(n, node_info, age_ms)) {
+		out_uint(o, "age_s", NULL, n->age_ms / 1000);
+		render_age(&b, n->age_ms);
+	} else {
+		out_str(o, "age_s", NULL, NULL);
+		buf_adds(&b, "never");
+	}
+	out_cell(o, "AGE", 0, OUT_PLAIN, "%s", buf_str(&b));
+	out_attr(o, &(struct out_attr){ .key = "note", .title = "NOTE", .kind = OUT_STR,
+					.s = n->note ? n->note : "", .flags = OUT_SHRINK });
+	opt_uint(o, "cpus", n->cpus, n->cpus);
+	out_str(o, "address", NULL, n->address);
+	out_str(o, "software", NULL, n->software);
+	out_str(o, "boot_id", NULL, n->boot_id);
+	out_bool(o, "submit", NULL, n->submit);
+	buf_finish(&b);
+}
+
+/* Not sigabbrev_np(): glibc before 2.32 has none. */
+static const char *signal_name(uint32_t sig)
+{
+	static const struct {
+		uint32_t sig;
+		const char *name;
+	} names[] = {
+		{ SIGHUP, "SIGHUP" },	{ SIGINT, "SIGINT" },	{ SIGQUIT, "SIGQUIT" },
+		{ SIGILL, "SIGILL" },	{ SIGTRAP, "SIGTRAP" }, { SIGABRT, "SIGABRT" },
+		{ SIGBUS, "SIGBUS" },	{ SIGFPE, "SIGFPE" },	{ SIGKILL, "SIGKILL" },
+		{ SIGUSR1, "SIGUSR1" }, { SIGSEGV, "SIGSEGV" }, { SIGUSR2, "SIGUSR2" },
+		{ SIGPIPE, "SIGPIPE" }, { SIGALRM, "SIGALRM" }, { SIGTERM, "SIGTERM" },
+		{ SIGXCPU, "SIGXCPU" }, { SIGXFSZ, "SIGXFSZ" }, { SIGSYS, "SIGSYS" },
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (names[i].sig == sig)
+			return names[i].name;
+	return NULL;
+}
+
+void render_rank_end(struct buf *b, const struct rec_rank_state *r)
+{
+	if (strcmp(r->state, "exited") == 0) {
+		buf_addf(b, "exited with code %u", r->code);
+	} else if (strcmp(r->state, "killed") == 0) {
+		const char *name = signal_name(r->sig);
+
+		buf_addf(b, "was killed by signal %u", r->sig);
+		if (name)
+			buf_addf(b, " (%s)", name);
+		if (r->core)
+			buf_adds(b, ", core dumped");
+	} else if (strcmp(r->state, "failed") == 0) {
+		buf_adds(b, "could not start");
+		if (r->text)
+			buf_addf(b, ": %s", r->text);
+	} else if (strcmp(r->state, "lost") == 0) {
+		buf_adds(b, "was lost with its node");
+	} else {
+		buf_adds(b, "ended");
+	}
+}
+
+static void rank_row(struct out *o, const struct rec_job_info *j, const struct rec_rank_state *r)
+{
+	const char *node = r->node ? r->node : streams_node(j, r->rank);
+	bool exited = MSG_HAS(r, rank_state, code), killed = MSG_HAS(r, rank_state, sig);
+
+	out_start(o, NULL, OUT_ROW);
+	out_attr(o, &(struct out_attr){ .key = "rank", .title = "RANK", .kind = OUT_UINT, .u = r->rank,
+					.flags = OUT_RIGHT });
+	cut_attr(o, "node", "NODE", node);
+	state_attr(o, "STATE", r->state);
+	opt_uint(o, "pid", r->pid, r->pid);
+	opt_uint(o, "code", exited, r->code);
+	opt_uint(o, "signal", killed && r->sig, r->sig);
+	if (r->pid)
+		out_cell(o, "PID", OUT_RIGHT, OUT_PLAIN, "%u", r->pid);
+	else
+		out_cell(o, "PID", OUT_RIGHT, OUT_PLAIN, "-");
+	if (killed && r->sig)
+		out_cell(o, "END", 0, OUT_PLAIN, "signal %u%s", r->sig, r->ours ? " (ours)" : "");
+	else if (exited && strcmp(r->state, "running") != 0)
+		out_cell(o, "END", 0, OUT_PLAIN, "code %u", r->code);
+	else
+		out_cell(o, "END", 0, OUT_PLAIN, "-");
+	out_bool(o, "ours", NULL, r->ours);
+	out_attr(o, &(struct out_attr){ .key = "text", .title = "NOTE", .kind = OUT_STR,
+					.s = r->text ? r->text : "", .flags = OUT_SHRINK });
+	out_end(o);
+}
+
+static void time_line(struct out *o, const char *title, int64_t wall_ms)
+{
+	time_t t = (time_t)(wall_ms / 1000);
+	struct tm tm;
+	char text[40];
+
+	if (!wall_ms || !localtime_r(&t, &tm) || !strftime(text, sizeof(text), "%F %T", &tm))
+		return;
+	out_str(o, NULL, title, text);
+}
+
+static void first_line(struct out *o, const struct rec_job_info *j)
+{
+	const struct rec_rank_state *r = j->first;
+	const char *node;
+	struct buf b;
+
+	if (!j->n_first)
+		return;
+	node = r->node ? r->node : streams_node(j, r->rank);
+	buf_init(&b);
+	buf_addf(&b, "rank %u (%s) ", r->rank, node ? node : "?");
+	render_rank_end(&b, r);
+	out_str(o, "first", "first", buf_str(&b));
+	buf_finish(&b);
+}
+
+static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
+{
+	struct buf b;
+
+	buf_init(&b);
+	buf_addf(&b, "%" PRIu64 " %s", j->job, j->state);
+	out_attr(o, &(struct out_attr){ .title = "job", .kind = OUT_STR, .s = buf_str(&b),
+					.tone = tone_of(j->state) });
+	if (j->name)
+		out_str(o, NULL, "name", j->name);
+	out_str(o, NULL, "command", j->command);
+	out_str(o, NULL, "user", j->user);
+	if (j->nodes && *j->nodes)
+		out_str(o, NULL, "nodes", j->nodes);
+	buf_reset(&b);
+	render_count(&b, j->world, "process on ", "processes on ");
+	render_count(&b, j->nnodes, "node", "nodes");
+	if (MSG_HAS(j, job_info, running) && !render_job_over(j))
+		buf_addf(&b, ", %u running", j->running);
+	out_str(o, NULL, "ranks", buf_str(&b));
+	time_line(o, "submitted", j->submit_wall_ms);
+	time_line(o, "started", j->start_wall_ms);
+	time_line(o, "ended", j->end_wall_ms);
+	buf_reset(&b);
+	render_duration(&b, render_job_ms(j, wall_ms));
+	out_str(o, NULL, j->start_wall_ms ? "time" : "waiting", buf_str(&b));
+	if (MSG_HAS(j, job_info, exit_code))
+		out_uint(o, NULL, "exit code", j->exit_code);
+	buf_finish(&b);
+}
+
+void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
+{
+	out_uint(o, "job", NULL, j->job);
+	out_str(o, "state", NULL, j->state);
+	out_str(o, "user", NULL, j->user);
+	out_str(o, "command", NULL, j->command);
+	opt_uint(o, "attempt", MSG_HAS(j, job_info, attempt), j->attempt);
+	opt_uint(o, "procs_per_node", j->procs_per_node, j->procs_per_node);
+	job_numbers(o, j);
+	job_text(o, j, wall_ms);
+	first_line(o, j);
+	out_str(o, "why", j->why ? "why" : NULL, j->why);
+	out_str(o, "master", j->master ? "master" : NULL, j->master);
+	out_str(o, "submit_node", NULL, j->submit_node);
+	opt_uint(o, "time_limit_s", j->time_s, j->time_s);
+	out_start(o, "ranks", OUT_TABLE);
+	for (size_t i = 0; i < j->n_ranks; i++)
+		rank_row(o, j, &j->ranks[i]);
+	out_end(o);
+	out_start(o, "notices", OUT_LINES);
+	for (size_t i = 0; i < j->n_notices; i++)
+		out_data(o, NULL, j->notices[i]);
+	out_end(o);
+}
+
+/* What to do about a node; the server's note says what is wrong. */
+static void node_attention(struct out *o, const struct rec_node_info *n)
+{
+	struct buf b;
+
+	if (strcmp(n->state, "ok") == 0)
+		return;
+	buf_init(&b);
+	buf_addf(&b, "%s is %s", n->name, n->state);
+	if (n->note && *n->note) {
+		buf_addf(&b, ": %s", n->note);
+	} else if (MSG_HAS(n, node_info, age_ms)) {
+		buf_adds(&b, ", last heard ");
+		render_age(&b, n->age_ms);
+		buf_adds(&b, " ago");
+	}
+	buf_adds(&b, ".  fix: ");
+	if (strcmp(n->state, "quarantined") == 0)
+		buf_addf(&b, "two hosts use this identity; stop one, then nodectl node-remove %s and join it again",
+			 n->name);
+	else
+		buf_addf(&b, "on %s: systemctl status nodeagentd, and the network to this host", n->name);
+	out_data(o, NULL, buf_str(&b));
+	buf_finish(&b);
+}
+
+static void job_attention(struct out *o, const struct rec_job_info *j)
+{
+	struct buf b;
+
+	buf_init(&b);
+	if (strcmp(j->state, "queued") == 0 && j->why && *j->why) {
+		buf_addf(&b, "job %" PRIu64 " waits: %s", j->job, j->why);
+		out_data(o, NULL, buf_str(&b));
+	}
+	for (size_t i = 0; i < j->n_notices && !render_job_over(j); i++) {
+		buf_reset(&b);
+		buf_addf(&b, "job %" PRIu64 ": %s", j->job, j->notices[i]);
+		out_data(o, NULL, buf_str(&b));
+	}
+	buf_finish(&b);
+}
+
+void render_attention(struct out *o, const struct rec_status *s)
+{
+	out_start(o, "attention", OUT_LINES);
+	for (size_t i = 0; i < s->n_nodes; i++)
+		node_attention(o, &s->nodes[i]);
+	for (size_t i = 0; i < s->n_jobs; i++)
+		job_attention(o, &s->jobs[i]);
+	out_end(o);
+}

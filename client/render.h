@@ -1,0 +1,30 @@
+/* render.h - nodes and jobs as rows and details, and times as people read them */
+#ifndef NA_CLIENT_RENDER_H
+#define NA_CLIENT_RENDER_H
+
+#include "client/out.h"
+#include "proto/message.h"
+
+/* "2s" "3m" "4h" "5d": how long ago. */
+void render_age(struct buf *b, uint64_t ms);
+/* "0.3s" "42s" "6m12s" "3h10m" "2d4h": how long. */
+void render_duration(struct buf *b, uint64_t ms);
+
+/* A job that has ended. */
+bool render_job_over(const struct rec_job_info *j);
+/* How long it has run (or waited) at 'wall_ms', in milliseconds. */
+uint64_t render_job_ms(const struct rec_job_info *j, int64_t wall_ms);
+/* Attributes of one row (between out_start(OUT_ROW) and out_end). */
+void render_job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms);
+void render_node_row(struct out *o, const struct rec_node_info *n);
+/* All that is known of one job, within an open OUT_OBJECT. */
+void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms);
+/* Lines worth attention, under the key "attention". */
+void render_attention(struct out *o, const struct rec_status *s);
+
+/* "exited with code 7", "was killed by signal 9 (SIGKILL)", "could not start: ..." */
+void render_rank_end(struct buf *b, const struct rec_rank_state *r);
+/* "3 nodes", "1 node" */
+void render_count(struct buf *b, uint64_t n, const char *one, const char *many);
+
+#endif

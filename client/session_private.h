@@ -1,0 +1,77 @@
+/* session_private.h - what the parts of a session share; see session.h */
+#ifndef NA_CLIENT_SESSION_PRIVATE_H
+#define NA_CLIENT_SESSION_PRIVATE_H
+
+#include <signal.h>
+
+#include "client/session.h"
+
+#define SESSION_CREDIT (4u << 20) /* output bytes that may be on their way to us */
+
+enum phase { PHASE_DIAL, PHASE_GREETING, PHASE_LIVE };
+
+struct session {
+	const struct session_conf *conf;
+	struct link *link;
+	struct streams streams;
+	enum phase phase;
+	mono_t retry_at, greet_until, give_up_at;
+	int retry_ms;
+	bool told_lost;
+
+	uint64_t job; /* 0: not known yet */
+	uint32_t rid_submit, rid_watch, rid_kill, sid;
+	struct msg update; /* the last job_update; type MSG_none: none yet */
+	const struct rec_job_info *info;
+	bool settled, output_over, refollow;
+	mono_t idle_since; /* last output, or settled */
+
+	mono_t may_tell_at; /* no word about waiting before */
+	char told_why[256], told_state[17];
+
+	int interrupts; /* presses that count */
+	mono_t interrupt_until;
+	bool killing, terminated;
+
+	uint32_t sid_stdin, stdin_credit;
+	uint64_t stdin_sent;
+	bool stdin_over;
+
+	bool closing; /* all is said: only what is written remains */
+	bool done; /* leave now */
+	int code;
+};
+
+/* session.c */
+void session_begin(struct session *s);
+void session_watch(struct session *s);
+void session_follow(struct session *s);
+void session_kill(struct session *s, const char *why);
+void session_lost(struct session *s);
+void session_leave(struct session *s, int code);
+
+/* session_frames.c: everything that arrives */
+void session_receive(struct session *s);
+
+/* session_user.c: signals and standard input */
+void session_signals_install(bool all);
+/* The mask under which ppoll() waits. */
+const sigset_t *session_signals_mask(void);
+void session_signals_act(struct session *s);
+bool session_wants_stdin(const struct session *s);
+void session_read_stdin(struct session *s);
+void session_open_stdin(struct session *s);
+
+/* session_say.c: words */
+void session_say(struct session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* "nodectl: ...", in JSON mode too. */
+void session_complain(struct session *s, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+void session_say_submitted(struct session *s);
+void session_say_waiting(struct session *s, mono_t now);
+void session_say_running(struct session *s, const char *then);
+void session_say_end(struct session *s);
+/* Exit code of a job that has ended. */
+int session_job_code(const struct rec_job_info *j);
+
+#endif

@@ -1,0 +1,303 @@
+/* session_say.c - what a session tells its user, on standard error
+ *
+ * In JSON mode the same things are objects on standard output; only what
+ * begins with "nodectl: " is said on standard error as well. */
+#include "client/session_private.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client/out.h"
+#include "client/render.h"
+#include "client/term.h"
+
+#define TAIL_LINES 10
+#define NODES_NAMED 8
+
+static int64_t wall_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void say_clean(struct session *s, const char *prefix, const char *text)
+{
+	struct buf b;
+
+	buf_init(&b);
+	buf_adds(&b, prefix);
+	term_add_clean(&b, text, strlen(text));
+	streams_say(&s->streams, buf_str(&b));
+	buf_finish(&b);
+}
+
+void session_say(struct session *s, const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	if (s->conf->json)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	say_clean(s, "", text);
+}
+
+void session_complain(struct session *s, const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	say_clean(s, "nodectl: ", text);
+}
+
+/* ---- JSON -------------------------------------------------------------- */
+
+static struct out *json_begin(struct buf *b, const char *event)
+{
+	struct out *o;
+
+	buf_init(b);
+	o = out_json_create(b);
+	out_start(o, NULL, OUT_OBJECT);
+	if (event)
+		out_str(o, "event", NULL, event);
+	return o;
+}
+
+static void json_done(struct session *s, struct out *o, struct buf *b)
+{
+	out_end(o);
+	out_destroy(o);
+	streams_json(&s->streams, b);
+	buf_finish(b);
+}
+
+static void json_state(struct session *s)
+{
+	struct buf b;
+	struct out *o = json_begin(&b, "state");
+
+	out_uint(o, "job", NULL, s->info->job);
+	out_str(o, "state", NULL, s->info->state);
+	out_str(o, "why", NULL, s->info->why);
+	out_strs(o, "nodes", NULL, s->info->node_names, s->info->n_node_names);
+	json_done(s, o, &b);
+}
+
+/* ---- moments ----------------------------------------------------------- */
+
+void session_say_submitted(struct session *s)
+{
+	struct out *o;
+	struct buf b;
+
+	if (s->conf->json) {
+		o = json_begin(&b, s->conf->detach ? NULL : "submitted");
+		out_uint(o, "job", NULL, s->job);
+		json_done(s, o, &b);
+		return;
+	}
+	if (s->conf->detach) { /* the id is the result */
+		buf_init(&b);
+		buf_addf(&b, "job %" PRIu64 "\n", s->job);
+		streams_json(&s->streams, &b);
+		buf_finish(&b);
+		if (!s->streams.same)
+			session_say(s, "job %" PRIu64, s->job);
+		return;
+	}
+	session_say(s, "job %" PRIu64 "%s", s->job,
+		    isatty(2) ? "  (goes on if this terminal closes)" : "");
+}
+
+static bool is_waiting(const struct rec_job_info *j)
+{
+	return strcmp(j->state, "queued") == 0 || strcmp(j->state, "preparing") == 0 ||
+	       strcmp(j->state, "ready") == 0;
+}
+
+/* What the job waits for, once that is worth a line, and when it has changed. */
+void session_say_waiting(struct session *s, mono_t now)
+{
+	const struct rec_job_info *j = s->info;
+	const char *why;
+
+	if (!j || !s->conf->to_end)
+		return;
+	why = j->why ? j->why : "";
+	if (strncmp(why, s->told_why, sizeof(s->told_why) - 1) == 0 &&
+	    strcmp(j->state, s->told_state) == 0)
+		return;
+	if (s->conf->json)
+		json_state(s);
+	else if (is_waiting(j) && *why && strncmp(why, s->told_why, sizeof(s->told_why) - 1) != 0)
+		session_say(s, "job %" PRIu64 " waits: %s", j->job, why);
+	else if (!is_waiting(j) && *s->told_why && strcmp(j->state, "running") == 0 && j->nodes)
+		session_say(s, "job %" PRIu64 " runs on %s", j->job, j->nodes);
+	snprintf(s->told_why, sizeof(s->told_why), "%s", is_waiting(j) ? why : "");
+	snprintf(s->told_state, sizeof(s->told_state), "%s", j->state);
+}
+
+/* "gpu01: ranks 0-7, gpu02: ranks 8-15"; long jobs by their host list. */
+static void ranks_by_node(struct buf *b, const struct rec_job_info *j)
+{
+	uint32_t each = j->procs_per_node ? j->procs_per_node : 1;
+
+	if (!j->n_node_names || j->n_node_names > NODES_NAMED) {
+		buf_addf(b, "on %s", j->nodes && *j->nodes ? j->nodes : "its nodes");
+		return;
+	}
+	for (size_t i = 0; i < j->n_node_names; i++) {
+		uint32_t first = (uint32_t)i * each;
+
+		buf_addf(b, "%s%s: ", i ? ", " : "", j->node_names[i]);
+		if (each == 1)
+			buf_addf(b, "rank %u", first);
+		else
+			buf_addf(b, "ranks %u-%u", first, first + each - 1);
+	}
+}
+
+void session_say_running(struct session *s, const char *then)
+{
+	const struct rec_job_info *j = s->info;
+	struct buf b;
+
+	buf_init(&b);
+	buf_addf(&b, "job %" PRIu64 " ", s->job);
+	if (!j || is_waiting(j)) {
+		buf_addf(&b, "is %s", j ? j->state : "submitted");
+		if (j && j->why && *j->why)
+			buf_addf(&b, ": %s", j->why);
+	} else {
+		if (MSG_HAS(j, job_info, running))
+			buf_addf(&b, "runs %u of %u ranks (", j->running, j->world);
+		else
+			buf_addf(&b, "is %s (", j->state);
+		ranks_by_node(&b, j);
+		buf_adds(&b, ")");
+		if (j->start_wall_ms) {
+			buf_adds(&b, " for ");
+			render_duration(&b, render_job_ms(j, wall_ms()));
+		}
+	}
+	session_say(s, "%s", buf_str(&b));
+	session_say(s, "%s", then);
+	buf_finish(&b);
+}
+
+/* ---- the end ----------------------------------------------------------- */
+
+int session_job_code(const struct rec_job_info *j)
+{
+	if (!j)
+		return EXIT_REFUSED;
+	if (MSG_HAS(j, job_info, exit_code))
+		return (int)j->exit_code;
+	return strcmp(j->state, "done") == 0 ? 0 : EXIT_REFUSED;
+}
+
+/* The last lines a rank wrote, indented. */
+static void say_tail(struct session *s, const struct bytes *tail)
+{
+	const char *p = (const char *)tail->p, *end = p + tail->n, *from = end;
+	unsigned lines = 0;
+
+	if (tail->n && end[-1] == '\n')
+		from--;
+	while (from > p && lines < TAIL_LINES) {
+		const char *nl = memrchr(p, '\n', (size_t)(from - p));
+
+		lines++;
+		from = nl ? nl : p;
+		if (!nl)
+			break;
+	}
+	if (from < end && *from == '\n')
+		from++;
+	while (from < end) {
+		const char *nl = memchr(from, '\n', (size_t)(end - from));
+		const char *stop = nl ? nl : end, *shown = memrchr(from, '\r', (size_t)(stop - from));
+		struct buf b;
+
+		/* of a progress bar only its last state; "\r\n" is a line end */
+		if (shown && shown + 1 == stop) {
+			stop = shown;
+			shown = memrchr(from, '\r', (size_t)(stop - from));
+		}
+		buf_init(&b);
+		buf_adds(&b, "  ");
+		term_add_clean(&b, shown ? shown + 1 : from,
+			       (size_t)(stop - (shown ? shown + 1 : from)));
+		streams_say(&s->streams, buf_str(&b));
+		buf_finish(&b);
+		from = nl ? nl + 1 : end;
+	}
+}
+
+static const char *verdict(const struct rec_job_info *j)
+{
+	if (strcmp(j->state, "lost") == 0)
+		return "LOST";
+	return session_job_code(j) ? "FAILED" : "done";
+}
+
+static void say_verdict(struct session *s, const struct rec_job_info *j)
+{
+	const struct rec_rank_state *r = j->n_first ? j->first : NULL;
+	const char *node = r ? (r->node ? r->node : streams_node(j, r->rank)) : NULL;
+	struct buf b;
+
+	buf_init(&b);
+	buf_addf(&b, "job %" PRIu64 " %s", j->job, verdict(j));
+	if (j->start_wall_ms && j->end_wall_ms) {
+		buf_addc(&b, ' ');
+		render_duration(&b, render_job_ms(j, 0));
+	}
+	if (r) {
+		buf_addf(&b, ": rank %u (%s", r->rank, node ? node : "?");
+		if (r->pid)
+			buf_addf(&b, ", pid %u", r->pid);
+		buf_adds(&b, ") ");
+		render_rank_end(&b, r);
+	} else if (j->why && *j->why) {
+		buf_addf(&b, ": %s", j->why);
+	}
+	session_say(s, "%s", buf_str(&b));
+	if (r)
+		say_tail(s, &r->tail);
+	if (r && j->why && *j->why && !strstr(buf_str(&b), j->why)) /* not the same words again */
+		session_say(s, "  %s", j->why);
+	buf_finish(&b);
+}
+
+void session_say_end(struct session *s)
+{
+	const struct rec_job_info *j = s->info;
+	struct out *o;
+	struct buf b;
+
+	if (!j)
+		return;
+	if (s->conf->json) {
+		o = json_begin(&b, "end");
+		render_job(o, j, wall_ms());
+		json_done(s, o, &b);
+		return;
+	}
+	if (session_job_code(j) || strcmp(j->state, "done") != 0)
+		say_verdict(s, j);
+	for (size_t i = 0; i < j->n_notices; i++)
+		session_say(s, "job %" PRIu64 ": %s", j->job, j->notices[i]);
+}

@@ -1,0 +1,185 @@
+/* session_user.c - the person at the terminal: signals and standard input
+ *
+ * Signals are blocked except inside ppoll(), so a handler only notes what
+ * came and the loop acts on it. SIGTSTP and SIGCONT keep their default: a
+ * stopped client stops reading, and no rank waits for it.
+ *
+ *   ^C         tells what runs; a second one within 3 s ends the job; while
+ *              the job ends, one more leaves
+ *   ^\         leaves at once
+ *   SIGTERM    ends the job and waits for that
+ *   SIGHUP     leaves at once; the job goes on
+ */
+#include "client/session_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#define AGAIN_MS 3000
+#define STDIN_CHUNK (64u << 10)
+#define STDIN_QUEUE (1u << 20) /* bytes waiting for the agent */
+
+static volatile sig_atomic_t got_int, got_term, got_hup, got_quit;
+static sigset_t during_wait;
+
+static void note(int sig)
+{
+	switch (sig) {
+	case SIGINT:
+		got_int++;
+		break;
+	case SIGTERM:
+		got_term = 1;
+		break;
+	case SIGHUP:
+		got_hup = 1;
+		break;
+	case SIGQUIT:
+		got_quit = 1;
+		break;
+	}
+}
+
+/* A signal that was ignored when we were started (nohup) stays ignored. */
+static void catch(int sig, sigset_t *set)
+{
+	struct sigaction old, sa = { .sa_handler = note };
+
+	if (sigaction(sig, NULL, &old) == 0 && old.sa_handler == SIG_IGN)
+		return;
+	sigaction(sig, &sa, NULL);
+	sigaddset(set, sig);
+}
+
+void session_signals_install(bool all)
+{
+	sigset_t block;
+
+	sigemptyset(&block);
+	if (all) {
+		catch(SIGINT, &block);
+		catch(SIGTERM, &block);
+		catch(SIGHUP, &block);
+		catch(SIGQUIT, &block);
+	}
+	sigprocmask(SIG_BLOCK, &block, &during_wait);
+}
+
+const sigset_t *session_signals_mask(void)
+{
+	return &during_wait;
+}
+
+static void leave_running(struct session *s, int code)
+{
+	if (s->job)
+		session_complain(s, "job %" PRIu64 " goes on: nodectl attach %" PRIu64, s->job, s->job);
+	else
+		session_complain(s, "left before the job had an id; whether it was taken: nodectl jobs");
+	session_leave(s, code);
+}
+
+static void interrupted(struct session *s)
+{
+	mono_t now = mono_now();
+
+	if (s->closing) {
+		session_leave(s, s->code);
+		return;
+	}
+	if (!s->job || (s->killing && s->interrupts > 1) || (s->killing && s->terminated)) {
+		if (s->job)
+			session_complain(s, "job %" PRIu64 " is still ending: nodectl attach %" PRIu64, s->job,
+					 s->job);
+		else
+			leave_running(s, EXIT_INT);
+		session_leave(s, EXIT_INT);
+		return;
+	}
+	if (s->interrupts && mono_before(now, s->interrupt_until)) {
+		streams_wipe_echo(&s->streams);
+		s->interrupts = 2;
+		session_say(s, "ending job %" PRIu64 "; ^C once more leaves without waiting for it", s->job);
+		session_kill(s, "interrupted by its user");
+		return;
+	}
+	streams_wipe_echo(&s->streams);
+	s->interrupts = 1;
+	s->interrupt_until = mono_add_ms(now, AGAIN_MS);
+	session_say_running(s, "^C again within 3 s ends the job, ^\\ leaves it running");
+}
+
+static void terminated(struct session *s)
+{
+	if (s->closing || !s->job) {
+		session_leave(s, EXIT_TERM);
+		return;
+	}
+	if (s->terminated)
+		return;
+	s->terminated = true;
+	session_say(s, "ending job %" PRIu64 ": nodectl was told to (SIGTERM)", s->job);
+	session_kill(s, "its nodectl received SIGTERM");
+}
+
+void session_signals_act(struct session *s)
+{
+	if (got_hup) {
+		leave_running(s, EXIT_HUP);
+		return;
+	}
+	if (got_quit) {
+		leave_running(s, EXIT_QUIT);
+		return;
+	}
+	if (got_term) {
+		got_term = 0;
+		terminated(s);
+	}
+	for (; got_int > 0 && !s->done; got_int--)
+		interrupted(s);
+}
+
+/* ---- standard input ---------------------------------------------------- */
+
+void session_open_stdin(struct session *s)
+{
+	struct msg m;
+
+	if (s->stdin_over)
+		return;
+	if (s->stdin_sent)
+		session_complain(s, "input sent while the agent went away may not have arrived");
+	msg_init(&m, MSG_stdin_open);
+	m.u.stdin_open.sid = s->sid_stdin = link_id(s->link);
+	m.u.stdin_open.job = s->job;
+	link_send(s->link, &m, NULL);
+}
+
+bool session_wants_stdin(const struct session *s)
+{
+	return s->conf->feed_stdin && s->sid_stdin && s->stdin_credit && !s->stdin_over &&
+	       s->phase == PHASE_LIVE && s->link->out.len - s->link->sent < STDIN_QUEUE;
+}
+
+void session_read_stdin(struct session *s)
+{
+	struct data_header h = { .sid = s->sid_stdin, .offset = s->stdin_sent };
+	size_t want = s->stdin_credit < STDIN_CHUNK ? s->stdin_credit : STDIN_CHUNK;
+	static char chunk[STDIN_CHUNK];
+	ssize_t n = read(0, chunk, want);
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	if (n <= 0) {
+		n = 0;
+		h.flags = DATA_EOF;
+		s->stdin_over = true;
+	}
+	link_send_data(s->link, &h, chunk, (size_t)n);
+	s->stdin_sent += (uint64_t)n;
+	s->stdin_credit -= (uint32_t)n;
+}

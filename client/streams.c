@@ -1,0 +1,360 @@
+/* streams.c - the output of a job's ranks, see streams.h */
+#include "client/streams.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/json.h"
+
+#define RANKS_UNKNOWN (1u << 20) /* a job that does not say how many ranks it has */
+
+struct stream {
+	struct label_stream ls;
+	struct list waiting;
+	mono_t show_at;
+	uint64_t next; /* offset expected */
+	uint64_t lost; /* bytes dropped by the node, as told so far */
+	uint32_t rank;
+	uint8_t fd;
+	bool begun, ended;
+};
+
+void streams_init(struct streams *st, enum labels mode, bool json)
+{
+	memset(st, 0, sizeof(*st));
+	sink_init(&st->sinks[0], 1);
+	sink_init(&st->sinks[1], 2);
+	st->same = sink_same(1, 2);
+	st->mode = mode;
+	st->json = json;
+	list_init(&st->waiting);
+}
+
+void streams_finish(struct streams *st)
+{
+	for (size_t i = 0; i < st->cap; i++)
+		if (st->tab[i]) {
+			label_stream_finish(&st->tab[i]->ls);
+			free(st->tab[i]);
+		}
+	free(st->tab);
+	sink_finish(&st->sinks[0]);
+	sink_finish(&st->sinks[1]);
+}
+
+static struct sink *sink_of(struct streams *st, uint8_t fd)
+{
+	return &st->sinks[fd == 2 && !st->same];
+}
+
+void streams_job(struct streams *st, const struct rec_job_info *job)
+{
+	st->job = job;
+}
+
+const char *streams_node(const struct rec_job_info *job, uint32_t rank)
+{
+	uint32_t each;
+
+	if (!job)
+		return NULL;
+	each = job->procs_per_node ? job->procs_per_node : 1;
+	if (rank / each < job->n_node_names)
+		return job->node_names[rank / each];
+	if (rank < job->n_ranks && job->ranks[rank].rank == rank)
+		return job->ranks[rank].node;
+	return NULL;
+}
+
+static uint64_t ranks_shown(const struct streams *st)
+{
+	uint64_t n = 0;
+
+	if (!st->ranks)
+		return st->job && st->job->world ? st->job->world : 2;
+	for (size_t i = 0; i < st->n_ranks; i++)
+		n += (uint64_t)st->ranks[i].last - st->ranks[i].first + 1;
+	return n;
+}
+
+static void decide(struct streams *st)
+{
+	bool many = ranks_shown(st) > 1;
+
+	st->decided = true;
+	st->labelled = st->mode == LABELS_ON || (st->mode == LABELS_AUTO && many);
+	st->raw = !st->labelled && !many;
+}
+
+static void label_of(const struct streams *st, uint32_t rank, char *out, size_t size)
+{
+	const char *node = streams_node(st->job, rank);
+
+	snprintf(out, size, "[%s:%u] ", node ? node : "?", rank);
+}
+
+static bool grow(struct streams *st, size_t want)
+{
+	size_t cap = st->cap ? st->cap : 64;
+	struct stream **more;
+
+	while (cap < want)
+		cap *= 2;
+	more = realloc(st->tab, cap * sizeof(*more));
+	if (!more)
+		return false;
+	memset(more + st->cap, 0, (cap - st->cap) * sizeof(*more));
+	st->tab = more;
+	st->cap = cap;
+	return true;
+}
+
+/* NULL: no such rank, or out of memory. */
+static struct stream *stream_of(struct streams *st, uint32_t rank, uint8_t fd)
+{
+	uint32_t ranks = st->job && st->job->world ? st->job->world : RANKS_UNKNOWN;
+	size_t i = (size_t)rank * 2 + fd - 1;
+	char label[LABEL_MAX];
+	struct stream *s;
+
+	if (rank >= ranks || (i >= st->cap && !grow(st, i + 1)))
+		return NULL;
+	if (st->tab[i])
+		return st->tab[i];
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return NULL;
+	s->rank = rank;
+	s->fd = fd;
+	list_init(&s->waiting);
+	label_of(st, rank, label, sizeof(label));
+	label_stream_init(&s->ls, st->labelled && !st->json ? label : NULL);
+	st->tab[i] = s;
+	return s;
+}
+
+/* ---- JSON: an object a line -------------------------------------------- */
+
+static void json_head(struct jw *w, struct buf *b, const struct streams *st, const struct stream *s,
+		      const char *event)
+{
+	jw_init(w, b);
+	jw_obj(w);
+	jw_key(w, "event");
+	jw_str(w, event);
+	jw_key(w, "rank");
+	jw_uint(w, s->rank);
+	jw_key(w, "node");
+	jw_str(w, streams_node(st->job, s->rank));
+	jw_key(w, "stream");
+	jw_str(w, s->fd == 1 ? "stdout" : "stderr");
+}
+
+static void json_line(struct streams *st, const struct stream *s, const char *p, size_t n, bool whole)
+{
+	struct buf *b = &st->sinks[0].out.buf;
+	struct jw w;
+
+	json_head(&w, b, st, s, "output");
+	jw_key(&w, "text");
+	jw_strn(&w, p, n);
+	if (!whole) {
+		jw_key(&w, "partial");
+		jw_bool(&w, true);
+	}
+	jw_end_obj(&w);
+	buf_addc(b, '\n');
+}
+
+static void json_feed(struct streams *st, struct stream *s, const char *p, size_t n)
+{
+	struct buf *held = &s->ls.held;
+	const char *end = p + n, *nl;
+
+	while ((nl = memchr(p, '\n', (size_t)(end - p)))) {
+		if (held->len) {
+			buf_add(held, p, (size_t)(nl - p));
+			json_line(st, s, held->data, held->len, true);
+			buf_reset(held);
+		} else {
+			json_line(st, s, p, (size_t)(nl - p), true);
+		}
+		p = nl + 1;
+	}
+	buf_add(held, p, (size_t)(end - p));
+	if (held->len > LABEL_HELD_MAX) {
+		json_line(st, s, held->data, held->len, false);
+		buf_finish(held);
+	}
+}
+
+void streams_json(struct streams *st, const struct buf *line)
+{
+	buf_add(&st->sinks[0].out.buf, line->data, line->len);
+}
+
+/* ---- bytes ------------------------------------------------------------- */
+
+static void wait_quiet(struct streams *st, struct stream *s, struct sink *k, mono_t now)
+{
+	list_remove(&s->waiting);
+	if (!k->terminal || !s->ls.held.len)
+		return;
+	s->show_at = mono_add_ms(now, STREAMS_QUIET_MS);
+	list_append(&st->waiting, &s->waiting);
+}
+
+static void feed(struct streams *st, struct stream *s, const char *p, size_t n, mono_t now)
+{
+	struct sink *k = sink_of(st, s->fd);
+
+	if (st->json) {
+		json_feed(st, s, p, n);
+		return;
+	}
+	if (st->raw) {
+		sink_pass(k, &s->ls, p, n);
+		return;
+	}
+	label_feed(&k->out, &s->ls, p, n);
+	wait_quiet(st, s, k, now);
+}
+
+static void end_stream(struct streams *st, struct stream *s)
+{
+	if (s->ended)
+		return;
+	s->ended = true;
+	list_remove(&s->waiting);
+	if (st->json) {
+		if (s->ls.held.len)
+			json_line(st, s, s->ls.held.data, s->ls.held.len, false);
+		buf_finish(&s->ls.held);
+		return;
+	}
+	label_eof(&sink_of(st, s->fd)->out, &s->ls);
+}
+
+static void told_missing(struct streams *st, const struct stream *s, uint64_t n, const char *what)
+{
+	char label[LABEL_MAX], text[LABEL_MAX + 128];
+	struct buf *b = &st->sinks[0].out.buf;
+	struct jw w;
+
+	if (st->json) {
+		json_head(&w, b, st, s, "missing");
+		jw_key(&w, "bytes");
+		jw_uint(&w, n);
+		jw_key(&w, "text");
+		jw_str(&w, what);
+		jw_end_obj(&w);
+		buf_addc(b, '\n');
+		return;
+	}
+	label_of(st, s->rank, label, sizeof(label));
+	snprintf(text, sizeof(text), "%snodeagent: %" PRIu64 " bytes of output %s", label, n, what);
+	streams_say(st, text);
+}
+
+void streams_data(struct streams *st, const struct data_header *h, const char *p, size_t n,
+		  mono_t now)
+{
+	struct stream *s;
+	uint64_t old;
+
+	st->owed += n;
+	if (h->fd != 1 && h->fd != 2)
+		return;
+	if (!st->decided)
+		decide(st);
+	s = stream_of(st, h->rank, h->fd);
+	if (!s)
+		return;
+
+	if (h->flags & DATA_LOST) {
+		if (h->offset > s->lost) /* a total: told again after a reconnect */
+			told_missing(st, s, h->offset - s->lost, "were lost (disk full on node)");
+		s->lost = h->offset > s->lost ? h->offset : s->lost;
+	} else {
+		if (s->begun && h->offset > s->next)
+			told_missing(st, s, h->offset - s->next, "did not arrive");
+		old = s->begun && h->offset < s->next ? s->next - h->offset : 0;
+		if (old < n && !s->ended)
+			feed(st, s, p + old, n - (size_t)old, now);
+		if (h->offset + n > s->next || !s->begun)
+			s->next = h->offset + n;
+		s->begun = true;
+	}
+	if (h->flags & DATA_EOF)
+		end_stream(st, s);
+}
+
+int streams_flush(struct streams *st)
+{
+	int r = sink_flush(&st->sinks[0]);
+
+	sink_flush(&st->sinks[1]); /* nobody can be told that standard error is gone */
+	return r < 0 ? r : st->sinks[0].error;
+}
+
+size_t streams_pending(const struct streams *st)
+{
+	return sink_pending(&st->sinks[0]) + sink_pending(&st->sinks[1]);
+}
+
+mono_t streams_due(const struct streams *st)
+{
+	if (list_empty(&st->waiting))
+		return MONO_NEVER;
+	return list_entry(st->waiting.next, struct stream, waiting)->show_at;
+}
+
+void streams_tick(struct streams *st, mono_t now)
+{
+	while (mono_due(streams_due(st), now)) {
+		struct stream *s = list_entry(st->waiting.next, struct stream, waiting);
+
+		list_remove(&s->waiting);
+		label_show(&sink_of(st, s->fd)->out, &s->ls);
+	}
+}
+
+void streams_end(struct streams *st)
+{
+	for (size_t i = 0; i < st->cap; i++)
+		if (st->tab[i])
+			end_stream(st, st->tab[i]);
+}
+
+struct rec_follow_from *streams_from(const struct streams *st, size_t max, size_t *n)
+{
+	struct rec_follow_from *list = calloc(max ? max : 1, sizeof(*list));
+
+	*n = 0;
+	for (size_t i = 0; list && i < st->cap && *n < max; i++) {
+		const struct stream *s = st->tab[i];
+
+		if (!s || !s->begun)
+			continue;
+		list[*n].rank = s->rank;
+		list[*n].fd = s->fd;
+		list[*n].offset = s->next;
+		++*n;
+	}
+	return list;
+}
+
+void streams_say(struct streams *st, const char *text)
+{
+	label_line(&sink_of(st, 2)->out, text);
+}
+
+void streams_wipe_echo(struct streams *st)
+{
+	struct label_out *o = &sink_of(st, 2)->out;
+
+	if (o->terminal && !o->open && !o->cr)
+		buf_adds(&o->buf, "\r\033[K");
+}

@@ -1,0 +1,981 @@
+"""test_client.py - nodectl against an agent that only plays: words, codes, labels, signals, lost connections"""
+import base64
+import hashlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import fcntl
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cluster import NODECTL, SLOW, Reader, clean_env, proc_text, wait_until  # noqa: E402
+from fake_agent import LAB, FakeAgent  # noqa: E402
+
+MB = 1 << 20
+
+
+class Ctl:
+    """nodectl at a fake agent."""
+
+    def __init__(self, agent):
+        self.agent, self.env, self.procs = agent, clean_env(agent.dir), []
+        for name in ("TERM", "NO_COLOR", "PWD"):
+            self.env.pop(name, None)
+
+    def popen(self, *args, **kw):
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        kw.setdefault("stdout", subprocess.PIPE)
+        kw.setdefault("stderr", subprocess.PIPE)
+        kw.setdefault("env", self.env)
+        p = subprocess.Popen([NODECTL, "--dir", self.agent.dir, *map(str, args)], **kw)
+        self.procs.append(p)
+        return p
+
+    def __call__(self, *args, input=None, timeout=30, **kw):
+        p = self.popen(*args, **({"stdin": subprocess.PIPE} if input is not None else {}), **kw)
+        out, err = p.communicate(input, timeout)
+        p.out, p.err = out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "surrogateescape")
+        p.code = p.returncode
+        assert p.code != 99 and "Sanitizer" not in p.err, p.err
+        return p
+
+
+@pytest.fixture
+def agent():
+    with FakeAgent() as a:
+        yield a
+
+
+@pytest.fixture
+def ctl(agent):
+    c = Ctl(agent)
+    yield c
+    for p in c.procs:
+        if p.poll() is None:
+            p.kill()
+        p.wait()
+        for f in (p.stdin, p.stdout, p.stderr):
+            if f:
+                f.close()
+
+
+def finish(p, seconds=20):
+    out, err = p.communicate(timeout=seconds)
+    err = err.decode("utf-8", "surrogateescape")
+    assert p.returncode != 99 and "Sanitizer" not in err, err
+    return p.returncode, out, err
+
+
+def decode_spec(blob):
+    assert blob[:8] == b"NASPEC1\n"
+    argc, envc = struct.unpack(">II", blob[8:16])
+    words = blob[16:].split(b"\0")
+    assert words.pop() == b"" and len(words) == 1 + argc + envc
+    return words[0], words[1:1 + argc], dict(w.split(b"=", 1) for w in words[1 + argc:])
+
+
+# ---- the command line ----------------------------------------------------
+
+
+@pytest.mark.parametrize("words, want", [
+    (["launhc"], 'did you mean "launch"'), (["frobnicate"], "see nodectl help"), ([], "which command"),
+    (["--sokcet", "x", "jobs"], "did you mean --socket"), (["launch", "--nodse", "2", "--", "true"], "did you mean --nodes"),
+    (["launch", "-N", "two", "--", "true"], "two"), (["launch", "-N", "0", "--", "true"], "from 1 to"),
+    (["launch", "-N"], "needs a value"), (["launch", "-Z", "--", "true"], "-Z"), (["launch"], "what is to be started"),
+    (["launch", "--detach=1", "--", "true"], "no value"), (["launch", "--time", "soon", "--", "true"], "soon"),
+    (["launch", "--time", "60", "--", "true"], "30s"), (["launch", "--env", "=x", "--", "true"], "--env"),
+    (["launch", "--env", "NOT_THERE_AT_ALL", "--", "true"], "NOT_THERE_AT_ALL"), (["launch", "--", ""], "empty"),
+    (["launch", "--per-node", "--procs-per-node", "2", "--", "true"], "exclude each other"),
+    (["launch", "--detach", "--stdin", "--", "true"], "--stdin"), (["launch", "-N", "3", "-w", "a,b", "--", "true"], "-N 3"),
+    (["launch", "-w", "a,b", "-x", "a,b", "--", "true"], "leaves none"), (["launch", "--name", "", "--", "true"], "--name"),
+    (["launch", "-G", "2", "--", "true"], "not in this version"), (["launch", "--per-gpu", "--", "true"], "not in this version"),
+    (["launch", "--max-restarts", "1", "--", "true"], "not in this version"),
+    (["launch", "--restart-on", "any", "--", "true"], "not in this version"),
+    (["launch", "--spares", "1", "--", "true"], "not in this version"), (["launch", "--net", "ib", "--", "true"], "not in this version"),
+    (["launch", "--no-preflight", "--", "true"], "not in this version"),
+    (["job"], "missing"), (["job", "abc"], "abc"), (["job", "1", "2"], "too many"), (["job", "0"], "0"), (["kill"], "which job"),
+    (["logs", "1", "--rank", "3-1"], "3-1"), (["logs"], "which job"), (["attach", "x"], "no job id"), (["jobs", "4"], "nodectl job 4"),
+    (["token"], "token create"), (["token", "create", "--uids", "1-2"], "--submit"), (["token", "create", "--uids", "x"], "1000-59999"),
+    (["token", "create", "--uses", "0"], "--uses"), (["node-remove", "UPPER"], "UPPER"), (["status", "--watch"], "terminal"),
+    (["status", "gpu01"], "nodectl node gpu01"), (["help", "lunch"], "launch"),
+])
+def test_what_is_wrong_with_a_command_line_is_one_sentence(ctl, agent, words, want):
+    r = ctl(*words)
+    assert r.code == 2 and r.out == "" and want in r.err, r.err
+    assert len(r.err.splitlines()) == 1 and r.err.startswith("nodectl")
+    assert not agent.got("submit")
+
+
+def test_hosts_lists_are_checked_here_with_a_caret(ctl, agent):
+    for option in ("-w", "-x"):
+        r = ctl("launch", option, "gpu[01-04,x]", "--", "true")
+        lines = r.err.splitlines()
+        assert r.code == 2 and len(lines) == 3 and option in lines[0]
+        assert "gpu[01-04,x]" in lines[1] and lines[2].strip() == "^"
+        assert lines[1][lines[2].index("^")] == "x", r.err
+    assert not agent.got("hello")
+
+
+def test_every_command_has_help(ctl):
+    out = ctl("help").out
+    names = re.findall(r"^  (\w[\w-]*(?: \w+)?)  ", out, re.M)
+    assert {"launch", "attach", "logs", "kill", "jobs", "job", "status", "nodes", "node", "token create", "node-remove", "help"} <= set(names)
+    for name in names:
+        r = ctl(*name.split(), "--help")
+        assert r.code == 0 and r.err == "" and f"usage: nodectl {name}" in r.out
+        assert r.out == ctl("help", *name.split()).out
+        assert max(len(line) for line in r.out.splitlines()) <= 80, r.out
+    assert ctl("--help").out == out and ctl("--version").out.startswith("nodectl ")
+
+
+def test_no_agent_is_one_sentence_and_code_3(ctl, agent):
+    agent.go_away()
+    r = ctl("jobs")
+    assert r.code == 3 and agent.path in r.err and len(r.err.splitlines()) == 1
+    os.unlink(agent.path)
+    r = ctl("launch", "--", "true")
+    assert r.code == 3 and agent.path in r.err and "nodeagentd" in r.err and len(r.err.splitlines()) == 1
+    p = subprocess.run([NODECTL, "--socket", "/tmp/" + "x" * 120, "jobs"], capture_output=True, env=ctl.env)
+    assert p.returncode == 3 and b"too long" in p.stderr
+
+
+def test_socket_comes_from_option_directory_or_environment(ctl, agent):
+    for args, env in ((["--socket", agent.path], {}), (["--dir", agent.dir], {}), ([], {"NODEAGENT_DIR": agent.dir}),
+                      (["jobs", "--dir", agent.dir], {})):
+        words = args if "jobs" in args else [*args, "jobs"]
+        p = subprocess.run([NODECTL, *words], env=dict(ctl.env, **env), capture_output=True, timeout=20)
+        assert p.returncode == 0, p.stderr
+
+
+def test_refusals_are_the_servers_sentences(ctl, agent):
+    agent.refuse = {"submit": ("denied", "you may not launch here: ask for --uids"), "kill": ("denied", "job 18 belongs to wang"),
+                    "jobs_get": ("unavailable", "the coordinator is away")}
+    for args, text in ((["launch", "--", "true"], "you may not launch here"), (["kill", 18], "belongs to wang"), (["jobs"], "is away")):
+        r = ctl(*args)
+        assert r.code == 1 and text in r.err and len(r.err.splitlines()) == 1
+    agent.refuse = {"hello": ("version", "this agent speaks 3.0; upgrade nodectl")}
+    r = ctl("jobs")
+    assert r.code == 1 and "upgrade nodectl" in r.err
+    agent.refuse = {}
+    agent.welcome = dict(agent.welcome, proto=3000)
+    r = ctl("jobs")
+    assert r.code != 0 and len(r.err.splitlines()) == 1
+
+
+# ---- launch: what is sent -------------------------------------------------
+
+
+def launched(ctl, agent, *args, **kw):
+    """A launch that ends at once; its submit message and specification."""
+    p = ctl.popen("launch", *args, **kw)
+    m = agent.submitted()
+    agent.start()
+    agent.end()
+    code, out, err = finish(p)
+    assert code == 0, err
+    return m, decode_spec(agent.spec)
+
+
+def test_the_request_says_what_was_asked_for(ctl, agent):
+    m, (cwd, argv, env) = launched(ctl, agent, "-N2", "-w", "gpu[01-04]", "-x", "gpu03", "--procs-per-node=4", "--name", "训练",
+                                   "--time", "1h30m", "--grace", "90s", "--immediate", "-G", "0", "python", "-u", "a b", "--", "-x")
+    assert argv == [b"python", b"-u", b"a b", b"--", b"-x"]
+    want = {"nnodes": 2, "hosts": "gpu[01-04]", "exclude": "gpu03", "procs_per_node": 4, "name": "训练", "time_s": 5400,
+            "grace_ms": 90000, "immediate": True, "command": "python -u 'a b' -- -x", "spec_size": len(agent.spec)}
+    assert {k: m.get(k) for k in want} == want
+    assert not m.get("per_node") and not m.get("with_stdin")
+    assert re.fullmatch("[0-9a-f]{32}", m["client_id"])
+
+
+def test_one_process_per_node_is_the_default(ctl, agent):
+    m, _ = launched(ctl, agent, "--", "true")
+    assert m["per_node"] is True and m["nnodes"] == 1 and m["procs_per_node"] == 1
+
+
+def test_hosts_without_a_number_mean_all_that_are_not_excluded(ctl, agent):
+    m, _ = launched(ctl, agent, "-w", "gpu[01-04]", "-x", "gpu03,gpu09", "--", "true")
+    assert m["nnodes"] == 3
+
+
+def test_environment_and_arguments_are_bytes(ctl, agent):
+    env = dict(ctl.env, RANK="3", SLURM_PROCID="1", SSH_TTY="x", KEPT="1", GBK=b"\xb2\xe2".decode("latin1"))
+    env = {os.fsencode(k): (v.encode("latin1") if k == "GBK" else os.fsencode(v)) for k, v in env.items()}
+    m, (cwd, argv, got) = launched(ctl, agent, "--env", "A=b=c", "--env", "SSH_TTY", "--", "x", b"\xff\xfe".decode("utf-8", "surrogateescape"),
+                                   env=env)
+    assert argv[1] == b"\xff\xfe" and m["command"] == "x ??"
+    assert got[b"GBK"] == b"\xb2\xe2" and got[b"KEPT"] == b"1" and got[b"A"] == b"b=c" and got[b"SSH_TTY"] == b"x"
+    assert b"RANK" not in got and b"SLURM_PROCID" not in got
+
+
+def test_working_directory_keeps_the_name_it_was_entered_by(ctl, agent):
+    real, link = os.path.join(agent.dir, "real"), os.path.join(agent.dir, "link")
+    os.mkdir(real)
+    os.symlink(real, link)
+    for pwd, args, want in ((link, [], link), ("/wrong", [], real), (link, ["--cwd", "sub"], link + "/sub"), (link, ["--cwd", "/x/y"], "/x/y")):
+        agent.reset()
+        agent.seen.clear()
+        _, (cwd, _, env) = launched(ctl, agent, *args, "--", "true", cwd=real, env=dict(ctl.env, PWD=pwd))
+        assert cwd.decode() == want and env[b"PWD"].decode() == want
+
+
+def test_a_big_environment_goes_in_pieces(ctl, agent):
+    env = dict(ctl.env, **{f"BIG{i}": "x" * 100_000 for i in range(12)})
+    _, (_, _, got) = launched(ctl, agent, "--", "true", env=env)
+    assert sum(len(v) for v in got.values()) > 1_200_000
+
+
+def test_dry_run_shows_and_sends_nothing(ctl, agent):
+    env = dict(ctl.env, NCCL_DEBUG="INFO", SLURM_JOB_ID="1", HF_TOKEN="sesame", PWD="/")
+    args = ["launch", "--dry-run", "-w", "gpu[01-02]", "--env", "HF_TOKEN=open", "--env", "A=1", "--", "python", "a b"]
+    r = ctl(*args, env=env)
+    assert r.code == 0 and not agent.got("hello")
+    for text in ("python 'a b'", "gpu[01-02]", "SLURM_JOB_ID", "NCCL_DEBUG=INFO", "A=1", "HF_TOKEN=(not shown)", "Nothing was started"):
+        assert text in r.out, r.out
+    assert "sesame" not in r.out and "open" not in r.out
+    j = json.loads(ctl("--json", *args, env=env).out)
+    assert j["argv"] == ["python", "a b"] and j["nnodes"] == 2 and "SLURM_JOB_ID" in j["env_dropped"]
+    assert j["env_nccl"] == ["NCCL_DEBUG=INFO"] and j["env_set"] == ["HF_TOKEN=(not shown)", "A=1"]
+
+
+def test_detach_prints_the_id_and_leaves(ctl, agent):
+    r = ctl("launch", "--detach", "--", "true")
+    assert r.code == 0 and r.out == "job 18\n" and "job 18" in r.err
+    r = ctl("--json", "launch", "--detach", "--", "true")
+    assert json.loads(r.out) == {"job": 18}
+    assert not agent.got("watch") and not agent.got("follow")
+    agent.job = 2 ** 64 - 1
+    assert json.loads(ctl("launch", "--json", "--detach", "true").out)["job"] == 2 ** 64 - 1
+
+
+# ---- launch: what comes back ----------------------------------------------
+
+
+def test_output_and_code_of_a_job(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2")
+    for rank in (0, 1):
+        agent.write(rank, 1, b"out %d\nhalf" % rank)
+        agent.write(rank, 2, b"err %d\n" % rank)
+    agent.end()
+    code, out, err = finish(p)
+    assert code == 0
+    assert sorted(out.splitlines()) == [b"[n1:0] half", b"[n1:0] out 0", b"[n2:1] half", b"[n2:1] out 1"]
+    lines = err.splitlines()
+    assert lines[0] == "job 18" and sorted(lines[1:]) == ["[n1:0] err 0", "[n2:1] err 1"]
+
+
+def test_one_rank_has_no_labels_and_every_byte(ctl, agent):
+    data = os.urandom(5 * MB)
+    p = ctl.popen("launch", "--", "true")
+    agent.submitted()
+    agent.start()
+    agent.write(0, 1, data)
+    agent.end()
+    code, out, err = finish(p)
+    assert code == 0 and hashlib.sha256(out).digest() == hashlib.sha256(data).digest()
+
+
+def test_labels_can_be_forced_and_forbidden(ctl, agent):
+    for option, nodes, want in (("--label", ["n1"], b"[n1:0] x\n"), ("--no-label", ["n1", "n2"], b"x\n")):
+        agent.reset()
+        agent.seen.clear()
+        p = ctl.popen("launch", option, "--", "true")
+        agent.submitted()
+        agent.start(*nodes)
+        agent.write(0, 1, b"x\n")
+        agent.end()
+        assert finish(p)[1] == want
+
+
+def test_labels_taken_off_give_the_exact_bytes_of_each_rank(ctl, agent):
+    sent = {r: re.sub(rb"[^\n\r ]", b".", os.urandom(400_000)) + b"\n" for r in range(4)}
+    p = ctl.popen("launch", "-N", 2, "--procs-per-node", 2, "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2", each=2)
+    for i in range(0, 400_001, 7919):
+        for r in sent:
+            agent.write(r, 1, sent[r][i:i + 7919])
+    agent.end()
+    code, out, err = finish(p)
+    got = {r: b"" for r in sent}
+    for piece in re.findall(rb"[^\r\n]*(?:\r\n|\r|\n)", out):
+        m = re.match(rb"\[n([12]):(\d)\] ", piece)
+        assert m and int(m.group(1)) == int(m.group(2)) // 2 + 1, piece[:80]
+        got[int(m.group(2))] += piece[m.end():]
+    assert got == sent
+
+
+def test_a_failure_is_told_with_rank_node_pid_and_last_lines(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.start("gpu01", "gpu02", each=8)
+    tail = b"".join(b"line %d\n" % i for i in range(20)) + b"1%\r99%\nlast\x1b[2J\n"
+    agent.end(exit_code=7, why="15 ranks were ended by us", notices=["gpu02 lost 10 bytes"], first=[
+        {"rank": 11, "state": "exited", "pid": 40112, "code": 7, "tail": base64.b64encode(tail).decode()}],
+        start_wall_ms="1000", end_wall_ms="373500")
+    code, out, err = finish(p)
+    assert code == 7
+    assert err.splitlines() == [
+        "job 18", "job 18 FAILED 6m12s: rank 11 (gpu02, pid 40112) exited with code 7",
+        *[f"  line {i}" for i in range(12, 20)], "  99%", "  last?[2J", "  15 ranks were ended by us", "job 18: gpu02 lost 10 bytes"]
+
+
+@pytest.mark.parametrize("first, code, text", [
+    ({"rank": 1, "state": "killed", "sig": 9, "pid": 5}, 137, "rank 1 (n2, pid 5) was killed by signal 9 (SIGKILL)"),
+    ({"rank": 0, "state": "killed", "sig": 11, "core": True}, 139, "rank 0 (n1) was killed by signal 11 (SIGSEGV), core dumped"),
+    ({"rank": 1, "state": "failed", "code": 127, "text": "no-such: not found"}, 127, "rank 1 (n2) could not start: no-such: not found"),
+    ({"rank": 1, "state": "lost"}, 1, "rank 1 (n2) was lost with its node"),
+])
+def test_each_kind_of_end_has_its_words(ctl, agent, first, code, text):
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2")
+    agent.end(exit_code=code, first=[first])
+    got, out, err = finish(p)
+    assert got == code and text in err, err
+
+
+def test_a_job_that_never_started_says_why(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.end(exit_code=1, why="gpu03: /data/run does not exist")
+    code, out, err = finish(p)
+    assert code == 1 and "job 18 FAILED: gpu03: /data/run does not exist" in err
+
+
+def test_success_is_quiet_but_for_notices(ctl, agent):
+    p = ctl.popen("launch", "--", "true")
+    agent.submitted()
+    agent.start()
+    agent.end(notices=["3 processes had to be killed at the end"])
+    assert finish(p)[2] == "job 18\njob 18: 3 processes had to be killed at the end\n"
+
+
+def test_what_a_job_waits_for_is_told_once_and_when_it_changes(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    err = Reader(p.stderr)
+    agent.submitted()
+    agent.update(why="waiting for 2 nodes: gpu03 is unreachable")
+    time.sleep(0.1)
+    assert b"waits" not in err.data, "not before 300 ms"
+    err.wait("gpu03 is unreachable")
+    agent.update(running=0)
+    agent.update(why="waiting for 2 nodes: gpu04 is down")
+    err.wait("gpu04 is down")
+    agent.start("n1", "n2")
+    err.wait(r"runs on n1,n2")
+    agent.end()
+    assert p.wait(20) == 0 and err.data.count(b"gpu03") == 1
+
+
+def test_lost_output_is_told_on_stderr(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    err = Reader(p.stderr)
+    agent.submitted()
+    agent.start("n1", "n2")
+    agent.write(1, 1, b"x\n")
+    agent.lose(1, 1, 1000)
+    err.wait("1000 bytes")
+    agent.lose(1, 1, 24)
+    err.wait(" 24 bytes")
+    agent.end()
+    assert p.wait(20) == 0
+    assert b"[n2:1] nodeagent: 1000 bytes of output were lost (disk full on node)\n" in err.data
+
+
+def test_output_that_stays_away_is_told(ctl, agent):
+    p = ctl.popen("launch", "--", "true")
+    agent.submitted()
+    agent.start()
+    agent.end_text = "gpu02 is unreachable: its output is missing"
+    agent.end()
+    code, out, err = finish(p)
+    assert code == 0 and "its output is missing" in err
+
+
+def test_following_too_early_is_tried_again(ctl, agent):
+    agent.refuse["follow"] = ("not-found", "job 18 has not started")
+    p = ctl.popen("launch", "--", "true")
+    agent.submitted()
+    agent.wait_msg("follow")
+    del agent.refuse["follow"]
+    agent.start()
+    agent.wait_msg("follow", 2)
+    agent.write(0, 1, b"hello\n")
+    agent.end()
+    assert finish(p)[:2] == (0, b"hello\n")
+
+
+def test_json_launch_is_a_stream_of_objects(ctl, agent):
+    p = ctl.popen("--json", "launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2")
+    agent.write(1, 2, b"one\nt\xff")
+    agent.write(1, 2, b"wo\nhalf")
+    agent.end(exit_code=7, first=[{"rank": 1, "state": "exited", "code": 7}])
+    code, out, err = finish(p)
+    assert code == 7 and err == ""
+    events = [json.loads(line) for line in out.decode().splitlines()]
+    assert events[0] == {"event": "submitted", "job": 18}
+    got = [e for e in events if e["event"] == "output"]
+    assert [(e["text"], e["rank"], e["node"], e["stream"]) for e in got] == [
+        ("one", 1, "n2", "stderr"), ("t\ufffdwo", 1, "n2", "stderr"), ("half", 1, "n2", "stderr")]
+    assert got[2]["partial"] is True
+    end = events[-1]
+    assert (end["event"], end["job"], end["state"], end["exit_code"], end["nodes"]) == ("end", 18, "failed", 7, ["n1", "n2"])
+
+
+# ---- standard input --------------------------------------------------------
+
+
+def test_standard_input_goes_to_the_job_within_its_credit(ctl, agent):
+    data = os.urandom(1_000_000)
+    p = ctl.popen("launch", "--stdin", "--", "cat", stdin=subprocess.PIPE)
+    assert agent.submitted()["with_stdin"] is True
+    agent.start()
+    p.stdin.write(data)
+    p.stdin.close()
+    agent.wait_for(lambda: agent.stdin_over, what="the end of standard input")
+    assert agent.stdin == data
+    agent.end()
+    assert p.wait(20) == 0
+
+
+def test_standard_input_is_left_alone_without_the_option(ctl, agent):
+    p = ctl.popen("launch", "--", "cat", stdin=subprocess.PIPE)
+    agent.submitted()
+    agent.start()
+    agent.end()
+    assert p.wait(20) == 0 and not agent.got("stdin_open")
+
+
+# ---- signals ----------------------------------------------------------------
+
+
+def running(ctl, agent, *args, **kw):
+    p = ctl.popen("launch", "-N", 2, *args, "--", "true", **kw)
+    agent.submitted()
+    agent.start("gpu01", "gpu02", each=8)
+    agent.write(0, 1, b"up\n")
+    out, err = Reader(p.stdout), Reader(p.stderr)
+    out.wait("up")
+    return p, out, err
+
+
+def test_interrupt_once_tells_and_twice_ends_the_job(ctl, agent):
+    p, out, err = running(ctl, agent)
+    p.send_signal(signal.SIGINT)
+    err.wait("again within 3 s")
+    assert b"runs 16 of 16 ranks (gpu01: ranks 0-7, gpu02: ranks 8-15)" in err.data
+    assert p.poll() is None and not agent.got("kill")
+    p.send_signal(signal.SIGINT)
+    agent.wait_msg("kill")
+    assert p.wait(20) == 143
+    err.thread.join(5)
+    assert b"job 18 FAILED" in err.data and b"ended by its user" in err.data
+
+
+def test_interrupts_far_apart_end_nothing(ctl, agent):
+    p, out, err = running(ctl, agent)
+    p.send_signal(signal.SIGINT)
+    err.wait("again within")
+    time.sleep(3.2)
+    p.send_signal(signal.SIGINT)
+    wait_until(lambda: err.data.count(b"again within") == 2, 5, "told again")
+    assert not agent.got("kill")
+    agent.end()
+    assert p.wait(20) == 0
+
+
+def test_a_third_interrupt_leaves(ctl, agent):
+    agent.after_kill = lambda a: None
+    p, out, err = running(ctl, agent)
+    for n in (1, 2, 3):
+        p.send_signal(signal.SIGINT)
+        if n < 3:
+            err.wait(["", "again within", "ending job"][n])
+    assert p.wait(10) == 130
+    err.thread.join(5)
+    assert b"nodectl attach 18" in err.data
+
+
+def test_interrupt_before_the_job_has_an_id_leaves(ctl, agent):
+    agent.mute_submit = True
+    p = ctl.popen("launch", "--", "true")
+    agent.wait_msg("submit")
+    p.send_signal(signal.SIGINT)
+    code, out, err = finish(p)
+    assert code == 130 and "nodectl jobs" in err
+
+
+def test_terminate_ends_the_job_and_waits(ctl, agent):
+    agent.after_kill = lambda a: (time.sleep(0.5), a.end(state="failed", exit_code=5))
+    p, out, err = running(ctl, agent)
+    p.send_signal(signal.SIGTERM)
+    agent.wait_msg("kill")
+    assert p.wait(20) == 5
+    agent.reset()
+    agent.seen.clear()
+    agent.after_kill = lambda a: a.end(state="failed", exit_code=0)
+    p, out, err = running(ctl, agent)
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(20) == 143
+
+
+def test_hang_up_leaves_at_once(ctl, agent):
+    p, out, err = running(ctl, agent)
+    p.send_signal(signal.SIGHUP)
+    assert p.wait(10) == 129 and not agent.got("kill")
+    err.thread.join(5)
+    assert b"job 18 goes on: nodectl attach 18" in err.data
+
+
+def test_nohup_is_respected(ctl, agent):
+    p, out, err = running(ctl, agent, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    p.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert p.poll() is None
+    agent.end()
+    assert p.wait(20) == 0
+
+
+def test_a_stopped_client_goes_on_when_continued(ctl, agent):
+    p, out, err = running(ctl, agent)
+    p.send_signal(signal.SIGTSTP)
+    wait_until(lambda: b"T (stopped)" in proc_text(p.pid, "status"), 5, "stopped")
+    agent.write(0, 1, b"x" * 10_000_000 + b"\nlast\n")
+    time.sleep(0.3)
+    p.send_signal(signal.SIGCONT)
+    agent.end()
+    assert p.wait(30) == 0
+    out.thread.join(5)
+    assert out.data.endswith(b"last\n")
+
+
+def test_a_reader_that_leaves_is_told_and_the_job_goes_on(ctl, agent):
+    p, out, err = running(ctl, agent)
+    p.stdout.close()
+    wait_until(lambda: (agent.write(0, 1, b"more\n"), p.poll() is not None)[1], 10, "the client leaves", 0.1)
+    assert p.returncode == 141 and not agent.got("kill")
+    err.thread.join(5)
+    assert b"nodectl attach 18" in err.data
+
+
+def test_a_full_disk_behind_the_output_is_told(ctl, agent):
+    with open("/dev/full", "wb") as full:
+        p = ctl.popen("launch", "--", "true", stdout=full)
+        agent.submitted()
+        agent.start()
+        agent.write(0, 1, b"x\n")
+        assert p.wait(20) == 1
+        assert b"No space left" in p.stderr.read()
+
+
+def test_a_reader_that_stalls_costs_little_and_signals_still_work(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    err = Reader(p.stderr)
+    agent.submitted()
+    agent.start("n1", "n2")
+    for _ in range(60):
+        agent.write(0, 1, (b"x" * 79 + b"\n") * 13107)
+    agent.wait_msg("follow")
+    time.sleep(1.0)
+    m = re.search(rb"VmRSS:\s+(\d+)", proc_text(p.pid, "status"))
+    assert int(m.group(1)) < (40 if SLOW == 1 else 150) * 1024, "the agent holds the rest"
+    p.send_signal(signal.SIGINT)
+    err.wait("again within 3 s")
+    agent.end()
+    out = p.stdout.read()
+    assert p.wait(30) == 0 and len(out) == 60 * 13107 * 87
+
+
+def test_credit_is_never_exceeded_and_given_back_in_steps(ctl, agent):
+    p = ctl.popen("launch", "--", "true")
+    agent.submitted()
+    agent.start()
+    for _ in range(40):
+        agent.write(0, 1, b"y" * MB)
+    agent.end()
+    code, out, err = finish(p, 40)
+    assert code == 0 and len(out) == 40 * MB
+    first = agent.got("follow")[0]["credit"]
+    steps = [m["bytes"] for m in agent.got("credit")]
+    assert all(n >= first // 4 for n in steps) and len(steps) <= 40
+
+
+# ---- connections that are lost --------------------------------------------
+
+
+@pytest.mark.parametrize("honour", [True, False])
+def test_output_goes_on_at_the_exact_byte_after_the_agent_was_away(ctl, agent, honour):
+    agent.honour_from = honour
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    out, err = Reader(p.stdout), Reader(p.stderr)
+    agent.submitted()
+    agent.start("n1", "n2")
+    agent.write(0, 1, b"one\ntw")
+    agent.write(1, 1, b"eins\n")
+    out.wait("eins")
+    agent.go_away()
+    agent.write(0, 1, b"o\nthree\n")
+    err.wait("waiting for it", 10)
+    agent.write(0, 2, b"error\n")
+    agent.listen()
+    out.wait("three", 15)
+    agent.write(1, 1, b"zwei\n")
+    agent.end()
+    assert p.wait(20) == 0
+    out.thread.join(5)
+    err.thread.join(5)
+    lines = out.data.splitlines()
+    assert [x for x in lines if b":0]" in x] == [b"[n1:0] one", b"[n1:0] two", b"[n1:0] three"]
+    assert [x for x in lines if b":1]" in x] == [b"[n2:1] eins", b"[n2:1] zwei"]
+    assert err.data.count(b"[n1:0] error") == 1 and b"is back" in err.data
+    second = agent.got("follow")[1]
+    assert {(f["rank"], f["fd"], f["offset"]) for f in second["from"]} == {(0, 1, "6"), (1, 1, "5")}
+    assert len(agent.got("submit")) == 1
+
+
+def test_a_submit_that_was_not_answered_is_sent_again_with_the_same_id(ctl, agent):
+    agent.mute_submit = True
+    p = ctl.popen("launch", "--", "true")
+    agent.wait_msg("submit")
+    agent.go_away()
+    agent.mute_submit = False
+    agent.listen()
+    agent.wait_msg("watch")
+    agent.start()
+    agent.end()
+    assert p.wait(20) == 0
+    ids = [m["client_id"] for m in agent.got("submit")]
+    assert len(ids) == 2 and len(set(ids)) == 1 and len(agent.client_ids) == 1
+
+
+def test_a_kill_is_said_again_after_a_reconnect(ctl, agent):
+    agent.after_kill = lambda a: None
+    p, out, err = running(ctl, agent)
+    p.send_signal(signal.SIGTERM)
+    agent.wait_msg("kill")
+    agent.go_away()
+    agent.after_kill = lambda a: a.end(state="failed", exit_code=9)
+    agent.listen()
+    assert p.wait(20) == 9
+
+
+def test_attach_shows_what_comes_from_now_on_and_ends_like_launch(ctl, agent):
+    agent.start("n1", "n2")
+    agent.write(0, 1, b"before\n")
+    p = ctl.popen("attach", 18)
+    agent.wait_msg("follow")
+    time.sleep(0.2)
+    agent.write(0, 1, b"after\n")
+    agent.end(exit_code=5, first=[{"rank": 0, "state": "exited", "code": 5}])
+    code, out, err = finish(p)
+    assert (code, out) == (5, b"[n1:0] after\n") and "rank 0 (n1) exited with code 5" in err
+
+
+def test_attach_to_a_job_that_has_ended_gives_its_code(ctl, agent):
+    agent.start()
+    agent.end(exit_code=4)
+    assert ctl("attach", 18).code == 4
+    r = ctl("attach", 99)
+    assert r.code == 1 and "there is no job 99" in r.err
+
+
+# ---- logs -------------------------------------------------------------------
+
+
+def test_logs_show_all_or_some_ranks_from_the_begin(ctl, agent):
+    agent.start("n1", "n2", each=2)
+    for r in range(4):
+        agent.write(r, 1, b"r%d\n" % r)
+    assert sorted(ctl("logs", 18).out.splitlines()) == ["[n1:0] r0", "[n1:1] r1", "[n2:2] r2", "[n2:3] r3"]
+    assert ctl("logs", "18", "--rank", "2").out == "r2\n"
+    assert sorted(ctl("logs", "--rank=0-1,3", "18").out.splitlines()) == ["[n1:0] r0", "[n1:1] r1", "[n2:3] r3"]
+    assert ctl("logs", "18", "-r", "1", "--label").out == "[n1:1] r1\n"
+    r = ctl("logs", 18, "--rank", 7)
+    assert r.code == 1 and "0-3" in r.err
+    assert ctl("logs", 77).code == 1
+
+
+def test_logs_follow_until_the_end(ctl, agent):
+    agent.start()
+    p = ctl.popen("logs", "-f", 18)
+    out = Reader(p.stdout)
+    agent.write(0, 1, b"one\n")
+    out.wait("one")
+    assert p.poll() is None
+    agent.write(0, 1, b"two\n")
+    agent.end(exit_code=3)
+    assert p.wait(20) == 0
+    out.thread.join(5)
+    assert out.data == b"one\ntwo\n"
+
+
+def test_logs_stop_quietly_like_any_filter_when_nobody_reads(ctl, agent):
+    agent.start()
+    agent.write(0, 1, b"x\n" * 3_000_000)
+    p = ctl.popen("logs", 18)
+    p.stdout.read(100)
+    p.stdout.close()
+    assert p.wait(20) == 141 and p.stderr.read() == b""
+
+
+# ---- tables and documents ----------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_tables_fit_the_width(ctl, agent, columns):
+    from unicodedata import east_asian_width
+    agent.status = LAB
+    env = dict(ctl.env, COLUMNS=str(columns))
+    for words in (["status"], ["nodes"], ["jobs"], ["node", "gpu01"], ["job", 18]):
+        r = ctl(*words, env=env)
+        assert r.code == 0 and "\x1b" not in r.out, r.err
+        for line in r.out.splitlines():
+            assert sum(2 if east_asian_width(c) in "WF" else 1 for c in line) <= columns, line
+            assert line == line.rstrip()
+
+
+def test_status_says_what_needs_attention(ctl, agent):
+    agent.status = LAB
+    lines = ctl("status").out.splitlines()
+    assert lines[0] == "lab: 5 nodes, 1 unreachable, 1 down, 1 quarantined | 2 jobs running, 1 queued"
+    assert lines[2].split() == ["NODE", "STATE", "JOBS", "AGE", "NOTE"]
+    assert lines[3].split()[:4] == ["gpu01", "ok", "17,18", "0s"]
+    assert lines[5].split()[:4] == ["gpu03", "unreachable", "-", "3m"]
+    attention = [x for x in lines if x.startswith("! ")]
+    assert len(attention) == 5 and "gpu03" in attention[0]
+    assert any("job 19 waits: waiting for 4 nodes" in x for x in attention)
+
+
+def test_status_as_json(ctl, agent):
+    agent.status = LAB
+    r = ctl("--json", "status")
+    assert len(r.out.splitlines()) == 1
+    s = json.loads(r.out)
+    assert s["cluster"] == "lab" and [n["name"] for n in s["nodes"]] == [n["name"] for n in LAB["nodes"]]
+    n = s["nodes"][0]
+    assert (n["state"], n["age_s"], n["jobs"], n["job"]) == ("ok", 0, [17, 18], 17)
+    assert s["nodes"][2]["job"] is None and s["nodes"][4]["age_s"] is None
+    j = s["jobs"][1]
+    assert j["job"] == 2 ** 64 - 1 and j["nodes"] == ["gpu01"] and j["running"] == 3 and j["exit_code"] is None
+    assert len(s["attention"]) == 5
+    assert json.loads(ctl("--json", "nodes").out)["nodes"] == s["nodes"]
+    assert json.loads(ctl("--json", "node", "gpu02").out) == s["nodes"][1]
+    r = ctl("node", "gpu93")
+    assert r.code == 1 and "gpu0" in r.err
+
+
+def test_job_as_json_and_as_text(ctl, agent):
+    agent.start("n1", "n2", each=2)
+    ranks = [{"rank": r, "state": "running", "pid": 100 + r} for r in range(4)]
+    ranks[3] = {"rank": 3, "state": "killed", "pid": 103, "sig": 9, "node": "n2"}
+    ranks[2] = {"rank": 2, "state": "exited", "pid": 102, "code": 0, "ours": True}
+    agent.update(ranks=ranks, state="failed", exit_code=137, first=[ranks[3]], notices=["look out"], why="rank 3 died")
+    j = json.loads(ctl("--json", "job", 18).out)
+    assert (j["job"], j["state"], j["exit_code"], j["nodes"], j["world"]) == (18, "failed", 137, ["n1", "n2"], 4)
+    keys = ("rank", "node", "state", "pid", "code", "signal")
+    assert [tuple(r[k] for k in keys) for r in j["ranks"]] == [
+        (0, "n1", "running", 100, None, None), (1, "n1", "running", 101, None, None), (2, "n2", "exited", 102, 0, None),
+        (3, "n2", "killed", 103, None, 9)]
+    assert j["notices"] == ["look out"] and j["why"] == "rank 3 died"
+    out = ctl("job", 18).out
+    for text in ("18 failed", "signal 9", "look out", "rank 3 died", "RANK", "exit code"):
+        assert text in out, out
+    r = ctl("job", 5)
+    assert r.code == 1 and "no job 5" in r.err
+
+
+def test_answers_in_pieces_are_put_together(ctl, agent):
+    agent.status = LAB
+    whole = json.loads(ctl("--json", "status").out)
+    agent.piecewise = True
+    parts = json.loads(ctl("--json", "status").out)
+    assert [n["name"] for n in parts["nodes"]] == [n["name"] for n in whole["nodes"]]
+    assert [j["job"] for j in parts["jobs"]] == [j["job"] for j in whole["jobs"]]
+    agent.start("n1", "n2", each=5)
+    agent.update(ranks=[{"rank": r, "state": "running", "pid": 100 + r} for r in range(10)])
+    j = json.loads(ctl("--json", "job", 18).out)
+    assert [r["rank"] for r in j["ranks"]] == list(range(10)) and j["ranks"][9]["node"] == "n2"
+
+
+def test_jobs_as_json(ctl, agent):
+    agent.start("n1")
+    j = json.loads(ctl("--json", "jobs", "--all").out)["jobs"]
+    assert len(j) == 1 and (j[0]["job"], j[0]["state"], j[0]["user"]) == (18, "running", "li")
+    assert agent.got("jobs_get")[0]["all"] is True
+
+
+def test_kill_says_what_happened(ctl, agent):
+    agent.start()
+    r = ctl("kill", "--grace", "5s", 18)
+    assert r.code == 0 and r.out == "job 18 is being ended\n" and agent.got("kill")[0]["grace_ms"] == 5000
+    assert json.loads(ctl("--json", "kill", 18).out) == {"job": 18, "text": "job 18 is being ended"}
+
+
+def test_the_administrators_words_go_to_the_coordinators_socket(ctl, agent):
+    with FakeAgent(agent.dir, "coordinator.sock") as head:
+        r = ctl("token", "create", "--ttl", "2h", "--uses", 3, "--nodes", "gpu[01-16]", "--submit", "--uids", "1000-59999")
+        assert r.code == 0 and "nodeagentd join head:7070" in r.out and "na1.SECRET.words" in r.out
+        m = head.got("token_create")[0]
+        want = {"ttl_s": 7200, "uses": 3, "nodes": "gpu[01-16]", "submit": True, "uid_min": 1000, "uid_max": 59999}
+        assert {k: m[k] for k in want} == want
+        line = [x for x in r.out.splitlines() if "join" in x][0]
+        assert "SECRET" not in line, "a token does not belong on a command line"
+        j = json.loads(ctl("--json", "token", "create").out)
+        assert j["token"] == "na1.SECRET.words" and j["address"] == "head:7070"
+        r = ctl("node-remove", "gpu01")
+        assert r.code == 0 and "gpu01" in r.out and head.got("node_remove")[0]["node"] == "gpu01"
+    r = ctl("token", "create", "--nodes", "gpu[1-")
+    assert r.code == 2 and "^" in r.err
+
+
+def test_watching_as_json_is_one_object_a_line(ctl, agent):
+    agent.status = LAB
+    p = ctl.popen("--json", "status", "--watch")
+    lines = [json.loads(p.stdout.readline()) for _ in range(2)]
+    assert all(x["cluster"] == "lab" for x in lines)
+    agent.go_away()
+    time.sleep(0.3)
+    agent.listen()
+    assert json.loads(p.stdout.readline())["cluster"] == "lab"
+
+
+# ---- on a terminal -------------------------------------------------------------
+
+
+class Terminal:
+    """nodectl with a pseudo-terminal for all three."""
+
+    def __init__(self, ctl, *args, columns=80, env=None):
+        self.fd, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.data = b""
+
+        def own():
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.p = ctl.popen(*args, stdin=slave, stdout=slave, stderr=slave, preexec_fn=own,
+                           env=dict(ctl.env, TERM="xterm", **(env or {})))
+        os.close(slave)
+
+    def wait(self, pattern, seconds=10):
+        end = time.monotonic() + seconds
+        while not re.search(pattern, self.data):
+            left = end - time.monotonic()
+            assert left > 0, f"{pattern!r} not in {self.data!r}"
+            self.read(left)
+        return self.data
+
+    def read(self, seconds):
+        if select.select([self.fd], [], [], seconds)[0]:
+            try:
+                self.data += os.read(self.fd, 65536)
+            except OSError:  # the other end is closed
+                return False
+        return True
+
+    def end(self, seconds=20):
+        end = time.monotonic() + seconds
+        while self.p.poll() is None and time.monotonic() < end:
+            self.read(0.1)
+        while self.read(0.1) and select.select([self.fd], [], [], 0)[0]:
+            pass
+        os.close(self.fd)
+        return self.p.returncode
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+
+def test_a_prompt_is_shown_after_a_moment_and_closed_before_another_rank_writes(ctl, agent):
+    t = Terminal(ctl, "launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2")
+    agent.write(0, 1, b"name? ")
+    t.wait(rb"\[n1:0\] name\? $", 3)
+    agent.write(1, 1, b"hello\n")
+    t.wait(rb"name\? \r\n\[n2:1\] hello\r\n")
+    agent.write(0, 1, b"li\n")
+    t.wait(rb"\[n1:0\] li\r\n")
+    agent.end()
+    assert t.end() == 0
+
+
+def test_progress_bars_are_drawn_over_and_cleared(ctl, agent):
+    t = Terminal(ctl, "launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2")
+    agent.write(0, 1, b"a long bar 10%\r")
+    t.wait(rb"10%\r$", 3)
+    agent.write(0, 1, b"20%\n")
+    t.wait(rb"10%\r\x1b\[K\[n1:0\] 20%")
+    agent.end()
+    assert t.end() == 0
+
+
+def test_a_single_rank_is_passed_through_at_once(ctl, agent):
+    t = Terminal(ctl, "launch", "--stdin", "--", "cat")
+    agent.submitted()
+    agent.start()
+    agent.write(0, 1, b"prompt> ")
+    t.wait(rb"prompt> $", 3)
+    agent.wait_msg("stdin_open")
+    t.type(b"typed\n")
+    agent.wait_for(lambda: agent.stdin == b"typed\n", what="the typed line")
+    t.type(b"\x04")
+    agent.wait_for(lambda: agent.stdin_over, what="end of input")
+    agent.end()
+    assert t.end() == 0
+
+
+def test_control_c_and_control_backslash_at_the_keyboard(ctl, agent):
+    t = Terminal(ctl, "launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2")
+    t.wait(rb"goes on if this terminal closes")
+    t.type(b"\x03")
+    t.wait(rb"\x1b\[Kjob 18 runs 2 of 2 ranks")
+    t.type(b"\x1c")
+    assert t.end() == 131 and not agent.got("kill")
+    assert b"nodectl attach 18" in t.data
+
+
+def test_a_closed_terminal_leaves_the_job(ctl, agent):
+    t = Terminal(ctl, "launch", "--", "true")
+    agent.submitted()
+    agent.start()
+    t.wait(rb"job 18")
+    os.close(t.fd)
+    assert t.p.wait(10) == 129 and not agent.got("kill")
+
+
+def test_watching_draws_in_place_and_restores_the_screen(ctl, agent):
+    agent.status = LAB
+    t = Terminal(ctl, "status", "--watch")
+    t.wait(rb"(?s)\x1b\[\?1049h.*lab: 5 nodes.*\x1b\[H.*lab: 5 nodes", 5)
+    assert b"\x1b[2J" not in t.data, "no clearing of the whole screen: that flickers"
+    t.type(b"\x03")
+    assert t.end() == 0 and t.data.rstrip().endswith(b"\x1b[?1049l")
+
+
+def test_colour_is_for_terminals_that_want_it(ctl, agent):
+    agent.status = LAB
+    t = Terminal(ctl, "status")
+    t.end()
+    assert b"\x1b[32mok" in t.data
+    t = Terminal(ctl, "status", env={"NO_COLOR": "1"})
+    t.end()
+    assert b"\x1b[" not in t.data and b"gpu01" in t.data
