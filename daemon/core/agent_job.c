@@ -168,7 +168,8 @@ static void job_ended(struct agent *a, struct ajob *j)
 		send_bye(a, j);
 }
 
-/* Preparing went wrong here. The coordinator answers with 'end' for the others' sake. */
+/* Preparing went wrong here. The coordinator answers with 'end' for the others'
+ * sake. The shim stays until 'forget': it knows the reason if we are restarted. */
 static void job_failed(struct agent *a, struct ajob *j, uint32_t code, bool retry, const char *text)
 {
 	if (j->phase == AJ_FAILED || j->phase == AJ_ENDED)
@@ -178,7 +179,6 @@ static void job_failed(struct agent *a, struct ajob *j, uint32_t code, bool retr
 	j->fail_retry = retry;
 	free(j->fail_text);
 	j->fail_text = agent_strdup(a, text != NULL ? text : "it cannot prepare the job");
-	send_bye(a, j);
 	if (j->end_wanted)
 		job_ended(a, j);
 	else
@@ -640,8 +640,9 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 		if (!j->end_wanted)
 			send_setup(a, j);
 	} else if (strcmp(h->phase, "failed") == 0) {
-		job_failed(a, j, 1, false, h->text);
-		return;
+		/* shim_ready follows and brings the reason with its code */
+		if (j->phase != AJ_FAILED && j->phase != AJ_ENDED)
+			j->phase = AJ_SETUP;
 	} else if (strcmp(h->phase, "ready") == 0) {
 		if (adopting)
 			found_ready(j);

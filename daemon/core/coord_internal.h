@@ -18,6 +18,7 @@
 
 #define JOB_RANKS_MAX 65536u /* processes one job may start */
 #define JOB_NODES_MAX 4096u /* nodes of one job: its peers must fit one frame */
+#define SAVE_RETRY_MS 1000 /* after the store has failed */
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
 #define EXIT_TIME_LIMIT 124u /* as timeout(1) */
 #define EXIT_KILLED 143u /* 128 + SIGTERM */
@@ -115,7 +116,7 @@ struct job {
 	bool start_sent; /* the barrier was passed in this or an earlier life */
 	bool saving; /* the final state is on its way to disk */
 	bool saved; /* final state durable */
-	bool end_stored; /* that it is to end is durable (or the disk was full) */
+	bool end_stored; /* that it is to end is durable */
 	bool dirty; /* watchers must hear */
 	char client_id[65];
 	uint32_t uid;
@@ -273,7 +274,8 @@ bool request_uid(struct coord *c, struct clink *l, uint32_t rid, bool has_uid, u
 struct place *job_place_of(struct job *j, const struct node *n, uint32_t *ret_rank);
 void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-void job_end_stored(struct coord *c, struct job *j);
+void job_store_end(struct coord *c, struct job *j);
+void job_end_stored(struct coord *c, struct job *j, int error);
 void job_check_final(struct coord *c, struct job *j);
 void job_send_prepare(struct coord *c, struct job *j, uint32_t i);
 void job_send_start(struct coord *c, struct job *j, uint32_t i);

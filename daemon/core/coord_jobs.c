@@ -19,8 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SAVE_RETRY_MS 1000
-
 const char *job_state_name(enum job_state s)
 {
 	static const char *const names[] = { "queued", "preparing", "running", "ending",
@@ -666,7 +664,7 @@ void jobs_on_stored(struct coord *c, const struct pending *p, int error, const c
 	else if (p->kind == PD_PLACED)
 		placed_stored(c, j, error);
 	else if (p->kind == PD_END)
-		job_end_stored(c, j);
+		job_end_stored(c, j, error);
 	else if (p->kind == PD_FINAL)
 		final_stored(c, j, error);
 }
@@ -745,8 +743,13 @@ static void job_deadlines(struct coord *c, struct job *j)
 	if (mono_due(j->retry_save, c->now)) {
 		if (job_over(j) && !j->saved && !j->saving)
 			job_check_final(c, j);
+		else if (j->state == JOB_ENDING && !j->end_stored)
+			job_store_end(c, j);
 		job_changed(c, j);
 	}
+	/* Killed while queued, and its end was not written before a restart. */
+	if (j->state == JOB_ENDING && j->n_places == 0)
+		job_check_final(c, j);
 	if (j->state == JOB_PREPARING)
 		coord_wake_at(c, j->prepare_until);
 	if (j->state == JOB_RUNNING)

@@ -245,8 +245,6 @@ static int64_t find_first(const struct job *j, bool also_ours)
 
 void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...)
 {
-	struct pending *pd;
-	struct action *p;
 	char text[512];
 	va_list ap;
 
@@ -263,19 +261,32 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 	j->prepare_until = j->run_until = MONO_NEVER;
 	coord_wake_at(c, c->now); /* silence of its nodes counts from here */
 	job_changed(c, j);
-	p = coord_persist(c, &pd);
+	job_store_end(c, j);
+}
+
+void job_store_end(struct coord *c, struct job *j)
+{
+	struct pending *pd;
+	struct action *p = coord_persist(c, &pd);
+
 	pd->kind = PD_END;
 	pd->job = j->id;
+	j->retry_save = MONO_NEVER;
 	persist_job(c, p, j);
 }
 
-/* The decision is on disk (or the disk is full: then it is acted upon all the
- * same): without this order a restarted coordinator would take ranks that died
- * of our own signal for the cause. */
-void job_end_stored(struct coord *c, struct job *j)
+/* The decision is on disk, or cannot be written now: then it is acted upon all
+ * the same, and written later. Without this order a restarted coordinator
+ * would take ranks that died of our own signal for the cause. */
+void job_end_stored(struct coord *c, struct job *j, int error)
 {
-	j->end_stored = true;
-	job_changed(c, j);
+	if (error == 0) {
+		j->end_stored = true;
+		job_changed(c, j);
+	} else if (!job_over(j)) {
+		j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);
+		coord_wake_at(c, j->retry_save);
+	}
 	for (uint32_t i = 0; !job_over(j) && i < j->n_places; i++)
 		if (j->places[i].phase < PL_ENDED)
 			job_send_end(c, j, i);

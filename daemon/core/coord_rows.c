@@ -344,14 +344,14 @@ void coord_loaded(struct coord *c, struct actions *out)
 		struct job *j = list_entry(e, struct job, all);
 
 		resolve_places(c, j);
-		if (job_over(j) || j->state == JOB_QUEUED)
+		if (job_over(j) || j->n_places == 0)
 			continue;
 		j->recovering = true;
 		if (j->ending == NULL)
 			coord_set_text(c, &j->why,
 				       "the coordinator was restarted; waiting for the job's nodes");
 	}
-	coord_wake_at(c, mono_add_ms(c->now, c->conf.node_lost_ms));
+	coord_wake_at(c, c->now);
 	c->have_dirty = true;
 	(void)out;
 }
