@@ -45,6 +45,13 @@ pytestmark = [
 ]
 
 
+def kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it left by itself
+
+
 def processes_with(needle):
     found = []
     for p in filter(str.isdigit, os.listdir("/proc")):
@@ -152,7 +159,7 @@ class Launcher:
     def finish(self):
         for cookie in self.cookies:
             for pid in processes_with(cookie):
-                os.kill(pid, signal.SIGKILL)
+                kill(pid)
         for job, kw in self.jobs:
             for _ in range(100):
                 self.ask(CLEAN, job=job, **{k: v for k, v in kw.items() if k == "attempt"})

@@ -35,6 +35,13 @@ def wait_for(what, timeout=10.0):
         time.sleep(0.01)
 
 
+def kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it left by itself
+
+
 def processes_with(needle):
     """Live processes with this text in their environment, as they were started."""
     found = []
@@ -160,10 +167,10 @@ class Shim:
         for link in self.links:
             link.close()
         if self.pid and self.rc is None:
-            os.kill(self.pid, signal.SIGKILL)
+            kill(self.pid)
             self.wait()
         for pid in self.left():
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
         self.listener.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
