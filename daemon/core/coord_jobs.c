@@ -398,29 +398,45 @@ static void go_start(struct coord *c, struct job *j)
 	job_changed(c, j);
 }
 
-static void add_proof(struct rec_proof *t, const char *kind, const struct node *n, uint32_t port)
+static bool is_loopback(const char *ip)
 {
+	return strncmp(ip, "127.", 4) == 0 || strcmp(ip, "::1") == 0;
+}
+
+/* A loopback address means something only on the same host (same kernel boot):
+ * elsewhere another program's port might answer there. */
+static bool add_proof(struct coord *c, const struct job *j, uint32_t from, struct rec_proof *t,
+		      const char *kind, uint32_t to, uint32_t port)
+{
+	const struct node *n = j->places[to].node;
+	bool one_host = strcmp(j->places[from].boot_id, j->places[to].boot_id) == 0;
+	struct rec_addr *v = arena_alloc(&c->out->arena, n->n_addrs * sizeof(*v) + 1);
+
 	memset(t, 0, sizeof(*t));
 	t->kind = kind;
 	t->node = n->name;
-	t->addrs = n->addrs;
-	t->n_addrs = n->n_addrs;
+	t->addrs = v;
 	t->port = port;
+	for (size_t i = 0; v != NULL && i < n->n_addrs; i++)
+		if (one_host || !is_loopback(n->addrs[i].ip))
+			v[t->n_addrs++] = n->addrs[i];
+	return v != NULL;
 }
 
 /* Every node tries rank 0's MASTER_PORT, and an ephemeral port of the next node. */
 static void go_prove(struct coord *c, struct job *j)
 {
 	for (uint32_t i = 0; i < j->n_places; i++) {
-		struct place *next = &j->places[(i + 1) % j->n_places];
+		uint32_t next = (i + 1) % (uint32_t)j->n_places;
 		struct rec_proof t[2];
 		struct msg m;
 		size_t n = 0;
 
 		msg_init(&m, MSG_prove);
-		if (i != 0)
-			add_proof(&t[n++], "master", j->places[0].node, j->places[0].master_port);
-		add_proof(&t[n++], "ephemeral", next->node, next->proof_port);
+		if (i != 0 && !add_proof(c, j, i, &t[n++], "master", 0, j->places[0].master_port))
+			c->oom = true;
+		if (!add_proof(c, j, i, &t[n++], "ephemeral", next, j->places[next].proof_port))
+			c->oom = true;
 		m.u.prove.job = j->id;
 		m.u.prove.attempt = j->attempt;
 		m.u.prove.targets = t;
