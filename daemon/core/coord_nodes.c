@@ -159,11 +159,17 @@ void node_link_gone(struct coord *c, struct clink *l)
  * likely ours or the network's: nothing is failed by itself then. */
 static bool most_are_gone(const struct coord *c)
 {
-	size_t gone = 0;
+	size_t gone = 0, all = 0;
 
-	for (size_t i = 0; i < c->n_nodes; i++)
-		gone += mono_due(mono_add_ms(c->nodes[i]->heard, c->conf.node_lost_ms), c->now);
-	return c->n_nodes > 1 && gone * 2 > c->n_nodes;
+	for (size_t i = 0; i < c->n_nodes; i++) {
+		const struct node *n = c->nodes[i];
+
+		if (n->boot_id[0] == '\0')
+			continue; /* enrolled, but never came */
+		all++;
+		gone += mono_due(mono_add_ms(n->heard, c->conf.node_lost_ms), c->now);
+	}
+	return all > 1 && gone * 2 > all;
 }
 
 static void node_deadline(struct coord *c, struct node *n)
