@@ -252,21 +252,20 @@ static int submit(struct ctl *c, struct launch *w, const struct buf *spec)
 {
 	struct session_conf conf = { .to_end = true, .live = true };
 	uint8_t random[16];
-	char id[33], path[4096];
 	struct link l;
 	int r;
 
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return ctl_fail(EXIT_REFUSED, "no random numbers: %s", strerror(errno));
-	hex_encode(id, random, sizeof(random));
-	w->request.u.submit.client_id = id;
+	hex_encode(w->client_id, random, sizeof(random));
+	w->request.u.submit.client_id = w->client_id;
 	w->request.u.submit.spec_size = (uint32_t)spec->len;
-	r = ctl_path(c, path, sizeof(path));
+	r = ctl_path(c, w->path, sizeof(w->path));
 	if (r == CTL_GO)
 		r = ctl_connect(c, &l);
 	if (r != CTL_GO)
 		return r;
-	conf.path = path;
+	conf.path = w->path;
 	conf.json = c->json;
 	conf.labels = w->labels;
 	conf.submit = &w->request;
@@ -278,15 +277,14 @@ static int submit(struct ctl *c, struct launch *w, const struct buf *spec)
 
 static int start(struct ctl *c, struct launch *w)
 {
-	char command[257];
 	struct buf spec;
 	struct err e;
 	int r = launch_prepare(w, &e);
 
 	if (r < 0)
 		return ctl_usage(c, "%s", e.text);
-	launch_command_text(w->argv, command, sizeof(command));
-	w->request.u.submit.command = command;
+	launch_command_text(w->argv, w->command, sizeof(w->command));
+	w->request.u.submit.command = w->command;
 	if (w->dry_run)
 		return launch_dry_run(c, w);
 	buf_init(&spec);

@@ -18,6 +18,7 @@ static const struct opt opts[] = {
 struct wish {
 	struct session_conf conf;
 	struct span *ranks;
+	char path[4096]; /* of the socket */
 };
 
 static int parse(struct ctl *c, struct wish *w)
@@ -66,7 +67,6 @@ static int show(struct ctl *c, struct wish *w, struct link *l)
 {
 	struct gathered answer;
 	struct msg m;
-	char path[4096];
 	int r;
 
 	msg_init(&m, MSG_jobs_get);
@@ -81,9 +81,9 @@ static int show(struct ctl *c, struct wish *w, struct link *l)
 	if (r == CTL_GO)
 		r = check_ranks(w, &answer.all.u.jobs.jobs[0]);
 	if (r == CTL_GO)
-		r = ctl_path(c, path, sizeof(path));
+		r = ctl_path(c, w->path, sizeof(w->path));
 	if (r == CTL_GO) {
-		w->conf.path = path;
+		w->conf.path = w->path;
 		w->conf.json = c->json;
 		w->conf.ranks = w->ranks;
 		w->conf.info = &answer.all.u.jobs.jobs[0];

@@ -6,6 +6,7 @@
 #include "client/envfilter.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,9 +121,7 @@ bool envset_put(struct envset *s, const char *name, const char *value)
 
 	if (!var)
 		return false;
-	memcpy(var, name, n);
-	var[n] = '=';
-	memcpy(var + n + 1, value, m + 1);
+	snprintf(var, n + m + 2, "%s=%s", name, value);
 	return put(&s->env, &s->count, var);
 }
 

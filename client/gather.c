@@ -1,6 +1,7 @@
 /* gather.c - answers that come in pieces, see gather.h */
 #include "client/gather.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,7 @@ int gather_call(struct link *l, const struct msg *request, uint32_t rid, enum ms
 			break;
 		r = link_answer(l, rid, want, &m, e);
 	}
+	assert(r < 0 || g.n);
 	if (r == 0 && !merge(&g))
 		r = err_set(e, ENOMEM, "out of memory");
 	if (r < 0)

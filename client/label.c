@@ -10,6 +10,8 @@
 #define BLOCK 65536u /* input taken between two checks of room */
 #define SHORT 32u /* labels up to this length are copied as SHORT bytes */
 
+static const char clear_line[3] = { '\033', '[', 'K' };
+
 void label_out_init(struct label_out *o, bool terminal)
 {
 	memset(o, 0, sizeof(*o));
@@ -48,7 +50,7 @@ static void take_over(struct label_out *o, const struct label_stream *s)
 	if (o->open && !o->cr && (o->terminal || o->open->label_len))
 		buf_addc(&o->buf, '\n');
 	else if (o->cr && o->terminal)
-		buf_adds(&o->buf, "\033[K");
+		buf_add(&o->buf, clear_line, sizeof(clear_line));
 	o->open = NULL;
 	o->cr = false;
 	if (s)
@@ -105,6 +107,18 @@ static const char *last_end(const char *p, const char *end)
 	return cr ? cr + 1 : nl ? nl + 1 : NULL;
 }
 
+static const char *take_run(struct label_out *o, const struct label_stream *s, const char *p,
+			    const char *end)
+{
+	const char *next = last_end(p, end);
+
+	if (!next)
+		return p;
+	put(o, s, p, (size_t)(next - p));
+	o->open = NULL;
+	return next;
+}
+
 /* Writes the whole lines at p (the output stands at a line's begin) and returns what is left. */
 static const char *take_lines(struct label_out *o, const struct label_stream *s, const char *p,
 			      const char *end)
@@ -112,14 +126,8 @@ static const char *take_lines(struct label_out *o, const struct label_stream *s,
 	const char *cr = p - 1, *next;
 	char *w, *limit;
 
-	if (!s->label_len) {
-		next = last_end(p, end);
-		if (next)
-			put(o, s, p, (size_t)(next - p));
-		if (next && o->cr)
-			o->open = NULL;
-		return next ? next : p;
-	}
+	if (!s->label_len)
+		return take_run(o, s, p, end);
 	while ((next = line_end(p, end, &cr))) {
 		size_t room = (size_t)(next - p) + LABEL_MAX + SHORT + 4;
 
@@ -134,8 +142,8 @@ static const char *take_lines(struct label_out *o, const struct label_stream *s,
 			if (n > (size_t)(limit - w) || w > limit)
 				break;
 			if (o->cr && o->terminal) {
-				memcpy(w, "\033[K", 3);
-				w += 3;
+				memcpy(w, clear_line, sizeof(clear_line));
+				w += sizeof(clear_line);
 			}
 			w = add_label(w, s);
 			memcpy(w, p, n);

@@ -19,6 +19,9 @@ struct launch {
 	/* made by launch_prepare() */
 	char *dir; /* absolute */
 	struct envset env;
+	/* what the request points to */
+	char client_id[33], command[257];
+	char path[4096]; /* of the socket */
 };
 
 /* Working directory and environment. -EINVAL and a sentence. */

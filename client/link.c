@@ -194,7 +194,7 @@ static int wait_for(struct link *l, mono_t deadline, struct err *e)
 		return err_set(e, ETIME, "the agent did not answer in time; look at its log (journalctl -u nodeagentd)");
 	if (link_pending(l))
 		p.events |= POLLOUT;
-	r = poll(&p, 1, left > INT32_MAX ? INT32_MAX : (int)left + 1);
+	r = poll(&p, 1, (int)left + 1); /* LINK_ANSWER_MS at most */
 	if (r < 0) /* EINTR: only where somebody has asked for signals */
 		return err_set(e, errno, "cannot wait for the agent: %s", strerror(errno));
 	return 0;
@@ -282,7 +282,7 @@ static uint32_t answer_rid(const struct msg *m)
 int link_answer(struct link *l, uint32_t rid, enum msg_type want, struct msg *ret, struct err *e)
 {
 	mono_t deadline = mono_add_ms(mono_now(), LINK_ANSWER_MS);
-	struct msg m;
+	struct msg m = { 0 };
 	int r;
 
 	while ((r = receive(l, deadline, &m, e)) == 0) {

@@ -229,7 +229,7 @@ static size_t duration_part(const char *p, uint64_t *ret_ms)
 	uint64_t v = 0;
 	size_t n = 0, word = 0;
 
-	while (isdigit((unsigned char)p[n]) && n < 12)
+	while (n < 12 && isdigit((unsigned char)p[n]))
 		v = v * 10 + (uint64_t)(p[n++] - '0');
 	while (islower((unsigned char)p[n + word]))
 		word++;

@@ -13,8 +13,10 @@
 #define RETRY_FIRST_MS 50
 #define RETRY_MAX_MS 1000
 #define GIVE_UP_MS 60000
+#define STEADY_MS 5000 /* a link that lasted so long was a good one */
 #define TELL_LOST_MS 500
 #define LAST_OUTPUT_MS 10000 /* a settled job whose output does not end */
+#define UNREAD_FULL ((size_t)8 << 20) /* output that nobody takes, from which we stop reading */
 #define SPEC_CHUNK (256u << 10)
 #define RESUME_MAX 8192
 
@@ -136,7 +138,7 @@ void session_begin(struct session *s)
 		session_say(s, "nodectl: the agent is back");
 	s->told_lost = false;
 	s->phase = PHASE_LIVE;
-	s->give_up_at = MONO_NEVER;
+	s->live_since = mono_now();
 	s->sid_stdin = s->stdin_credit = 0;
 	s->idle_since = mono_now();
 	if (!s->job) {
@@ -153,12 +155,15 @@ void session_begin(struct session *s)
 void session_lost(struct session *s)
 {
 	mono_t now = mono_now();
+	bool was_live = s->phase == PHASE_LIVE;
 
 	link_close(s->link);
-	if (s->phase == PHASE_LIVE) {
+	if (was_live)
+		s->may_tell_at = mono_add_ms(now, TELL_LOST_MS);
+	/* an agent that dies of what we ask for is not asked for ever */
+	if (was_live && (mono_is_never(s->give_up_at) || mono_sub_ms(now, s->live_since) >= STEADY_MS)) {
 		s->retry_ms = RETRY_FIRST_MS;
 		s->give_up_at = mono_add_ms(now, GIVE_UP_MS);
-		s->may_tell_at = mono_add_ms(now, TELL_LOST_MS);
 	}
 	s->phase = PHASE_DIAL;
 	s->retry_at = mono_add_ms(now, s->retry_ms);
@@ -317,7 +322,7 @@ static void prepare(struct session *s, struct waits *w)
 	w->link = w->in = w->out[0] = w->out[1] = -1;
 	if (s->link->fd >= 0 && !s->closing) {
 		/* output that nobody takes: read on only while it is little */
-		if (streams_pending(&s->streams) < 8 * STREAMS_FULL)
+		if (streams_pending(&s->streams) < UNREAD_FULL)
 			events |= POLLIN;
 		if (link_pending(s->link))
 			events |= POLLOUT;

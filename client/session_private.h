@@ -15,7 +15,7 @@ struct session {
 	struct link *link;
 	struct streams streams;
 	enum phase phase;
-	mono_t retry_at, greet_until, give_up_at;
+	mono_t retry_at, greet_until, give_up_at, live_since;
 	int retry_ms;
 	bool told_lost;
 

@@ -102,10 +102,11 @@ static bool grow(struct streams *st, size_t want)
 
 	while (cap < want)
 		cap *= 2;
-	more = realloc(st->tab, cap * sizeof(*more));
+	more = realloc(st->tab, cap * sizeof(struct stream *)); /* NOLINT: a table of pointers */
 	if (!more)
 		return false;
-	memset(more + st->cap, 0, (cap - st->cap) * sizeof(*more));
+	for (size_t i = st->cap; i < cap; i++)
+		more[i] = NULL;
 	st->tab = more;
 	st->cap = cap;
 	return true;

@@ -571,6 +571,48 @@ def test_a_reader_that_leaves_is_told_and_the_job_goes_on(ctl, agent):
     assert b"nodectl attach 18" in err.data
 
 
+def test_standard_output_may_be_a_socket_as_under_sshd(ctl, agent):
+    import socket
+    ours, theirs = socket.socketpair()
+    data = os.urandom(3 * MB)
+    p = ctl.popen("launch", "--", "true", stdout=theirs)
+    theirs.close()
+    agent.submitted()
+    agent.start()
+    agent.write(0, 1, data)
+    agent.end()
+    got = b""
+    while piece := ours.recv(MB):
+        got += piece
+    ours.close()
+    assert p.wait(20) == 0 and got == data
+
+
+def test_both_outputs_in_one_file_keep_their_lines_whole(ctl, agent):
+    path = os.path.join(agent.dir, "both")
+    with open(path, "wb") as f:
+        p = ctl.popen("launch", "-N", 2, "--", "true", stdout=f, stderr=subprocess.STDOUT)
+        agent.submitted()
+        agent.start("n1", "n2")
+        for i in range(200):
+            agent.write(0, 1, b"out%d" % i)
+            agent.write(1, 2, b"err%d" % i)
+            agent.write(0, 1, b"\n")
+            agent.write(1, 2, b"\n")
+        agent.end()
+        assert p.wait(20) == 0
+    with open(path, "rb") as f:
+        lines = f.read().splitlines()
+    assert lines[0] == b"job 18"
+    assert sorted(lines[1:]) == sorted([b"[n1:0] out%d" % i for i in range(200)] + [b"[n2:1] err%d" % i for i in range(200)])
+
+
+def test_closed_descriptors_do_no_harm(ctl, agent):
+    sh = '"$0" --dir "$1" jobs <&- >&-'
+    p = subprocess.run(["sh", "-c", sh, NODECTL, agent.dir], env=ctl.env, capture_output=True, timeout=20)
+    assert p.returncode in (0, 1) and agent.got("jobs_get"), p.stderr
+
+
 def test_a_full_disk_behind_the_output_is_told(ctl, agent):
     with open("/dev/full", "wb") as full:
         p = ctl.popen("launch", "--", "true", stdout=full)
