@@ -90,6 +90,12 @@ static int print_token(const struct ctl *c, const struct rec_token *t)
 	render_age(&left, t->expires_wall_ms > now.tv_sec * 1000 ?
 				  (uint64_t)(t->expires_wall_ms - now.tv_sec * 1000) : 0);
 	snprintf(join, sizeof(join), "nodeagentd join %s", t->address ? t->address : "HOST:PORT");
+	if (!c->json) { /* the token on one line of its own, whatever the width: it is copied */
+		printf("on the new host    %s\nit asks for this token, good for another %s:\n%s\n", join,
+		       buf_str(&left), t->token);
+		buf_finish(&left);
+		return 0;
+	}
 	o = ctl_out(c, &b);
 	out_str(o, "command", "on the new host", join);
 	out_str(o, "token", "it asks for the token", t->token);

@@ -10,7 +10,8 @@
 
 #include "client/term.h"
 
-#define RUN_DIR "/run/nodeagent"
+#define AGENT_SOCKET "/run/nodeagent/agent.sock"
+#define COORD_SOCKET "/run/nodeagent-coordinator/coordinator.sock"
 
 const struct command *const commands[] = { &cmd_launch, &cmd_attach, &cmd_logs, &cmd_kill,
 					   &cmd_jobs,	&cmd_job,    &cmd_status, &cmd_nodes,
@@ -152,7 +153,7 @@ int ctl_path(const struct ctl *c, char *out, size_t size)
 	else if (dir)
 		n = snprintf(out, size, "%s/%s", dir, name);
 	else
-		n = snprintf(out, size, "%s/%s", RUN_DIR, c->cmd->admin ? name : "agent.sock");
+		n = snprintf(out, size, "%s", c->cmd->admin ? COORD_SOCKET : AGENT_SOCKET);
 	if (n < 0 || (size_t)n >= size)
 		return ctl_fail(EXIT_USAGE, "the path of the socket is too long");
 	return CTL_GO;

@@ -2,7 +2,9 @@
 #include "client/link.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -69,21 +71,37 @@ static int send_hello(struct link *l, struct err *e)
 	return link_send(l, &m, e);
 }
 
+/* A socket's name has at most 107 bytes; a longer one is reached by a
+ * descriptor of the socket itself. That descriptor in *ret_fd, or -1. */
+static int short_way(const char *path, struct sockaddr_un *a, int *ret_fd)
+{
+	*ret_fd = -1;
+	if (strlen(path) < sizeof(a->sun_path)) {
+		memcpy(a->sun_path, path, strlen(path) + 1);
+		return 0;
+	}
+	*ret_fd = open(path, O_PATH | O_CLOEXEC);
+	if (*ret_fd < 0)
+		return -errno;
+	snprintf(a->sun_path, sizeof(a->sun_path), "/proc/self/fd/%d", *ret_fd);
+	return 0;
+}
+
 int link_dial(struct link *l, const char *path, struct err *e)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int r;
+	int r, way;
 
-	if (strlen(path) >= sizeof(a.sun_path))
-		return err_set(e, ENAMETOOLONG, "the path of the socket is too long (%zu bytes, at most %zu): %s",
-			       strlen(path), sizeof(a.sun_path) - 1, path);
-	memcpy(a.sun_path, path, strlen(path) + 1);
+	r = short_way(path, &a, &way);
+	if (r < 0)
+		return cannot_connect(path, -r, e);
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	r = l->fd >= 0 && connect(l->fd, (struct sockaddr *)&a, sizeof(a)) == 0 ? 0 : errno;
+	if (way >= 0)
+		close(way);
 	if (l->fd < 0)
-		return err_set(e, errno, "cannot make a socket: %s", strerror(errno));
-
-	if (connect(l->fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
-		r = errno;
+		return err_set(e, r, "cannot make a socket: %s", strerror(r));
+	if (r != 0) {
 		link_close(l);
 		return cannot_connect(path, r, e);
 	}

@@ -245,6 +245,7 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 	a->ev = ev;
 	a->out = out;
 	a->now = ev->now;
+	session_fence(a);
 	switch (ev->type) {
 	case AEV_LINK_UP:
 		on_link_up(a);

@@ -99,6 +99,8 @@ struct ajob {
 	uint32_t start_port; /* MASTER_PORT as in 'start' */
 	bool proving_wanted; /* a prove came while the leases were being renewed */
 	bool go_sent;
+	uint64_t start_link; /* session that 'start' came over */
+	mono_t run_since; /* go was sent; MONO_NEVER when not known (adopted) */
 	struct local_rank *ranks; /* nprocs */
 	char *fail_text;
 	uint32_t fail_code;
@@ -154,6 +156,9 @@ void session_on_down(struct agent *a, const char *why);
 /* True when the message was the session's own business. */
 bool session_on_message(struct agent *a, const struct msg *m);
 void session_deadlines(struct agent *a);
+/* Before any event: a session that was silent for too long (we may have been
+ * stopped ourselves) is given up, and nothing it said meanwhile is obeyed. */
+void session_fence(struct agent *a);
 mono_t session_deadline(const struct agent *a);
 /* To the coordinator, behind the registration; what is not sent now is told by the next one. */
 void session_send(struct agent *a, const struct msg *m);

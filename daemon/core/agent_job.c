@@ -91,6 +91,7 @@ static struct ajob *ajob_new(struct agent *a, const char *json, size_t len)
 		return NULL;
 	}
 	list_init(&j->all);
+	j->run_since = MONO_NEVER;
 	j->job = j->prepare.u.prepare.job;
 	j->attempt = j->prepare.u.prepare.attempt;
 	j->prepare_json = strndup(json, len);
@@ -415,6 +416,8 @@ static void send_go(struct agent *a, struct ajob *j)
 	m.u.shim_go.ras = (const char **)j->ras;
 	m.u.shim_go.n_ras = j->n_ras;
 	send_shim(a, j, &m);
+	if (!j->go_sent)
+		j->run_since = a->now;
 	j->go_sent = true;
 	j->phase = AJ_STARTING;
 }
@@ -444,6 +447,7 @@ void ajob_on_start(struct agent *a, const struct rec_start *s)
 	j->start_port = s->master_port;
 	if (s->ifname != NULL)
 		snprintf(j->ifname, sizeof(j->ifname), "%s", s->ifname);
+	j->start_link = a->coord_link;
 	j->phase = AJ_LATCHING;
 	job_action(a, j, ACT_LATCH, &j->ticket_latch);
 }
@@ -543,6 +547,10 @@ static void done_latch(struct agent *a, struct ajob *j)
 		return;
 	}
 	j->latched = true;
+	if (a->session != SE_READY || a->coord_link != j->start_link) {
+		j->phase = AJ_READY; /* the order is stale; a new one finds the latch taken and goes */
+		return;
+	}
 	act_add(a->out, ACT_UNLISTEN)->job = j->job;
 	if (j->shim_link != 0)
 		send_go(a, j);
@@ -623,10 +631,12 @@ void ajob_on_shim_down(struct agent *a, struct alink *l)
 }
 
 /* Adopted and still ready: it may be started, once its ports are leased anew. */
-static void found_ready(struct ajob *j)
+static void found_ready(struct agent *a, struct ajob *j)
 {
 	j->phase = AJ_READY;
 	j->need_lease = true;
+	if (a->told)
+		session_register(a); /* it was told as started, for want of the shim's word */
 }
 
 static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim_hello *h)
@@ -645,7 +655,7 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 			j->phase = AJ_SETUP;
 	} else if (strcmp(h->phase, "ready") == 0) {
 		if (adopting)
-			found_ready(j);
+			found_ready(a, j);
 		else if (j->phase == AJ_LATCHING && j->latched)
 			send_go(a, j);
 	} else if (strcmp(h->phase, "running") == 0 || strcmp(h->phase, "ending") == 0) {

@@ -76,7 +76,7 @@ void session_on_up(struct agent *a)
 	act_send(a->out, a->coord_link, &m);
 }
 
-static void fill_held(struct arena *ar, const struct ajob *j, struct rec_held *h)
+static void fill_held(struct arena *ar, const struct ajob *j, mono_t now, struct rec_held *h)
 {
 	memset(h, 0, sizeof(*h));
 	h->job = j->job;
@@ -90,6 +90,8 @@ static void fill_held(struct arena *ar, const struct ajob *j, struct rec_held *h
 		h->master_addr = j->master_addr;
 		h->master_port = j->start_port;
 	}
+	if (!mono_is_never(j->run_since))
+		MSG_SET(h, held, run_ms, (uint64_t)mono_sub_ms(now, j->run_since));
 	h->n_ranks = report_fill(ar, j, &h->ranks);
 }
 
@@ -118,7 +120,8 @@ void session_register(struct agent *a)
 	r->n_held = 0;
 	list_foreach(e, &a->jobs)
 		if (r->held != NULL)
-			fill_held(&ar, list_entry(e, struct ajob, all), &r->held[r->n_held++]);
+			fill_held(&ar, list_entry(e, struct ajob, all), a->now,
+				  &r->held[r->n_held++]);
 	act_send(a->out, a->coord_link, &m);
 	a->told = true;
 	arena_finish(&ar);
@@ -202,24 +205,26 @@ static void ping(struct agent *a)
 	a->next_ping = mono_add_ms(a->now, a->conf.heartbeat_ms);
 }
 
-static void ready_deadlines(struct agent *a)
+void session_fence(struct agent *a)
 {
 	char why[96];
 
-	if (mono_due(a->next_ping, a->now) &&
+	if (a->session == SE_READY &&
 	    mono_due(mono_add_ms(a->heard, a->conf.silence_ms), a->now)) {
 		snprintf(why, sizeof(why), "no word from the coordinator for %u s",
 			 a->conf.silence_ms / 1000);
 		give_up_link(a, why);
-	} else if (mono_due(a->next_ping, a->now)) {
-		ping(a);
+	} else if ((a->session == SE_HELLO || (a->session == SE_REGISTERING && a->told)) &&
+		   mono_due(a->session_until, a->now)) {
+		give_up_link(a, "the coordinator did not answer the registration");
 	}
 }
 
 void session_deadlines(struct agent *a)
 {
 	if (a->session == SE_READY) {
-		ready_deadlines(a);
+		if (mono_due(a->next_ping, a->now))
+			ping(a);
 		return;
 	}
 	if (a->session == SE_REGISTERING && !a->told &&
@@ -234,12 +239,12 @@ void session_deadlines(struct agent *a)
 		dial(a);
 	} else if (a->session == SE_DIALING) {
 		session_on_down(a, "no answer while connecting");
-	} else {
-		give_up_link(a, "the coordinator did not answer the registration");
 	}
 }
 
 mono_t session_deadline(const struct agent *a)
 {
-	return a->session == SE_READY ? a->next_ping : a->session_until;
+	if (a->session == SE_READY)
+		return mono_min(a->next_ping, mono_add_ms(a->heard, a->conf.silence_ms));
+	return a->session_until;
 }

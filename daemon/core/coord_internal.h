@@ -128,6 +128,7 @@ struct job {
 	bool immediate, with_stdin, per_node;
 	char *hosts, *exclude, *name, *command; /* own copies or NULL */
 	int64_t submit_wall_ms, start_wall_ms, end_wall_ms;
+	uint64_t ran_ms; /* recovering: longest time a node says it has run */
 	mono_t prepare_until, run_until, retry_save;
 
 	struct place *places; /* nnodes of them once placed, node rank order */
@@ -275,6 +276,7 @@ struct place *job_place_of(struct job *j, const struct node *n, uint32_t *ret_ra
 void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 void job_store_end(struct coord *c, struct job *j);
+void jobs_stale(struct coord *c, struct node *n, uint64_t id, uint32_t attempt);
 void job_end_stored(struct coord *c, struct job *j, int error);
 void job_check_final(struct coord *c, struct job *j);
 void job_send_prepare(struct coord *c, struct job *j, uint32_t i);

@@ -460,7 +460,11 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 	struct place *p;
 	uint32_t i;
 
-	if (j == NULL || j->attempt != r->attempt || j->state != JOB_PREPARING || j->recovering)
+	if (j == NULL || j->attempt != r->attempt || job_over(j)) {
+		jobs_stale(c, n, r->job, r->attempt);
+		return;
+	}
+	if (j->state != JOB_PREPARING || j->recovering)
 		return;
 	p = job_place_of(j, n, &i);
 	if (p == NULL || p->phase >= PL_STARTED)

@@ -456,13 +456,28 @@ static struct job *reported_job(struct coord *c, struct node *n, uint64_t id, ui
 	return j;
 }
 
+/* The node speaks of a job whose part there was given up, or is over: end it.
+ * Jobs newer than our memory are not ours to end. */
+void jobs_stale(struct coord *c, struct node *n, uint64_t id, uint32_t attempt)
+{
+	struct job *j = job_find(c, id);
+	uint32_t i;
+
+	if (id >= c->next_job || (j != NULL && j->attempt == attempt && !job_over(j) &&
+				  job_place_of(j, n, &i) != NULL && j->places[i].phase != PL_LOST))
+		return;
+	send_end(c, n->link, id, attempt, j != NULL ? j->grace_ms : 30000, "the job is over");
+}
+
 void jobs_on_ranks(struct coord *c, struct node *n, const struct rec_ranks *r)
 {
 	uint32_t i;
 	struct job *j = reported_job(c, n, r->job, r->attempt, &i);
 
-	if (j == NULL || job_over(j) || j->places[i].phase >= PL_ENDED)
+	if (j == NULL || job_over(j) || j->places[i].phase >= PL_ENDED) {
+		jobs_stale(c, n, r->job, r->attempt);
 		return;
+	}
 	if (j->places[i].phase == PL_STARTED) {
 		j->places[i].phase = PL_RUNNING;
 		job_changed(c, j);
@@ -549,6 +564,15 @@ static bool held_started(const struct rec_held *h)
 	return strcmp(h->phase, "starting") == 0 || strcmp(h->phase, "running") == 0;
 }
 
+/* By a node's monotonic clock; by the wall clock only when all agents were
+ * restarted as well, and then never a negative time. */
+static int64_t already_ran(const struct coord *c, const struct job *j)
+{
+	if (j->ran_ms != 0)
+		return (int64_t)j->ran_ms;
+	return c->wall_ms > j->start_wall_ms ? c->wall_ms - j->start_wall_ms : 0;
+}
+
 static void start_the_rest(struct coord *c, struct job *j)
 {
 	j->state = JOB_RUNNING;
@@ -556,8 +580,7 @@ static void start_the_rest(struct coord *c, struct job *j)
 	if (j->start_wall_ms == 0)
 		j->start_wall_ms = c->wall_ms;
 	if (j->time_s != 0) {
-		j->run_until = mono_add_ms(c->now, j->start_wall_ms + 1000 * (int64_t)j->time_s -
-							   c->wall_ms);
+		j->run_until = mono_add_ms(c->now, 1000 * (int64_t)j->time_s - already_ran(c, j));
 		coord_wake_at(c, j->run_until);
 	}
 	for (uint32_t i = 0; i < j->n_places; i++) {
@@ -610,6 +633,8 @@ static void note_started(struct coord *c, struct job *j, uint32_t i, const struc
 		snprintf(j->master_addr, sizeof(j->master_addr), "%s", h->master_addr);
 		j->master_port = h->master_port;
 	}
+	if (h->run_ms > j->ran_ms)
+		j->ran_ms = h->run_ms;
 	for (size_t k = 0; k < h->n_ranks; k++)
 		if (h->ranks[k].start_wall_ms != 0 &&
 		    (j->start_wall_ms == 0 || h->ranks[k].start_wall_ms < j->start_wall_ms))

@@ -172,6 +172,21 @@ static bool most_are_gone(const struct coord *c)
 	return all > 1 && gone * 2 > all;
 }
 
+/* What was given up must not go on in the old session: it registers anew, and
+ * is told then to end what it still holds. */
+static void fence(struct coord *c, struct node *n)
+{
+	struct clink *l = n->link;
+
+	if (l == NULL)
+		return;
+	l->node = NULL;
+	n->link = NULL;
+	coord_close(c, l, "silent for too long");
+	admit_rival(c, n);
+	jobs_node_state(c, n);
+}
+
 static void node_deadline(struct coord *c, struct node *n)
 {
 	mono_t silent = mono_add_ms(n->heard, c->conf.unreachable_ms);
@@ -198,6 +213,7 @@ static void node_deadline(struct coord *c, struct node *n)
 		snprintf(why, sizeof(why), "node %s has not been heard for %u s", n->name,
 			 c->conf.node_lost_ms / 1000);
 		jobs_node_lost(c, n, why);
+		fence(c, n);
 	}
 }
 
