@@ -375,6 +375,12 @@ void ajob_on_prove(struct agent *a, const struct rec_prove *r)
 
 	if (j == NULL || j->phase != AJ_READY)
 		return;
+	/* Node rank 0 is asked last: all others have reached it. From here on its
+	 * port is free for rank 0; preparing again would need new listeners. */
+	if (j->prepare.u.prepare.node_rank == 0) {
+		act_add(a->out, ACT_UNLISTEN)->job = j->job;
+		j->need_lease = true;
+	}
 	x = job_action(a, j, ACT_PROVE, &j->ticket_prove);
 	copy = arena_alloc(&a->out->arena, r->n_targets * sizeof(*copy) + 1);
 	if (copy == NULL) {

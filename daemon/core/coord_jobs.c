@@ -423,27 +423,33 @@ static bool add_proof(struct coord *c, const struct job *j, uint32_t from, struc
 	return v != NULL;
 }
 
-/* Every node tries rank 0's MASTER_PORT, and an ephemeral port of the next node. */
+static void send_prove(struct coord *c, struct job *j, uint32_t i)
+{
+	uint32_t next = (i + 1) % (uint32_t)j->n_places;
+	struct rec_proof t[2];
+	struct msg m;
+	size_t n = 0;
+
+	msg_init(&m, MSG_prove);
+	if (i != 0 && !add_proof(c, j, i, &t[n++], "master", 0, j->places[0].master_port))
+		c->oom = true;
+	if (!add_proof(c, j, i, &t[n++], "ephemeral", next, j->places[next].proof_port))
+		c->oom = true;
+	m.u.prove.job = j->id;
+	m.u.prove.attempt = j->attempt;
+	m.u.prove.targets = t;
+	m.u.prove.n_targets = n;
+	if (j->places[i].node->link != NULL)
+		act_send(c->out, j->places[i].node->link->id, &m);
+}
+
+/* Every node tries rank 0's MASTER_PORT, and an ephemeral port of the next
+ * node. Node rank 0 comes last: its turn also tells it to stop listening, so
+ * that no rank of another node can meet the agent's listener in place of rank 0. */
 static void go_prove(struct coord *c, struct job *j)
 {
-	for (uint32_t i = 0; i < j->n_places; i++) {
-		uint32_t next = (i + 1) % (uint32_t)j->n_places;
-		struct rec_proof t[2];
-		struct msg m;
-		size_t n = 0;
-
-		msg_init(&m, MSG_prove);
-		if (i != 0 && !add_proof(c, j, i, &t[n++], "master", 0, j->places[0].master_port))
-			c->oom = true;
-		if (!add_proof(c, j, i, &t[n++], "ephemeral", next, j->places[next].proof_port))
-			c->oom = true;
-		m.u.prove.job = j->id;
-		m.u.prove.attempt = j->attempt;
-		m.u.prove.targets = t;
-		m.u.prove.n_targets = n;
-		if (j->places[i].node->link != NULL)
-			act_send(c->out, j->places[i].node->link->id, &m);
-	}
+	for (uint32_t i = 1; i < j->n_places; i++)
+		send_prove(c, j, i);
 }
 
 static bool all_places(const struct job *j, enum place_phase at_least)
@@ -574,14 +580,17 @@ void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *r)
 		}
 	}
 	p->phase = PL_PROVED;
-	if (!all_places(j, PL_PROVED))
-		return;
-	if (choose_master(j)) {
+	for (size_t i = 1; i < j->n_places; i++)
+		if (j->places[i].phase < PL_PROVED)
+			return;
+	if (!choose_master(j)) {
+		no_master(c, j);
+		job_check_final(c, j);
+	} else if (j->places[0].phase < PL_PROVED) {
+		send_prove(c, j, 0);
+	} else {
 		go_start(c, j);
-		return;
 	}
-	no_master(c, j);
-	job_check_final(c, j);
 }
 
 /* ---- stored ------------------------------------------------------------------------ */

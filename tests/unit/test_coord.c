@@ -491,8 +491,8 @@ static void running_pair(struct world *w, uint64_t *a, uint64_t *b)
 	store(w);
 	prepared(w, *a, true);
 	prepared(w, *b, true);
-	proved(w, *a, false, true);
 	proved(w, *b, true, true);
+	proved(w, *a, false, true);
 	ranks(w, *a, 0, "running", 0);
 	ranks(w, *b, 1, "running", 0);
 }
@@ -698,7 +698,9 @@ static void nobody_starts_before_all_are_ready_and_proved(void **state)
 	assert_false(was_told(w, a, MSG_prove));
 	prepared(w, b, true);
 	assert_true(was_told(w, b, MSG_prove));
+	assert_false(was_told(w, a, MSG_prove)); /* rank 0's node listens until the others are done */
 	proved(w, b, true, true);
+	assert_true(was_told(w, a, MSG_prove));
 	assert_false(was_told(w, a, MSG_start));
 	proved(w, a, false, true);
 	assert_true(last_to(w, b, MSG_start, &m));
@@ -719,7 +721,6 @@ static void an_unreachable_rank_zero_is_named(void **state)
 	store(w);
 	prepared(w, a, true);
 	prepared(w, b, true);
-	proved(w, a, false, true);
 	proved(w, b, true, false);
 	ended(w, a, 0, "waiting", 0, false);
 	ended(w, b, 1, "waiting", 0, false);
