@@ -1,15 +1,30 @@
 # Makefile - builds build/nodeagentd build/nodectl build/nodeagent-*
 #
-#   make deps | make | make quickstart | make check | make bench | make sim SEEDS=n
-#   make install DESTDIR= PREFIX=     SAN=1: address and undefined-behaviour sanitizers (build-san/)
+#   make deps           install what building and `make check` need (root or sudo), once
+#   make                build/            make SAN=1: address and undefined-behaviour sanitizers, build-san/
+#   make quickstart     deps, build, a cluster of two virtual nodes, a real job; leaves nothing running
+#   make check          deps, build, all tests; the last line counts them (SUITES="unit system": only these)
+#   make bench          figures beside what other launchers need on the same machine
+#   make sim SEEDS=n    the simulator, optimised           make fuzz FUZZ_S=n   each decoder for n seconds
+#   make lint           warnings of gcc and clang, cppcheck, clang-tidy, shellcheck, mandoc
+#   make install DESTDIR= PREFIX=                          make uninstall
+#
+# CC=clang works as well as CC=gcc; B=DIR builds somewhere else.
 
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 SAN ?= 0
 B := $(if $(filter 1,$(SAN)),build-san,build)
 PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+SEEDS ?= 20000
+FUZZ_S ?= 60
+SUITES ?=
 PKGS := libuv libcjson openssl sqlite3 inih
 CSTD := -std=gnu11
-WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
+WERROR ?= -Werror
+WARN := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
 HARD := -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 CPPFLAGS += -D_GNU_SOURCE -I. -Idaemon
 CFLAGS ?= -O2 -g
@@ -17,24 +32,30 @@ ALLCFLAGS = $(CSTD) $(WARN) $(CPPFLAGS) $(CFLAGS) -MMD -MP
 ifeq ($(SAN),1)
 ALLCFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDSAN := -fsanitize=address,undefined
+else ifeq ($(SAN),fuzz) # clang only: see `make fuzz`
+ALLCFLAGS += -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDSAN := -fsanitize=address,undefined
 else
 ALLCFLAGS += $(HARD)
 LDSAN := -pie -Wl,-z,relro,-z,now
 endif
 LINK = $(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $^
 
-COMMON := $(patsubst %.c,$(B)/%.o,$(wildcard common/*.c))
-PROTO := $(patsubst %.c,$(B)/%.o,$(wildcard proto/*.c))
-CORE := $(patsubst %.c,$(B)/%.o,$(wildcard daemon/core/*.c))
-IO := $(patsubst %.c,$(B)/%.o,$(wildcard daemon/io/*.c))
-SHIM := $(patsubst %.c,$(B)/%.o,$(wildcard daemon/shim/*.c))
-LAUNCHER := $(patsubst %.c,$(B)/%.o,$(wildcard daemon/launcher/*.c))
-CLIENT := $(patsubst %.c,$(B)/%.o,$(wildcard client/*.c))
+objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)/*.c))
+COMMON := $(call objects,common)
+PROTO := $(call objects,proto)
+CORE := $(call objects,daemon/core)
+IO := $(call objects,daemon/io)
+SHIM := $(call objects,daemon/shim)
+LAUNCHER := $(call objects,daemon/launcher)
+CLIENT := $(call objects,client)
 
 PROGS := $(B)/nodeagentd $(B)/nodectl $(B)/nodeagent-shim $(B)/nodeagent-launcher
+WORKER := $(B)/worker-allreduce
 
-.PHONY: all clean
+.PHONY: all worker clean
 all: $(PROGS)
+worker: $(WORKER)
 
 # common and proto as archives: every program takes what it uses
 $(B)/libcommon.a: $(COMMON)
@@ -42,8 +63,9 @@ $(B)/libcommon.a: $(COMMON)
 $(B)/libproto.a: $(PROTO)
 	@rm -f $@; $(AR) rcs $@ $^
 
+DAEMONLIBS := -luv -lcjson -lssl -lcrypto -lsqlite3 -linih -lm
 $(B)/nodeagentd: $(B)/daemon/main.o $(IO) $(CORE) $(B)/libproto.a $(B)/libcommon.a
-	$(LINK) -luv -lcjson -lssl -lcrypto -lsqlite3 -linih -lm
+	$(LINK) $(DAEMONLIBS)
 $(B)/nodectl: $(CLIENT) $(B)/libproto.a $(B)/libcommon.a
 	$(LINK) -lcjson -lm
 $(B)/nodeagent-shim: $(SHIM) $(B)/libproto.a $(B)/libcommon.a
@@ -56,7 +78,120 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALLCFLAGS) -c -o $@ $<
 
+# ---- test programs ------------------------------------------------------
+
+$(WORKER): $(B)/tests/worker/allreduce.o
+	$(LINK) -lm
+
+# Everything but the mains, as archives: a test takes the object it names.
+# client/ and daemon/io/ have link.o each, so a test gets one or the other.
+LIBS := core io shim launcher client
+$(B)/libcore.a: $(CORE)
+$(B)/libio.a: $(IO)
+$(B)/libshim.a: $(filter-out %/main.o,$(SHIM))
+$(B)/liblauncher.a: $(filter-out %/main.o,$(LAUNCHER))
+$(B)/libclient.a: $(filter-out %/main.o,$(CLIENT))
+$(LIBS:%=$(B)/lib%.a):
+	@rm -f $@; $(AR) rcs $@ $^
+
+ARCHIVES := $(LIBS:%=$(B)/lib%.a) $(B)/libproto.a $(B)/libcommon.a
+uses = $(shell grep -lE '$(2)' $(1))
+libs_of = -Wl,--start-group $(if $(call uses,$(1),include "client/),$(filter-out %/libio.a,$(ARCHIVES)),$(filter-out \
+  %/libclient.a,$(ARCHIVES))) -Wl,--end-group $(DAEMONLIBS)
+
+# tests/unit/test_*.c are cmocka programs, the other files there are helpers;
+# a test that includes failmalloc.h meets a failing malloc.
+UNIT := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c))
+UNIT_HELP := $(patsubst %.c,$(B)/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
+WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+$(UNIT): $(B)/%: $(B)/%.o $(UNIT_HELP) $(ARCHIVES)
+	$(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(if $(call uses,$*.c,failmalloc.h),$(WRAP) \
+	  $(UNIT_HELP),$(filter-out %/failmalloc.o,$(UNIT_HELP))) $(call libs_of,$*.c) -lcmocka
+
+SIM := $(call objects,tests/sim)
+$(B)/sim: $(SIM) $(ARCHIVES)
+	$(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $(SIM) -Wl,--start-group \
+	  $(B)/libcore.a $(B)/libshim.a $(B)/libproto.a $(B)/libcommon.a -Wl,--end-group $(DAEMONLIBS)
+
+FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(FUZZERS): $(B)/%: $(B)/%.o $(ARCHIVES)
+	$(CC) $(LDSAN) -fsanitize=fuzzer $(LDFLAGS) -Wl,--as-needed -o $@ $< \
+	  $(call libs_of,$*.c)
+
+BENCH := $(patsubst %.c,$(B)/%,$(filter-out tests/bench/nccl_%,$(wildcard tests/bench/*.c)))
+$(BENCH): $(B)/%: $(B)/%.o
+	$(LINK)
+
+.PHONY: unit-programs sim-program fuzz-programs bench-programs
+unit-programs: $(UNIT)
+sim-program: $(if $(SIM),$(B)/sim)
+fuzz-programs: $(FUZZERS) $(ARCHIVES) $(B)/daemon/main.o $(WORKER)
+bench-programs: $(BENCH)
+
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# ---- what people type ---------------------------------------------------
+
+.PHONY: deps deps-build deps-bench deps-testbeds quickstart check bench sim fuzz lint install uninstall
+deps:
+	@tests/deps.sh check
+deps-build deps-bench deps-testbeds:
+	@tests/deps.sh $(@:deps-%=%)
+
+quickstart: deps-build
+	@$(MAKE) --no-print-directory all worker
+	@tests/quickstart $(B)
+
+check:
+	@CC="$(CC)" tests/run-suites $(SUITES)
+
+lint:
+	@CC="$(CC)" LINT_FULL=1 tests/run-suites includes lint scripts man
+
+sim:
+	@$(MAKE) --no-print-directory SAN=0 sim-program
+	build/sim --seeds $(SEEDS)
+
+fuzz:
+	@CC="$(CC)" FUZZ_S=$(FUZZ_S) tests/run-suites fuzz
+
+bench: deps-bench
+	@$(MAKE) --no-print-directory SAN=0 all worker bench-programs
+	tests/bench/bench.py --build build
+
+LIBEXEC := $(PREFIX)/libexec/nodeagent
+SHARE := $(PREFIX)/share
+UNITS := nodeagentd.service nodeagent-coordinator.service
+INSTALL = install -D
+# The files name /usr/local; another PREFIX is written into them on the way.
+install_text = sed 's|/usr/local|$(PREFIX)|g' $(1) >$(B)/.text && $(INSTALL) -m 644 $(B)/.text $(2) && rm -f $(B)/.text
+
+install: all
+	$(INSTALL) -m 755 $(B)/nodectl $(DESTDIR)$(PREFIX)/bin/nodectl
+	$(INSTALL) -m 755 $(B)/nodeagentd $(DESTDIR)$(PREFIX)/sbin/nodeagentd
+	$(INSTALL) -m 755 $(B)/nodeagent-shim $(DESTDIR)$(LIBEXEC)/nodeagent-shim
+	$(INSTALL) -m 755 $(B)/nodeagent-launcher $(DESTDIR)$(LIBEXEC)/nodeagent-launcher
+	set -e; for m in docs/man/*.[1-8]; do $(INSTALL) -m 644 $$m $(DESTDIR)$(SHARE)/man/man$${m##*.}/$${m##*/}; done
+	set -e; for u in $(UNITS); do $(call install_text,systemd/$$u,$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u); done
+	$(call install_text,systemd/sysusers.conf,$(DESTDIR)$(PREFIX)/lib/sysusers.d/nodeagent.conf)
+	$(call install_text,systemd/tmpfiles.conf,$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/nodeagent.conf)
+	$(call install_text,systemd/nodeagentd.conf,$(DESTDIR)$(SHARE)/doc/nodeagent/nodeagentd.conf)
+	test -e $(DESTDIR)$(SYSCONFDIR)/nodeagent/nodeagentd.conf || \
+	  $(INSTALL) -m 644 $(DESTDIR)$(SHARE)/doc/nodeagent/nodeagentd.conf $(DESTDIR)$(SYSCONFDIR)/nodeagent/nodeagentd.conf
+	set -e; for c in $(wildcard client/completion/*); do case $$c in \
+	  *.bash) $(INSTALL) -m 644 $$c $(DESTDIR)$(SHARE)/bash-completion/completions/nodectl;; \
+	  *.fish) $(INSTALL) -m 644 $$c $(DESTDIR)$(SHARE)/fish/vendor_completions.d/nodectl.fish;; \
+	  *.zsh|*/_nodectl) $(INSTALL) -m 644 $$c $(DESTDIR)$(SHARE)/zsh/site-functions/_nodectl;; esac; done
+
+# Configuration and state (/etc/nodeagent, /var/lib/nodeagent) are left: they are yours.
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/nodectl $(DESTDIR)$(PREFIX)/sbin/nodeagentd
+	rm -rf $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(SHARE)/doc/nodeagent
+	for m in docs/man/*.[1-8]; do rm -f $(DESTDIR)$(SHARE)/man/man$${m##*.}/$${m##*/}; done
+	rm -f $(UNITS:%=$(DESTDIR)$(PREFIX)/lib/systemd/system/%)
+	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/nodeagent.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/nodeagent.conf
+	rm -f $(DESTDIR)$(SHARE)/bash-completion/completions/nodectl $(DESTDIR)$(SHARE)/zsh/site-functions/_nodectl \
+	  $(DESTDIR)$(SHARE)/fish/vendor_completions.d/nodectl.fish
 
 clean:
 	rm -rf build build-san .check

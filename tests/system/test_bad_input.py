@@ -1,0 +1,301 @@
+"""test_bad_input.py - what nobody should send, and what everybody sends at last: a sentence each, and nobody else disturbed"""
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import ssl
+import struct
+import time
+
+import pytest
+
+from cluster import NODECTL, PYTHON, SANITIZED, SLOW, Reader, alive, free_port, kill, proc_text, wait_until
+
+MB = 1 << 20
+
+
+def frame(payload, kind=1, length=None):
+    payload = payload.encode() if isinstance(payload, str) else payload
+    return struct.pack(">IB", len(payload) if length is None else length, kind) + payload
+
+
+def hello(role="client", **more):
+    return frame(json.dumps({"t": "hello", "proto": 1000, "software": "test", "role": role, **more}))
+
+
+def local(c):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(5)
+    s.connect(os.path.join(c.home, "nodectl.sock"))
+    return s
+
+
+def tcp(c):
+    host, port = c.address.rsplit(":", 1)
+    s = socket.create_connection((host.strip("[]"), int(port)), 5)
+    s.settimeout(5)
+    return s
+
+
+def tls(c, folder):
+    """A TLS connection to the coordinator with the key that lies in the folder."""
+    ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ctx.check_hostname = False
+    ctx.verify_mode = ssl.CERT_NONE
+    ctx.load_cert_chain(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem"))
+    return ctx.wrap_socket(tcp(c))
+
+
+def talk(s, data):
+    """Sends, and returns what came back until the other side closed (or 5 s passed)."""
+    got = b""
+    try:
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR) if not isinstance(s, ssl.SSLSocket) else None
+    except OSError:
+        pass
+    try:
+        while True:
+            piece = s.recv(65536)
+            if not piece:
+                break
+            got += piece
+    except OSError:
+        pass
+    s.close()
+    return got
+
+
+def rss_mb(pid):
+    m = re.search(rb"VmRSS:\s+(\d+)", proc_text(pid, "status"))
+    return int(m.group(1)) // 1024 if m else 0
+
+
+@pytest.fixture
+def steady(shared):
+    """The daemons are the same ones afterwards, no bigger than before, and still serve."""
+    before = shared.role_pids()
+    size = {k: rss_mb(p) for k, p in before.items()}
+    yield shared
+    assert shared.role_pids() == before, "a daemon died"
+    for k, p in before.items():
+        assert rss_mb(p) < size[k] + (60 if SANITIZED else 20), f"{k} grew from {size[k]} to {rss_mb(p)} MB"
+    assert shared.launch("-N", 4, "--", "true").code == 0
+
+
+JUNK = {
+    "nothing": b"",
+    "random": os.urandom(200000),
+    "text": b"GET / HTTP/1.0\r\n\r\n",
+    "huge length": frame(b"{}", length=0xFFFFFFFF),
+    "just over the limit": frame(b"x" * 70000),
+    "truncated": frame(b'{"t":"hello"', length=1000),
+    "zero length": frame(b""),
+    "unknown type": frame(b"{}", kind=77),
+    "data before hello": frame(b"\0" * 24, kind=2),
+    "short data": frame(b"\0" * 3, kind=2),
+    "not json": frame(b"hello"),
+    "deep": frame(b"[" * 30000),
+    "deep object": frame(b'{"t":"hello","a":' + b'{"a":' * 40 + b"1" + b"}" * 41),
+    "two keys": frame(b'{"t":"hello","t":"hello","proto":1000,"software":"x","role":"client"}'),
+    "nul": frame(b'{"t":"hello","proto":1000,"software":"a\\u0000b","role":"client"}'),
+    "no utf-8": frame(b'{"t":"hello","proto":1000,"software":"\xff\xfe","role":"client"}'),
+    "trailing": frame(b'{"t":"hello","proto":1000,"software":"x","role":"client"} x'),
+    "wrong kinds": frame(b'{"t":"hello","proto":"1000","software":7,"role":[]}'),
+    "missing fields": frame(b'{"t":"hello"}'),
+    "huge number": frame(b'{"t":"hello","proto":1e999,"software":"x","role":"client"}'),
+    "another role": hello("emperor"),
+    "future version": frame(b'{"t":"hello","proto":9000,"software":"x","role":"client"}'),
+    "hello twice": hello() + hello(),
+    "answer to nobody": hello() + frame(b'{"t":"pong","seq":"1"}') + frame(b'{"t":"prepared","job":"1","attempt":1,"ok":true}'),
+    "agent's words from a client": hello() + frame(b'{"t":"ended","job":"1","attempt":1,"ranks":[]}')
+                                   + frame(b'{"t":"start","job":"1","attempt":1,"boot_id":"x","master_addr":"x","master_port":1}'),
+    "unknown message": hello() + frame(b'{"t":"no_such_thing"}'),
+    "follow without a watch": hello() + frame(b'{"t":"follow","sid":1,"job":"1","credit":1000}'),
+    "credit for nothing": hello() + frame(b'{"t":"credit","sid":4,"bytes":1073741824}') * 50,
+    "data for nothing": hello() + frame(struct.pack(">IIBBHQI", 9, 0, 0, 0, 0, 0, 0) + b"x" * 1000, kind=2) * 50,
+    "an upload without an end": hello() + frame(struct.pack(">IIBBHQI", 0, 0, 3, 0, 0, 0, 0) + b"x" * 60000, kind=2) * 60,
+}
+
+
+@pytest.mark.parametrize("what", JUNK)
+def test_junk_on_the_local_socket(steady, what):
+    talk(local(steady), JUNK[what])
+
+
+@pytest.mark.parametrize("what", ["nothing", "random", "text", "huge length", "truncated"])
+def test_junk_instead_of_tls(steady, what):
+    talk(tcp(steady), JUNK[what])
+
+
+@pytest.mark.parametrize("what", JUNK)
+def test_junk_from_an_enrolled_node(steady, what):
+    """Inside TLS, with the key of a node: it may fool nobody but itself."""
+    node = steady.names[3]
+    s = tls(steady, os.path.join(steady.home, "nodes", node))
+    s.settimeout(1)
+    talk(s, JUNK[what].replace(b'"role": "client"', b'"role": "agent"'))
+    wait_until(lambda: steady.nodes_now()[node]["state"] == "ok", 15, "the node itself is back")
+
+
+def test_refusals_are_sentences(shared):
+    for what, word in (("not json", "json"), ("future version", "upgrade")):
+        got = talk(local(shared), JUNK[what])
+        assert b'"refused"' in got, (what, got)
+        text = json.loads(got[5:5 + struct.unpack(">I", got[:4])[0]])["text"]
+        assert len(text) > 15 and word in text.lower(), text
+
+
+def test_a_client_that_stops_in_the_middle_is_dropped(steady):
+    s = local(steady)
+    s.sendall(b"\0\0")
+    s.settimeout(20)
+    start = time.monotonic()
+    assert s.recv(1000) == b"" or s.recv(1000) == b""
+    assert time.monotonic() - start < 15
+    s.close()
+
+
+def test_500_idle_connections_keep_nobody_out(steady):
+    folder = os.path.join(steady.home, "nodes", steady.names[0])
+    held = []
+    try:
+        for _ in range(500):
+            held.append(tcp(steady))
+            held.append(local(steady))
+        start = time.monotonic()
+        steady.launch("-N", 4, "--", "true").ok()
+        assert time.monotonic() - start < SLOW, "a launch beside 1,000 idle connections"
+        assert {n["state"] for n in steady.nodes_now().values()} == {"ok"}
+    finally:
+        for s in held:
+            s.close()
+
+
+# ---- what users get wrong -----------------------------------------------
+
+
+def test_a_billion_hosts(shared):
+    for text in ("n[1-1000000000]", "n[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]", "n[1-99999999999999999999]"):
+        start = time.monotonic()
+        r = shared.launch("-w", text, "--", "true")
+        assert r.code != 0 and r.err.strip() and time.monotonic() - start < SLOW, r
+
+
+def big_env(total, one=120_000):
+    n = total // one
+    return {f"BIG_{i:03d}": "x" * (one - 20) for i in range(n)}
+
+
+def raise_stack():
+    resource.setrlimit(resource.RLIMIT_STACK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def test_an_environment_of_almost_2_mib_passes(shared):
+    env = dict(shared.env, **big_env(1_900_000))
+    r = shared.ctl("launch", "-N", 2, "--", "sh", "-c", "env | wc -c", env=env, preexec_fn=raise_stack)
+    assert r.code == 0 and all(int(t) > 1_780_000 for t in r.by_rank().values()), r
+
+
+def test_an_environment_of_3_mib_is_refused_with_its_largest_variables(shared):
+    env = dict(shared.env, **big_env(3_000_000))
+    env["LARGEST"] = "y" * 125_000
+    r = shared.ctl("launch", "-N", 2, "--", "true", env=env, preexec_fn=raise_stack)
+    assert r.code != 0 and "LARGEST" in r.err and "2" in r.err, r
+    assert len(r.err) < 2000
+
+
+def test_a_working_directory_that_is_not_there(shared):
+    r = shared.launch("-N", 2, "--cwd", "/no/such/folder", "--", "true")
+    assert r.code != 0 and "/no/such/folder" in r.err and any(n in r.err for n in shared.names)
+
+
+def test_unknown_options_and_commands_are_named(shared):
+    for args in (["launch", "--nodse", "2", "--", "true"], ["launhc"], ["launch", "-N", "two", "--", "true"],
+                 ["launch", "-N", "0", "--", "true"], ["launch", "-N", "-1", "--", "true"],
+                 ["launch", "--procs-per-node", "99999999", "--", "true"], ["launch", "--time", "soon", "--", "true"],
+                 ["launch", "--env", "=x", "--", "true"], ["job", "abc"], ["job"], ["logs", "1", "--rank", "x"]):
+        r = shared.ctl(*args)
+        assert r.code != 0 and r.err.strip() and "\x1b" not in r.err, r
+        assert len(r.err.splitlines()) <= 12
+
+
+def test_no_daemon_is_a_sentence_with_the_socket(shared):
+    r = shared.ctl("status", env=shared.env)
+    import subprocess
+    p = subprocess.run([NODECTL, "--dir", shared.path("nobody"), "status"], capture_output=True, env=shared.env, timeout=30)
+    assert p.returncode != 0 and b"nobody" in p.stderr and len(p.stderr.splitlines()) <= 4
+
+
+# ---- hosts that differ ---------------------------------------------------
+
+
+@pytest.mark.root
+def test_a_command_and_a_directory_missing_on_one_node(two_hosts):
+    site, only = two_hosts
+    tool = os.path.join(only, "tool")
+    with open(tool, "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\necho here\n")
+    os.chmod(tool, 0o755)
+    r = site.launch("-w", "n1", "--", tool).ok()
+    assert r.out == "here\n"
+    r = site.launch("-w", "n1,n2", "--", tool)
+    assert r.code == 127 and "n2" in r.err and tool in r.err, r
+    assert "here" not in r.out, "nobody starts when one cannot"
+    r = site.launch("-w", "n1,n2", "--cwd", only + "/sub", "--", "pwd")
+    assert r.code != 0 and only + "/sub" in r.err
+    os.mkdir(only + "/sub")
+    os.chmod(only + "/sub", 0o755)
+    r = site.launch("-w", "n1,n2", "--cwd", only + "/sub", "--", "pwd")
+    assert r.code != 0 and "n2" in r.err and only + "/sub" in r.err and not r.out
+
+
+@pytest.fixture
+def two_hosts(site):
+    """n1 as it is; n2 in a mount namespace of its own where one directory is empty and the spool is small."""
+    only = site.path("only-on-n1")
+    os.mkdir(only)
+    os.chmod(only, 0o777)
+    site.head()
+    site.node("n1")
+    site.node("n2", prefix=["unshare", "-m", "sh", "-c",
+                            'mount -t tmpfs -o mode=777 none "$0" && install -d -o 65534 "${1%/*}" "$1" && mount -t tmpfs -o mode=777,size=2m none "$1" && shift && exec "$@"',
+                            only, site.path("n2", "spool")])
+    return site, only
+
+
+@pytest.mark.root
+def test_a_full_disk_holds_up_no_rank_and_is_told(two_hosts):
+    site, _ = two_hosts
+    r = site.launch("-w", "n1,n2", "--", "sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' 'a'; echo; echo end >&2", timeout=90)
+    assert r.code == 0, r
+    n1 = sum(len(x) for x in r.stdout.splitlines() if x.startswith(b"[n1:0]"))
+    assert n1 >= 20_000_000
+    assert r.err.count("end") >= 1
+    assert re.search(r"n2.*", r.err) and re.search(r"disk|space|lost|dropped", r.err), r.err[-2000:]
+    # nobody else is disturbed, and small jobs on n2 work while there is room or say so
+    assert site.launch("-w", "n1", "--", "echo", "fine").ok().out == "fine\n"
+    again = site.launch("-w", "n2", "--", "true")
+    assert again.code == 0 or "space" in again.err, again
+
+
+def test_a_port_range_used_up_is_named(cluster, tmp_path):
+    low = 21000 + os.getpid() % 9000
+    conf = tmp_path / "conf"
+    conf.write_text(f"[agent]\nport_min = {low}\nport_max = {low + 6}\n")
+    c = cluster(2, args=["--config", str(conf)])
+    running = []
+    while len(running) < 8:
+        job = c.detach("-N", 2, "--", "sleep", "100")
+        j = c.wait_state(job, "running", "failed", "lost")
+        if j["state"] != "running":
+            break
+        running.append(job)
+    assert 1 <= len(running) < 8
+    r = c.launch("-N", 2, "--", "true", timeout=60)
+    assert r.code != 0 and str(low) in r.err and "port" in r.err.lower(), r
+    c.ctl("kill", running[0]).ok()
+    c.wait_end(running[0])
+    c.launch("-N", 2, "--", "true").ok()

@@ -1,0 +1,152 @@
+"""test_end.py - the end of a job: everybody is told at once, and nobody is left, however deep it hid"""
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from cluster import PYTHON, SLOW, Reader, alive, children, cmdline, kill, marked, wait_until
+
+# Four ways to get out of a parent's sight; each writes its pid to a file of its own and stays.
+HIDERS = {
+    "grandchild": "import os,time\nif os.fork()==0:\n    if os.fork()==0:\n        stay()\n    os._exit(0)\n",
+    "setsid": "import os,time\nif os.fork()==0:\n    os.setsid()\n    stay()\n",
+    "double_fork": "import os,time\nif os.fork()==0:\n    os.setsid()\n    if os.fork()==0:\n        stay()\n    os._exit(0)\n",
+    "nohup": "import os,time,signal\nif os.fork()==0:\n    signal.signal(signal.SIGHUP,signal.SIG_IGN)\n"
+             "    signal.signal(signal.SIGTERM,signal.SIG_IGN)\n    stay()\n",
+    "deaf_daemon": "import os,time,signal\nfor s in (1,2,3,13,15): signal.signal(s,signal.SIG_IGN)\nif os.fork()==0:\n"
+                   "    os.setsid()\n    if os.fork()==0:\n        os.chdir('/')\n        os.closerange(0,64)\n        stay()\n    os._exit(0)\n",
+    "clean_environment": "import os,time\nif os.fork()==0:\n    os.setsid()\n    if os.fork()==0:\n"
+                         "        note()\n        os.execve('/bin/sleep',['sleep','1000'],{})\n    os._exit(0)\n",
+}
+PRELUDE = ("import os,time\n"
+           "def note():\n    open(os.environ['HIDE']+'/%d'%os.getpid(),'w').close()\n"
+           "def stay():\n    note()\n    while True: time.sleep(1000)\n")
+
+
+def hidden(folder):
+    return [int(n) for n in os.listdir(folder)]
+
+
+def start_hider(c, how, n=2, tail="time.sleep(1000)"):
+    folder = c.path(f"hide{time.monotonic_ns()}")
+    os.mkdir(folder, 0o777)
+    os.chmod(folder, 0o777)
+    job = c.detach("-N", n, "--grace", "1s", "--env", f"HIDE={folder}", "--", PYTHON, "-c", PRELUDE + HIDERS[how] + tail)
+    wait_until(lambda: len(hidden(folder)) == n, 15, "the hidden processes are there")
+    time.sleep(0.2)
+    return job, hidden(folder)
+
+
+@pytest.mark.parametrize("how", HIDERS)
+def test_nobody_hides_from_a_kill(shared, how):
+    job, pids = start_hider(shared, how)
+    assert all(alive(p) for p in pids)
+    shared.ctl("kill", job).ok()
+    shared.wait_end(job, 15 * SLOW)
+    assert not [p for p in pids if alive(p)]
+
+
+@pytest.mark.parametrize("how", ["grandchild", "deaf_daemon", "clean_environment"])
+def test_nobody_outlives_a_job_that_ends_by_itself(shared, how):
+    job, pids = start_hider(shared, how, tail="time.sleep(0.5)")
+    j = shared.wait_end(job, 15 * SLOW)
+    assert j["state"] == "done" and j["exit_code"] == 0
+    assert not [p for p in pids if alive(p)]
+
+
+def test_nobody_outlives_a_rank_killed_from_outside(shared):
+    job, pids = start_hider(shared, "setsid")
+    ranks = shared.job(job)["ranks"]
+    os.kill(ranks[1]["pid"], signal.SIGKILL)
+    j = shared.wait_end(job, 15 * SLOW)
+    assert j["exit_code"] == 137
+    assert not [p for p in pids if alive(p)]
+
+
+def test_others_get_term_at_once(shared):
+    script = ("import os,signal,sys,time\n"
+              "def told(*a):\n    print('told after %.3f' % (time.time()-float(open(os.environ['T']).read()))); sys.exit(0)\n"
+              "signal.signal(signal.SIGTERM, told)\n"
+              "if os.environ['RANK']=='2':\n    time.sleep(0.5)\n    open(os.environ['T'],'w').write(str(time.time()))\n    os._exit(5)\n"
+              "time.sleep(60)\n")
+    t = shared.path("t.time")
+    r = shared.launch("-N", 4, "--env", f"T={t}", "--", PYTHON, "-c", script)
+    assert r.code == 5
+    after = [float(x) for x in re.findall(r"told after ([\d.]+)", r.out)]
+    assert len(after) == 3 and max(after) < 0.8 * SLOW, after
+
+
+def test_kill_follows_after_the_grace(shared):
+    script = ("import os,signal,sys,time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+              "if os.environ['RANK']=='0':\n    time.sleep(0.3)\n    sys.exit(6)\ntime.sleep(60)\n")
+    start = time.monotonic()
+    r = shared.launch("-N", 2, "--grace", "1500ms", "--", PYTHON, "-c", script)
+    took = time.monotonic() - start
+    assert r.code == 6 and 1.6 < took < 1.8 + 2 * SLOW, took
+
+
+def test_time_to_save_within_the_grace(shared):
+    path = shared.path("saved")
+    script = (f"trap 'sleep 0.7; echo saved > {path}; exit 0' TERM; echo up; while :; do sleep 0.1; done")
+    job = shared.detach("--grace", "20s", "--", "sh", "-c", script)
+    p = shared.popen("logs", job, "-f")
+    Reader(p.stdout).wait("up")
+    start = time.monotonic()
+    shared.ctl("kill", job).ok()
+    shared.wait_end(job)
+    assert os.path.exists(path) and time.monotonic() - start < 8
+
+
+def shims(c):
+    return [p for p in marked(c.dir) if "nodeagent-shim" in cmdline(p).split(" ")[0]]
+
+
+def test_shim_killed_leaves_no_process_of_the_job(cluster):
+    c = cluster(2)
+    job, pids = start_hider(c, "deaf_daemon")
+    found = [p for p in marked(c.dir) if os.path.basename(cmdline(p).split(" ")[0]).startswith("nodeagent-shim")]
+    # the shim may run with an environment of its own: then it is a child of an agent
+    for agent in c.role_pids().values():
+        found += [p for p in children(agent) if "nodeagent-shim" in cmdline(p)]
+    assert found, "no shim found"
+    kill(found[0])
+    j = c.wait_end(job, 30)
+    assert j["state"] in ("failed", "lost") and j["exit_code"] != 0
+    assert not [p for p in pids if alive(p)]
+
+
+def test_stopping_the_cluster_ends_its_jobs(cluster):
+    c = cluster(2)
+    job, pids = start_hider(c, "setsid")
+    assert c.stop(signal.SIGTERM) == 0
+    assert not [p for p in pids if alive(p)]
+
+
+def test_interrupting_the_cluster_ends_its_jobs(cluster):
+    c = cluster(2)
+    job, pids = start_hider(c, "double_fork")
+    assert c.stop(signal.SIGINT) == 0
+    assert not [p for p in pids if alive(p)]
+
+
+def test_a_fork_storm_is_ended(shared):
+    """Processes that keep making new ones are caught too: the sweep repeats until nobody is left."""
+    script = ("import os,time,signal\n"
+              "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+              "end=time.time()+20\n"
+              "def chain():\n"
+              "    while time.time()<end:\n"
+              "        if os.fork(): os._exit(0)\n"
+              "        os.setsid()\n"
+              "        time.sleep(0.005)\n"
+              "if os.fork()==0: chain()\n"
+              "print('up')\n"
+              "time.sleep(100)\n")
+    job = shared.detach("--grace", "500ms", "--env", "STORM=storm-of-this-test", "--", PYTHON, "-c", script)
+    p = shared.popen("logs", job, "-f")
+    Reader(p.stdout).wait("up")
+    shared.ctl("kill", job).ok()
+    shared.wait_end(job, 30)
+    assert not marked("storm-of-this-test")
