@@ -1,0 +1,389 @@
+/* actor_files.c - what an agent asks its host for: files, ports, processes, peers
+ *
+ * Each thing takes its time and may fail; what it writes is there from the
+ * moment of the action, its answer comes later, so a crash may fall between.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+/* Answer to an action, on its way. */
+struct done {
+	enum action_type type;
+	uint64_t ticket, job;
+	uint32_t attempt;
+	int error;
+	bool retry;
+	const char *text;
+	uint32_t result;
+	const struct rec_prepare *prepare; /* what the action was about; own copy of the few fields */
+	uint32_t node_rank, nprocs;
+	int64_t until;
+	uint32_t source;
+	struct rec_proof_result *results;
+	size_t n_results;
+};
+
+static struct held_file *file_of(struct sim *s, struct agent_actor *a, uint64_t job,
+				 uint32_t attempt, bool make)
+{
+	struct held_file *f = a->files;
+
+	while (f != NULL && (f->job != job || f->attempt != attempt))
+		f = f->next;
+	if (f != NULL || !make)
+		return f;
+	f = world_alloc(&s->w, sizeof(*f));
+	f->job = job;
+	f->attempt = attempt;
+	f->next = a->files;
+	return a->files = f;
+}
+
+static struct status_file *status_of(struct agent_actor *a, uint64_t job, uint32_t attempt)
+{
+	struct status_file *f = a->status;
+
+	while (f != NULL && (f->job != job || f->attempt != attempt))
+		f = f->next;
+	return f;
+}
+
+void simagent_write_status(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt,
+			   const char *text, size_t len)
+{
+	struct status_file *f = status_of(&s->agents[host], job, attempt);
+
+	if (f == NULL)
+		return;
+	f->text = text;
+	f->len = len;
+}
+
+static struct done *answer(struct sim *s, const struct action *act)
+{
+	struct done *d = world_alloc(&s->w, sizeof(*d));
+
+	d->type = act->type;
+	d->ticket = act->ticket;
+	d->job = act->job;
+	d->attempt = act->attempt;
+	return d;
+}
+
+static void answer_in(struct sim *s, struct agent_actor *a, struct done *d, int64_t lo, int64_t hi)
+{
+	world_at(&s->w, s->w.now + rng_range(&s->w.rng, lo, hi), EV_DONE, &a->proc, 0, d);
+}
+
+static void fails(struct done *d, int error, bool retry, const char *text)
+{
+	d->error = -error;
+	d->retry = retry;
+	d->text = text;
+}
+
+/* ---- one action each ------------------------------------------------------------- */
+
+static void do_dial(struct sim *s, struct agent_actor *a)
+{
+	int64_t wait = rng_range(&s->w.rng, MS, 6 * MS);
+
+	if (a->dialing)
+		sim_fail(s, "an agent dials once at a time (%s)", a->name);
+	a->dialing = true;
+	if (a->cut_up || a->cut_down || s->coord.proc.resume_at > s->w.now)
+		wait = 10 * SECOND;
+	world_at(&s->w, s->w.now + wait, EV_DIALED, &a->proc, 0, NULL);
+}
+
+static uint32_t agent_of_key(const struct sim *s, const uint8_t *key)
+{
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (memcmp(s->agents[i].key, key, 32) == 0)
+			return i;
+	return NODES_MAX;
+}
+
+static void do_fetch(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	struct done *d = answer(s, act);
+
+	d->source = agent_of_key(s, act->prepare->source[0].key.p);
+	d->until = s->w.now + 5 * SECOND;
+	world_at(&s->w, s->w.now + rng_range(&s->w.rng, MS, 10 * MS), EV_FETCH, &a->proc, 0, d);
+}
+
+/* The source answers when it knows that we may ask: its 'allow' may still be on its way. */
+void simagent_fetch_poll(struct sim *s, struct agent_actor *a, const struct event *e)
+{
+	struct done *d = e->p;
+	struct agent_actor *src = d->source < NODES_MAX ? &s->agents[d->source] : NULL;
+	bool there = src != NULL && src->proc.up && src->proc.resume_at <= s->w.now &&
+		     (src == a || (!src->cut_peers && !a->cut_peers));
+
+	if (there && rng_chance(&s->w.rng, s->fetch_fails))
+		fails(d, EIO, false, "the specification could not be read");
+	else if (there && (src == a || agent_peer_may(src->core, a->key, d->job)))
+		d->error = 0;
+	else if (s->w.now < d->until) {
+		world_at(&s->w, s->w.now + 50 * MS, EV_FETCH, &a->proc, 0, d);
+		return;
+	} else {
+		fails(d, EHOSTUNREACH, false, "the submitting node does not hand out the specification");
+	}
+	answer_in(s, a, d, MS, 10 * MS);
+}
+
+static void do_lease(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	struct done *d = answer(s, act);
+	struct lease *l = world_alloc(&s->w, sizeof(*l));
+
+	d->nprocs = act->prepare->nprocs;
+	d->node_rank = act->prepare->node_rank;
+	if (rng_chance(&s->w.rng, s->lease_fails))
+		fails(d, EADDRINUSE, true, "no free port in 20000-30000");
+	l->job = act->job;
+	l->life = a->proc.life;
+	l->listening = d->error == 0;
+	l->next = a->leases;
+	a->leases = l;
+	answer_in(s, a, d, MS / 10, 5 * MS);
+}
+
+static void do_spawn(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	struct done *d = answer(s, act);
+	struct held_file *f = file_of(s, a, act->job, act->attempt, true);
+	struct status_file *st;
+	struct shim_actor *h;
+	int64_t up;
+
+	if (f->held || status_of(a, act->job, act->attempt) != NULL) {
+		fails(d, EEXIST, false, "the spool of this attempt exists already");
+		answer_in(s, a, d, MS / 10, MS);
+		return;
+	}
+	f->held = true;
+	f->prepare = world_copy(&s->w, act->prepare_json, strlen(act->prepare_json));
+	f->prepare_len = strlen(act->prepare_json);
+	f->cookie = world_copy(&s->w, act->cookie, strlen(act->cookie));
+	f->lineage = act->lineage;
+	if (rng_chance(&s->w.rng, s->spawn_fails)) {
+		fails(d, EAGAIN, true, "no more processes");
+		answer_in(s, a, d, MS / 10, 20 * MS);
+		return;
+	}
+	st = world_alloc(&s->w, sizeof(*st));
+	st->job = act->job;
+	st->attempt = act->attempt;
+	st->next = a->status;
+	a->status = st;
+	h = simshim_spawn(s, a, act->prepare, f->cookie);
+	up = rng_range(&s->w.rng, MS, 20 * MS);
+	world_at(&s->w, s->w.now + up, EV_CONNECT, &a->proc, 0, h);
+	answer_in(s, a, d, MS, 25 * MS);
+}
+
+static bool listens(const struct agent_actor *a, uint64_t job)
+{
+	for (const struct lease *l = a->leases; l != NULL; l = l->next)
+		if (l->job == job && l->life == a->proc.life && l->listening)
+			return a->proc.up;
+	return false;
+}
+
+static void do_prove(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	struct done *d = answer(s, act);
+
+	d->results = world_alloc(&s->w, act->n_proofs * sizeof(*d->results) + 1);
+	d->n_results = act->n_proofs;
+	for (size_t i = 0; i < act->n_proofs; i++) {
+		struct rec_proof_result *r = &d->results[i];
+		const struct rec_proof *p = &act->proofs[i];
+		uint32_t to = 0;
+
+		while (to + 1 < s->n_agents && strcmp(s->agents[to].name, p->node) != 0)
+			to++;
+		r->kind = world_copy(&s->w, p->kind, strlen(p->kind));
+		r->node = s->agents[to].name;
+		r->text = "10.0.0.9:20001: connection refused";
+		if (a->cut_peers || s->agents[to].cut_peers || !listens(&s->agents[to], act->job) ||
+		    rng_chance(&s->w.rng, s->prove_fails))
+			continue;
+		r->reached = world_alloc(&s->w, sizeof(char *));
+		r->reached[0] = s->agents[to].ip;
+		r->n_reached = 1;
+		r->text = NULL;
+	}
+	answer_in(s, a, d, MS / 2, 8 * MS);
+}
+
+static void do_latch(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	struct held_file *f = file_of(s, a, act->job, act->attempt, true);
+	struct done *d = answer(s, act);
+
+	if (f->latched)
+		fails(d, EEXIST, false, "started before");
+	f->latched = true;
+	answer_in(s, a, d, MS / 10, 3 * MS);
+}
+
+static void do_sweep(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	struct shim_actor *h = simshim_find(s, a->idx, act->job, act->attempt);
+	struct done *d = answer(s, act);
+
+	if (h != NULL)
+		d->result = simshim_sweep(s, h);
+	answer_in(s, a, d, MS, 50 * MS);
+}
+
+static void do_clean(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	struct shim_actor *h = simshim_find(s, a->idx, act->job, act->attempt);
+	struct held_file **f = &a->files;
+
+	if (h != NULL && simshim_alive(h) > 0)
+		sim_fail(s, "a job's records are dropped only when nothing of it lives (%s, job %llu: "
+			    "%u processes)", a->name, (unsigned long long)act->job, simshim_alive(h));
+	while (*f != NULL && ((*f)->job != act->job || (*f)->attempt != act->attempt))
+		f = &(*f)->next;
+	if (*f != NULL)
+		*f = (*f)->next;
+}
+
+static void do_link(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	int side;
+	struct conn *c = net_of_link(&a->proc, act->link, &side);
+
+	if (c == NULL || c->end[side].gone || c->end[side].closing)
+		sim_fail(s, "no message is sent on a closed link (%s, link %llu, %s %.*s)", a->name,
+			 (unsigned long long)act->link, action_name(act->type), (int)act->len,
+			 act->text != NULL ? act->text : "");
+	else if (act->type == ACT_SEND)
+		net_send(s, c, side, act->text, act->len);
+	else
+		net_close(s, c, side, act->text);
+}
+
+void simagent_perform(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	switch (act->type) {
+	case ACT_SEND:
+	case ACT_CLOSE:
+		do_link(s, a, act);
+		break;
+	case ACT_DIAL:
+		do_dial(s, a);
+		break;
+	case ACT_FETCH:
+		do_fetch(s, a, act);
+		break;
+	case ACT_LEASE:
+		do_lease(s, a, act);
+		break;
+	case ACT_SPAWN:
+		do_spawn(s, a, act);
+		break;
+	case ACT_PROVE:
+		do_prove(s, a, act);
+		break;
+	case ACT_UNLISTEN:
+		for (struct lease *l = a->leases; l != NULL; l = l->next)
+			l->listening = l->listening && l->job != act->job;
+		break;
+	case ACT_LATCH:
+		do_latch(s, a, act);
+		break;
+	case ACT_SWEEP:
+		do_sweep(s, a, act);
+		break;
+	case ACT_CLEAN:
+		do_clean(s, a, act);
+		break;
+	case ACT_REVOKE:
+		break;
+	default:
+		sim_fail(s, "an agent asks only for what it may (%s)", action_name(act->type));
+	}
+}
+
+/* ---- answers -------------------------------------------------------------------- */
+
+void simagent_done(struct sim *s, struct agent_actor *a, const struct event *e)
+{
+	static const char *const ras[16] = {
+		"127.0.0.1:21000", "127.0.0.1:21001", "127.0.0.1:21002", "127.0.0.1:21003",
+		"127.0.0.1:21004", "127.0.0.1:21005", "127.0.0.1:21006", "127.0.0.1:21007",
+	};
+	const struct done *d = e->p;
+	struct agent_event ev = { .type = AEV_DONE, .ticket = d->ticket, .error = d->error };
+
+	ev.retry = d->retry;
+	ev.text = d->text;
+	ev.result = d->result;
+	if (d->type == ACT_LEASE && d->error == 0) {
+		ev.master_port = d->node_rank == 0 ? 20000 + (uint32_t)d->job : 0;
+		ev.proof_port = 40000 + (uint32_t)d->job;
+		ev.ras = ras;
+		ev.n_ras = d->nprocs < 8 ? d->nprocs : 8;
+	}
+	if (d->type == ACT_PROVE) {
+		ev.results = d->results;
+		ev.n_results = d->n_results;
+		ev.ifname = "eth0";
+	}
+	LINE(&s->w, a->name, "done: %s %llu: %d %s", action_name(d->type),
+	     (unsigned long long)d->job, d->error, d->text != NULL ? d->text : "");
+	simagent_feed(s, a, &ev);
+}
+
+/* ---- after a restart ---------------------------------------------------------------- */
+
+static void adopt_one(struct sim *s, struct agent_actor *a, const struct held_file *f)
+{
+	struct shim_actor *h = simshim_find(s, a->idx, f->job, f->attempt);
+	const struct status_file *st = status_of(a, f->job, f->attempt);
+	struct agent_event ev = { .type = AEV_ADOPT, .job = f->job, .attempt = f->attempt };
+	struct rec_row_held held = { .job = f->job, .attempt = f->attempt };
+	struct msg m;
+
+	msg_init(&m, MSG_none);
+	held.boot_id = a->boot_id;
+	held.lineage = f->lineage;
+	held.cookie = f->cookie;
+	held.prepare = (struct bytes){ (const uint8_t *)f->prepare, f->prepare_len };
+	ev.held = &held;
+	ev.latched = f->latched;
+	ev.alive = h != NULL && h->proc.up;
+	if (!ev.alive && st != NULL && st->text != NULL) {
+		if (msg_decode(st->text, st->len, &m, NULL) < 0)
+			sim_fail(s, "a status file can be read back");
+		ev.ended = &m.u.shim_ended;
+	}
+	LINE(&s->w, a->name, "adopts %llu.%u: %s%s%s", (unsigned long long)f->job, f->attempt,
+	     f->latched ? "latched " : "", ev.alive ? "alive " : "", ev.ended ? "ended" : "");
+	if (ev.alive)
+		world_at(&s->w, s->w.now + rng_range(&s->w.rng, MS, 20 * MS), EV_CONNECT, &a->proc, 0,
+			 h);
+	simagent_feed(s, a, &ev);
+	msg_finish(&m);
+}
+
+void simagent_adopt_all(struct sim *s, struct agent_actor *a)
+{
+	struct held_file *f, *next;
+
+	for (f = a->files; f != NULL && a->proc.up; f = next) {
+		next = f->next;
+		if (f->held)
+			adopt_one(s, a, f);
+	}
+}

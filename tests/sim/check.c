@@ -1,0 +1,555 @@
+/* check.c - what must hold after every event
+ *
+ * The numbers are those of facts/security.md, "Invariants to test". What is
+ * compared is what the simulated world saw (which processes ran where, what
+ * was durable when, what a client was told), never a core's own opinion.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+/* a shim that nobody speaks to leaves by itself */
+#define BYE_NS ((SHIM_ABSENT_MS + SHIM_BYE_MS) * MS + 20 * SECOND)
+#define SLACK (6 * SECOND) /* for messages, reaping and files, beyond the grace */
+
+struct jobrec *check_job(struct sim *s, uint64_t job)
+{
+	static struct jobrec nobody;
+
+	if (job > 0 && job < JOBS_MAX)
+		return &s->jobs[job];
+	sim_fail(s, "job numbers are handed out one after the other (%" PRIu64 ")", job);
+	return &nobody;
+}
+
+static bool is_final(const char *state)
+{
+	return strcmp(state, "done") == 0 || strcmp(state, "failed") == 0 ||
+	       strcmp(state, "lost") == 0;
+}
+
+/* ---- what is durable -------------------------------------------------------------- */
+
+static void job_row(struct sim *s, const struct rec_row_job *r)
+{
+	struct jobrec *j = check_job(s, r->job);
+
+	for (uint32_t i = 0; i < JOBS_MAX && !j->seen; i++)
+		if (s->jobs[i].seen && strcmp(s->jobs[i].client_id, r->client_id) == 0)
+			sim_fail(s, "4: one client id makes one job (%s: jobs %u and %" PRIu64 ")",
+				 r->client_id, i, r->job);
+	if (j->final[0] != '\0' &&
+	    (strcmp(j->final, r->state) != 0 || j->exit_code != r->exit_code))
+		sim_fail(s, "5: a final state never changes (job %" PRIu64 ": %s %u, then %s %u)", r->job,
+			 j->final, j->exit_code, r->state, r->exit_code);
+	j->seen = true;
+	snprintf(j->client_id, sizeof(j->client_id), "%s", r->client_id);
+	j->plan = plan_of_hash(s, r->spec_hash.p);
+	if (r->ending != NULL && r->ending_code == 124)
+		j->time_limited = true;
+	if (!is_final(r->state) || j->final[0] != '\0')
+		return;
+	snprintf(j->final, sizeof(j->final), "%s", r->state);
+	j->exit_code = r->exit_code;
+	j->over_at = s->w.now;
+	s->n_final[r->state[0] == 'd' ? 0 : r->state[0] == 'f' ? 1 : 2]++;
+}
+
+void check_row(struct sim *s, const struct row *now)
+{
+	struct msg m;
+
+	if (now->table != TABLE_JOB)
+		return;
+	if (now->json == NULL) {
+		sim_fail(s, "3: a job that was acknowledged stays known (job %s deleted)", now->key);
+		return;
+	}
+	if (msg_decode(now->json, now->len, &m, NULL) < 0) {
+		sim_fail(s, "rows can be read back (%s)", now->key);
+		return;
+	}
+	job_row(s, &m.u.row_job);
+	msg_finish(&m);
+}
+
+/* What the coordinator says may be said only when it is on disk. */
+void check_sent(struct sim *s, const struct proc *to, const char *text, size_t len)
+{
+	struct msg m;
+
+	if (len < 12 || (strncmp(text, "{\"t\":\"submi", 11) != 0 &&
+			 strncmp(text, "{\"t\":\"forge", 11) != 0))
+		return;
+	if (msg_decode(text, len, &m, NULL) < 0)
+		return;
+	if (m.type == MSG_submitted && !check_job(s, m.u.submitted.job)->seen)
+		sim_fail(s, "3: a submit is acknowledged only when it is on disk (job %" PRIu64 ")",
+			 m.u.submitted.job);
+	if (m.type == MSG_forget && to->kind == PK_AGENT && m.u.forget.job < JOBS_MAX &&
+	    s->jobs[m.u.forget.job].final[0] == '\0')
+		sim_fail(s, "8: a node is told to forget a job only when its end is on disk (job %" PRIu64
+			    ")", m.u.forget.job);
+	msg_finish(&m);
+}
+
+static void in_memory(void *arg, const struct rec_row_job *r)
+{
+	struct sim *s = arg;
+	struct jobrec *j = check_job(s, r->job);
+
+	j->in_memory = true;
+	if (j->final[0] != '\0' && (strcmp(j->final, r->state) != 0 || j->exit_code != r->exit_code))
+		sim_fail(s, "5: a final state never changes (job %" PRIu64 ": %s %u on disk, %s %u in "
+			    "memory)", r->job, j->final, j->exit_code, r->state, r->exit_code);
+}
+
+void check_coord(struct sim *s)
+{
+	uint32_t i;
+
+	for (i = 0; i < JOBS_MAX && i < 32; i++)
+		s->jobs[i].in_memory = false;
+	coord_each_job(s->coord.core, in_memory, s);
+	for (i = 0; i < JOBS_MAX && i < 32; i++)
+		if (s->jobs[i].seen && !s->jobs[i].in_memory)
+			sim_fail(s, "3: a job on disk is known to the coordinator (job %u)", i);
+}
+
+/* ---- what ran ------------------------------------------------------------------------ */
+
+static void mark(struct sim *s, uint64_t job, uint32_t attempt, uint32_t host, bool shim)
+{
+	struct jobrec *j = check_job(s, job);
+	struct ready_mark *m;
+
+	for (m = j->marks; m != NULL; m = m->next)
+		if (m->attempt == attempt && m->host == host && m->shim == shim)
+			return;
+	m = world_alloc(&s->w, sizeof(*m));
+	m->attempt = attempt;
+	m->host = host;
+	m->shim = shim;
+	m->next = j->marks;
+	j->marks = m;
+}
+
+static uint32_t marks(const struct jobrec *j, uint32_t attempt, bool shim)
+{
+	uint32_t n = 0;
+
+	for (const struct ready_mark *m = j->marks; m != NULL; m = m->next)
+		n += m->attempt == attempt && m->shim == shim;
+	return n;
+}
+
+void check_shim_ready(struct sim *s, const struct shim_actor *h)
+{
+	mark(s, h->job, h->attempt, h->host, true);
+}
+
+void check_start(struct sim *s, struct shim_actor *h)
+{
+	const struct jobrec *j = check_job(s, h->job);
+
+	for (const struct exec *x = s->execs; x != NULL; x = x->next)
+		if (x->job == h->job && x->attempt == h->attempt && x->rank >= h->rank_base &&
+		    x->rank < h->rank_base + h->nprocs)
+			sim_fail(s, "1: no rank of an attempt is started twice (job %" PRIu64
+				    ", attempt %u, rank %u: on %s, and now on %s)",
+				 h->job, h->attempt, x->rank, s->agents[x->host].name,
+				 s->agents[h->host].name);
+	if (j->final[0] != '\0')
+		sim_fail(s, "2: a job that is over is not started (job %" PRIu64 " is %s)", h->job,
+			 j->final);
+	if (marks(j, h->attempt, true) < h->nnodes)
+		sim_fail(s, "barrier: nothing starts before all nodes are ready (job %" PRIu64
+			    ": %u of %u)", h->job, marks(j, h->attempt, true), h->nnodes);
+	if (h->rank_base != h->node_rank * h->nprocs)
+		sim_fail(s, "each rank belongs to one node");
+}
+
+static bool something_ended(const struct sim *s, uint64_t job)
+{
+	for (const struct exec *x = s->execs; x != NULL; x = x->next)
+		if (x->job == job && (x->end == EX_SIGNALLED || x->end == EX_VANISHED ||
+				      (x->end == EX_EXITED && x->code != 0)))
+			return true;
+	return false;
+}
+
+void check_signal(struct sim *s, const struct shim_actor *h, int sig)
+{
+	const struct jobrec *j = check_job(s, h->job);
+	uint32_t ranks = 0;
+
+	for (uint32_t i = 0; i < h->nprocs; i++)
+		ranks += h->workers[i].alive;
+	if (ranks == 0)
+		return;
+	if (s->no_kills)
+		sim_fail(s, "9: a coordinator that does not know a job ends none of it (job %" PRIu64
+			    ", signal %d)", h->job, sig);
+	else if (!j->kill_asked && !j->time_limited && !j->lost_allowed && !s->loss_allowed &&
+		 j->plan != NULL && j->plan->time_s == 0 && !something_ended(s, h->job))
+		sim_fail(s, "8: no job is ended without a cause (job %" PRIu64 ", signal %d)", h->job,
+			 sig);
+}
+
+/* ---- ends in time (6, 7) ------------------------------------------------------------- */
+
+struct deferred {
+	enum { DF_END, DF_SHIM_END, DF_SHIM_DIED } what;
+	struct shim_actor *shim;
+	struct agent_actor *agent;
+	uint32_t life;
+	int64_t since;
+};
+
+static void defer(struct sim *s, int what, struct shim_actor *h, uint32_t life, int64_t wait)
+{
+	struct deferred *d = world_alloc(&s->w, sizeof(*d));
+
+	d->what = what;
+	d->shim = h;
+	d->agent = &s->agents[h->host];
+	d->life = life;
+	d->since = s->w.now;
+	world_at(&s->w, s->w.now + wait, EV_CHECK, NULL, 0, d);
+}
+
+void check_shim_told(struct sim *s, struct shim_actor *h, uint32_t grace_ms)
+{
+	if (h->told_end)
+		return;
+	h->told_end = true;
+	defer(s, DF_SHIM_END, h, h->proc.life, grace_ms * MS + SLACK);
+}
+
+void check_shim_died(struct sim *s, struct shim_actor *h)
+{
+	if (simshim_alive(h) > 0)
+		defer(s, DF_SHIM_DIED, h, s->agents[h->host].proc.life, 10 * SECOND);
+}
+
+static void end_is_known(struct sim *s, uint32_t host, const struct rec_end *e)
+{
+	struct shim_actor *h = simshim_find(s, host, e->job, e->attempt);
+
+	if (h != NULL)
+		defer(s, DF_END, h, s->agents[host].proc.life, e->grace_ms * MS + SLACK);
+}
+
+static bool undisturbed(const struct deferred *d)
+{
+	return d->agent->proc.up && d->agent->proc.life == d->life &&
+	       d->agent->proc.resume_at <= d->since;
+}
+
+void check_deferred(struct sim *s, const struct event *e)
+{
+	const struct deferred *d = e->p;
+	uint32_t n = simshim_alive(d->shim);
+
+	if (n == 0)
+		return;
+	if (d->what == DF_SHIM_END && d->shim->proc.life == d->life)
+		sim_fail(s, "6: nothing lives longer than the grace after its shim was told to end it "
+			    "(job %" PRIu64 " on %s: %u processes)",
+			 d->shim->job, d->agent->name, n);
+	if (d->what == DF_END && undisturbed(d))
+		sim_fail(s, "6: nothing lives longer than the grace after its agent was told of the end "
+			    "(job %" PRIu64 " on %s: %u processes)",
+			 d->shim->job, d->agent->name, n);
+	if (d->what != DF_SHIM_DIED)
+		return;
+	if (undisturbed(d))
+		sim_fail(s, "7: nothing lives long after its shim was killed (job %" PRIu64
+			    " on %s: %u processes)", d->shim->job, d->agent->name, n);
+	else
+		check_shim_died(s, d->shim);
+}
+
+/* ---- what is said ----------------------------------------------------------------------- */
+
+static void to_agent(struct sim *s, uint32_t host, const struct msg *m)
+{
+	if (m->type == MSG_end)
+		end_is_known(s, host, &m->u.end);
+	if (m->type == MSG_start) {
+		const struct jobrec *j = check_job(s, m->u.start.job);
+
+		if (j->plan != NULL && marks(j, m->u.start.attempt, false) < j->plan->nnodes)
+			sim_fail(s, "barrier: start is sent only when all nodes have said they are ready "
+				    "(job %" PRIu64 ": %u of %u)", m->u.start.job,
+				 marks(j, m->u.start.attempt, false), j->plan->nnodes);
+	}
+}
+
+static void held_marks(struct sim *s, uint32_t host, const struct rec_node_register *r)
+{
+	for (size_t i = 0; i < r->n_held; i++)
+		if (strcmp(r->held[i].phase, "preparing") != 0 && strcmp(r->held[i].phase, "gone") != 0)
+			mark(s, r->held[i].job, r->held[i].attempt, host, false);
+}
+
+static void from_agent(struct sim *s, uint32_t host, const struct msg *m)
+{
+	switch (m->type) {
+	case MSG_prepared:
+		if (m->u.prepared.ok)
+			mark(s, m->u.prepared.job, m->u.prepared.attempt, host, false);
+		else
+			check_job(s, m->u.prepared.job)->prepare_failed = true;
+		break;
+	case MSG_proved:
+		for (size_t i = 0; i < m->u.proved.n_results; i++)
+			if (m->u.proved.results[i].n_reached == 0)
+				check_job(s, m->u.proved.job)->prepare_failed = true;
+		break;
+	case MSG_node_register:
+		held_marks(s, host, &m->u.node_register);
+		break;
+	case MSG_kill:
+		check_job(s, m->u.kill.job)->kill_asked = true;
+		break;
+	default:
+		break;
+	}
+}
+
+void check_message(struct sim *s, struct conn *c, int side, const struct msg *m)
+{
+	const struct proc *from = c->end[1 - side].proc, *to = c->end[side].proc;
+
+	if (c->kind == CONN_LOCAL && m->type == MSG_kill)
+		check_job(s, m->u.kill.job)->kill_asked = true;
+	if (c->kind != CONN_CONTROL)
+		return;
+	if (from->kind == PK_AGENT && to->kind == PK_COORD)
+		from_agent(s, from->idx, m);
+	else if (from->kind == PK_COORD && to->kind == PK_AGENT)
+		to_agent(s, to->idx, m);
+}
+
+/* ---- what clients are told ------------------------------------------------------------------ */
+
+void check_acked(struct sim *s, struct client *k, uint64_t job)
+{
+	struct jobrec *j = check_job(s, job);
+
+	if (!j->seen || strcmp(j->client_id, k->client_id) != 0)
+		sim_fail(s, "3: what is acknowledged is on disk (client %u, job %" PRIu64 ")", k->idx, job);
+	if (k->job != 0 && k->job != job)
+		sim_fail(s, "4: a retried submit is the same job (client %u: %" PRIu64 " and %" PRIu64 ")",
+			 k->idx, k->job, job);
+	j->acked = true;
+}
+
+static int order_of(const char *state)
+{
+	static const char *const names[] = { "queued", "preparing", "ready", "running", "ending" };
+
+	for (int i = 0; i < 5; i++)
+		if (strcmp(names[i], state) == 0)
+			return i;
+	return 5;
+}
+
+static bool has_started(const struct sim *s, uint64_t job)
+{
+	for (const struct exec *x = s->execs; x != NULL; x = x->next)
+		if (x->job == job)
+			return true;
+	return false;
+}
+
+/* Back to queued is right only when the next attempt was never placed; from
+ * running to preparing only when the coordinator's 'start' died with it. */
+static bool goes_back(const struct sim *s, const struct client *k,
+		      const struct rec_job_info *i)
+{
+	if (k->rank_of_state < 0 || strcmp(i->state, "recovering") == 0)
+		return false;
+	if (k->rank_of_state == 5)
+		return strcmp(k->state, i->state) != 0;
+	if (i->attempt != k->attempt)
+		return i->attempt < k->attempt && !(k->rank_of_state == 1 && order_of(i->state) == 0);
+	return order_of(i->state) < k->rank_of_state &&
+	       (k->coord_life == s->coord.proc.life || k->rank_of_state == 5 ||
+		has_started(s, i->job));
+}
+
+void check_told(struct sim *s, struct client *k, const struct rec_job_update *u)
+{
+	const struct rec_job_info *i = &u->job[0];
+	const struct jobrec *j = check_job(s, i->job);
+
+	if (i->job != k->job)
+		sim_fail(s, "a watcher is told about its own job");
+	if (goes_back(s, k, i))
+		sim_fail(s, "5: what a client sees goes forward (job %" PRIu64 ": attempt %u %s, then "
+			    "attempt %u %s)", i->job, k->attempt, k->state, i->attempt, i->state);
+	if (strcmp(i->state, "recovering") == 0)
+		return; /* a new coordinator does not know yet */
+	k->rank_of_state = order_of(i->state);
+	k->attempt = i->attempt;
+	k->coord_life = s->coord.proc.life;
+	snprintf(k->state, sizeof(k->state), "%s", i->state);
+	if (!u->settled)
+		return;
+	k->settled = true;
+	k->exit_code = i->exit_code;
+	if (!MSG_HAS(i, job_info, exit_code))
+		sim_fail(s, "a settled job has an exit code (job %" PRIu64 ")", i->job);
+	if (is_final(i->state) && (strcmp(j->final, i->state) != 0 || j->exit_code != i->exit_code))
+		sim_fail(s, "a final state that is told as settled is on disk (job %" PRIu64 ": %s)",
+			 i->job, i->state);
+}
+
+/* ---- the end of a run -------------------------------------------------------------------------- */
+
+/* What is still to come, or NULL. */
+static const char *waiting_for(struct sim *s, int64_t *ret_patience)
+{
+	static char text[160];
+
+	*ret_patience = 0;
+	for (uint32_t i = 0; i < s->n_clients; i++)
+		if (!s->clients[i].over) {
+			snprintf(text, sizeof(text), "client %u (job %" PRIu64 ") is told it is over", i,
+				 s->clients[i].job);
+			return text;
+		}
+	for (uint32_t i = 1; i < JOBS_MAX && i < 64; i++)
+		if (s->jobs[i].seen && s->jobs[i].final[0] == '\0') {
+			snprintf(text, sizeof(text), "job %u reaches a final state", i);
+			return text;
+		}
+	for (uint32_t i = 0; i < s->n_shims; i++)
+		if (simshim_alive(s->shims[i]) > 0) {
+			snprintf(text, sizeof(text), "nothing of job %" PRIu64 " lives on %s (%u processes)",
+				 s->shims[i]->job, s->agents[s->shims[i]->host].name,
+				 simshim_alive(s->shims[i]));
+			return text;
+		}
+	for (uint32_t i = 0; i < s->n_agents; i++) {
+		const struct agent_actor *a = &s->agents[i];
+
+		if (!a->proc.up || !agent_registered(a->core) || a->files != NULL) {
+			snprintf(text, sizeof(text), "%s is %s", a->name,
+				 a->files != NULL ? "rid of its records" : "registered");
+			return text;
+		}
+	}
+	for (uint32_t i = 0; i < s->n_shims; i++)
+		if (s->shims[i]->proc.up) {
+			snprintf(text, sizeof(text), "the shim of job %" PRIu64 " leaves %s",
+				 s->shims[i]->job, s->agents[s->shims[i]->host].name);
+			*ret_patience = BYE_NS;
+			return text;
+		}
+	return NULL;
+}
+
+bool check_quiet(struct sim *s)
+{
+	int64_t patience;
+
+	if (s->no_progress_checks)
+		return rogue_quiet(s) && s->w.now > s->heal_at + 20 * SECOND;
+	return rogue_quiet(s) && waiting_for(s, &patience) == NULL;
+}
+
+void check_liveness(struct sim *s)
+{
+	int64_t patience;
+	const char *what = waiting_for(s, &patience);
+
+	if (what != NULL && s->w.now < s->give_up_at + patience)
+		return;
+	if (!s->no_progress_checks && what != NULL)
+		sim_fail(s, "25: once faults stop, %s (within %d s)", what,
+			 (int)((s->w.now - s->heal_at) / SECOND));
+	s->finished = true;
+}
+
+static bool failed_by_itself(const struct exec *x)
+{
+	return x->unstartable || (!x->signalled && (x->end == EX_SIGNALLED ||
+						    (x->end == EX_EXITED && x->code != 0)));
+}
+
+static uint32_t code_of(const struct exec *x)
+{
+	return x->end == EX_SIGNALLED ? 128 + x->sig : x->code;
+}
+
+/* May this job, which is not 'done', have ended with this code? */
+static bool code_explained(const struct sim *s, uint64_t job, const struct jobrec *j)
+{
+	bool any = false;
+
+	for (const struct exec *x = s->execs; x != NULL; x = x->next) {
+		if (x->job != job)
+			continue;
+		any = true;
+		if (failed_by_itself(x) && code_of(x) == j->exit_code)
+			return true;
+	}
+	/* a kill is acted upon even when it cannot be stored; a crash may then lose the reason */
+	if (j->kill_asked && (j->exit_code == 143 || s->disk_was_full))
+		return true;
+	if (j->plan->time_s != 0 && (j->exit_code == 124 || s->disk_was_full))
+		return true;
+	if (j->prepare_failed && !any)
+		return j->exit_code == 1 || j->exit_code == (j->plan->missing_host >= 0 ? 127 : 1);
+	return !any && s->n_faults > 0 && j->exit_code == 1; /* not ready in time */
+}
+
+static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
+{
+	uint32_t good = 0, world = j->plan->nnodes * j->plan->ppn;
+
+	for (const struct exec *x = s->execs; x != NULL; x = x->next)
+		good += x->job == job && x->end == EX_EXITED && x->code == 0 && !x->unstartable;
+	if (strcmp(j->final, "done") == 0) {
+		if (j->exit_code != 0 || good < world)
+			sim_fail(s, "a job is done only when every rank has exited with 0 (job %" PRIu64
+				    ": code %u, %u of %u)", job, j->exit_code, good, world);
+		return;
+	}
+	if (s->loss_allowed || j->lost_allowed)
+		return;
+	if (strcmp(j->final, "lost") == 0)
+		sim_fail(s, "8: nothing was lost, so no job is lost (job %" PRIu64 ")", job);
+	else if (!code_explained(s, job, j))
+		sim_fail(s, "8: a job's code is that of the first rank that failed (job %" PRIu64
+			    ": %s with %u)", job, j->final, j->exit_code);
+}
+
+static void client_outcome(struct sim *s, const struct client *k)
+{
+	const struct jobrec *j = check_job(s, k->job != 0 ? k->job : 1);
+
+	if (k->refused[0] != '\0' && !k->plan->immediate)
+		sim_fail(s, "a submit that makes sense is taken (client %u: %s)", k->idx, k->refused);
+	if (k->job == 0 || !k->settled)
+		return;
+	if (k->exit_code != j->exit_code)
+		sim_fail(s, "a client is told the code that is kept (client %u: %u, on disk %u)", k->idx,
+			 k->exit_code, j->exit_code);
+}
+
+void check_outcomes(struct sim *s)
+{
+	if (s->no_progress_checks)
+		return;
+	for (uint32_t i = 1; i < JOBS_MAX; i++)
+		if (s->jobs[i].seen && s->jobs[i].final[0] != '\0')
+			outcome(s, i, &s->jobs[i]);
+	for (uint32_t i = 0; i < s->n_clients; i++)
+		client_outcome(s, &s->clients[i]);
+}

@@ -1,0 +1,253 @@
+/* fault.c - things going wrong, and healing */
+#include <stdio.h>
+
+#include "tests/sim/sim.h"
+
+struct fault {
+	enum fault_kind kind, ends;
+	uint32_t host;
+	int64_t lasts;
+};
+
+static const char *const names[FT_KINDS] = {
+	[FT_COORD_CRASH] = "coordinator crashes", [FT_AGENT_CRASH] = "agent crashes",
+	[FT_REBOOT] = "host reboots",		  [FT_SHIM_KILL] = "shim is killed",
+	[FT_CUT] = "cable is cut",		  [FT_CUT_UP] = "cable is cut one way (up)",
+	[FT_CUT_DOWN] = "cable is cut one way (down)", [FT_RESET] = "connections are reset",
+	[FT_STOP_AGENT] = "agent is stopped",	  [FT_STOP_COORD] = "coordinator is stopped",
+	[FT_DISK_FULL] = "disks are full",	  [FT_CUT_PEERS] = "peers cannot be reached",
+	[FT_WALL_JUMP] = "wall clock jumps",	  [FT_LINEAGE] = "coordinator's database is made anew",
+	[FT_END] = "is over",
+};
+
+void fault_at(struct sim *s, int64_t at, enum fault_kind kind, uint32_t host, int64_t lasts)
+{
+	struct fault *f = world_alloc(&s->w, sizeof(*f));
+
+	f->kind = kind;
+	f->host = host;
+	f->lasts = lasts;
+	if (at + lasts + SECOND > s->heal_at)
+		s->heal_at = at + lasts + SECOND;
+	world_at(&s->w, at, EV_FAULT, NULL, 0, f);
+}
+
+void fault_at_action(struct sim *s, uint64_t n, enum fault_kind kind, uint32_t host, int64_t lasts)
+{
+	struct fault *f = world_alloc(&s->w, sizeof(*f));
+	struct trigger *t = &s->triggers[s->n_triggers];
+
+	if (s->n_triggers == TRIGGERS_MAX)
+		return;
+	s->n_triggers++;
+	f->kind = kind;
+	f->host = host;
+	f->lasts = lasts;
+	t->kind = kind == FT_COORD_CRASH || kind == FT_STOP_COORD ? PK_COORD : PK_AGENT;
+	t->idx = t->kind == PK_COORD ? 0 : host;
+	t->after = n;
+	t->fault = f;
+	if (8 * SECOND + lasts > s->heal_at)
+		s->heal_at = 8 * SECOND + lasts;
+}
+
+void fault_triggered(struct sim *s, struct trigger *t)
+{
+	if (s->w.now + t->fault->lasts < s->heal_at)
+		world_at(&s->w, s->w.now, EV_FAULT, NULL, 0, t->fault);
+	t->fault = NULL;
+}
+
+void fault_random(struct sim *s, int64_t at)
+{
+	static const struct {
+		enum fault_kind kind;
+		int64_t lo_ms, hi_ms;
+		unsigned weight;
+	} rows[] = {
+		{ FT_COORD_CRASH, 50, 6000, 5 }, { FT_AGENT_CRASH, 50, 6000, 5 },
+		{ FT_REBOOT, 3000, 15000, 2 },	 { FT_SHIM_KILL, 0, 0, 2 },
+		{ FT_CUT, 100, 30000, 3 },	 { FT_CUT_UP, 100, 30000, 2 },
+		{ FT_CUT_DOWN, 100, 30000, 2 },	 { FT_RESET, 0, 0, 4 },
+		{ FT_STOP_AGENT, 50, 30000, 3 }, { FT_STOP_COORD, 50, 8000, 2 },
+		{ FT_DISK_FULL, 100, 5000, 2 },	 { FT_CUT_PEERS, 100, 5000, 1 },
+		{ FT_WALL_JUMP, 0, 0, 1 },
+	};
+	uint64_t at_weight = rng_below(&s->w.rng, 34);
+	uint32_t host;
+	int64_t lasts;
+	size_t i = 0;
+
+	while (at_weight >= rows[i].weight)
+		at_weight -= rows[i++].weight;
+	host = (uint32_t)rng_below(&s->w.rng, s->n_agents);
+	lasts = rng_range(&s->w.rng, rows[i].lo_ms, rows[i].hi_ms) * MS;
+	if (at >= 0)
+		fault_at(s, at, rows[i].kind, host, lasts);
+	else
+		fault_at_action(s, (uint64_t)rng_range(&s->w.rng, 1, 80), rows[i].kind, host, lasts);
+}
+
+static void ends_after(struct sim *s, const struct fault *f)
+{
+	struct fault *end = world_alloc(&s->w, sizeof(*end));
+
+	*end = *f;
+	end->kind = FT_END;
+	end->ends = f->kind;
+	world_at(&s->w, s->w.now + f->lasts, EV_FAULT, NULL, 0, end);
+}
+
+static void kill_a_shim(struct sim *s, uint32_t host)
+{
+	for (uint32_t i = 0; i < s->n_shims; i++)
+		if (s->shims[i]->host == host && s->shims[i]->proc.up) {
+			simshim_kill9(s, s->shims[i]);
+			return;
+		}
+}
+
+static void cut(struct sim *s, uint32_t host, bool up, bool down, bool on)
+{
+	struct agent_actor *a = &s->agents[host];
+
+	if (up)
+		a->cut_up = on;
+	if (down)
+		a->cut_down = on;
+	if (!on)
+		net_healed(s, (int)host);
+}
+
+static void disks(struct sim *s, bool full)
+{
+	s->coord.disk_full = full;
+	s->disk_was_full = s->disk_was_full || full;
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		s->agents[i].disk_full = full ? 500 : 0;
+}
+
+static void over(struct sim *s, const struct fault *f)
+{
+	switch (f->ends) {
+	case FT_CUT:
+		cut(s, f->host, true, true, false);
+		break;
+	case FT_CUT_UP:
+		cut(s, f->host, true, false, false);
+		break;
+	case FT_CUT_DOWN:
+		cut(s, f->host, false, true, false);
+		break;
+	case FT_DISK_FULL:
+		disks(s, false);
+		break;
+	case FT_CUT_PEERS:
+		s->agents[f->host].cut_peers = false;
+		break;
+	default:
+		break;
+	}
+}
+
+/* Silence of about node_lost_ms may rightly cost a node its ranks: all that
+ * keeps nodes away counts together, and so does the back-off that follows. */
+static void note_loss(struct sim *s, const struct fault *f)
+{
+	bool silences = f->kind != FT_DISK_FULL && f->kind != FT_CUT_PEERS &&
+			f->kind != FT_WALL_JUMP && f->kind != FT_SHIM_KILL;
+
+	if (silences)
+		s->silence += f->lasts > 4 * SECOND ? f->lasts + 16 * SECOND : 2 * f->lasts + SECOND;
+	if (f->kind == FT_STOP_COORD && s->n_faults == 1)
+		s->silence = 0; /* alone, it costs nothing: nodes get a full term when it goes on */
+	if (s->silence > (int64_t)s->node_lost_ms * MS)
+		s->loss_allowed = true;
+}
+
+static void begin(struct sim *s, const struct fault *f)
+{
+	struct agent_actor *a = &s->agents[f->host];
+	int64_t jump;
+
+	switch (f->kind) {
+	case FT_COORD_CRASH:
+		simcoord_crash(s, f->lasts);
+		break;
+	case FT_AGENT_CRASH:
+		simagent_crash(s, a, f->lasts);
+		break;
+	case FT_REBOOT:
+		simagent_reboot(s, a, f->lasts);
+		break;
+	case FT_SHIM_KILL:
+		kill_a_shim(s, f->host);
+		break;
+	case FT_CUT:
+		cut(s, f->host, true, true, true);
+		break;
+	case FT_CUT_UP:
+		cut(s, f->host, true, false, true);
+		break;
+	case FT_CUT_DOWN:
+		cut(s, f->host, false, true, true);
+		break;
+	case FT_RESET:
+		net_host_reset(s, (int)f->host);
+		break;
+	case FT_STOP_AGENT:
+		a->proc.resume_at = s->w.now + f->lasts;
+		break;
+	case FT_STOP_COORD:
+		s->coord.proc.resume_at = s->w.now + f->lasts;
+		break;
+	case FT_DISK_FULL:
+		disks(s, true);
+		break;
+	case FT_CUT_PEERS:
+		a->cut_peers = true;
+		break;
+	case FT_WALL_JUMP:
+		jump = rng_range(&s->w.rng, -315360000000, 315360000000);
+		s->w.wall_offset_ms += s->no_jumps ? 0 : jump;
+		break;
+	case FT_LINEAGE:
+		simcoord_new_lineage(s);
+		break;
+	default:
+		break;
+	}
+	if (f->lasts > 0)
+		ends_after(s, f);
+}
+
+void fault_event(struct sim *s, const struct event *e)
+{
+	const struct fault *f = e->p;
+
+	LINE(&s->w, "FAULT", "%s %s(%s, %.3f s)", names[f->kind],
+	     f->kind == FT_END ? names[f->ends] : "", s->agents[f->host].name,
+	     (double)f->lasts / 1e9);
+	if (f->kind == FT_END) {
+		over(s, f);
+		return;
+	}
+	if (s->healed)
+		return;
+	s->n_faults++;
+	note_loss(s, f);
+	begin(s, f);
+}
+
+/* What is down comes up by itself; nothing new goes wrong from here on. */
+void fault_heal(struct sim *s)
+{
+	s->healed = true;
+	LINE(&s->w, "FAULT", "all is healed");
+	for (uint32_t i = 0; i < s->n_agents; i++) {
+		s->agents[i].cut_peers = false;
+		cut(s, i, true, true, false);
+	}
+	disks(s, false);
+	s->fetch_fails = s->lease_fails = s->spawn_fails = s->prove_fails = 0;
+}

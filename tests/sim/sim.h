@@ -1,0 +1,440 @@
+/* sim.h - one simulated cluster: who takes part, what is known about it, what must hold
+ *
+ *   world.c        time, chance, memory, trace          net.c       connections
+ *   sim.c          a run: the loop, crashes, the end    check.c     invariants
+ *   actor_coord.c  coordinator and its durable store    scenario.c  what happens in a run
+ *   actor_agent.c  agents, their files and side effects fault.c     things going wrong
+ *   actor_shim.c   shims and the processes of jobs      main.c      the command line
+ *   actor_client.c people                               actor_rogue.c a node that lies
+ *
+ * The cores are the real ones. Everything they ask for takes time or fails
+ * here as it would in the world; nothing takes effect inside a step.
+ */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#include <stdarg.h>
+
+#include "core/agent.h"
+#include "core/coord.h"
+#include "proto/message.h"
+#include "shim/machine.h"
+#include "tests/sim/net.h"
+#include "tests/sim/world.h"
+
+#define NODES_MAX 8
+#define CLIENTS_MAX 8
+#define JOBS_MAX 512
+#define RUN_UID 1000
+
+enum proc_kind { PK_COORD, PK_AGENT, PK_SHIM, PK_CLIENT, PK_ROGUE };
+
+/* A process: what all kinds have in common. */
+struct proc {
+	enum proc_kind kind;
+	uint32_t idx;
+	bool up;
+	uint32_t life; /* counts starts; events of an older life are dropped */
+	int64_t resume_at; /* SIGSTOPped until then */
+	uint64_t actions; /* performed so far, over all lives */
+	int64_t armed; /* moment of the queued timer event, or NEVER */
+	uint64_t timer_gen;
+	unsigned due_again; /* deadline steps in a row that did not move the deadline */
+	struct conn **links; /* by link number of this life, from 1 */
+	size_t n_links, cap_links;
+};
+
+/* What a job is, and what its processes will do. */
+struct plan {
+	uint32_t nnodes, ppn, grace_ms, time_s;
+	const char *hosts; /* NULL: any */
+	bool immediate;
+	int64_t run_ms;
+	int fail_rank; /* -1: none */
+	uint32_t fail_code, fail_sig;
+	int64_t fail_ms;
+	int missing_host; /* the command is not there; -1: nowhere missing */
+	uint32_t stubborn; /* permille of processes that ignore TERM */
+	uint32_t leftover; /* permille of ranks that leave a process behind */
+	uint32_t unstartable; /* permille of ranks whose exec fails */
+};
+
+/* ---- coordinator ---------------------------------------------------------- */
+
+struct row {
+	struct row *next;
+	enum store_table table;
+	const char *key, *json; /* json NULL: deleted */
+	size_t len;
+};
+
+struct txn {
+	uint64_t ticket;
+	struct row *rows; /* in order */
+	int error;
+};
+
+struct coord_actor {
+	struct proc proc;
+	struct coord *core;
+	struct actions acts;
+	struct row *rows; /* durable */
+	int64_t store_free; /* the store works one transaction at a time */
+	bool disk_full;
+	uint64_t lineage;
+	unsigned n_txns;
+};
+
+/* ---- agent ------------------------------------------------------------------ */
+
+/* RUN/shims/JOB.ATTEMPT.*: gone with the boot. */
+struct held_file {
+	struct held_file *next;
+	uint64_t job;
+	uint32_t attempt;
+	bool held, latched;
+	const char *prepare;
+	size_t prepare_len;
+	const char *cookie;
+	uint64_t lineage;
+};
+
+/* STATE/spool/JOB.ATTEMPT/status: stays. */
+struct status_file {
+	struct status_file *next;
+	uint64_t job;
+	uint32_t attempt;
+	const char *text;
+	size_t len;
+};
+
+/* Ports that an agent process holds. */
+struct lease {
+	struct lease *next;
+	uint64_t job;
+	uint32_t life;
+	bool listening;
+};
+
+struct agent_actor {
+	struct proc proc;
+	uint32_t idx;
+	char name[16], boot_id[37], ip[16];
+	uint8_t key[32];
+	bool host_up;
+	uint32_t boot;
+	struct agent *core;
+	struct actions acts;
+	struct held_file *files;
+	struct status_file *status;
+	struct lease *leases;
+	bool dialing;
+	bool cut_up, cut_down; /* to and from the coordinator */
+	bool cut_peers; /* no connections with other nodes */
+	uint32_t disk_full; /* permille of status writes that fail */
+};
+
+/* ---- shim ------------------------------------------------------------------- */
+
+/* A process of a job: a rank, or what a rank left behind. */
+struct worker {
+	bool alive, reaped;
+	uint32_t local, pid;
+	bool stubborn, swept;
+	int status; /* as waitpid */
+};
+
+struct shim_actor {
+	struct proc proc;
+	uint32_t idx, host, boot;
+	uint64_t job;
+	uint32_t attempt;
+	const struct plan *plan;
+	const char *cookie;
+	uint32_t rank_base, nprocs, node_rank, nnodes;
+	struct shim *core;
+	struct shim_actions acts;
+	struct conn *agent; /* the newest connection */
+	struct worker *workers; /* 2 * nprocs: ranks, then leftovers */
+	uint32_t n_workers;
+	bool *closed; /* per rank: its streams were reported closed */
+	uint32_t orphans;
+	bool reap_queued, close_queued;
+	bool started, told_end;
+	struct exec **execs; /* per rank */
+	const char *to_write;
+	size_t to_write_len;
+};
+
+/* ---- client ------------------------------------------------------------------ */
+
+enum client_stage { CS_IDLE, CS_DIALING, CS_SUBMITTING, CS_WATCHING, CS_DONE, CS_GONE };
+
+struct client {
+	struct proc proc;
+	uint32_t idx, agent;
+	struct plan *plan;
+	uint32_t plan_no;
+	char client_id[24];
+	enum client_stage stage;
+	struct conn *conn;
+	uint32_t rid, submit_rid, watch_rid, kill_rid;
+	uint64_t job;
+	bool twice; /* sends submit twice on one link */
+	/* what it was told */
+	int rank_of_state; /* see check.c */
+	uint32_t attempt, coord_life;
+	char state[16];
+	bool settled, over;
+	uint32_t exit_code;
+	char refused[32];
+	/* what it will do */
+	const char *kill_in; /* kills when it sees this state; NULL: never */
+	int64_t kill_after;
+	bool kill_done, kill_wanted;
+	bool local_watch; /* watches at the coordinator's own socket */
+	int64_t vanish_after; /* leaves this long after the submit is acknowledged; 0: stays */
+};
+
+/* ---- what is known from outside ------------------------------------------------ */
+
+enum exec_end { EX_RUNNING, EX_EXITED, EX_SIGNALLED, EX_VANISHED /* with shim or host */ };
+
+/* One execution of one rank: at most one may ever exist. */
+struct exec {
+	struct exec *next;
+	uint64_t job;
+	uint32_t attempt, rank, host, boot;
+	enum exec_end end;
+	uint32_t code, sig;
+	bool signalled; /* its shim had sent it a signal before it ended */
+	bool unstartable;
+};
+
+struct ready_mark {
+	struct ready_mark *next;
+	uint32_t attempt, node_rank, host, boot;
+	bool shim; /* its shim was ready; else: its agent has said so */
+};
+
+struct jobrec {
+	bool seen; /* a row of it was durable */
+	bool in_memory; /* of the coordinator, at the last look */
+	char client_id[24];
+	char final[16]; /* durable final state, or "" */
+	uint32_t exit_code;
+	bool acked;
+	bool kill_asked, time_limited, prepare_failed, lost_allowed;
+	struct plan *plan;
+	struct ready_mark *marks;
+	int64_t over_at;
+};
+
+struct crash_plan {
+	bool active, reboot;
+	enum proc_kind kind;
+	uint32_t idx;
+	uint64_t after; /* this many actions */
+	bool done;
+};
+
+/* A fault that waits for an agent's or the coordinator's n-th action: things
+ * go wrong where something happens, not only at some time. */
+struct trigger {
+	enum proc_kind kind;
+	uint32_t idx;
+	uint64_t after;
+	struct fault *fault; /* NULL: none, or done */
+};
+#define TRIGGERS_MAX 4
+
+struct scenario;
+
+struct sim {
+	struct world w;
+	const struct scenario *sc;
+	uint64_t seed;
+	struct coord_actor coord;
+	struct agent_actor agents[NODES_MAX];
+	struct shim_actor **shims;
+	struct client clients[CLIENTS_MAX];
+	struct plan plans[CLIENTS_MAX];
+	struct proc rogue_proc;
+	struct rogue *rogue;
+	uint32_t n_agents, n_clients, n_shims, cap_shims, n_conns, next_pid;
+	struct conn *conns;
+	struct exec *execs;
+	struct jobrec jobs[JOBS_MAX];
+
+	/* the world's manners */
+	uint32_t node_lost_ms, prepare_ms;
+	bool slow_net;
+	uint32_t fetch_fails, lease_fails, spawn_fails, prove_fails; /* permille */
+	struct crash_plan crash;
+	struct trigger triggers[TRIGGERS_MAX];
+	uint32_t n_triggers;
+	bool no_jumps; /* the wall clock stays, all else is the same */
+	bool no_kills; /* nobody may be signalled in this run */
+	int64_t silence; /* that faults may have caused so far */
+	bool loss_allowed; /* something was done that may lose a node's ranks */
+	bool disk_was_full; /* the cause of an end may be lost with a crash then */
+	bool no_progress_checks; /* outcome is not predicted */
+
+	int64_t heal_at, give_up_at;
+	bool healed, finished;
+	uint64_t n_starts, n_final[3], n_faults; /* for the summary */
+
+	bool failed;
+	char failure[700];
+};
+
+/* ---- sim.c ---------------------------------------------------------------------- */
+
+void sim_fail(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The whole run; false: an invariant did not hold. */
+bool sim_run(struct sim *s, const struct scenario *sc, uint64_t seed, const struct crash_plan *crash);
+bool sim_run_without_jumps(struct sim *s, const struct scenario *sc, uint64_t seed);
+void sim_finish(struct sim *s);
+const char *proc_name(const struct sim *s, const struct proc *p);
+/* Called after each action: true when the process has just been crashed. */
+bool proc_acted(struct sim *s, struct proc *p, uint32_t type, const void *text, size_t len);
+void proc_arm(struct sim *s, struct proc *p, mono_t deadline);
+void proc_start(struct proc *p);
+/* True: the timer is the one that was armed, and the deadline has come. */
+bool proc_due(struct sim *s, struct proc *p, uint64_t gen, mono_t deadline);
+void proc_stepped(struct sim *s, struct proc *p, bool by_deadline, mono_t deadline);
+
+/* ---- actor_coord.c ---------------------------------------------------------------- */
+
+void simcoord_setup(struct sim *s);
+void simcoord_start(struct sim *s);
+void simcoord_crash(struct sim *s, int64_t down_ns);
+void simcoord_teardown(struct sim *s);
+void simcoord_event(struct sim *s, const struct event *e);
+void simcoord_link_up(struct sim *s, struct conn *c);
+void simcoord_link_down(struct sim *s, struct conn *c);
+void simcoord_message(struct sim *s, struct conn *c, const struct msg *m);
+void simcoord_new_lineage(struct sim *s); /* its database is lost, it is made anew */
+
+/* ---- actor_agent.c ----------------------------------------------------------------- */
+
+void simagent_setup(struct sim *s, uint32_t i);
+void simagent_start(struct sim *s, struct agent_actor *a);
+void simagent_crash(struct sim *s, struct agent_actor *a, int64_t down_ns);
+void simagent_reboot(struct sim *s, struct agent_actor *a, int64_t down_ns);
+void simagent_teardown(struct agent_actor *a);
+void simagent_event(struct sim *s, struct agent_actor *a, const struct event *e);
+void simagent_link_up(struct sim *s, struct agent_actor *a, struct conn *c, int side);
+void simagent_link_down(struct sim *s, struct agent_actor *a, struct conn *c, int side,
+		     const char *why);
+void simagent_message(struct sim *s, struct agent_actor *a, struct conn *c, int side,
+		   const struct msg *m);
+void simagent_feed(struct sim *s, struct agent_actor *a, struct agent_event *ev);
+
+/* actor_files.c: what an agent asks the world for */
+void simagent_perform(struct sim *s, struct agent_actor *a, const struct action *act);
+void simagent_done(struct sim *s, struct agent_actor *a, const struct event *e);
+void simagent_fetch_poll(struct sim *s, struct agent_actor *a, const struct event *e);
+void simagent_adopt_all(struct sim *s, struct agent_actor *a);
+void simagent_write_status(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt,
+			const char *text, size_t len);
+
+/* ---- actor_shim.c -------------------------------------------------------------------- */
+
+struct shim_actor *simshim_spawn(struct sim *s, struct agent_actor *a, const struct rec_prepare *p,
+			      const char *cookie);
+struct shim_actor *simshim_find(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt);
+void simshim_kill9(struct sim *s, struct shim_actor *h); /* SIGKILL to the shim itself */
+void simshim_host_gone(struct sim *s, struct shim_actor *h);
+uint32_t simshim_sweep(struct sim *s, struct shim_actor *h); /* kills what it left; number */
+uint32_t simshim_alive(const struct shim_actor *h); /* processes of the job */
+void simshim_teardown(struct shim_actor *h);
+void simshim_event(struct sim *s, struct shim_actor *h, const struct event *e);
+void simshim_link_up(struct sim *s, struct shim_actor *h, struct conn *c);
+void simshim_link_down(struct sim *s, struct shim_actor *h, struct conn *c);
+void simshim_message(struct sim *s, struct shim_actor *h, struct conn *c, const struct msg *m);
+
+/* ---- actor_client.c -------------------------------------------------------------------- */
+
+struct client *client_add(struct sim *s, uint32_t agent, int64_t at); /* with a plan of its own */
+void client_start_at(struct sim *s, struct client *k, int64_t at);
+void client_event(struct sim *s, struct client *k, const struct event *e);
+void client_link_up(struct sim *s, struct client *k, struct conn *c);
+void client_link_down(struct sim *s, struct client *k, struct conn *c);
+void client_message(struct sim *s, struct client *k, struct conn *c, const struct msg *m);
+void plan_hash(uint32_t plan_no, uint8_t out[32]);
+struct plan *plan_of_hash(struct sim *s, const uint8_t *hash);
+
+/* ---- actor_rogue.c ----------------------------------------------------------------------- */
+
+enum rogue_role { ROGUE_LIAR, ROGUE_CLONE };
+/* A node "evil" of its own that lies, or a second machine with agent 0's key. */
+void rogue_add(struct sim *s, enum rogue_role role, int64_t at);
+void rogue_event(struct sim *s, const struct event *e);
+void rogue_link_up(struct sim *s, struct conn *c);
+void rogue_link_down(struct sim *s, struct conn *c);
+void rogue_message(struct sim *s, struct conn *c, const struct msg *m);
+const uint8_t *rogue_key(const struct sim *s);
+bool rogue_quiet(struct sim *s); /* for the end of the run */
+
+/* ---- fault.c ------------------------------------------------------------------------------- */
+
+enum fault_kind {
+	FT_COORD_CRASH, /* for: down */
+	FT_AGENT_CRASH,
+	FT_REBOOT,
+	FT_SHIM_KILL, /* a living shim of that host */
+	FT_CUT, /* both ways; for: how long */
+	FT_CUT_UP,
+	FT_CUT_DOWN,
+	FT_RESET,
+	FT_STOP_AGENT, /* SIGSTOP */
+	FT_STOP_COORD,
+	FT_DISK_FULL,
+	FT_CUT_PEERS,
+	FT_WALL_JUMP,
+	FT_LINEAGE,
+	FT_END, /* of the one before */
+	FT_KINDS
+};
+
+void fault_at(struct sim *s, int64_t at, enum fault_kind kind, uint32_t host, int64_t lasts);
+/* When this agent (host), or for coordinator's faults the coordinator, has performed n actions. */
+void fault_at_action(struct sim *s, uint64_t n, enum fault_kind kind, uint32_t host, int64_t lasts);
+void fault_triggered(struct sim *s, struct trigger *t);
+void fault_event(struct sim *s, const struct event *e);
+void fault_heal(struct sim *s);
+void fault_random(struct sim *s, int64_t at); /* of any kind but LINEAGE; at -1: at some action */
+
+/* ---- check.c -------------------------------------------------------------------------------- */
+
+struct jobrec *check_job(struct sim *s, uint64_t job);
+void check_message(struct sim *s, struct conn *c, int side, const struct msg *m);
+void check_sent(struct sim *s, const struct proc *to, const char *text, size_t len); /* by the coordinator */
+void check_row(struct sim *s, const struct row *now);
+void check_shim_ready(struct sim *s, const struct shim_actor *h);
+void check_start(struct sim *s, struct shim_actor *h);
+void check_signal(struct sim *s, const struct shim_actor *h, int sig);
+void check_told(struct sim *s, struct client *k, const struct rec_job_update *u);
+void check_acked(struct sim *s, struct client *k, uint64_t job);
+void check_coord(struct sim *s);
+void check_deferred(struct sim *s, const struct event *e);
+void check_shim_told(struct sim *s, struct shim_actor *h, uint32_t grace_ms);
+void check_shim_died(struct sim *s, struct shim_actor *h);
+bool check_quiet(struct sim *s); /* nothing is left to wait for */
+void check_liveness(struct sim *s);
+void check_outcomes(struct sim *s);
+
+/* ---- scenario.c ------------------------------------------------------------------------------ */
+
+struct scenario {
+	const char *name;
+	uint32_t nodes; /* at least */
+	void (*setup)(struct sim *s);
+	bool exhaustive; /* worth a crash after every action */
+};
+
+extern const struct scenario scenarios[];
+extern const size_t n_scenarios;
+
+#endif
