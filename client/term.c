@@ -1,6 +1,8 @@
 /* term.c - widths of terminals and texts, see term.h */
 #include "client/term.h"
 
+#include "common/utf8.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -192,6 +194,22 @@ unsigned term_add_cut(struct buf *b, const char *s, unsigned columns)
 	return used + 2;
 }
 
+/* C1 controls (8-bit escapes), and what turns or hides text: directional
+ * marks, zero-width characters, the byte order mark. */
+static bool tricky(const char *s, size_t len)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	unsigned v;
+
+	if (len == 2)
+		return p[0] == 0xc2 && p[1] < 0xa0;
+	if (len != 3)
+		return false;
+	v = (p[0] & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u);
+	return (v >= 0x200b && v <= 0x200f) || (v >= 0x202a && v <= 0x202e) ||
+	       (v >= 0x2060 && v <= 0x2069) || v == 0xfeff;
+}
+
 void term_add_clean(struct buf *b, const char *s, size_t n)
 {
 	for (size_t i = 0; i < n;) {
@@ -205,7 +223,7 @@ void term_add_clean(struct buf *b, const char *s, size_t n)
 			continue;
 		}
 		len = term_char(s + i, n - i, &w);
-		if (len == 2 && c == 0xc2 && (unsigned char)s[i + 1] < 0xa0)
+		if (utf8_seq(s + i, n - i) == 0 || tricky(s + i, len))
 			buf_addc(b, '?');
 		else
 			buf_add(b, s + i, len);

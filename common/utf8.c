@@ -6,6 +6,8 @@
  */
 #include "common/utf8.h"
 
+#include <string.h>
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -90,4 +92,18 @@ bool utf8_valid(const char *p, size_t len)
 		len -= n;
 	}
 	return true;
+}
+
+char *utf8_scrub(char *s)
+{
+	size_t len = strlen(s), n;
+
+	for (size_t i = 0; i < len; i += n) {
+		n = utf8_seq(s + i, len - i);
+		if (n == 0) {
+			s[i] = '?';
+			n = 1;
+		}
+	}
+	return s;
 }

@@ -11,5 +11,8 @@
 size_t utf8_seq(const char *p, size_t len);
 /* The largest n <= len such that p[0..n) does not end inside a sequence. */
 size_t utf8_cut(const char *p, size_t len);
+/* Puts '?' for every byte that is not part of a valid sequence: what snprintf
+ * cut in the middle of a character must not grow on the wire. Returns s. */
+char *utf8_scrub(char *s);
 
 #endif

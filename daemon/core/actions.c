@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
+
 void actions_init(struct actions *a)
 {
 	memset(a, 0, sizeof(*a));
@@ -116,7 +118,7 @@ void act_refuse(struct actions *a, uint64_t link, uint32_t rid, const char *code
 	if (rid != 0)
 		MSG_SET(&m.u.refused, refused, rid, rid);
 	m.u.refused.code = code;
-	m.u.refused.text = text;
+	m.u.refused.text = utf8_scrub(text);
 	act_send(a, link, &m);
 }
 
@@ -139,7 +141,7 @@ void act_row(struct actions *a, struct action *p, enum store_table table, const 
 	if (r->key == NULL)
 		a->failed = true;
 	if (m != NULL && (r->json = encode(a, m, &r->len)) == NULL)
-		a->failed = true; /* a row without text would delete */
+		p->n_rows--; /* counted as invalid (or failed): a row without text would delete */
 }
 
 const char *action_name(enum action_type t)

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
+
 #define DEFAULT(v, d) ((v) != 0 ? (v) : (d))
 
 struct agent *agent_create(const struct agent_conf *conf, mono_t now)
@@ -76,10 +78,62 @@ char *agent_strdup(struct agent *a, const char *s)
 
 	if (s != NULL && p == NULL)
 		a->oom = true;
-	return p;
+	return p != NULL ? utf8_scrub(p) : NULL;
 }
 
 /* ---- links --------------------------------------------------------------------- */
+
+static size_t links_of_uid(const struct agent *a, uint32_t uid)
+{
+	size_t n = 0;
+
+	list_foreach(e, &a->links) {
+		const struct alink *l = list_entry(e, struct alink, all);
+
+		n += l->kind == LINK_CLIENT && l->uid == uid;
+	}
+	return n;
+}
+
+static bool owes_hello(const struct alink *l)
+{
+	return !l->greeted && (l->kind == LINK_CLIENT || l->kind == LINK_PEER);
+}
+
+static void hello_deadlines(struct agent *a)
+{
+	bool some = false;
+
+	if (!a->ungreeted)
+		return;
+	list_foreach(e, &a->links) {
+		struct alink *l = list_entry(e, struct alink, all);
+
+		if (!owes_hello(l))
+			continue;
+		if (mono_due(mono_add_ms(l->since, CLIENT_HELLO_MS), a->now)) {
+			l->greeted = true; /* once is enough */
+			act_close(a->out, l->id, "no hello in time");
+		}
+		some = some || owes_hello(l);
+	}
+	a->ungreeted = some;
+}
+
+static mono_t hello_deadline(const struct agent *a)
+{
+	mono_t t = MONO_NEVER;
+
+	if (!a->ungreeted)
+		return t;
+	list_foreach(e, &a->links) {
+		const struct alink *l = list_entry(e, struct alink, all);
+
+		if (owes_hello(l))
+			t = mono_min(t, mono_add_ms(l->since, CLIENT_HELLO_MS));
+	}
+	return t;
+}
 
 static void on_link_up(struct agent *a)
 {
@@ -102,7 +156,14 @@ static void on_link_up(struct agent *a)
 	memcpy(l->key, a->ev->key, sizeof(l->key));
 	l->job = a->ev->job;
 	l->attempt = a->ev->attempt;
+	l->since = a->now;
 	list_append(&a->links, &l->all);
+	if (l->kind == LINK_CLIENT && links_of_uid(a, l->uid) > CLIENT_LINKS_MAX) {
+		act_refuse(a->out, l->id, 0, "busy", "your user has %u connections to this agent open",
+			   CLIENT_LINKS_MAX);
+		act_close(a->out, l->id, "too many connections of one user");
+	}
+	a->ungreeted = a->ungreeted || l->kind == LINK_CLIENT || l->kind == LINK_PEER;
 	if (l->kind == LINK_SHIM)
 		ajob_on_shim_up(a, l);
 }
@@ -274,8 +335,10 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 		on_addrs(a);
 		break;
 	}
+	hello_deadlines(a);
 	session_deadlines(a);
 	requests_deadlines(a);
+	ajobs_deadlines(a);
 	a->ev = NULL;
 	a->out = NULL;
 	return a->oom || out->failed ? -ENOMEM : 0;
@@ -283,7 +346,9 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 
 mono_t agent_deadline(const struct agent *a)
 {
-	return mono_min(session_deadline(a), requests_deadline(a));
+	mono_t t = mono_min(session_deadline(a), requests_deadline(a));
+
+	return mono_min(t, mono_min(hello_deadline(a), ajobs_deadline(a)));
 }
 
 bool agent_registered(const struct agent *a)

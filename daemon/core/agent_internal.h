@@ -14,12 +14,20 @@
 #include "core/agent.h"
 #include "core/map.h"
 
+#define NODE_JOBS_MAX 128u
+#define NODE_RANKS_MAX 4096u
+#define CLIENT_LINKS_MAX 256u /* connections one user may have open to this agent */
+#define CLIENT_HELLO_MS 10000
+#define REQUESTS_MAX 64u /* unanswered ones of one client */
+#define REQUESTS_AT_ONCE 16u /* passed on to the coordinator, not answered yet */
+
 enum session_state { SE_DOWN, SE_DIALING, SE_HELLO, SE_REGISTERING, SE_READY };
 
 struct alink {
 	uint64_t id;
 	enum agent_link_kind kind;
 	bool greeted; /* hello was exchanged */
+	mono_t since;
 	uint32_t uid;
 	char user[65];
 	uint8_t key[32];
@@ -34,6 +42,7 @@ struct request {
 	uint64_t link;
 	uint32_t client_rid;
 	bool is_watch, answered;
+	bool sent; /* in this session */
 	uint64_t job; /* watch */
 	mono_t until;
 	char *text; /* as sent to the coordinator, for sending again; own copy */
@@ -100,6 +109,7 @@ struct ajob {
 	bool proving_wanted; /* a prove came while the leases were being renewed */
 	bool go_sent;
 	uint64_t start_link; /* session that 'start' came over */
+	mono_t sweep_at; /* the last sweep failed: again then */
 	mono_t run_since; /* go was sent; MONO_NEVER when not known (adopted) */
 	struct local_rank *ranks; /* nprocs */
 	char *fail_text;
@@ -134,6 +144,9 @@ struct agent {
 
 	struct map links_by_id;
 	struct list links, requests, jobs, allowed;
+	uint8_t (*revoked)[32]; /* keys that may not come back, whatever a job says */
+	size_t n_revoked;
+	bool ungreeted; /* some link owes us a hello */
 	uint32_t next_rid;
 	uint64_t next_ticket;
 	bool stopping;
@@ -187,6 +200,8 @@ void ajob_on_shim_up(struct agent *a, struct alink *l);
 void ajob_on_shim_down(struct agent *a, struct alink *l);
 void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m);
 void ajobs_stop(struct agent *a);
+void ajobs_deadlines(struct agent *a);
+mono_t ajobs_deadline(const struct agent *a);
 bool ajobs_adopting(const struct agent *a);
 void ajob_free(struct agent *a, struct ajob *j);
 const char *ajob_phase_name(enum job_phase p); /* as in 'held' */

@@ -17,6 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
+
+#define SWEEP_RETRY_MS 1000
+
 const char *ajob_phase_name(enum job_phase p)
 {
 	static const char *const names[AJ_PHASES] = {
@@ -91,7 +95,7 @@ static struct ajob *ajob_new(struct agent *a, const char *json, size_t len)
 		return NULL;
 	}
 	list_init(&j->all);
-	j->run_since = MONO_NEVER;
+	j->run_since = j->sweep_at = MONO_NEVER;
 	j->job = j->prepare.u.prepare.job;
 	j->attempt = j->prepare.u.prepare.attempt;
 	j->prepare_json = strndup(json, len);
@@ -236,6 +240,27 @@ void ajob_on_forget(struct agent *a, const struct rec_forget *f)
 	forget_job(a, j);
 }
 
+void ajobs_deadlines(struct agent *a)
+{
+	list_foreach(e, &a->jobs) {
+		struct ajob *j = list_entry(e, struct ajob, all);
+
+		if (j->phase != AJ_SWEEPING || !mono_due(j->sweep_at, a->now))
+			continue;
+		j->sweep_at = MONO_NEVER;
+		job_action(a, j, ACT_SWEEP, &j->ticket_sweep);
+	}
+}
+
+mono_t ajobs_deadline(const struct agent *a)
+{
+	mono_t t = MONO_NEVER;
+
+	list_foreach(e, &a->jobs)
+		t = mono_min(t, list_entry(e, struct ajob, all)->sweep_at);
+	return t;
+}
+
 void ajobs_stop(struct agent *a)
 {
 	list_foreach(e, &a->jobs) {
@@ -252,16 +277,28 @@ void ajobs_stop(struct agent *a)
 
 /* ---- preparing ---------------------------------------------------------------------- */
 
-static void refuse_prepare(struct agent *a, const struct rec_prepare *p, const char *text)
+static void refuse_prepare(struct agent *a, const struct rec_prepare *p, char *text)
 {
 	struct msg m;
 
 	msg_init(&m, MSG_prepared);
 	m.u.prepared.job = p->job;
 	m.u.prepared.attempt = p->attempt;
-	m.u.prepared.text = text;
+	m.u.prepared.text = utf8_scrub(text);
 	MSG_SET(&m.u.prepared, prepared, code, 1);
 	session_send(a, &m);
+}
+
+/* All that a node holds must fit its registration. */
+static bool full(const struct agent *a, const struct rec_prepare *p)
+{
+	size_t jobs = 1, ranks = p->nprocs;
+
+	list_foreach(e, &a->jobs) {
+		jobs++;
+		ranks += list_entry(e, struct ajob, all)->prepare.u.prepare.nprocs;
+	}
+	return jobs > NODE_JOBS_MAX || ranks > NODE_RANKS_MAX;
 }
 
 /* Local policy; the launcher checks it again as root. */
@@ -271,6 +308,9 @@ static bool policy_allows(struct agent *a, const struct rec_prepare *p)
 
 	if (strcmp(p->boot_id, a->boot_id) != 0)
 		snprintf(text, sizeof(text), "it was rebooted since it was chosen");
+	else if (full(a, p))
+		snprintf(text, sizeof(text), "it holds %u jobs or %u ranks already, the most it may",
+			 NODE_JOBS_MAX, NODE_RANKS_MAX);
 	else if (a->stopping)
 		snprintf(text, sizeof(text), "it is being stopped");
 	else if (a->conf.single_user && p->uid != a->conf.own_uid)
@@ -338,7 +378,9 @@ void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
 		j = ajob_new(a, b.data, b.len);
 	buf_finish(&b);
 	if (j == NULL) {
-		refuse_prepare(a, p, "it is out of memory");
+		char text[] = "it is out of memory";
+
+		refuse_prepare(a, p, text);
 		return;
 	}
 	make_cookie(a, j);
@@ -569,6 +611,11 @@ static void done_sweep(struct agent *a, struct ajob *j)
 	j->ticket_sweep = 0;
 	if (j->phase != AJ_SWEEPING)
 		return;
+	if (a->ev->error != 0) {
+		/* Something may still live: nothing is said before it is dead. */
+		j->sweep_at = mono_add_ms(a->now, SWEEP_RETRY_MS);
+		return;
+	}
 	if (j->latched)
 		report_rest(a, j, "lost", 0, "its shim was killed");
 	if (a->ev->result > 0) {
@@ -651,20 +698,23 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 
 	report_update(a, j, h->ranks, h->n_ranks);
 	if (strcmp(h->phase, "setup") == 0) {
+		if (j->phase != AJ_SETUP && !adopting)
+			return; /* a shim does not go back */
 		j->phase = AJ_SETUP;
 		j->need_lease = adopting;
 		if (!j->end_wanted)
 			send_setup(a, j);
 	} else if (strcmp(h->phase, "failed") == 0) {
 		/* shim_ready follows and brings the reason with its code */
-		if (j->phase != AJ_FAILED && j->phase != AJ_ENDED)
+		if (adopting)
 			j->phase = AJ_SETUP;
 	} else if (strcmp(h->phase, "ready") == 0) {
 		if (adopting)
 			found_ready(a, j);
-		else if (j->phase == AJ_LATCHING && j->latched)
-			send_go(a, j);
-	} else if (strcmp(h->phase, "running") == 0 || strcmp(h->phase, "ending") == 0) {
+		else if ((j->phase == AJ_LATCHING || j->phase == AJ_STARTING) && j->latched)
+			send_go(a, j); /* said to a connection that broke */
+	} else if ((strcmp(h->phase, "running") == 0 || strcmp(h->phase, "ending") == 0) &&
+		   ajob_alive(j)) {
 		struct arena ar;
 		struct rec_ranks r = { 0 };
 

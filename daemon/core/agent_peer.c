@@ -29,6 +29,7 @@ void peers_free(struct agent *a)
 {
 	list_foreach_safe(e, &a->allowed)
 		drop(list_entry(e, struct allowed, all));
+	free(a->revoked);
 }
 
 void peers_on_allow(struct agent *a, const struct rec_allow *m)
@@ -59,6 +60,29 @@ void peers_forget_job(struct agent *a, uint64_t job)
 	}
 }
 
+static bool is_revoked(const struct agent *a, const uint8_t *key)
+{
+	for (size_t i = 0; i < a->n_revoked; i++)
+		if (memcmp(a->revoked[i], key, 32) == 0)
+			return true;
+	return false;
+}
+
+static void keep_revoked(struct agent *a, const uint8_t *key)
+{
+	uint8_t(*v)[32];
+
+	if (is_revoked(a, key))
+		return;
+	v = realloc(a->revoked, (a->n_revoked + 1) * sizeof(*v));
+	if (v == NULL) {
+		a->oom = true;
+		return;
+	}
+	a->revoked = v;
+	memcpy(v[a->n_revoked++], key, 32);
+}
+
 void peers_on_revoke(struct agent *a, const struct rec_revoke *m)
 {
 	struct action *act;
@@ -71,6 +95,7 @@ void peers_on_revoke(struct agent *a, const struct rec_revoke *m)
 		if (memcmp(w->key, m->key.p, 32) == 0)
 			drop(w);
 	}
+	keep_revoked(a, m->key.p);
 	act = act_add(a->out, ACT_REVOKE);
 	memcpy(act->key, m->key.p, 32);
 }
@@ -85,6 +110,8 @@ static bool is_source(const struct ajob *j, const uint8_t *key)
 
 bool agent_peer_may(const struct agent *a, const uint8_t key[32], uint64_t job)
 {
+	if (is_revoked(a, key))
+		return false;
 	list_foreach(e, &a->jobs) {
 		const struct ajob *j = list_entry(e, struct ajob, all);
 
@@ -96,6 +123,8 @@ bool agent_peer_may(const struct agent *a, const uint8_t key[32], uint64_t job)
 
 bool agent_peer_allowed(const struct agent *a, const uint8_t key[32])
 {
+	if (is_revoked(a, key))
+		return false;
 	list_foreach(e, &a->jobs)
 		if (is_source(list_entry(e, struct ajob, all), key))
 			return true;

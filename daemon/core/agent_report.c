@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
+
 static bool over(const struct local_rank *r)
 {
 	return strcmp(r->state, "waiting") != 0 && strcmp(r->state, "running") != 0;
@@ -63,6 +65,8 @@ void report_rest(struct agent *a, struct ajob *j, const char *state, uint32_t co
 		r->end_wall_ms = a->ev->wall_ms;
 		free(r->text);
 		r->text = text != NULL ? strndup(text, 500) : NULL;
+		if (r->text != NULL)
+			utf8_scrub(r->text);
 	}
 }
 

@@ -27,8 +27,17 @@ void requests_free(struct agent *a)
 
 static struct request *request_new(struct agent *a, struct alink *l, uint32_t client_rid)
 {
-	struct request *r = calloc(1, sizeof(*r));
+	struct request *r;
+	size_t n = 0;
 
+	list_foreach(e, &a->requests)
+		n += list_entry(e, struct request, all)->link == l->id;
+	if (n >= REQUESTS_MAX) {
+		act_refuse(a->out, l->id, client_rid, "busy", "%u requests of this client wait already",
+			   REQUESTS_MAX);
+		return NULL;
+	}
+	r = calloc(1, sizeof(*r));
 	if (r == NULL) {
 		a->oom = true;
 		return NULL;
@@ -44,12 +53,25 @@ static struct request *request_new(struct agent *a, struct alink *l, uint32_t cl
 	return r;
 }
 
-static void send_request(struct agent *a, const struct request *r)
+static bool in_flight(const struct request *r)
+{
+	return r->sent && !r->answered;
+}
+
+/* At most so many unanswered ones are with the coordinator: answers can be
+ * large, and this node's link carries its heartbeats as well. */
+static void send_request(struct agent *a, struct request *r)
 {
 	struct action *act;
+	size_t n = 0;
 
-	if (a->session != SE_READY)
+	if (a->session != SE_READY || r->sent)
 		return;
+	list_foreach(e, &a->requests)
+		n += in_flight(list_entry(e, struct request, all));
+	if (n >= REQUESTS_AT_ONCE)
+		return;
+	r->sent = true;
 	act = act_add(a->out, ACT_SEND);
 	act->link = a->coord_link;
 	act->text = arena_memdup(&a->out->arena, r->text, r->len);
@@ -236,6 +258,12 @@ static bool more_follows(const struct msg *m)
 	       (m->type == MSG_jobs && m->u.jobs.more);
 }
 
+static void send_waiting(struct agent *a)
+{
+	list_foreach(e, &a->requests)
+		send_request(a, list_entry(e, struct request, all));
+}
+
 bool request_on_answer(struct agent *a, const struct msg *m)
 {
 	struct msg copy = *m;
@@ -253,13 +281,23 @@ bool request_on_answer(struct agent *a, const struct msg *m)
 	act_send(a->out, r->link, &copy);
 	if (!more_follows(m) && (!r->is_watch || m->type == MSG_refused))
 		request_free(r);
+	if (!more_follows(m))
+		send_waiting(a);
 	return true;
 }
 
 void requests_again(struct agent *a)
 {
 	list_foreach(e, &a->requests)
-		send_request(a, list_entry(e, struct request, all));
+		list_entry(e, struct request, all)->sent = false;
+	/* Watches first: they are few, and already answered ones do not count. */
+	list_foreach(e, &a->requests) {
+		struct request *r = list_entry(e, struct request, all);
+
+		if (r->is_watch)
+			send_request(a, r);
+	}
+	send_waiting(a);
 }
 
 void requests_of_link_gone(struct agent *a, uint64_t link)

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
+
 #define DEFAULT(v, d) ((v) != 0 ? (v) : (d))
 
 struct coord *coord_create(const struct coord_conf *conf, mono_t now)
@@ -134,7 +136,7 @@ void coord_set_text(struct coord *c, char **dst, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	free(*dst);
-	*dst = coord_strdup(c, text);
+	*dst = coord_strdup(c, utf8_scrub(text));
 }
 
 void coord_refuse(struct coord *c, struct clink *l, uint32_t rid, const char *code, const char *fmt,

@@ -211,10 +211,21 @@ static void status_nodes(struct coord *c, struct clink *l, struct msg *m, struct
 	}
 }
 
+static uint32_t asker(const struct clink *l, uint32_t claimed)
+{
+	return l->who == WHO_LOCAL ? l->uid : claimed;
+}
+
 /* For lists: without what only the view of one job shows. */
-static void fill_brief(struct arena *a, struct coord *c, struct job *j, struct rec_job_info *i)
+static void fill_brief(struct arena *a, struct coord *c, struct job *j, bool mine,
+		       struct rec_job_info *i)
 {
 	fill_job(a, c, j, false, i);
+	if (!mine && i->command != NULL) {
+		/* arguments may hold secrets: the program's name is enough for others */
+		i->command = arena_memdup(a, i->command, strcspn(i->command, " "));
+		i->why = NULL;
+	}
 	i->n_first = 0;
 	i->n_notices = 0;
 	i->n_node_names = 0;
@@ -238,7 +249,8 @@ void answer_status(struct coord *c, struct clink *l, const struct rec_status_get
 		if (m.u.status.jobs == NULL)
 			m.u.status.jobs = arena_alloc(&a, JOBS_A_PIECE * sizeof(*m.u.status.jobs));
 		if (m.u.status.jobs != NULL)
-			fill_brief(&a, c, j, &m.u.status.jobs[m.u.status.n_jobs++]);
+			fill_brief(&a, c, j, may_touch_job(l, asker(l, g->uid), j),
+				   &m.u.status.jobs[m.u.status.n_jobs++]);
 	}
 	status_piece(c, l, &m, &a, false);
 }
@@ -274,7 +286,8 @@ static void list_jobs(struct coord *c, struct clink *l, const struct rec_jobs_ge
 		if (m.u.jobs.jobs == NULL)
 			m.u.jobs.jobs = arena_alloc(&a, JOBS_A_PIECE * sizeof(*m.u.jobs.jobs));
 		if (m.u.jobs.jobs != NULL)
-			fill_brief(&a, c, j, &m.u.jobs.jobs[m.u.jobs.n_jobs++]);
+			fill_brief(&a, c, j, may_touch_job(l, asker(l, g->uid), j),
+				   &m.u.jobs.jobs[m.u.jobs.n_jobs++]);
 	}
 	act_send(c->out, l->id, &m);
 	arena_finish(&a);

@@ -18,6 +18,7 @@
 
 #define JOB_RANKS_MAX 65536u /* processes one job may start */
 #define JOB_NODES_MAX 4096u /* nodes of one job: its peers must fit one frame */
+#define NODE_JOBS_MAX 128u /* as the agents have it: what a node holds must fit its registration */
 #define SAVE_RETRY_MS 1000 /* after the store has failed */
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
 #define EXIT_TIME_LIMIT 124u /* as timeout(1) */
@@ -174,6 +175,7 @@ struct pending {
 	uint32_t rid;
 	char node[NODE_NAME_MAX + 1]; /* JOIN */
 	uint8_t key[32];
+	char token[33]; /* JOIN */
 	char *reply; /* REPLY: encoded answer; own copy */
 	size_t reply_len;
 	struct list all;

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
+
 struct place *job_place_of(struct job *j, const struct node *n, uint32_t *ret_rank)
 {
 	for (uint32_t i = 0; i < j->n_places; i++)
@@ -105,12 +107,8 @@ static void send_forget(struct coord *c, struct clink *l, uint64_t job, uint32_t
 
 void job_send_end(struct coord *c, struct job *j, uint32_t i)
 {
-	char why[512];
-
-	if (place_link(j, i) == NULL)
-		return;
-	snprintf(why, sizeof(why), "%.500s", j->ending != NULL ? j->ending : "");
-	send_end(c, place_link(j, i), j->id, j->attempt, j->grace_ms, why);
+	if (place_link(j, i) != NULL)
+		send_end(c, place_link(j, i), j->id, j->attempt, j->grace_ms, j->ending);
 }
 
 /* i == UINT32_MAX: the submitting node, when it is not one of the job's. */
@@ -254,7 +252,7 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (j->ending == NULL) {
-		j->ending = coord_strdup(c, text);
+		j->ending = coord_strdup(c, utf8_scrub(text));
 		j->ending_code = code;
 	}
 	j->state = JOB_ENDING;
@@ -350,7 +348,7 @@ static void add_notice(struct coord *c, struct job *j, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	j->notices[j->n_notices] = coord_strdup(c, text);
+	j->notices[j->n_notices] = coord_strdup(c, utf8_scrub(text));
 	if (j->notices[j->n_notices] != NULL)
 		j->n_notices++;
 }

@@ -95,7 +95,8 @@ const char *node_state(const struct node *n)
 
 bool node_usable(const struct node *n)
 {
-	return !n->removed && !n->quarantined && n->link != NULL && !n->silent;
+	return !n->removed && !n->quarantined && n->link != NULL && !n->silent &&
+	       n->jobs < NODE_JOBS_MAX;
 }
 
 /* ---- being heard, and silence ------------------------------------------------ */
@@ -292,6 +293,19 @@ static bool replace_session(struct coord *c, struct node *n, struct clink *l,
 	return true;
 }
 
+/* What this node may have missed while it was away. */
+static void send_revokes(struct coord *c, struct clink *l)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_revoke);
+	for (const struct node *n = c->removed; n != NULL; n = n->next_removed) {
+		m.u.revoke.key = (struct bytes){ n->key, 32 };
+		if (n->joined_wall_ms != 0) /* not the placeholder of a stored job */
+			act_send(c->out, l->id, &m);
+	}
+}
+
 static void send_registered(struct coord *c, struct clink *l, const struct node *n)
 {
 	struct msg m;
@@ -352,6 +366,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	}
 	coord_wake_at(c, mono_add_ms(c->now, c->conf.unreachable_ms));
 	send_registered(c, l, n);
+	send_revokes(c, l);
 	jobs_node_up(c, n, r, fresh);
 	c->have_dirty = true;
 }
@@ -559,14 +574,19 @@ static bool token_names(const struct token *t, const char *node)
 	return yes;
 }
 
-/* NULL when the token lets this node in; else why not. A wrong secret and an
- * unknown id read the same. */
-static const char *join_obstacle(struct coord *c, const struct token *t, const struct rec_join *j)
+static bool secret_fits(struct coord *c, const struct token *t, const struct rec_join *j)
 {
 	uint8_t hash[32];
 
 	c->conf.sha256(j->secret.p, j->secret.n, hash);
-	if (t == NULL || j->secret.n != 32 || !same32(hash, t->secret_hash))
+	return t != NULL && j->secret.n == 32 && same32(hash, t->secret_hash);
+}
+
+/* NULL when the token lets this node in; else why not. A wrong secret and an
+ * unknown id read the same. */
+static const char *join_obstacle(struct coord *c, const struct token *t, const struct rec_join *j)
+{
+	if (!secret_fits(c, t, j))
 		return "the token is not known here: it was mistyped, has been used up, or is "
 		       "another cluster's; make a new one with 'nodectl token create'";
 	if (c->wall_ms >= t->expires_wall_ms)
@@ -629,12 +649,13 @@ void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)
 	struct action *p;
 	char text[256];
 
-	if (why != NULL) {
-		refuse_join(c, l, "denied", why);
+	/* Asked again, because the answer got lost: the secret is right, the use was its own. */
+	if (same != NULL && same32(same->key, l->key) && secret_fits(c, t, j)) {
+		send_joined(c, l, same->name);
 		return;
 	}
-	if (same != NULL && same32(same->key, l->key)) {
-		send_joined(c, l, same->name); /* asked again: the answer got lost */
+	if (why != NULL) {
+		refuse_join(c, l, "denied", why);
 		return;
 	}
 	if (same == NULL)
@@ -657,6 +678,7 @@ void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)
 	pd->kind = PD_JOIN;
 	pd->link = l->id;
 	memcpy(pd->key, l->key, 32);
+	snprintf(pd->token, sizeof(pd->token), "%s", t->id);
 	snprintf(pd->node, sizeof(pd->node), "%s", n->name);
 }
 
@@ -664,14 +686,17 @@ void nodes_joined(struct coord *c, const struct pending *p, int error)
 {
 	struct clink *l = coord_link_open(c, p->link);
 	struct node *n = node_of_key(c, p->key);
+	struct token *t = token_find(c, p->token);
 
 	if (error != 0) {
 		/* Not on disk: as if it had not been asked. */
-		if (n != NULL && n->link == NULL)
-			node_take_out(c, n);
 		if (l != NULL)
 			refuse_join(c, l, "unavailable",
 				    "the coordinator could not save the new node; see its log");
+		if (n != NULL && n->link == NULL)
+			node_take_out(c, n);
+		if (t != NULL)
+			t->uses++;
 		return;
 	}
 	if (l != NULL && l->state == CL_JOINING)

@@ -81,7 +81,8 @@ static void say_waiting(struct coord *c, struct job *j, const struct choice *ch,
 		if (shown == 4 || len > 300)
 			continue;
 		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s is %s",
-					shown ? ", " : "", ch->v[i]->name, node_state(ch->v[i]));
+					shown ? ", " : "", ch->v[i]->name,
+					ch->v[i]->jobs >= NODE_JOBS_MAX ? "full" : node_state(ch->v[i]));
 		shown++;
 	}
 	if (missing > shown)

@@ -21,7 +21,6 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "io/bulk.h"
-#include "proto/spec.h"
 
 #define PENDING_MAX 256
 #define SHIM_DIALS 5
@@ -275,137 +274,6 @@ static void client_up(struct conn *c)
 	users_name(c->io->users, c->uid, client_named, c);
 }
 
-/* The client may have left when its specification is stored. */
-struct upload_ref {
-	struct agent_io *io;
-	uint64_t id;
-};
-
-static void stored(void *arg, int rc, struct spec_blob *b, const char *text)
-{
-	struct upload_ref *s = arg;
-	struct conn *c = conn_find(s->io, s->id);
-	char *held;
-
-	free(s);
-	if (c == NULL)
-		return;
-	c->upload_state = rc == 0 ? UPLOAD_STORED : UPLOAD_FAILED;
-	if (rc == 0) {
-		memcpy(c->spec_hash, b->hash, 32);
-		c->spec_size = (uint32_t)b->n;
-	} else {
-		snprintf(c->upload_code, sizeof(c->upload_code), "internal");
-		snprintf(c->upload_error, sizeof(c->upload_error), "%s", text);
-	}
-	held = c->held_submit;
-	c->held_submit = NULL;
-	if (held != NULL)
-		conn_callbacks.on_json(c->link, held, c->held_n, c);
-	free(held);
-}
-
-static void upload_done(struct conn *c)
-{
-	struct upload_ref *s;
-	char *p = c->upload;
-
-	c->upload = NULL;
-	c->upload_cap = 0;
-	if (c->upload_state == UPLOAD_FAILED) {
-		free(p);
-		return;
-	}
-	c->upload_state = UPLOAD_STORING;
-	s = agent_alloc(sizeof(*s));
-	s->io = c->io;
-	s->id = c->id;
-	specs_store(c->io->specs, p != NULL ? p : agent_alloc(1), c->upload_n, stored, s);
-}
-
-static bool upload_room(struct conn *c, size_t n)
-{
-	size_t cap = c->upload_cap ? c->upload_cap : 16384;
-	char *p;
-
-	while (cap < c->upload_n + n)
-		cap *= 2;
-	if (cap == c->upload_cap)
-		return true;
-	p = realloc(c->upload, cap);
-	if (p == NULL)
-		return false;
-	c->upload = p;
-	c->upload_cap = cap;
-	return true;
-}
-
-static void upload_fail(struct conn *c, const char *code, const char *text)
-{
-	c->upload_state = UPLOAD_FAILED;
-	free(c->upload);
-	c->upload = NULL;
-	c->upload_n = c->upload_cap = 0;
-	snprintf(c->upload_code, sizeof(c->upload_code), "%s", code);
-	snprintf(c->upload_error, sizeof(c->upload_error), "%s", text);
-}
-
-/* DATA sid 0 fd 3 .. EOF: the specification of the next submit. */
-static void upload(struct conn *c, const struct data_header *h, const char *p, size_t n)
-{
-	if (c->upload_state == UPLOAD_STORING) {
-		conn_refuse(c->link, 0, "bad-request", "one specification at a time");
-		link_close(c->link, "sent a specification while one was being stored");
-		return;
-	}
-	if (c->upload_state == UPLOAD_NONE || c->upload_state == UPLOAD_STORED ||
-	    (c->upload_state == UPLOAD_FAILED && c->upload_over)) {
-		c->upload_state = UPLOAD_GROWING;
-		c->upload_n = 0;
-	}
-	c->upload_over = false;
-	if (c->upload_state == UPLOAD_GROWING && c->upload_n + n > SPEC_MAX)
-		upload_fail(c, "too-large",
-			    "the command and its environment are larger than 2 MiB; pass large "
-			    "values in files, or use --clean-env");
-	else if (c->upload_state == UPLOAD_GROWING && !upload_room(c, n))
-		upload_fail(c, "internal", "this node's agent is out of memory");
-	if (c->upload_state == UPLOAD_GROWING && n > 0) {
-		memcpy(c->upload + c->upload_n, p, n);
-		c->upload_n += n;
-	}
-	if (h->flags & DATA_EOF) {
-		c->upload_over = true;
-		upload_done(c);
-	}
-}
-
-static void submit_from_client(struct conn *c, const struct msg *m, const char *text, size_t n)
-{
-	struct agent_event ev = { .type = AEV_MESSAGE, .link = c->id, .kind = c->kind, .msg = m };
-	uint32_t rid = m->u.submit.rid;
-
-	if (c->upload_state == UPLOAD_FAILED) {
-		conn_refuse(c->link, rid, c->upload_code, "%s", c->upload_error);
-		return;
-	}
-	if (c->upload_state == UPLOAD_GROWING || c->held_submit != NULL) {
-		conn_refuse(c->link, rid, "bad-request", "submit before the end of the specification");
-		return;
-	}
-	if (c->upload_state == UPLOAD_STORING) {
-		c->held_submit = agent_alloc(n + 1);
-		memcpy(c->held_submit, text, n);
-		c->held_n = n;
-		return;
-	}
-	if (c->upload_state == UPLOAD_STORED) {
-		ev.spec_hash = c->spec_hash;
-		ev.spec_size = c->spec_size;
-	}
-	agent_feed(c->io, &ev);
-}
-
 /* ---- what comes in ----------------------------------------------------- */
 
 static bool is_bulk(const struct conn *c, enum msg_type t)
@@ -453,7 +321,7 @@ static void undecodable(struct conn *c, const char *text, size_t n, int rc, cons
 	}
 }
 
-static void on_json(struct link *l, const char *text, size_t n, void *arg)
+void conn_on_json(struct link *l, const char *text, size_t n, void *arg)
 {
 	struct conn *c = arg;
 	struct agent_event ev = { .type = AEV_MESSAGE, .link = c->id, .kind = c->kind };
@@ -471,7 +339,7 @@ static void on_json(struct link *l, const char *text, size_t n, void *arg)
 	if (is_bulk(c, m.type)) {
 		bulk_message(c->io->bulk, c, &m);
 	} else if (c->kind == LINK_CLIENT && m.type == MSG_submit) {
-		submit_from_client(c, &m, text, n);
+		upload_submit(c, &m, text, n);
 	} else {
 		if (c->kind == LINK_SHIM)
 			c->dials = 0; /* it speaks: this link is sound */
@@ -490,7 +358,7 @@ static void on_data(struct link *l, const struct data_header *h, const char *p, 
 	if (!c->up)
 		return;
 	if (c->kind == LINK_CLIENT && h->sid == 0 && h->fd == 3)
-		upload(c, h, p, n);
+		upload_data(c, h, p, n);
 	else if (c->kind == LINK_CLIENT || c->kind == LINK_PEER)
 		bulk_data(c->io->bulk, c, h, p, n);
 	else
@@ -547,7 +415,7 @@ static void on_down(struct link *l, const char *why, void *arg)
 		tell_down(io, id, why);
 }
 
-static const struct link_callbacks conn_callbacks = { on_up, on_json, on_data, on_drain, on_down };
+static const struct link_callbacks conn_callbacks = { on_up, conn_on_json, on_data, on_drain, on_down };
 
 /* ---- at the door ------------------------------------------------------- */
 
@@ -615,11 +483,55 @@ static bool admit_peer(void *arg, struct link *l, const struct link_who *who,
 	return true;
 }
 
-int conns_listen_peers(struct agent_io *io, struct err *e)
+/* The port of our last life, when any will do: peers in the middle of reading
+ * a job's output know that one. 0: none. */
+static uint16_t former_port(const char *path)
 {
-	io->peer_port = io->opts->peer_port;
+	FILE *f = fopen(path, "re");
+	unsigned port = 0;
+
+	if (f == NULL)
+		return 0;
+	if (fscanf(f, "%u", &port) != 1 || port > 65535)
+		port = 0;
+	fclose(f);
+	return (uint16_t)port;
+}
+
+static void note_port(const char *path, uint16_t port)
+{
+	FILE *f = fopen(path, "we");
+
+	if (f == NULL)
+		return;
+	fprintf(f, "%u\n", port);
+	fclose(f);
+}
+
+static int listen_peers(struct agent_io *io, struct err *e)
+{
 	return link_listen_tls(&io->loop, io->tls, io->opts->listen_host, &io->peer_port, PENDING_MAX,
 			       admit_peer, io, &io->listen_peers, e);
+}
+
+int conns_listen_peers(struct agent_io *io, struct err *e)
+{
+	char path[512];
+	int rc;
+
+	io->peer_port = io->opts->peer_port;
+	if (io->peer_port != 0)
+		return listen_peers(io, e);
+	snprintf(path, sizeof(path), "%s/peer.port", io->opts->run_dir);
+	io->peer_port = former_port(path);
+	rc = listen_peers(io, e);
+	if (rc == -EADDRINUSE) {
+		io->peer_port = 0;
+		rc = listen_peers(io, e);
+	}
+	if (rc == 0)
+		note_port(path, io->peer_port);
+	return rc;
 }
 
 int conns_listen_clients(struct agent_io *io, struct err *e)

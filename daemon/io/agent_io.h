@@ -2,6 +2,7 @@
  *
  * agent_role.c    start, stop, the core's step, signals, the one deadline timer
  * agent_conns.c   links the core knows (coordinator, clients, peers, shims): routing
+ * agent_upload.c  specifications that clients send, held-back submits
  * perform_agent.c an action becomes a side effect
  * shims.c adopt.c launcher_client.c ports.c prove.c specs.c addrs.c users.c
  * bulk*.c         everything about DATA frames
@@ -152,6 +153,15 @@ void conns_revoke(struct agent_io *io, const uint8_t key[32]);
 void conn_send(struct link *l, const struct msg *m);
 void conn_refuse(struct link *l, uint32_t rid, const char *code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+
+/* A JSON message of this link; also one that was held back. */
+void conn_on_json(struct link *l, const char *text, size_t n, void *conn);
+
+/* ---- agent_upload.c ---------------------------------------------------- */
+
+/* DATA sid 0 fd 3 .. EOF: the specification of the next submit. */
+void upload_data(struct conn *c, const struct data_header *h, const char *p, size_t n);
+void upload_submit(struct conn *c, const struct msg *m, const char *text, size_t n);
 
 /* ---- perform_agent.c -------------------------------------------------- */
 

@@ -129,6 +129,9 @@ void agent_feed(struct agent_io *io, struct agent_event *ev)
 	random_fill(ev->random, sizeof(ev->random));
 	if (agent_step(io->core, ev, &io->acts) != 0 || io->acts.failed)
 		agent_no_memory();
+	if (io->acts.invalid > 0)
+		log_error("%u message(s) broke their own limits and were left out: a bug",
+			  io->acts.invalid);
 	for (size_t i = 0; i < io->acts.n; i++)
 		perform_agent(io, &io->acts.v[i]);
 	actions_reset(&io->acts);

@@ -31,6 +31,9 @@ void coord_role_step(struct coord_role *r, struct coord_event *ev)
 		log_error("out of memory: stopping; the database is right");
 		abort();
 	}
+	if (r->out.invalid > 0)
+		log_error("%u message(s) broke their own limits and were left out: a bug",
+			  r->out.invalid);
 	explicit_bzero(ev->random, sizeof(ev->random));
 	coord_perform(r);
 	actions_reset(&r->out);

@@ -149,14 +149,14 @@ pid_of() { sed -n "s/.*RANK $2 pid \([0-9]*\).*/\1/p" "$1" | head -1; }
 until_back() { # pid limit
 	local begin code
 	begin=$(now)
-	for _ in $(seq $(($2 * 20))); do
+	for _ in $(seq $(($2 * 50))); do
 		if ! kill -0 "$1" 2>/dev/null; then
 			wait "$1"
 			code=$?
 			say "$(minus "$(now)" "$begin") s, code $code"
 			return
 		fi
-		sleep 0.05
+		sleep 0.02
 	done
 	kill -TERM "$1" 2>/dev/null
 	say "still waiting after $2 s"
@@ -258,7 +258,7 @@ command -v torchrun >/dev/null || {
 GPUS=$("$python" -c 'import torch; print(torch.cuda.device_count())')
 export GPUS
 [ "$GPUS" -ge 2 ] || export SHARED_GPU=1
-say "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) cores, $GPUS GPUs, PyTorch $("$python" -c 'import torch; print(torch.__version__)')"
+say "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(getconf _NPROCESSORS_ONLN) cores, $GPUS GPUs, PyTorch $("$python" -c 'import torch; print(torch.__version__)')"
 [ "$GPUS" = 0 ] || nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 [ "$GPUS" -ge 2 ] || say "fewer than two GPUs: through gloo; read the figures as the launchers' own"
 
@@ -304,8 +304,11 @@ plain_node_killed
 say ""
 say "128 MiB all-reduce in C"
 nccl=$("$python" - <<'PY'
-import os, importlib.util
-s = importlib.util.find_spec("nvidia.nccl")
+import importlib.util
+try:
+    s = importlib.util.find_spec("nvidia.nccl")
+except ModuleNotFoundError:
+    s = None
 print(list(s.submodule_search_locations)[0] if s else "")
 PY
 )

@@ -19,7 +19,7 @@ for p in "$out"/bin/*; do
 	ldd "$p" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | while read -r lib; do
 		case ${lib##*/} in
 		libc.so* | libm.so* | libpthread.so* | libdl.so* | librt.so* | ld-linux*) ;; # the target's own
-		*) cp -Lu "$lib" "$out/lib/" ;;
+		*) [ -e "$out/lib/${lib##*/}" ] || cp -L "$lib" "$out/lib/" ;;
 		esac
 	done
 done

@@ -238,7 +238,8 @@ static void end_is_known(struct sim *s, uint32_t host, const struct rec_end *e)
 {
 	struct shim_actor *h = simshim_find(s, host, e->job, e->attempt);
 
-	if (h != NULL)
+	/* what it finds in its socket after a stop is of a session that is over */
+	if (h != NULL && s->agents[host].proc.resume_at < s->w.now - 10 * SECOND)
 		defer(s, DF_END, h, s->agents[host].proc.life, e->grace_ms * MS + SLACK);
 }
 

@@ -53,7 +53,7 @@ void proc_start(struct proc *p)
 	p->up = true;
 	p->armed = NEVER;
 	p->due_again = 0;
-	p->resume_at = 0;
+	p->resume_at = -NEVER / 2;
 	p->links = NULL;
 	p->n_links = p->cap_links = 0;
 }

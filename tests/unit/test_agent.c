@@ -525,6 +525,37 @@ static void a_killed_shim_means_sweep_and_lost_ranks(void **state)
 	msg_finish(&m);
 }
 
+static void a_failed_sweep_is_repeated_before_ended_is_said(void **state)
+{
+	struct world *w = *state;
+
+	to_running(w);
+	down(w, SHIM);
+	done(w, ACT_SWEEP, -EBUSY);
+	assert_int_equal(count(w, COORD, MSG_ended), 0);
+	forget(w);
+	tick(w, 1500);
+	assert_true(asked(w, ACT_SWEEP));
+	done(w, ACT_SWEEP, 0);
+	assert_int_equal(count(w, COORD, MSG_ended), 1);
+}
+
+static void a_revoked_source_may_nothing_more(void **state)
+{
+	struct world *w = *state;
+	static const uint8_t hash[32] = { 1 };
+	struct msg m;
+
+	to_running(w);
+	assert_true(agent_peer_may(w->a, hash, 1));
+	msg_init(&m, MSG_revoke);
+	m.u.revoke.key = (struct bytes){ hash, 32 };
+	say(w, COORD, &m);
+	assert_true(asked(w, ACT_REVOKE));
+	assert_false(agent_peer_may(w->a, hash, 1));
+	assert_false(agent_peer_allowed(w->a, hash));
+}
+
 static void a_job_is_forgotten_only_when_nothing_lives(void **state)
 {
 	struct world *w = *state;
@@ -673,6 +704,21 @@ static void a_request_is_sent_again_after_a_reconnect(void **state)
 	msg_finish(&m);
 }
 
+static void one_client_cannot_flood_the_coordinator(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	client_hello(w);
+	for (uint32_t i = 1; i <= 100; i++) {
+		msg_init(&m, MSG_jobs_get);
+		m.u.jobs_get.rid = i;
+		say(w, CLIENT, &m);
+	}
+	assert_int_equal(count(w, COORD, MSG_jobs_get), 16);
+	assert_int_equal(count(w, CLIENT, MSG_refused), 36);
+}
+
 static void stopping_ends_the_jobs_and_then_is_idle(void **state)
 {
 	struct world *w = *state;
@@ -706,6 +752,8 @@ int main(void)
 		T(end_reaches_the_shim_and_ended_the_coordinator),
 		T(end_while_the_shim_is_being_started_still_ends_it),
 		T(a_killed_shim_means_sweep_and_lost_ranks),
+		T(a_failed_sweep_is_repeated_before_ended_is_said),
+		T(a_revoked_source_may_nothing_more),
 		T(a_job_is_forgotten_only_when_nothing_lives),
 		COLD(an_adopted_running_shim_is_told_as_running),
 		COLD(a_dead_shim_found_at_start_is_swept),
@@ -713,6 +761,7 @@ int main(void)
 		T(a_client_cannot_say_who_it_is),
 		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
 		T(a_request_is_sent_again_after_a_reconnect),
+		T(one_client_cannot_flood_the_coordinator),
 		T(stopping_ends_the_jobs_and_then_is_idle),
 	};
 

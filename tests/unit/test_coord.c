@@ -89,6 +89,7 @@ static void feed(struct world *w, struct coord_event *ev)
 	memset(ev->random, ++w->random, sizeof(ev->random));
 	assert_int_equal(coord_step(w->c, ev, &w->acts), 0);
 	coord_check(w->c);
+	assert_int_equal(w->acts.invalid, 0);
 	take_actions(w);
 }
 
@@ -603,7 +604,8 @@ static void a_token_lets_in_one_node_once(void **state)
 	join_with(w, "k9", "gpu09", wrong, MSG_refused);
 	join_with(w, "k9", "gpu01", token, MSG_refused); /* the name is taken */
 	join_with(w, "k9", "gpu09", token, MSG_joined);
-	join_with(w, "k9", "gpu09", token, MSG_refused); /* used up */
+	join_with(w, "k9", "gpu09", token, MSG_joined); /* asked again: its answer was lost */
+	join_with(w, "k8", "gpu08", token, MSG_refused); /* used up */
 	assert_string_equal(state_of(w, "gpu09", s), "down");
 	restart(w);
 	assert_string_equal(state_of(w, "gpu09", s), "down");
@@ -807,6 +809,30 @@ static void ended_states_never_change(void **state)
 	ended(w, b, 1, "exited", 9, false);
 	store(w);
 	assert_job(w, "done", 0);
+}
+
+static void a_torn_character_in_a_sentence_harms_nobody(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	char text[1024] = "x";
+	struct msg m;
+
+	for (int i = 0; i < 300; i++)
+		strcat(text, "\xe7\x8c\xab");
+	submit(w, a, "c1", 1);
+	store(w);
+	msg_init(&m, MSG_prepared);
+	m.u.prepared.job = 1;
+	m.u.prepared.attempt = 1;
+	m.u.prepared.text = text;
+	say(w, a, &m); /* feed() fails the test when the step fails */
+	assert_int_equal(w->acts.invalid, 0);
+	store(w);
+	ended(w, a, 0, "waiting", 0, false);
+	store(w);
+	restart(w);
+	assert_job(w, "failed", 1);
 }
 
 /* ---- silence and loss ------------------------------------------------------------ */
@@ -1101,6 +1127,7 @@ int main(void)
 		T(all_good_is_done),
 		T(a_node_speaks_for_its_own_ranks_only),
 		T(ended_states_never_change),
+		T(a_torn_character_in_a_sentence_harms_nobody),
 		T(silence_touches_no_job_before_the_lost_timeout),
 		T(when_most_nodes_fall_silent_nothing_is_failed),
 		T(another_boot_loses_the_ranks_at_once),
