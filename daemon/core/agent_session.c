@@ -209,6 +209,8 @@ void session_fence(struct agent *a)
 {
 	char why[96];
 
+	if (a->ev->type == AEV_LINK_DOWN && a->ev->link == a->coord_link)
+		return; /* it is gone by itself */
 	if (a->session == SE_READY &&
 	    mono_due(mono_add_ms(a->heard, a->conf.silence_ms), a->now)) {
 		snprintf(why, sizeof(why), "no word from the coordinator for %u s",

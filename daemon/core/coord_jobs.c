@@ -33,7 +33,7 @@ const char *job_shown_state(const struct job *j)
 {
 	if (j->saved)
 		return job_state_name(j->state);
-	if (j->recovering && j->state == JOB_PREPARING)
+	if (j->recovering && !j->end_stored)
 		return "recovering";
 	if (j->end_stored)
 		return "ending";

@@ -69,7 +69,7 @@ void job_send_start(struct coord *c, struct job *j, uint32_t i)
 {
 	struct msg m;
 
-	if (place_link(j, i) == NULL)
+	if (place_link(j, i) == NULL || j->master_addr[0] == '\0')
 		return;
 	msg_init(&m, MSG_start);
 	m.u.start.job = j->id;
@@ -562,6 +562,17 @@ static bool held_started(const struct rec_held *h)
 	return strcmp(h->phase, "starting") == 0 || strcmp(h->phase, "running") == 0;
 }
 
+/* Its shim may also have ended before anything was started. */
+static bool held_was_started(const struct rec_held *h)
+{
+	if (held_started(h) || (h->master_addr != NULL && h->master_addr[0] != '\0'))
+		return true;
+	for (size_t i = 0; strcmp(h->phase, "ended") == 0 && i < h->n_ranks; i++)
+		if (strcmp(h->ranks[i].state, "waiting") != 0)
+			return true;
+	return false;
+}
+
 /* By a node's monotonic clock; by the wall clock only when all agents were
  * restarted as well, and then never a negative time. */
 static int64_t already_ran(const struct coord *c, const struct job *j)
@@ -582,7 +593,11 @@ static void start_the_rest(struct coord *c, struct job *j)
 		coord_wake_at(c, j->run_until);
 	}
 	for (uint32_t i = 0; i < j->n_places; i++) {
-		if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN) {
+		if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN &&
+		    j->master_addr[0] == '\0') {
+			/* Those that were started have forgotten where rank 0 listens. */
+			job_end(c, j, 1, "coordinator and agents were restarted while it was started");
+		} else if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN) {
 			j->places[i].phase = PL_STARTED;
 			job_send_start(c, j, i);
 		} else if (j->places[i].missing) {
@@ -603,6 +618,16 @@ static void prepare_anew(struct coord *c, struct job *j)
 	}
 }
 
+/* A place that is over although its ranks were never started, or not ended by
+ * themselves: the job cannot go on. */
+static void end_if_cut_short(struct coord *c, struct job *j)
+{
+	for (uint32_t k = 0; j->state == JOB_PREPARING && k < j->n_ranks; k++)
+		if (j->places[k / j->ppn].phase == PL_ENDED && !rank_over(&j->ranks[k]))
+			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job",
+				j->places[k / j->ppn].node->name);
+}
+
 /* Recovering ends when every place has told or is given up. */
 static void recover_decide(struct coord *c, struct job *j)
 {
@@ -613,6 +638,7 @@ static void recover_decide(struct coord *c, struct job *j)
 	j->recovering = false;
 	free(j->why);
 	j->why = NULL;
+	end_if_cut_short(c, j);
 	if (j->state == JOB_PREPARING && j->any_started)
 		start_the_rest(c, j);
 	else if (j->state == JOB_PREPARING)
@@ -660,9 +686,9 @@ static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec
 {
 	struct place *p = &j->places[i];
 
-	if (held_started(h) || strcmp(h->phase, "ended") == 0)
+	if (held_was_started(h))
 		note_started(c, j, i, h);
-	else if (j->recovering)
+	else if (j->recovering && strcmp(h->phase, "ended") != 0)
 		p->held_ready = strcmp(h->phase, "ready") == 0, p->missing = !p->held_ready;
 	for (size_t k = 0; k < h->n_ranks; k++)
 		job_update_rank(c, j, i, &h->ranks[k]);

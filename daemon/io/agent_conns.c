@@ -369,6 +369,11 @@ static void on_drain(struct link *l, void *arg)
 {
 	struct conn *c = arg;
 
+	if (c->held_back) {
+		c->held_back = false;
+		if (c->held_submit == NULL)
+			link_pause(l, false);
+	}
 	bulk_conn_drained(c->io->bulk, c);
 }
 

@@ -120,6 +120,7 @@ struct conn {
 	uint64_t id;
 	enum agent_link_kind kind;
 	bool up; /* the core knows it */
+	bool held_back; /* LINK_CLIENT: not read until it takes what it was sent */
 	uint32_t uid;
 	char user[65];
 	uint8_t key[32];

@@ -79,8 +79,13 @@ static void send_text(struct agent_io *io, const struct action *a)
 {
 	struct conn *c = conn_find(io, a->link);
 
-	if (c != NULL && c->link != NULL)
-		link_send_json(c->link, a->text, a->len);
+	if (c == NULL || c->link == NULL)
+		return;
+	/* A client that does not read what it asked for is not read either. */
+	if (link_send_json(c->link, a->text, a->len) == 1 && c->kind == LINK_CLIENT) {
+		c->held_back = true;
+		link_pause(c->link, true);
+	}
 }
 
 static void hang_up(struct agent_io *io, const struct action *a)

@@ -228,6 +228,8 @@ static uint64_t node_up_held(struct world *w, const char *name, const char *boot
 
 	MSG_SET(&rs, rank_state, code, code);
 	h.n_ranks = rank_state != NULL;
+	if (phase != NULL && strcmp(phase, "ready") != 0)
+		h.master_addr = "10.0.0.1", h.master_port = 20000;
 	msg_init(&m, MSG_node_register);
 	m.u.node_register.node = name;
 	m.u.node_register.boot_id = boot;
