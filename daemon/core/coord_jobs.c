@@ -39,7 +39,7 @@ const char *job_shown_state(const struct job *j)
 		return "ending";
 	if (j->n_places == 0)
 		return "queued";
-	for (size_t i = 0; j->start_sent && i < j->n_places; i++)
+	for (size_t i = 0; (j->start_sent || j->any_started) && i < j->n_places; i++)
 		if (j->places[i].phase >= PL_RUNNING)
 			return "running";
 	return "preparing";
