@@ -302,7 +302,7 @@ static int use_identity(struct tls_context *t, const char *dir, struct err *e)
 
 int tls_context_create(const char *state_dir, struct tls_context **ret, struct err *e)
 {
-	struct err local;
+	struct err local = { 0 };
 	struct tls_context *t = calloc(1, sizeof(*t));
 	int r;
 
