@@ -301,7 +301,7 @@ static uint32_t rid_of(const char *text, size_t n)
 	const cJSON *r = j != NULL ? cJSON_GetObjectItemCaseSensitive(j, "rid") : NULL;
 	uint32_t rid = 0;
 
-	if (cJSON_IsNumber(r) && r->valuedouble >= 1 && r->valuedouble <= 4294967295.0)
+	if (r != NULL && cJSON_IsNumber(r) && r->valuedouble >= 1 && r->valuedouble <= 4294967295.0)
 		rid = (uint32_t)r->valuedouble;
 	cJSON_Delete(j);
 	return rid;

@@ -12,7 +12,7 @@
 
 #define SERVES_MAX 1024 /* readers of this node's spool, in all */
 #define TRIM_MS 2000
-#define BACKOFF_MIN_MS 100
+#define BACKOFF_MIN_MS 20
 #define BACKOFF_MAX_MS 10000
 
 /* ---- small things ------------------------------------------------------- */

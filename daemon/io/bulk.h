@@ -1,8 +1,10 @@
 /* bulk.h - everything about DATA: output, standard input, specifications
  *
  *   bulk.c        who may, and where to; what comes from links is dealt out
- *   bulk_follow.c a client's 'follow': fan-out to the job's nodes, credit, retries
+ *   bulk_follow.c a client's 'follow': fan-out to the job's nodes
+ *   bulk_part.c   one of these nodes: credit, checks, retries
  *   bulk_serve.c  this node's spool for one reader (a peer, or a client here)
+ *   bulk_source.c what the shim has told of its files
  *   bulk_spool.c  the files themselves
  *   bulk_stdin.c  standard input, from a client to a shim
  *   bulk_fetch.c  a specification from the node where it was submitted

@@ -1,23 +1,9 @@
 /* bulk_follow.c - a client's 'follow', fanned out to all nodes of the job
  *
- *   a follow waits until its client may (the coordinator has answered its
- *   watch) and the job has nodes; then one part for each node:
- *
- *   linking --> streaming --> done
- *      ^            |
- *      '-- waiting <'   the link broke, or the node said no: again after
- *                       100 ms .. 10 s, at exactly the offsets reached
- *
- * Credit. 'cap' bytes (what the client offered, at most 4 MiB) may be under way
- * to the client: granted to nodes and not come yet, or sent to the client and
- * not credited back. With several nodes no more than half of it is granted
- * ahead, evenly, so that silent nodes cannot hold all of it: what a client has
- * got is always enough to be worth a credit message (it may keep up to a
- * quarter back). A client that credits without reading meets the limit of its
- * link's queue.
- *
- * A node's frames are checked: ranks of its own, offsets without a gap, no more
- * than was granted.
+ * A follow waits until its client may (the coordinator has answered its watch)
+ * and the job has nodes; then bulk_part.c follows each of them. It ends when
+ * all nodes have, with a sentence when some output is missing. A job that lives
+ * on then may get another attempt: the follow waits for it.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,64 +11,12 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "io/bulk_private.h"
+#include "io/bulk_follow.h"
 
 #define CAP_MAX (4u << 20)
 #define FOLLOWS_MAX 16 /* of one client */
 #define PERMIT_MS 40000 /* longer than a watch may wait for the coordinator */
-#define LAST_TRIES 4 /* once the job is over */
 #define SEEN_MAX 256
-
-enum part_state { PT_WAITING, PT_LINKING, PT_STREAMING, PT_DONE };
-
-struct progress {
-	uint32_t rank;
-	uint8_t fd;
-	bool eof;
-	uint64_t offset;
-};
-
-struct part {
-	struct follow *f;
-	struct rec_peer peer; /* in the follow's arena */
-	enum part_state state;
-	struct pool_user user;
-	struct serve *serve; /* this very node */
-	uint64_t outstanding; /* granted, not come yet */
-	mono_t retry_at;
-	uint32_t delay_ms;
-	unsigned tries;
-	char why[400];
-	struct progress *seen; /* by rank, then fd */
-	size_t n_seen, cap_seen;
-};
-
-struct follow {
-	struct list at;
-	struct bulk *b;
-	struct conn *client;
-	uint32_t sid;
-	uint64_t job;
-	uint32_t attempt; /* being followed; 0: none yet */
-	bool fixed; /* the client named the attempt */
-	bool live, from_end;
-	char (*ranks)[9];
-	const char **rank_list;
-	size_t n_ranks;
-	struct rec_follow_from *from;
-	size_t n_from;
-	mono_t permit_until;
-
-	bool started;
-	struct arena arena; /* the parts' peers */
-	struct part *parts;
-	size_t n_parts, left;
-	uint64_t cap, unacked, outstanding;
-	size_t turn; /* who is granted next */
-	bool full; /* the client's link holds enough */
-	struct buf missing;
-	unsigned n_missing;
-};
 
 /* What job_updates have said in passing. */
 struct seen_job {
@@ -106,7 +40,7 @@ static struct seen_job *seen_find(struct bulk *b, uint64_t job)
 	return NULL;
 }
 
-static bool job_over(struct bulk *b, uint64_t job)
+bool follow_job_over(struct bulk *b, uint64_t job)
 {
 	const struct seen_job *s = seen_find(b, job);
 
@@ -118,6 +52,13 @@ static bool never_ran(struct bulk *b, uint64_t job)
 	const struct seen_job *s = seen_find(b, job);
 
 	return s != NULL && s->over && !s->ran;
+}
+
+uint32_t follow_procs_per_node(struct bulk *b, uint64_t job)
+{
+	const struct seen_job *s = seen_find(b, job);
+
+	return s != NULL ? s->procs_per_node : 0;
 }
 
 static struct seen_job *seen_get(struct bulk *b, uint64_t job)
@@ -139,16 +80,14 @@ static struct seen_job *seen_get(struct bulk *b, uint64_t job)
 	return s;
 }
 
-/* Nodes that could not be reached get a last chance now. */
+/* Nodes that could not be reached get a last chance now; the others must speak. */
 static void hurry(struct follow *f)
 {
+	mono_t now = clock_mono();
+
 	for (size_t i = 0; i < f->n_parts; i++)
-		if (f->parts[i].state == PT_WAITING) {
-			f->parts[i].tries = 0;
-			f->parts[i].delay_ms = 0;
-			f->parts[i].retry_at = clock_mono();
-			bulk_due(f->b, f->parts[i].retry_at);
-		}
+		part_hurry(&f->parts[i], now);
+	bulk_due(f->b, now);
 }
 
 void follow_job_update(struct bulk *b, const struct rec_job_update *u)
@@ -175,319 +114,12 @@ void follow_job_update(struct bulk *b, const struct rec_job_update *u)
 	}
 }
 
-/* ---- how far a stream has come ----------------------------------------------- */
-
-static struct progress *progress_of(struct part *p, uint32_t rank, uint8_t fd)
-{
-	size_t lo = 0, hi = p->n_seen;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-		const struct progress *g = &p->seen[mid];
-
-		if (g->rank < rank || (g->rank == rank && g->fd < fd))
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (lo < p->n_seen && p->seen[lo].rank == rank && p->seen[lo].fd == fd)
-		return &p->seen[lo];
-	if (p->n_seen == p->cap_seen) {
-		p->cap_seen = p->cap_seen ? p->cap_seen * 2 : 4;
-		p->seen = realloc(p->seen, p->cap_seen * sizeof(*p->seen));
-		if (p->seen == NULL)
-			agent_no_memory();
-	}
-	memmove(p->seen + lo + 1, p->seen + lo, (p->n_seen - lo) * sizeof(*p->seen));
-	p->n_seen++;
-	p->seen[lo] = (struct progress){ .rank = rank, .fd = fd, .offset = UINT64_MAX };
-	return &p->seen[lo];
-}
-
-/* Where the first byte of a stream that we know nothing of must lie. */
-static uint64_t first_offset(const struct follow *f, const struct progress *g, uint64_t offered)
-{
-	for (size_t i = 0; i < f->n_from; i++)
-		if (f->from[i].rank == g->rank && f->from[i].fd == g->fd)
-			return f->from[i].offset;
-	return f->from_end ? offered : 0;
-}
-
-/* NULL, or what is wrong with the frame. *ret_skip: seen before, not to be passed on. */
-static const char *check_frame(struct part *p, const struct data_header *h, size_t n, bool *ret_skip)
-{
-	const struct seen_job *s = seen_find(p->f->b, p->f->job);
-	struct progress *g;
-
-	*ret_skip = false;
-	if (h->fd != 1 && h->fd != 2)
-		return "it sent something that is not output";
-	if (s != NULL && s->procs_per_node > 0 &&
-	    h->rank / s->procs_per_node != (uint32_t)(p - p->f->parts))
-		return "it sent output of a rank that is not its own";
-	if (n > p->outstanding)
-		return "it sent more than it was allowed";
-	if (h->flags & DATA_LOST)
-		return NULL;
-	g = progress_of(p, h->rank, h->fd);
-	if (g->offset == UINT64_MAX)
-		g->offset = first_offset(p->f, g, h->offset);
-	*ret_skip = g->eof;
-	if (g->eof)
-		return n > 0 ? "it sent output after the end" : NULL;
-	if (h->offset != g->offset)
-		return "its output has a gap";
-	g->offset += n;
-	g->eof = (h->flags & DATA_EOF) != 0;
-	return NULL;
-}
-
-/* ---- credit ---------------------------------------------------------------------- */
-
-static uint64_t share(const struct follow *f)
-{
-	return f->left <= 1 ? f->cap : f->cap / 2 / f->left ? f->cap / 2 / f->left : 1;
-}
-
-/* How much this node may be given now; 0: not worth a message. */
-static uint64_t due_grant(const struct follow *f, const struct part *p)
-{
-	uint64_t s = share(f), used = f->unacked + f->outstanding;
-	uint64_t room = f->cap > used ? f->cap - used : 0;
-	uint64_t want = p->outstanding < s ? s - p->outstanding : 0;
-
-	if (want < (s + 3) / 4)
-		return 0;
-	return want < room ? want : room;
-}
-
-static void give(struct part *p, uint64_t n)
-{
-	struct follow *f = p->f;
-	struct msg m;
-
-	f->outstanding += n;
-	p->outstanding += n;
-	if (p->serve != NULL) {
-		serve_credit(p->serve, n); /* may send, and end the part */
-		return;
-	}
-	msg_init(&m, MSG_credit);
-	m.u.credit.sid = p->user.sid;
-	m.u.credit.bytes = (uint32_t)n;
-	conn_send(pool_link(&p->user), &m);
-}
-
-static void grant(struct follow *f)
-{
-	for (size_t i = 0, n = f->n_parts; i < n && !f->full; i++) {
-		struct part *p = &f->parts[f->turn++ % n];
-		uint64_t g = p->state == PT_STREAMING ? due_grant(f, p) : 0;
-
-		if (g > 0)
-			give(p, g);
-	}
-}
-
-/* ---- parts ------------------------------------------------------------------------ */
-
-static void drop_outstanding(struct part *p)
-{
-	p->f->outstanding -= p->outstanding;
-	p->outstanding = 0;
-}
-
-static void note_missing(struct follow *f, const struct part *p)
-{
-	if (f->n_missing++ >= 4 || f->missing.len > 600)
-		return;
-	buf_addf(&f->missing, "%soutput of node %s is missing: %.250s", f->missing.len ? "; " : "",
-		 p->peer.node, p->why);
-}
-
-static void part_done(struct part *p)
-{
-	struct follow *f = p->f;
-
-	drop_outstanding(p);
-	pool_detach(&p->user);
-	if (p->serve != NULL)
-		serve_stop(p->serve);
-	p->serve = NULL;
-	p->state = PT_DONE;
-	free(p->seen);
-	p->seen = NULL;
-	p->n_seen = p->cap_seen = 0;
-	f->left--;
-	/* soon, not from inside: the follow ends, or the others' shares grow */
-	bulk_due(f->b, clock_mono());
-}
-
-/* Again later, at the same place; or, when there is no later, it is missing. */
-static void part_failed(struct part *p, const char *why)
-{
-	struct follow *f = p->f;
-	bool over = job_over(f->b, f->job);
-
-	drop_outstanding(p);
-	pool_detach(&p->user);
-	p->serve = NULL;
-	snprintf(p->why, sizeof(p->why), "%s", why);
-	if (p->delay_ms == 0)
-		log_info("output of job %" PRIu64 " from %s: %s", f->job, p->peer.node, why);
-	if ((!f->live || over) && ++p->tries >= LAST_TRIES) {
-		note_missing(f, p);
-		part_done(p);
-		return;
-	}
-	p->state = PT_WAITING;
-	p->retry_at = mono_add_ms(clock_mono(), bulk_backoff(&p->delay_ms));
-	bulk_due(f->b, p->retry_at);
-}
-
-/* The request to a node; its 'from' is malloc'ed. */
-static void request(struct part *p, struct rec_follow *r)
-{
-	struct follow *f = p->f;
-	uint64_t g = due_grant(f, p);
-
-	*r = (struct rec_follow){ .sid = p->user.sid, .job = f->job, .attempt = f->attempt,
-				  .ranks = f->rank_list, .n_ranks = f->n_ranks,
-				  .live = f->live, .from_end = f->from_end, .credit = (uint32_t)g };
-	r->has = MSG_BIT(follow, attempt);
-	f->outstanding += g;
-	p->outstanding += g;
-	r->from = agent_alloc((f->n_from + p->n_seen + 1) * sizeof(*r->from));
-	/* ours come last: the reader takes the last one named */
-	for (size_t i = 0; i < f->n_from; i++)
-		r->from[r->n_from++] = f->from[i];
-	for (size_t i = 0; i < p->n_seen; i++)
-		if (p->seen[i].offset != UINT64_MAX)
-			r->from[r->n_from++] = (struct rec_follow_from){
-				.rank = p->seen[i].rank, .fd = p->seen[i].fd, .offset = p->seen[i].offset
-			};
-	if (r->n_from > 8192) { /* never with our own clients */
-		memmove(r->from, r->from + (r->n_from - 8192), 8192 * sizeof(*r->from));
-		r->n_from = 8192;
-	}
-}
-
-static void user_up(struct pool_user *u)
-{
-	struct part *p = list_entry(u, struct part, user);
-	struct msg m;
-
-	p->state = PT_STREAMING;
-	msg_init(&m, MSG_follow);
-	request(p, &m.u.follow);
-	conn_send(pool_link(u), &m);
-	free(m.u.follow.from);
-}
-
-static void user_json(struct pool_user *u, const struct msg *m)
-{
-	struct part *p = list_entry(u, struct part, user);
-
-	if (m->type == MSG_follow_end) {
-		part_ended(p, m->u.follow_end.text);
-	} else if (m->type == MSG_refused) {
-		part_failed(p, m->u.refused.text);
-	}
-}
-
-static void user_data(struct pool_user *u, const struct data_header *h, const char *d, size_t n)
-{
-	struct part *p = list_entry(u, struct part, user);
-	struct follow *f = p->f;
-	struct data_header out = *h;
-	const char *bad;
-	bool skip;
-	int rc;
-
-	if (p->state != PT_STREAMING)
-		return;
-	bad = check_frame(p, h, n, &skip);
-	if (bad != NULL) {
-		log_warn("node %s: %s", p->peer.node, bad);
-		p->tries = LAST_TRIES;
-		snprintf(p->why, sizeof(p->why), "%s", bad);
-		note_missing(f, p);
-		part_done(p);
-		return;
-	}
-	p->delay_ms = 0;
-	p->tries = 0;
-	if (skip)
-		return;
-	out.sid = f->sid;
-	rc = link_send_data(f->client->link, &out, d, n);
-	if (rc >= 0)
-		part_sent(p, n, rc);
-	grant(f);
-}
-
-static void user_down(struct pool_user *u, const char *why)
-{
-	part_failed(list_entry(u, struct part, user), why);
-}
-
-static const struct pool_user_ops part_ops = { user_up, user_json, user_data, user_down };
-
-static void part_begin(struct part *p)
-{
-	struct follow *f = p->f;
-	struct rec_follow r;
-
-	if (!bulk_own_key(f->b, p->peer.key)) {
-		p->state = PT_LINKING;
-		p->user.ops = &part_ops;
-		pool_attach(f->b->pool, &p->peer, &p->user);
-		return;
-	}
-	p->state = PT_STREAMING;
-	request(p, &r);
-	p->serve = serve_start(f->b, f->client, f->sid, p, &r);
-	free(r.from);
-}
-
-/* ---- told by the local serve -------------------------------------------------------- */
-
-void part_sent(struct part *p, size_t n, int link_full)
-{
-	struct follow *f = p->f;
-
-	p->outstanding -= n;
-	f->outstanding -= n;
-	f->unacked += n;
-	if (link_full == 1)
-		f->full = true;
-}
-
-void part_ended(struct part *p, const char *text)
-{
-	if (text != NULL && text[0] != 0) {
-		snprintf(p->why, sizeof(p->why), "%s", text);
-		note_missing(p->f, p);
-	}
-	part_done(p);
-}
-
-void part_refused(struct part *p, const char *text)
-{
-	serve_stop(p->serve);
-	part_failed(p, text);
-}
-
 /* ---- follows --------------------------------------------------------------------------- */
 
 static void drop_parts(struct follow *f)
 {
-	for (size_t i = 0; i < f->n_parts; i++) {
-		pool_detach(&f->parts[i].user);
-		if (f->parts[i].serve != NULL)
-			serve_stop(f->parts[i].serve);
-		free(f->parts[i].seen);
-	}
+	for (size_t i = 0; i < f->n_parts; i++)
+		part_stop(&f->parts[i]);
 	free(f->parts);
 	f->parts = NULL;
 	f->n_parts = f->left = 0;
@@ -496,24 +128,8 @@ static void drop_parts(struct follow *f)
 	f->started = false;
 }
 
-static void tell_nodes_to_stop(struct follow *f)
-{
-	struct msg m;
-
-	for (size_t i = 0; i < f->n_parts; i++) {
-		struct part *p = &f->parts[i];
-
-		if (p->state != PT_STREAMING || p->serve != NULL || pool_link(&p->user) == NULL)
-			continue;
-		msg_init(&m, MSG_unfollow);
-		m.u.unfollow.sid = p->user.sid;
-		conn_send(pool_link(&p->user), &m);
-	}
-}
-
 static void follow_free(struct follow *f)
 {
-	tell_nodes_to_stop(f);
 	drop_parts(f);
 	list_remove(&f->at);
 	buf_finish(&f->missing);
@@ -529,7 +145,7 @@ static void follow_finish(struct follow *f, const char *text)
 {
 	struct msg m;
 
-	if (text == NULL && f->live && !f->fixed && !job_over(f->b, f->job)) {
+	if (text == NULL && f->live && !f->fixed && !follow_job_over(f->b, f->job)) {
 		drop_parts(f);
 		return;
 	}
@@ -563,7 +179,7 @@ static void follow_start(struct follow *f, const struct rec_peer *peers, size_t 
 		bulk_copy_peer(&f->arena, &peers[i], &f->parts[i].peer);
 	}
 	for (size_t i = 0; i < n; i++)
-		part_begin(&f->parts[i]); /* ends nothing from inside */
+		part_begin(&f->parts[i]);
 }
 
 /* May be called at any time; starts, ends or leaves a follow that waits. */
@@ -585,7 +201,7 @@ static void try_start(struct follow *f)
 	if (n > 0 && !never_ran(f->b, f->job) && (f->fixed ? f->attempt == attempt :
 						  f->attempt == 0 || attempt > f->attempt))
 		follow_start(f, peers, n, attempt);
-	else if (job_over(f->b, f->job))
+	else if (follow_job_over(f->b, f->job))
 		follow_finish(f, f->fixed && attempt != 0 && f->attempt != attempt ?
 				 "only the output of the last attempt can be shown" : "");
 }
@@ -662,7 +278,7 @@ bool follow_credit(struct bulk *b, struct conn *client, const struct rec_credit 
 		return false;
 	/* only what was sent can be given back */
 	f->unacked -= c->bytes < f->unacked ? c->bytes : f->unacked;
-	grant(f);
+	follow_grant(f);
 	return true;
 }
 
@@ -694,7 +310,7 @@ void follow_drained(struct bulk *b, const struct conn *client)
 		if (f->client != client || !f->full)
 			continue;
 		f->full = false;
-		grant(f);
+		follow_grant(f);
 	}
 }
 
@@ -708,24 +324,6 @@ void follow_conn_gone(struct bulk *b, const struct conn *client)
 	}
 }
 
-/* Retries that are due; the next that will be. */
-static mono_t follow_retry(struct follow *f, mono_t now)
-{
-	mono_t next = MONO_NEVER;
-
-	for (size_t i = 0; i < f->n_parts; i++) {
-		struct part *p = &f->parts[i];
-
-		if (p->state != PT_WAITING)
-			continue;
-		if (mono_due(p->retry_at, now))
-			part_begin(p);
-		else
-			next = mono_min(next, p->retry_at);
-	}
-	return next;
-}
-
 mono_t follow_tick(struct bulk *b, mono_t now)
 {
 	mono_t next = MONO_NEVER;
@@ -736,8 +334,9 @@ mono_t follow_tick(struct bulk *b, mono_t now)
 		if (f->started && f->left == 0) {
 			follow_finish(f, NULL);
 		} else if (f->started) {
-			next = mono_min(next, follow_retry(f, now));
-			grant(f);
+			for (size_t i = 0; i < f->n_parts; i++)
+				next = mono_min(next, part_tick(&f->parts[i], now));
+			follow_grant(f);
 		} else if (mono_due(f->permit_until, now)) {
 			try_start(f);
 		} else {

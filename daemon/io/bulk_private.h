@@ -31,7 +31,7 @@ void bulk_due(struct bulk *b, mono_t at);
 bool bulk_own_key(const struct bulk *b, struct bytes key);
 /* Deep copy. Ends the process without memory (a few bytes). */
 void bulk_copy_peer(struct arena *ar, const struct rec_peer *p, struct rec_peer *ret);
-/* 100 ms, doubled up to 10 s. */
+/* 20 ms, doubled up to 10 s. */
 uint32_t bulk_backoff(uint32_t *delay_ms);
 
 /* ---- bulk_pool.c: links to other agents --------------------------------- */
@@ -60,7 +60,7 @@ const char *pool_address(const struct pool_user *u);
 void pool_revoke(struct pool *p, const uint8_t key[32]);
 mono_t pool_tick(struct pool *p, mono_t now);
 
-/* ---- bulk_serve.c --------------------------------------------------------- */
+/* ---- bulk_source.c -------------------------------------------------------- */
 
 /* One job's output on this node, as its shim tells of it. */
 struct source {
@@ -79,7 +79,17 @@ struct source {
 };
 struct source *source_get(struct bulk *b, uint64_t job, uint32_t attempt);
 struct source *source_find(struct bulk *b, uint64_t job, uint32_t attempt);
+/* Nobody writes to this attempt's spool any more, or it is not known here. */
+bool source_over(struct bulk *b, uint64_t job, uint32_t attempt);
 struct conn *source_shim(struct bulk *b, uint64_t job, uint32_t attempt);
+
+bool source_known(struct bulk *b, uint64_t job, uint32_t attempt);
+void source_note(struct source *o, const struct rec_grown *g);
+/* Has the shim tell, once, when files have grown. */
+void source_arm(struct bulk *b, struct source *o);
+void source_drop_unused(struct bulk *b);
+
+/* ---- bulk_serve.c --------------------------------------------------------- */
 
 /* 'part' NULL: a peer's request, answered on its link. */
 struct serve *serve_start(struct bulk *b, struct conn *out, uint32_t sid, struct part *part,
@@ -87,6 +97,7 @@ struct serve *serve_start(struct bulk *b, struct conn *out, uint32_t sid, struct
 void serve_stop(struct serve *s);
 void serve_credit(struct serve *s, uint64_t bytes);
 struct serve *serve_find(struct bulk *b, const struct conn *out, uint32_t sid);
+bool serve_reads(struct bulk *b, uint64_t job, uint32_t attempt);
 void serve_kick(struct bulk *b);
 void serve_grown(struct bulk *b, struct conn *shim, const struct rec_shim_grown *g);
 void serve_shim_up(struct bulk *b, struct conn *shim);

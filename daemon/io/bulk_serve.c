@@ -63,82 +63,6 @@ static void pump(struct serve *s);
 static void open_spool(struct serve *s);
 static void end_writing(struct serve *s);
 
-/* ---- sources -------------------------------------------------------------- */
-
-struct source *source_find(struct bulk *b, uint64_t job, uint32_t attempt)
-{
-	list_foreach(e, &b->sources) {
-		struct source *o = list_entry(e, struct source, at);
-
-		if (o->job == job && o->attempt == attempt)
-			return o;
-	}
-	return NULL;
-}
-
-struct source *source_get(struct bulk *b, uint64_t job, uint32_t attempt)
-{
-	struct source *o = source_find(b, job, attempt);
-
-	if (o != NULL)
-		return o;
-	o = agent_alloc(sizeof(*o));
-	o->job = job;
-	o->attempt = attempt;
-	list_append(&b->sources, &o->at);
-	return o;
-}
-
-struct conn *source_shim(struct bulk *b, uint64_t job, uint32_t attempt)
-{
-	uint64_t id = agent_shim_link(b->io->core, job, attempt);
-	struct conn *c = id != 0 ? conn_find(b->io, id) : NULL;
-
-	return c != NULL && c->link != NULL ? c : NULL;
-}
-
-static void arm(struct bulk *b, struct source *o)
-{
-	struct conn *shim = source_shim(b, o->job, o->attempt);
-	struct msg m;
-
-	if (o->armed || shim == NULL)
-		return;
-	o->armed = true;
-	msg_init(&m, MSG_shim_arm);
-	conn_send(shim->link, &m);
-}
-
-struct over {
-	uint64_t job;
-	uint32_t attempt;
-	bool alive;
-};
-
-static void look_at_job(void *arg, uint64_t job, uint32_t attempt, const char *phase)
-{
-	struct over *o = arg;
-
-	if (job == o->job && attempt == o->attempt)
-		o->alive = strcmp(phase, "ended") != 0 && strcmp(phase, "gone") != 0;
-}
-
-/* Nobody will write to this attempt's spool any more (or it is not known here). */
-static bool over_here(struct bulk *b, uint64_t job, uint32_t attempt)
-{
-	struct over o = { job, attempt, false };
-
-	agent_each_job(b->io->core, look_at_job, &o);
-	return !o.alive;
-}
-
-static bool known_here(struct bulk *b, uint64_t job, uint32_t attempt)
-{
-	uint32_t base, n;
-
-	return agent_local_ranks(b->io->core, job, attempt, &base, &n);
-}
-
 /* What the shim said before this reader came. */
 static void tell_reader(struct bulk *b, struct serve *s, struct source *o)
 {
@@ -242,7 +166,7 @@ struct serve *serve_start(struct bulk *b, struct conn *out, uint32_t sid, struct
 	list_append(&b->serves, &s->at);
 	b->used = true;
 	/* while it is being prepared the spool is made at an unknown moment: before the shim */
-	if (known_here(b, s->job, s->attempt) && !over_here(b, s->job, s->attempt) &&
+	if (source_known(b, s->job, s->attempt) && !source_over(b, s->job, s->attempt) &&
 	    source_shim(b, s->job, s->attempt) == NULL)
 		s->state = SV_WAITING;
 	else
@@ -267,8 +191,8 @@ static void no_spool(struct serve *s)
 {
 	char text[ERR_TEXT_MAX + 128];
 
-	if (s->open_rc == -ENOENT && known_here(s->b, s->job, s->attempt) &&
-	    over_here(s->b, s->job, s->attempt)) {
+	if (s->open_rc == -ENOENT && source_known(s->b, s->job, s->attempt) &&
+	    source_over(s->b, s->job, s->attempt)) {
 		finish(s, NULL); /* it ended while being prepared: nothing was ever written */
 		return;
 	}
@@ -305,7 +229,7 @@ static void opened(uv_work_t *req, int status)
 	}
 	s->state = SV_READY;
 	spool_reader_credit(s->r, s->early_credit);
-	if (!s->live || over_here(s->b, s->job, s->attempt)) {
+	if (!s->live || source_over(s->b, s->job, s->attempt)) {
 		s->final = true;
 		spool_reader_final(s->r);
 	} else {
@@ -365,7 +289,7 @@ static void read_after(uv_work_t *req, int status)
 	}
 	if (spool_read_done(s->r, &s->read, &h, &buf, &n) == SPOOL_SEND && emit(s, &h, buf, n) < 0)
 		return; /* the link's end stops us */
-	if (!s->final && over_here(s->b, s->job, s->attempt))
+	if (!s->final && source_over(s->b, s->job, s->attempt))
 		end_writing(s);
 	else
 		pump(s);
@@ -380,7 +304,7 @@ static void read_disk(struct serve *s)
 static void wait_for_more(struct serve *s)
 {
 	s->wants_arm = true;
-	arm(s->b, source_get(s->b, s->job, s->attempt));
+	source_arm(s->b, source_get(s->b, s->job, s->attempt));
 }
 
 static void try_later(struct serve *s)
@@ -442,27 +366,6 @@ void serve_credit(struct serve *s, uint64_t bytes)
 
 /* ---- what happens around us ------------------------------------------------------------ */
 
-static void note_grown(struct source *o, const struct rec_grown *g)
-{
-	size_t i = 2 * (size_t)g->local + g->fd - 1;
-	struct source_out *v;
-
-	if (i >= o->n_outs) {
-		size_t n = i + 1 > 2 * o->n_outs ? i + 1 : 2 * o->n_outs;
-
-		v = realloc(o->outs, n * sizeof(*v));
-		if (v == NULL)
-			agent_no_memory();
-		memset(v + o->n_outs, 0, (n - o->n_outs) * sizeof(*v));
-		o->outs = v;
-		o->n_outs = n;
-	}
-	o->outs[i].size = g->size;
-	o->outs[i].eof = o->outs[i].eof || g->eof;
-	if (g->lost > o->outs[i].lost)
-		o->outs[i].lost = g->lost;
-}
-
 static void each_of(struct bulk *b, const struct source *o, void (*f)(struct serve *s, void *arg),
 		    void *arg)
 {
@@ -506,14 +409,14 @@ void serve_grown(struct bulk *b, struct conn *shim, const struct rec_shim_grown 
 		return;
 	for (size_t i = 0; i < g->n_outs; i++)
 		if (g->outs[i].local < a.n && (g->outs[i].fd == 1 || g->outs[i].fd == 2))
-			note_grown(o, &g->outs[i]);
+			source_note(o, &g->outs[i]);
 	each_of(b, o, apply_grown, &a);
 }
 
 static void arm_again(struct serve *s, void *arg)
 {
 	if (s->wants_arm)
-		arm(s->b, arg);
+		source_arm(s->b, arg);
 }
 
 void serve_shim_up(struct bulk *b, struct conn *shim)
@@ -535,7 +438,7 @@ static void end_writing(struct serve *s)
 static void kick(struct serve *s)
 {
 	struct bulk *b = s->b;
-	bool here = known_here(b, s->job, s->attempt), over = over_here(b, s->job, s->attempt);
+	bool here = source_known(b, s->job, s->attempt), over = source_over(b, s->job, s->attempt);
 
 	if (s->state == SV_WAITING) {
 		if (here ? over || source_shim(b, s->job, s->attempt) != NULL :
@@ -549,31 +452,22 @@ static void kick(struct serve *s)
 	}
 }
 
-/* Sources of jobs that are gone from here, unless somebody still reads. */
-static void drop_sources(struct bulk *b)
+bool serve_reads(struct bulk *b, uint64_t job, uint32_t attempt)
 {
-	list_foreach_safe(e, &b->sources) {
-		struct source *o = list_entry(e, struct source, at);
-		bool used = known_here(b, o->job, o->attempt);
+	list_foreach(e, &b->serves) {
+		const struct serve *s = list_entry(e, struct serve, at);
 
-		list_foreach(l, &b->serves) {
-			struct serve *s = list_entry(l, struct serve, at);
-
-			used = used || (s->job == o->job && s->attempt == o->attempt);
-		}
-		if (used)
-			continue;
-		list_remove(&o->at);
-		free(o->outs);
-		free(o);
+		if (s->job == job && s->attempt == attempt)
+			return true;
 	}
+	return false;
 }
 
 void serve_kick(struct bulk *b)
 {
 	list_foreach_safe(e, &b->serves)
 		kick(list_entry(e, struct serve, at));
-	drop_sources(b);
+	source_drop_unused(b);
 }
 
 void serve_drained(struct bulk *b, const struct conn *out)
@@ -631,7 +525,7 @@ mono_t serve_tick(struct bulk *b, mono_t now)
 			continue;
 		}
 		if (s->state == SV_WAITING && mono_due(s->give_up, now) &&
-		    !known_here(b, s->job, s->attempt)) {
+		    !source_known(b, s->job, s->attempt)) {
 			open_spool(s); /* a last look; its failure is told */
 			continue;
 		}

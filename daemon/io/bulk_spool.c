@@ -184,7 +184,8 @@ static int list_streams(struct spool_reader *r, const struct spool_where *w, str
 	closedir(d);
 	if (rc != 0)
 		return err_set(e, rc, "spool of job %" PRIu64 ": %s", w->job, strerror(-rc));
-	qsort(r->v, r->n, sizeof(*r->v), by_rank);
+	if (r->n > 0)
+		qsort(r->v, r->n, sizeof(*r->v), by_rank);
 	return 0;
 }
 
@@ -478,6 +479,7 @@ enum spool_next spool_read_done(struct spool_reader *r, struct spool_read *read,
 
 	if (read->got <= 0) {
 		free(read->buf);
+		read->buf = NULL;
 		if (read->got < 0) {
 			note_trouble(r, s, strerror((int)-read->got));
 			give_up(r, s);

@@ -49,8 +49,16 @@ static struct feed *feeder(struct bulk *b, uint64_t job, uint32_t attempt)
 	return NULL;
 }
 
+/* Also when its client has left: the far end may serve another one then. */
 static void feed_free(struct feed *f)
 {
+	struct msg m;
+
+	if (f->near && pool_link(&f->user) != NULL) {
+		msg_init(&m, MSG_unfollow);
+		m.u.unfollow.sid = f->user.sid;
+		conn_send(pool_link(&f->user), &m);
+	}
 	pool_detach(&f->user);
 	list_remove(&f->at);
 	free(f);
@@ -59,6 +67,17 @@ static void feed_free(struct feed *f)
 static void feed_refuse(struct feed *f, const char *text)
 {
 	conn_refuse(f->conn->link, f->sid, "unavailable", "%s", text);
+	feed_free(f);
+}
+
+/* Quietly: most programs end without reading all of their input. */
+static void feed_over(struct feed *f)
+{
+	struct msg end;
+
+	msg_init(&end, MSG_follow_end);
+	end.u.follow_end.sid = f->sid;
+	conn_send(f->conn->link, &end);
 	feed_free(f);
 }
 
@@ -120,21 +139,15 @@ void stdin_shim(struct bulk *b, struct conn *shim, const struct rec_shim_stdin *
 {
 	struct source *o = source_get(b, shim->job, shim->attempt);
 	struct feed *f = feeder(b, shim->job, shim->attempt);
-	struct msg end;
 
 	o->stdin_credit += m->credit;
 	o->stdin_closed = o->stdin_closed || m->closed;
 	if (f == NULL)
 		return;
-	if (m->closed) {
-		/* quietly: most programs end without reading all of their input */
-		msg_init(&end, MSG_follow_end);
-		end.u.follow_end.sid = f->sid;
-		conn_send(f->conn->link, &end);
-		feed_free(f);
-	} else if (o->stdin_credit > f->credit) {
+	if (m->closed)
+		feed_over(f);
+	else if (o->stdin_credit > f->credit)
 		tell_credit(f, o->stdin_credit - f->credit);
-	}
 }
 
 void stdin_shim_gone(struct bulk *b, const struct conn *shim)
@@ -144,7 +157,11 @@ void stdin_shim_gone(struct bulk *b, const struct conn *shim)
 
 	if (o != NULL)
 		o->stdin_credit = 0; /* a new connection is granted anew */
-	if (f != NULL)
+	if (f == NULL)
+		return;
+	if (source_over(b, shim->job, shim->attempt))
+		feed_over(f);
+	else
 		feed_refuse(f, "the connection to the job's shim was lost");
 }
 
@@ -162,6 +179,10 @@ static void to_shim(struct feed *f, const struct data_header *h, const char *p, 
 	o->stdin_credit -= n < o->stdin_credit ? n : o->stdin_credit;
 	f->offset += n;
 	link_send_data(shim->link, &out, p, n);
+	if (h->flags & DATA_EOF) {
+		o->stdin_closed = true;
+		feed_free(f);
+	}
 }
 
 /* ---- near end ------------------------------------------------------------- */
@@ -181,18 +202,13 @@ static void near_up(struct pool_user *u)
 static void near_json(struct pool_user *u, const struct msg *m)
 {
 	struct feed *f = list_entry(u, struct feed, user);
-	struct msg end;
 
-	if (m->type == MSG_credit) {
+	if (m->type == MSG_credit)
 		tell_credit(f, m->u.credit.bytes);
-	} else if (m->type == MSG_refused) {
+	else if (m->type == MSG_refused)
 		feed_refuse(f, m->u.refused.text);
-	} else if (m->type == MSG_follow_end) {
-		msg_init(&end, MSG_follow_end);
-		end.u.follow_end.sid = f->sid;
-		conn_send(f->conn->link, &end);
-		feed_free(f);
-	}
+	else if (m->type == MSG_follow_end)
+		feed_over(f);
 }
 
 static void near_data(struct pool_user *u, const struct data_header *h, const char *p, size_t n)
@@ -214,6 +230,8 @@ static void to_peer(struct feed *f, const struct data_header *h, const char *p, 
 	out.rank = 0;
 	if (pool_link(&f->user) != NULL)
 		link_send_data(pool_link(&f->user), &out, p, n);
+	if (h->flags & DATA_EOF)
+		feed_free(f);
 }
 
 /* ---- both ------------------------------------------------------------------- */

@@ -122,7 +122,7 @@ static int test_loopback(uint32_t port)
 
 static uint32_t local_port(int fd)
 {
-	struct sockaddr_storage ss;
+	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
 
 	if (getsockname(fd, (void *)&ss, &len) != 0)

@@ -1,0 +1,146 @@
+/* agent_upload.c - a client's specification, and the submit that follows it
+ *
+ *   none --(first frame)--> growing --(EOF)--> storing --> stored
+ *                              '-(too large)-> failed <-----'
+ *
+ * A submit that comes while the specification is being stored is held back
+ * until it is on disk: an acknowledged job never lacks it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/agent_io.h"
+#include "io/specs.h"
+#include "proto/spec.h"
+
+/* The client may have left when its specification is stored. */
+struct upload_ref {
+	struct agent_io *io;
+	uint64_t id;
+};
+
+static void stored(void *arg, int rc, struct spec_blob *b, const char *text)
+{
+	struct upload_ref *s = arg;
+	struct conn *c = conn_find(s->io, s->id);
+	char *held;
+
+	free(s);
+	if (c == NULL)
+		return;
+	c->upload_state = rc == 0 ? UPLOAD_STORED : UPLOAD_FAILED;
+	if (rc == 0) {
+		memcpy(c->spec_hash, b->hash, 32);
+		c->spec_size = (uint32_t)b->n;
+	} else {
+		snprintf(c->upload_code, sizeof(c->upload_code), "internal");
+		snprintf(c->upload_error, sizeof(c->upload_error), "%s", text);
+	}
+	held = c->held_submit;
+	c->held_submit = NULL;
+	if (held != NULL)
+		conn_on_json(c->link, held, c->held_n, c);
+	free(held);
+}
+
+static void upload_done(struct conn *c)
+{
+	struct upload_ref *s;
+	char *p = c->upload;
+
+	c->upload = NULL;
+	c->upload_cap = 0;
+	if (c->upload_state == UPLOAD_FAILED) {
+		free(p);
+		return;
+	}
+	c->upload_state = UPLOAD_STORING;
+	s = agent_alloc(sizeof(*s));
+	s->io = c->io;
+	s->id = c->id;
+	specs_store(c->io->specs, p != NULL ? p : agent_alloc(1), c->upload_n, stored, s);
+}
+
+static bool upload_room(struct conn *c, size_t n)
+{
+	size_t cap = c->upload_cap ? c->upload_cap : 16384;
+	char *p;
+
+	while (cap < c->upload_n + n)
+		cap *= 2;
+	if (cap == c->upload_cap)
+		return true;
+	p = realloc(c->upload, cap);
+	if (p == NULL)
+		return false;
+	c->upload = p;
+	c->upload_cap = cap;
+	return true;
+}
+
+static void upload_fail(struct conn *c, const char *code, const char *text)
+{
+	c->upload_state = UPLOAD_FAILED;
+	free(c->upload);
+	c->upload = NULL;
+	c->upload_n = c->upload_cap = 0;
+	snprintf(c->upload_code, sizeof(c->upload_code), "%s", code);
+	snprintf(c->upload_error, sizeof(c->upload_error), "%s", text);
+}
+
+/* DATA sid 0 fd 3 .. EOF: the specification of the next submit. */
+void upload_data(struct conn *c, const struct data_header *h, const char *p, size_t n)
+{
+	if (c->upload_state == UPLOAD_STORING) {
+		conn_refuse(c->link, 0, "bad-request", "one specification at a time");
+		link_close(c->link, "sent a specification while one was being stored");
+		return;
+	}
+	if (c->upload_state == UPLOAD_NONE || c->upload_state == UPLOAD_STORED ||
+	    (c->upload_state == UPLOAD_FAILED && c->upload_over)) {
+		c->upload_state = UPLOAD_GROWING;
+		c->upload_n = 0;
+	}
+	c->upload_over = false;
+	if (c->upload_state == UPLOAD_GROWING && c->upload_n + n > SPEC_MAX)
+		upload_fail(c, "too-large",
+			    "the command and its environment are larger than 2 MiB; pass large "
+			    "values in files, or use --clean-env");
+	else if (c->upload_state == UPLOAD_GROWING && !upload_room(c, n))
+		upload_fail(c, "internal", "this node's agent is out of memory");
+	if (c->upload_state == UPLOAD_GROWING && n > 0) {
+		memcpy(c->upload + c->upload_n, p, n);
+		c->upload_n += n;
+	}
+	if (h->flags & DATA_EOF) {
+		c->upload_over = true;
+		upload_done(c);
+	}
+}
+
+void upload_submit(struct conn *c, const struct msg *m, const char *text, size_t n)
+{
+	struct agent_event ev = { .type = AEV_MESSAGE, .link = c->id, .kind = c->kind, .msg = m };
+	uint32_t rid = m->u.submit.rid;
+
+	if (c->upload_state == UPLOAD_FAILED) {
+		conn_refuse(c->link, rid, c->upload_code, "%s", c->upload_error);
+		return;
+	}
+	if (c->upload_state == UPLOAD_GROWING || c->held_submit != NULL) {
+		conn_refuse(c->link, rid, "bad-request", "submit before the end of the specification");
+		return;
+	}
+	if (c->upload_state == UPLOAD_STORING) {
+		c->held_submit = agent_alloc(n + 1);
+		memcpy(c->held_submit, text, n);
+		c->held_n = n;
+		return;
+	}
+	if (c->upload_state == UPLOAD_STORED) {
+		ev.spec_hash = c->spec_hash;
+		ev.spec_size = c->spec_size;
+	}
+	agent_feed(c->io, &ev);
+}
