@@ -596,7 +596,9 @@ static void done_latch(struct agent *a, struct ajob *j)
 	}
 	j->latched = true;
 	if (a->session != SE_READY || a->coord_link != j->start_link) {
-		j->phase = AJ_READY; /* the order is stale; a new one finds the latch taken and goes */
+		/* The order is stale; a new one finds the latch taken and goes. */
+		j->phase = AJ_READY;
+		j->master_addr[0] = '\0';
 		return;
 	}
 	act_add(a->out, ACT_UNLISTEN)->job = j->job;

@@ -113,6 +113,7 @@ struct job {
 	uint32_t attempt;
 	bool stored; /* the submit is on disk: it may be acted upon */
 	bool recovering; /* read from disk in mid-life; waiting for its nodes' word */
+	bool restored; /* read from disk in mid-life, and not prepared anew */
 	bool any_started; /* recovering: at least one node holds it started */
 	bool start_sent; /* the barrier was passed in this or an earlier life */
 	bool saving; /* the final state is on its way to disk */

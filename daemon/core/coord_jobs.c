@@ -42,7 +42,7 @@ const char *job_shown_state(const struct job *j)
 	for (size_t i = 0; (j->start_sent || j->any_started) && i < j->n_places; i++)
 		if (j->places[i].phase >= PL_RUNNING)
 			return "running";
-	return "preparing";
+	return j->restored ? "recovering" : "preparing";
 }
 
 bool job_over(const struct job *j)

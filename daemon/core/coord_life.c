@@ -565,9 +565,11 @@ static bool held_started(const struct rec_held *h)
 /* Its shim may also have ended before anything was started. */
 static bool held_was_started(const struct rec_held *h)
 {
-	if (held_started(h) || (h->master_addr != NULL && h->master_addr[0] != '\0'))
+	if (held_started(h))
 		return true;
-	for (size_t i = 0; strcmp(h->phase, "ended") == 0 && i < h->n_ranks; i++)
+	if (strcmp(h->phase, "ended") != 0)
+		return false; /* 'ready' may have seen an order to start, but waits for another */
+	for (size_t i = 0; i < h->n_ranks; i++)
 		if (strcmp(h->ranks[i].state, "waiting") != 0)
 			return true;
 	return false;
@@ -608,6 +610,7 @@ static void start_the_rest(struct coord *c, struct job *j)
 
 static void prepare_anew(struct coord *c, struct job *j)
 {
+	j->restored = false;
 	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
 	coord_wake_at(c, j->prepare_until);
 	for (uint32_t i = 0; i < j->n_places; i++) {

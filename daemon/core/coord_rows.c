@@ -346,7 +346,7 @@ void coord_loaded(struct coord *c, struct actions *out)
 		resolve_places(c, j);
 		if (job_over(j) || j->n_places == 0)
 			continue;
-		j->recovering = true;
+		j->recovering = j->restored = true;
 		if (j->ending == NULL)
 			coord_set_text(c, &j->why,
 				       "the coordinator was restarted; waiting for the job's nodes");

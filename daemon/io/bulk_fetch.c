@@ -149,6 +149,7 @@ static void looked_here(void *arg, int rc, struct spec_blob *b, const char *text
 	} else if (bulk_own_key(f->b, f->source.key)) {
 		fetch_fail(f, rc, text);
 	} else {
+		f->until = mono_add_ms(clock_mono(), FETCH_MS);
 		bulk_due(f->b, f->until);
 		pool_attach(f->b->pool, &f->source, &f->user);
 	}
@@ -168,7 +169,7 @@ void bulk_fetch_spec(struct bulk *b, const struct rec_prepare *p, specs_cb cb, v
 	f->size = p->spec_size;
 	memcpy(f->hash, p->spec_hash.p, 32);
 	bulk_copy_peer(&f->arena, &p->source[0], &f->source);
-	f->until = mono_add_ms(clock_mono(), FETCH_MS);
+	f->until = MONO_NEVER; /* the pool thread answers in any case: looked_here() */
 	f->retry_at = MONO_NEVER;
 	f->user.ops = &ops;
 	f->cb = cb;

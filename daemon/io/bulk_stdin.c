@@ -178,7 +178,11 @@ static void to_shim(struct feed *f, const struct data_header *h, const char *p, 
 	}
 	o->stdin_credit -= n < o->stdin_credit ? n : o->stdin_credit;
 	f->offset += n;
-	link_send_data(shim->link, &out, p, n);
+	/* Within honest credit the queue stays far below this. */
+	if (link_send_data(shim->link, &out, p, n) == 1) {
+		feed_refuse(f, "the job's shim grants more input than it takes");
+		return;
+	}
 	if (h->flags & DATA_EOF) {
 		o->stdin_closed = true;
 		feed_free(f);
@@ -228,8 +232,10 @@ static void to_peer(struct feed *f, const struct data_header *h, const char *p, 
 
 	out.sid = f->user.sid;
 	out.rank = 0;
-	if (pool_link(&f->user) != NULL)
-		link_send_data(pool_link(&f->user), &out, p, n);
+	if (pool_link(&f->user) != NULL && link_send_data(pool_link(&f->user), &out, p, n) == 1) {
+		feed_refuse(f, "the job's node grants more input than it takes");
+		return;
+	}
 	if (h->flags & DATA_EOF)
 		feed_free(f);
 }
