@@ -139,7 +139,7 @@ deps-build deps-bench deps-testbeds:
 	@tests/deps.sh $(@:deps-%=%)
 
 quickstart: deps-build
-	@$(MAKE) --no-print-directory all worker
+	@$(MAKE) --no-print-directory WERROR= all worker
 	@tests/quickstart $(B)
 
 check:

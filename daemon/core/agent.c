@@ -97,7 +97,28 @@ static size_t links_of_uid(const struct agent *a, uint32_t uid)
 
 static bool owes_hello(const struct alink *l)
 {
-	return !l->greeted && (l->kind == LINK_CLIENT || l->kind == LINK_PEER);
+	return !l->greeted && !l->closing && (l->kind == LINK_CLIENT || l->kind == LINK_PEER);
+}
+
+/* Beyond the limit the oldest connection of this user that has said nothing
+ * gives way; only when all of them are in use the new one is turned away. */
+static void limit_links(struct agent *a, struct alink *l)
+{
+	if (links_of_uid(a, l->uid) <= CLIENT_LINKS_MAX)
+		return;
+	list_foreach(e, &a->links) {
+		struct alink *o = list_entry(e, struct alink, all);
+
+		if (o == l || o->kind != LINK_CLIENT || o->uid != l->uid || !owes_hello(o))
+			continue;
+		o->closing = true;
+		act_close(a->out, o->id, "too many connections of one user");
+		return;
+	}
+	act_refuse(a->out, l->id, 0, "busy", "your user has %u connections to this agent open",
+		   CLIENT_LINKS_MAX);
+	l->closing = true;
+	act_close(a->out, l->id, "too many connections of one user");
 }
 
 static void hello_deadlines(struct agent *a)
@@ -112,7 +133,7 @@ static void hello_deadlines(struct agent *a)
 		if (!owes_hello(l))
 			continue;
 		if (mono_due(mono_add_ms(l->since, CLIENT_HELLO_MS), a->now)) {
-			l->greeted = true; /* once is enough */
+			l->closing = true;
 			act_close(a->out, l->id, "no hello in time");
 		}
 		some = some || owes_hello(l);
@@ -158,11 +179,8 @@ static void on_link_up(struct agent *a)
 	l->attempt = a->ev->attempt;
 	l->since = a->now;
 	list_append(&a->links, &l->all);
-	if (l->kind == LINK_CLIENT && links_of_uid(a, l->uid) > CLIENT_LINKS_MAX) {
-		act_refuse(a->out, l->id, 0, "busy", "your user has %u connections to this agent open",
-			   CLIENT_LINKS_MAX);
-		act_close(a->out, l->id, "too many connections of one user");
-	}
+	if (l->kind == LINK_CLIENT)
+		limit_links(a, l);
 	a->ungreeted = a->ungreeted || l->kind == LINK_CLIENT || l->kind == LINK_PEER;
 	if (l->kind == LINK_SHIM)
 		ajob_on_shim_up(a, l);
@@ -253,7 +271,7 @@ static void on_message(struct agent *a)
 		return;
 	}
 	l = agent_link(a, a->ev->link);
-	if (l == NULL)
+	if (l == NULL || l->closing)
 		return;
 	if (l->kind == LINK_SHIM) {
 		ajob_on_shim_message(a, l, m);

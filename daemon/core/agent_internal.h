@@ -27,6 +27,7 @@ struct alink {
 	uint64_t id;
 	enum agent_link_kind kind;
 	bool greeted; /* hello was exchanged */
+	bool closing; /* we have hung up */
 	mono_t since;
 	uint32_t uid;
 	char user[65];

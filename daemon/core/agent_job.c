@@ -618,6 +618,10 @@ static void done_sweep(struct agent *a, struct ajob *j)
 		j->sweep_at = mono_add_ms(a->now, SWEEP_RETRY_MS);
 		return;
 	}
+	if (!j->latched && !j->end_wanted) {
+		job_failed(a, j, 1, true, "its shim died while the job was being prepared");
+		return;
+	}
 	if (j->latched)
 		report_rest(a, j, "lost", 0, "its shim was killed");
 	if (a->ev->result > 0) {

@@ -155,9 +155,15 @@ void simagent_feed(struct sim *s, struct agent_actor *a, struct agent_event *ev)
 static void dialed(struct sim *s, struct agent_actor *a)
 {
 	struct agent_event ev = { .type = AEV_DIAL_FAILED };
+	bool silent = a->cut_up || a->cut_down || s->coord.proc.resume_at > s->w.now;
 
+	if (silent && s->w.now + a->syn_next <= a->syn_until) {
+		world_at(&s->w, s->w.now + a->syn_next, EV_DIALED, &a->proc, 0, NULL);
+		a->syn_next *= 2;
+		return;
+	}
 	a->dialing = false;
-	if (!a->cut_up && !a->cut_down && s->coord.proc.up && s->coord.proc.resume_at <= s->w.now) {
+	if (!silent && s->coord.proc.up) {
 		net_open(s, CONN_CONTROL, &a->proc, &s->coord.proc, (int)a->idx);
 		return;
 	}

@@ -94,8 +94,8 @@ static void do_dial(struct sim *s, struct agent_actor *a)
 	if (a->dialing)
 		sim_fail(s, "an agent dials once at a time (%s)", a->name);
 	a->dialing = true;
-	if (a->cut_up || a->cut_down || s->coord.proc.resume_at > s->w.now)
-		wait = 10 * SECOND;
+	a->syn_until = s->w.now + 10 * SECOND;
+	a->syn_next = SECOND;
 	world_at(&s->w, s->w.now + wait, EV_DIALED, &a->proc, 0, NULL);
 }
 

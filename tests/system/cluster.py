@@ -217,9 +217,14 @@ class Base:
         while self.remains() and time.monotonic() < end:
             time.sleep(0.05)
         left = {p: cmdline(p) for p in self.remains()}
-        for p in left:
-            kill(p)
-        wait_until(lambda: not marked(self.dir), 5, "left-over processes are gone")
+        end = time.monotonic() + 10
+        while marked(self.dir):
+            for p in marked(self.dir):
+                left.setdefault(p, cmdline(p))
+                kill(p)
+            time.sleep(0.05)
+            assert time.monotonic() < end, "cannot be killed: " + str({
+                p: (cmdline(p), proc_text(p, "stat"), proc_text(p, "wchan")) for p in marked(self.dir)})
         return left
 
     def remove(self):

@@ -145,7 +145,7 @@ def test_no_agent_is_one_sentence_and_code_3(ctl, agent):
     r = ctl("launch", "--", "true")
     assert r.code == 3 and agent.path in r.err and "nodeagentd" in r.err and len(r.err.splitlines()) == 1
     p = subprocess.run([NODECTL, "--socket", "/tmp/" + "x" * 120, "jobs"], capture_output=True, env=ctl.env)
-    assert p.returncode == 3 and b"too long" in p.stderr
+    assert p.returncode == 3 and b"there is no agent at /tmp/xxx" in p.stderr
 
 
 def test_socket_comes_from_option_directory_or_environment(ctl, agent):
@@ -551,7 +551,7 @@ def test_nohup_is_respected(ctl, agent):
 
 def test_a_stopped_client_goes_on_when_continued(ctl, agent):
     p, out, err = running(ctl, agent)
-    p.send_signal(signal.SIGTSTP)
+    p.send_signal(signal.SIGSTOP)  # TSTP is ignored where there is no job control, as in CI
     wait_until(lambda: b"T (stopped)" in proc_text(p.pid, "status"), 5, "stopped")
     agent.write(0, 1, b"x" * 10_000_000 + b"\nlast\n")
     time.sleep(0.3)

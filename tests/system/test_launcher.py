@@ -436,7 +436,8 @@ def test_without_cgroups_the_cookie_finds_them(launcher):
     x = launcher(wrap=NO_CGROUP)
     link = run_escapers(x)
     assert "nodeagent-" not in (cgroup_of(link.pid) or "")
-    assert kill_all(x, link) == 5
+    # the rank itself may be gone before the sweep comes to it: it dies with its shim
+    assert kill_all(x, link) in (4, 5)
     with open(x.log) as f:
         assert f.read().count("jobs get no cgroup") == 1
     x.ask(CLEAN, job=link.job)
