@@ -482,6 +482,10 @@ void ajob_on_start(struct agent *a, const struct rec_start *s)
 		report_ended(a, j);
 		return;
 	}
+	if (j->phase == AJ_FAILED) {
+		report_prepared(a, j); /* the refusal has crossed this order, or was lost */
+		return;
+	}
 	if (j->phase == AJ_RUNNING) {
 		arena_init(&ar);
 		r.n_ranks = report_fill(&ar, j, &r.ranks);

@@ -470,18 +470,18 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 		jobs_stale(c, n, r->job, r->attempt);
 		return;
 	}
-	if (j->state != JOB_PREPARING || j->recovering)
-		return;
 	p = job_place_of(j, n, &i);
-	if (p == NULL || p->phase >= PL_STARTED)
+	if (p == NULL || p->phase >= PL_RUNNING || j->recovering)
 		return;
-	if (!r->ok) {
-		p->phase = PL_PREPARED; /* it still owes us 'ended' */
+	if (!r->ok && (j->state == JOB_PREPARING || j->state == JOB_RUNNING)) {
+		/* Also when 'start' is on its way: its shim died before it came. It still owes us 'ended'. */
 		job_end(c, j, MSG_HAS(r, prepared, code) ? r->code : 1, "node %s: %s", n->name,
 			r->text != NULL ? r->text : "it cannot prepare the job");
 		job_check_final(c, j);
 		return;
 	}
+	if (!r->ok || j->state != JOB_PREPARING || p->phase >= PL_STARTED)
+		return;
 	p->phase = PL_PREPARED;
 	p->master_port = r->master_port;
 	p->proof_port = r->proof_port;

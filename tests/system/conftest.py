@@ -21,6 +21,14 @@ for sig in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
 
 
+def told_to_stop(signum, frame):
+    """Fixtures stop what they started before we go."""
+    raise KeyboardInterrupt
+
+
+signal.signal(signal.SIGTERM, told_to_stop)
+
+
 @pytest.hookimpl(tryfirst=True, hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
