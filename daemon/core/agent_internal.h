@@ -4,6 +4,7 @@
  *   agent_session.c  the link to the coordinator
  *   agent_request.c  what local clients ask, passed on to the coordinator
  *   agent_job.c      life of a job's part on this node
+ *   agent_shim.c     what its shim says, its death, finding it again
  *   agent_report.c   states of ranks, and what is told about them
  *   agent_peer.c     which peers may speak to us, and about what
  */
@@ -205,6 +206,16 @@ void ajobs_deadlines(struct agent *a);
 mono_t ajobs_deadline(const struct agent *a);
 bool ajobs_adopting(const struct agent *a);
 void ajob_free(struct agent *a, struct ajob *j);
+/* Takes an encoded prepare message into memory of its own; NULL when it cannot. */
+struct ajob *ajob_new(struct agent *a, const char *json, size_t len);
+/* An action about this job; with a ticket when it is to be answered. */
+struct action *ajob_action(struct agent *a, struct ajob *j, enum action_type t, uint64_t *ticket);
+void ajob_send_shim(struct agent *a, struct ajob *j, const struct msg *m);
+void ajob_send_shim_end(struct agent *a, struct ajob *j);
+void ajob_send_setup(struct agent *a, struct ajob *j);
+void ajob_send_go(struct agent *a, struct ajob *j);
+void ajob_failed(struct agent *a, struct ajob *j, uint32_t code, bool retry, const char *text);
+void ajob_ended(struct agent *a, struct ajob *j);
 const char *ajob_phase_name(enum job_phase p); /* as in 'held' */
 bool ajob_alive(const struct ajob *j);
 

@@ -86,7 +86,7 @@ void ajob_free(struct agent *a, struct ajob *j)
 }
 
 /* Takes a prepare message apart into memory of its own. */
-static struct ajob *ajob_new(struct agent *a, const char *json, size_t len)
+struct ajob *ajob_new(struct agent *a, const char *json, size_t len)
 {
 	struct ajob *j = calloc(1, sizeof(*j));
 
@@ -110,7 +110,7 @@ static struct ajob *ajob_new(struct agent *a, const char *json, size_t len)
 	return j;
 }
 
-static struct action *job_action(struct agent *a, struct ajob *j, enum action_type t,
+struct action *ajob_action(struct agent *a, struct ajob *j, enum action_type t,
 				 uint64_t *ticket)
 {
 	struct action *x = act_add(a->out, t);
@@ -136,7 +136,7 @@ static void forget_job(struct agent *a, struct ajob *j)
 	ajob_free(a, j);
 }
 
-static void send_shim(struct agent *a, struct ajob *j, const struct msg *m)
+void ajob_send_shim(struct agent *a, struct ajob *j, const struct msg *m)
 {
 	if (j->shim_link != 0)
 		act_send(a->out, j->shim_link, m);
@@ -150,21 +150,21 @@ static void send_bye(struct agent *a, struct ajob *j)
 		return;
 	j->bye_sent = true;
 	msg_init(&m, MSG_shim_bye);
-	send_shim(a, j, &m);
+	ajob_send_shim(a, j, &m);
 }
 
-static void send_shim_end(struct agent *a, struct ajob *j)
+void ajob_send_shim_end(struct agent *a, struct ajob *j)
 {
 	struct msg m;
 
 	msg_init(&m, MSG_shim_end);
 	m.u.shim_end.grace_ms = j->end_grace_ms;
-	send_shim(a, j, &m);
+	ajob_send_shim(a, j, &m);
 }
 
 /* ---- ending ------------------------------------------------------------------------ */
 
-static void job_ended(struct agent *a, struct ajob *j)
+void ajob_ended(struct agent *a, struct ajob *j)
 {
 	j->phase = AJ_ENDED;
 	j->ended_at = a->now;
@@ -175,7 +175,7 @@ static void job_ended(struct agent *a, struct ajob *j)
 
 /* Preparing went wrong here. The coordinator answers with 'end' for the others'
  * sake. The shim stays until 'forget': it knows the reason if we are restarted. */
-static void job_failed(struct agent *a, struct ajob *j, uint32_t code, bool retry, const char *text)
+void ajob_failed(struct agent *a, struct ajob *j, uint32_t code, bool retry, const char *text)
 {
 	if (j->phase == AJ_FAILED || j->phase == AJ_ENDED)
 		return;
@@ -185,7 +185,7 @@ static void job_failed(struct agent *a, struct ajob *j, uint32_t code, bool retr
 	free(j->fail_text);
 	j->fail_text = agent_strdup(a, text != NULL ? text : "it cannot prepare the job");
 	if (j->end_wanted)
-		job_ended(a, j);
+		ajob_ended(a, j);
 	else
 		report_prepared(a, j);
 }
@@ -200,17 +200,17 @@ static void end_job(struct agent *a, struct ajob *j, uint32_t grace_ms)
 		report_ended(a, j); /* said again: the answer may have been lost */
 		break;
 	case AJ_FAILED:
-		job_ended(a, j);
+		ajob_ended(a, j);
 		break;
 	case AJ_FETCHING:
 		/* Nothing was started. Late answers of its actions find no job or an ended one. */
-		job_ended(a, j);
+		ajob_ended(a, j);
 		break;
 	case AJ_SPAWNING:
 	case AJ_SWEEPING:
 		break; /* goes on when that is done */
 	default:
-		send_shim_end(a, j);
+		ajob_send_shim_end(a, j);
 	}
 }
 
@@ -248,7 +248,7 @@ void ajobs_deadlines(struct agent *a)
 		if (j->phase != AJ_SWEEPING || !mono_due(j->sweep_at, a->now))
 			continue;
 		j->sweep_at = MONO_NEVER;
-		job_action(a, j, ACT_SWEEP, &j->ticket_sweep);
+		ajob_action(a, j, ACT_SWEEP, &j->ticket_sweep);
 	}
 }
 
@@ -344,7 +344,7 @@ static void prepare_again(struct agent *a, struct ajob *j)
 	switch (j->phase) {
 	case AJ_READY:
 		if (j->need_lease && j->ticket_lease == 0)
-			job_action(a, j, ACT_LEASE, &j->ticket_lease);
+			ajob_action(a, j, ACT_LEASE, &j->ticket_lease);
 		else if (!j->need_lease)
 			report_prepared(a, j);
 		break;
@@ -385,11 +385,11 @@ void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
 	}
 	make_cookie(a, j);
 	j->phase = AJ_FETCHING;
-	job_action(a, j, ACT_FETCH, &j->ticket_fetch);
-	job_action(a, j, ACT_LEASE, &j->ticket_lease);
+	ajob_action(a, j, ACT_FETCH, &j->ticket_fetch);
+	ajob_action(a, j, ACT_LEASE, &j->ticket_lease);
 }
 
-static void send_setup(struct agent *a, struct ajob *j)
+void ajob_send_setup(struct agent *a, struct ajob *j)
 {
 	const struct rec_prepare *p = &j->prepare.u.prepare;
 	struct msg m;
@@ -406,7 +406,7 @@ static void send_setup(struct agent *a, struct ajob *j)
 	s->name = p->name;
 	s->per_node = p->per_node;
 	s->with_stdin = p->with_stdin && p->rank_base == 0;
-	send_shim(a, j, &m);
+	ajob_send_shim(a, j, &m);
 }
 
 void ajob_on_prove(struct agent *a, const struct rec_prove *r)
@@ -423,7 +423,7 @@ void ajob_on_prove(struct agent *a, const struct rec_prove *r)
 		act_add(a->out, ACT_UNLISTEN)->job = j->job;
 		j->need_lease = true;
 	}
-	x = job_action(a, j, ACT_PROVE, &j->ticket_prove);
+	x = ajob_action(a, j, ACT_PROVE, &j->ticket_prove);
 	copy = arena_alloc(&a->out->arena, r->n_targets * sizeof(*copy) + 1);
 	if (copy == NULL) {
 		a->oom = true;
@@ -448,12 +448,12 @@ void ajob_on_prove(struct agent *a, const struct rec_prove *r)
 
 /* ---- starting ------------------------------------------------------------------------- */
 
-static void send_go(struct agent *a, struct ajob *j)
+void ajob_send_go(struct agent *a, struct ajob *j)
 {
 	struct msg m;
 
 	if (j->end_wanted) {
-		send_shim_end(a, j);
+		ajob_send_shim_end(a, j);
 		return;
 	}
 	msg_init(&m, MSG_shim_go);
@@ -463,7 +463,7 @@ static void send_go(struct agent *a, struct ajob *j)
 		m.u.shim_go.ifname = j->ifname;
 	m.u.shim_go.ras = (const char **)j->ras;
 	m.u.shim_go.n_ras = j->n_ras;
-	send_shim(a, j, &m);
+	ajob_send_shim(a, j, &m);
 	if (!j->go_sent)
 		j->run_since = a->now;
 	j->go_sent = true;
@@ -501,7 +501,7 @@ void ajob_on_start(struct agent *a, const struct rec_start *s)
 		snprintf(j->ifname, sizeof(j->ifname), "%s", s->ifname);
 	j->start_link = a->coord_link;
 	j->phase = AJ_LATCHING;
-	job_action(a, j, ACT_LATCH, &j->ticket_latch);
+	ajob_action(a, j, ACT_LATCH, &j->ticket_latch);
 }
 
 /* ---- answers of actions ------------------------------------------------------------------ */
@@ -511,7 +511,7 @@ static void maybe_spawn(struct agent *a, struct ajob *j)
 	if (j->phase != AJ_FETCHING || !j->fetched || !j->leased)
 		return;
 	j->phase = AJ_SPAWNING;
-	job_action(a, j, ACT_SPAWN, &j->ticket_spawn);
+	ajob_action(a, j, ACT_SPAWN, &j->ticket_spawn);
 }
 
 static void done_fetch(struct agent *a, struct ajob *j)
@@ -520,7 +520,7 @@ static void done_fetch(struct agent *a, struct ajob *j)
 	if (j->phase != AJ_FETCHING)
 		return;
 	if (a->ev->error != 0) {
-		job_failed(a, j, 1, a->ev->retry, a->ev->text);
+		ajob_failed(a, j, 1, a->ev->retry, a->ev->text);
 		return;
 	}
 	j->fetched = true;
@@ -545,7 +545,7 @@ static void done_lease(struct agent *a, struct ajob *j)
 	if (j->phase != AJ_FETCHING && j->phase != AJ_READY)
 		return;
 	if (a->ev->error != 0) {
-		job_failed(a, j, 1, a->ev->retry, a->ev->text);
+		ajob_failed(a, j, 1, a->ev->retry, a->ev->text);
 		return;
 	}
 	take_lease(a, j);
@@ -564,7 +564,7 @@ static void done_spawn(struct agent *a, struct ajob *j)
 		return;
 	}
 	if (j->phase == AJ_SPAWNING)
-		job_failed(a, j, a->ev->exit_code != 0 ? (uint32_t)a->ev->exit_code : 1,
+		ajob_failed(a, j, a->ev->exit_code != 0 ? (uint32_t)a->ev->exit_code : 1,
 			   a->ev->retry, a->ev->text);
 }
 
@@ -595,7 +595,7 @@ static void done_latch(struct agent *a, struct ajob *j)
 		report_rest(a, j, "failed", 1, a->ev->text);
 		j->end_wanted = true;
 		j->end_grace_ms = 0;
-		send_shim_end(a, j);
+		ajob_send_shim_end(a, j);
 		return;
 	}
 	j->latched = true;
@@ -607,7 +607,7 @@ static void done_latch(struct agent *a, struct ajob *j)
 	}
 	act_add(a->out, ACT_UNLISTEN)->job = j->job;
 	if (j->shim_link != 0)
-		send_go(a, j);
+		ajob_send_go(a, j);
 }
 
 static void done_sweep(struct agent *a, struct ajob *j)
@@ -623,7 +623,7 @@ static void done_sweep(struct agent *a, struct ajob *j)
 		return;
 	}
 	if (!j->latched && !j->end_wanted) {
-		job_failed(a, j, 1, true, "its shim died while the job was being prepared");
+		ajob_failed(a, j, 1, true, "its shim died while the job was being prepared");
 		return;
 	}
 	if (j->latched)
@@ -635,7 +635,7 @@ static void done_sweep(struct agent *a, struct ajob *j)
 		free(j->end_text);
 		j->end_text = agent_strdup(a, text);
 	}
-	job_ended(a, j);
+	ajob_ended(a, j);
 }
 
 void ajob_on_done(struct agent *a)
@@ -660,163 +660,5 @@ void ajob_on_done(struct agent *a)
 				rows[i].f(a, j);
 				return;
 			}
-	}
-}
-
-/* ---- the shim ------------------------------------------------------------------------------ */
-
-void ajob_on_shim_up(struct agent *a, struct alink *l)
-{
-	struct ajob *j = ajob_find(a, l->job, l->attempt);
-
-	if (j == NULL) {
-		act_close(a->out, l->id, "no such job");
-		return;
-	}
-	j->shim_link = l->id;
-	j->shim_known = true;
-	j->bye_sent = false;
-	if (j->phase == AJ_SPAWNING)
-		j->phase = AJ_SETUP;
-}
-
-void ajob_on_shim_down(struct agent *a, struct alink *l)
-{
-	struct ajob *j = ajob_find(a, l->job, l->attempt);
-
-	if (j == NULL || j->shim_link != l->id)
-		return;
-	j->shim_link = 0;
-	if (!ajob_alive(j) || j->phase == AJ_SWEEPING)
-		return;
-	j->phase = AJ_SWEEPING;
-	job_action(a, j, ACT_SWEEP, &j->ticket_sweep);
-}
-
-/* Adopted and still ready: it may be started, once its ports are leased anew. */
-static void found_ready(struct agent *a, struct ajob *j)
-{
-	j->phase = AJ_READY;
-	j->need_lease = true;
-	if (a->told)
-		session_register(a); /* it was told as started, for want of the shim's word */
-}
-
-static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim_hello *h)
-{
-	bool adopting = j->phase == AJ_ADOPTING;
-
-	report_update(a, j, h->ranks, h->n_ranks);
-	if (strcmp(h->phase, "setup") == 0) {
-		if (j->phase != AJ_SETUP && !adopting)
-			return; /* a shim does not go back */
-		j->phase = AJ_SETUP;
-		j->need_lease = adopting;
-		if (!j->end_wanted)
-			send_setup(a, j);
-	} else if (strcmp(h->phase, "failed") == 0) {
-		/* shim_ready follows and brings the reason with its code */
-		if (adopting)
-			j->phase = AJ_SETUP;
-	} else if (strcmp(h->phase, "ready") == 0) {
-		if (adopting)
-			found_ready(a, j);
-		else if ((j->phase == AJ_LATCHING || j->phase == AJ_STARTING) && j->latched)
-			send_go(a, j); /* said to a connection that broke */
-	} else if ((strcmp(h->phase, "running") == 0 || strcmp(h->phase, "ending") == 0) &&
-		   ajob_alive(j)) {
-		struct arena ar;
-		struct rec_ranks r = { 0 };
-
-		j->phase = AJ_RUNNING;
-		j->latched = true;
-		arena_init(&ar);
-		r.n_ranks = report_fill(&ar, j, &r.ranks);
-		report_ranks(a, j, &r);
-		arena_finish(&ar);
-	} /* ended: shim_ended follows at once */
-	if (j->end_wanted)
-		send_shim_end(a, j);
-}
-
-static void on_shim_ready(struct agent *a, struct ajob *j, const struct rec_shim_ready *r)
-{
-	if (j->phase != AJ_SETUP)
-		return;
-	if (!r->ok) {
-		job_failed(a, j, MSG_HAS(r, shim_ready, code) ? r->code : 1, false, r->text);
-		return;
-	}
-	j->phase = AJ_READY;
-	if (j->end_wanted)
-		send_shim_end(a, j);
-	else if (!j->need_lease)
-		report_prepared(a, j);
-}
-
-static void on_shim_ended(struct agent *a, struct ajob *j, const struct rec_shim_ended *r)
-{
-	report_update(a, j, r->ranks, r->n_ranks);
-	if (j->phase == AJ_ENDED || j->phase == AJ_FAILED)
-		return;
-	if (r->text != NULL && j->end_text == NULL)
-		j->end_text = agent_strdup(a, r->text);
-	job_ended(a, j);
-}
-
-void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
-{
-	struct ajob *j = ajob_find(a, l->job, l->attempt);
-
-	if (j == NULL || j->shim_link != l->id)
-		return;
-	switch (m->type) {
-	case MSG_shim_hello:
-		on_shim_hello(a, j, &m->u.shim_hello);
-		break;
-	case MSG_shim_ready:
-		on_shim_ready(a, j, &m->u.shim_ready);
-		break;
-	case MSG_ranks:
-		report_update(a, j, m->u.ranks.ranks, m->u.ranks.n_ranks);
-		if (j->phase == AJ_STARTING)
-			j->phase = AJ_RUNNING;
-		report_ranks(a, j, &m->u.ranks);
-		break;
-	case MSG_shim_ended:
-		on_shim_ended(a, j, &m->u.shim_ended);
-		break;
-	default:
-		break;
-	}
-}
-
-/* ---- after our own restart --------------------------------------------------------------------- */
-
-void ajob_on_adopt(struct agent *a)
-{
-	const struct rec_row_held *h = a->ev->held;
-	struct ajob *j;
-
-	if (strcmp(h->boot_id, a->boot_id) != 0 || ajob_find(a, h->job, h->attempt) != NULL)
-		return;
-	j = ajob_new(a, (const char *)h->prepare.p, h->prepare.n);
-	if (j == NULL)
-		return;
-	snprintf(j->cookie, sizeof(j->cookie), "%s", h->cookie);
-	a->lineage = h->lineage;
-	j->fetched = j->leased = true;
-	j->latched = a->ev->latched;
-	j->shim_known = true;
-	if (a->ev->ended != NULL) {
-		report_update(a, j, a->ev->ended->ranks, a->ev->ended->n_ranks);
-		j->end_text = agent_strdup(a, a->ev->ended->text);
-		j->phase = AJ_ENDED;
-		j->ended_at = a->now;
-	} else if (a->ev->alive) {
-		j->phase = AJ_ADOPTING;
-	} else {
-		j->phase = AJ_SWEEPING;
-		job_action(a, j, ACT_SWEEP, &j->ticket_sweep);
 	}
 }

@@ -4,7 +4,8 @@
  *   coord_nodes.c  registry: registration, silence, removal, tokens and joining
  *   coord_place.c  which nodes a job gets
  *   coord_jobs.c   life of a job: submit, prepare, prove, start, store, schedule
- *   coord_life.c   what nodes report, how a job ends, how it is found again
+ *   coord_life.c   what nodes report, and how a job ends
+ *   coord_recover.c  what a registering node holds, and what follows
  *   coord_answer.c what clients ask: status, jobs, watch
  *   coord_rows.c   state to and from stored rows
  */
@@ -290,6 +291,12 @@ void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 		     const struct rec_rank_state *s);
 void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why);
 void job_place_ended(struct coord *c, struct job *j, uint32_t i);
+void life_send_end(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt,
+		   uint32_t grace_ms, const char *why);
+void life_send_forget(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt);
+/* A bad rank while the job runs ends it: the first one decides. */
+void life_judge(struct coord *c, struct job *j);
+bool rank_is_over(const struct rank *r);
 
 /* coord_answer.c */
 void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g);

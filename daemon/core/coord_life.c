@@ -1,9 +1,8 @@
-/* coord_life.c - what nodes report, how a job ends, and how it is found again
+/* coord_life.c - what nodes report, and how a job ends
  *
- * After a restart of the coordinator, jobs in mid-life are 'recovering': each
- * of their nodes registers with what it holds. Once all have told (or are
- * given up): if any node has started, those that only stand ready are started
- * too and those that know nothing are lost; if none has, preparing begins anew.
+ * Places are given up on proof or after node_lost_ms; the first bad rank that
+ * did not die of our own signal decides. How a job is found again after a
+ * registration or a restart is coord_recover.c's.
  */
 #include "core/coord_internal.h"
 
@@ -82,7 +81,7 @@ void job_send_start(struct coord *c, struct job *j, uint32_t i)
 	act_send(c->out, place_link(j, i)->id, &m);
 }
 
-static void send_end(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt,
+void life_send_end(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt,
 		     uint32_t grace_ms, const char *why)
 {
 	struct msg m;
@@ -95,7 +94,7 @@ static void send_end(struct coord *c, struct clink *l, uint64_t job, uint32_t at
 	act_send(c->out, l->id, &m);
 }
 
-static void send_forget(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt)
+void life_send_forget(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt)
 {
 	struct msg m;
 
@@ -108,7 +107,7 @@ static void send_forget(struct coord *c, struct clink *l, uint64_t job, uint32_t
 void job_send_end(struct coord *c, struct job *j, uint32_t i)
 {
 	if (place_link(j, i) != NULL)
-		send_end(c, place_link(j, i), j->id, j->attempt, j->grace_ms, j->ending);
+		life_send_end(c, place_link(j, i), j->id, j->attempt, j->grace_ms, j->ending);
 }
 
 /* i == UINT32_MAX: the submitting node, when it is not one of the job's. */
@@ -119,7 +118,7 @@ void job_send_forget(struct coord *c, struct job *j, uint32_t i)
 
 	if (n == NULL || n->link == NULL || (i == UINT32_MAX && job_place_of(j, n, &at) != NULL))
 		return;
-	send_forget(c, n->link, j->id, j->attempt);
+	life_send_forget(c, n->link, j->id, j->attempt);
 }
 
 /* ---- ranks ----------------------------------------------------------------------------- */
@@ -134,14 +133,14 @@ static int rank_state_from(const char *s)
 	return -1;
 }
 
-static bool rank_over(const struct rank *r)
+bool rank_is_over(const struct rank *r)
 {
 	return r->state >= RK_EXITED;
 }
 
 static bool rank_bad(const struct rank *r)
 {
-	return rank_over(r) && !(r->state == RK_EXITED && r->code == 0);
+	return rank_is_over(r) && !(r->state == RK_EXITED && r->code == 0);
 }
 
 static void copy_tail(struct coord *c, struct rank *r, struct bytes tail)
@@ -171,7 +170,7 @@ void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 	r = &j->ranks[s->rank];
 	if (s->lost_bytes > r->lost_bytes)
 		r->lost_bytes = s->lost_bytes;
-	if (rank_over(r) || state < (int)r->state)
+	if (rank_is_over(r) || state < (int)r->state)
 		return;
 	r->state = state;
 	r->pid = s->pid != 0 ? s->pid : r->pid;
@@ -291,7 +290,7 @@ void job_end_stored(struct coord *c, struct job *j, int error)
 }
 
 /* A bad rank while the job runs ends it: the first one decides. */
-static void judge_ranks(struct coord *c, struct job *j)
+void life_judge(struct coord *c, struct job *j)
 {
 	char text[512];
 
@@ -421,7 +420,7 @@ static void node_reports(struct coord *c, struct job *j, uint32_t i,
 {
 	for (size_t k = 0; k < n; k++)
 		job_update_rank(c, j, i, &v[k]);
-	judge_ranks(c, j);
+	life_judge(c, j);
 }
 
 void job_place_ended(struct coord *c, struct job *j, uint32_t i)
@@ -434,7 +433,7 @@ void job_place_ended(struct coord *c, struct job *j, uint32_t i)
 	p->phase = PL_ENDED;
 	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++) {
 		bad = bad || rank_bad(&j->ranks[k]);
-		waiting = waiting || !rank_over(&j->ranks[k]);
+		waiting = waiting || !rank_is_over(&j->ranks[k]);
 	}
 	/* Ended there without our asking: the node was told to stop its jobs. */
 	if (bad || waiting)
@@ -464,7 +463,7 @@ void jobs_stale(struct coord *c, struct node *n, uint64_t id, uint32_t attempt)
 	if (id >= c->next_job || (j != NULL && j->attempt == attempt && !job_over(j) &&
 				  job_place_of(j, n, &i) != NULL && j->places[i].phase != PL_LOST))
 		return;
-	send_end(c, n->link, id, attempt, j != NULL ? j->grace_ms : 30000, "the job is over");
+	life_send_end(c, n->link, id, attempt, j != NULL ? j->grace_ms : 30000, "the job is over");
 }
 
 void jobs_on_ranks(struct coord *c, struct node *n, const struct rec_ranks *r)
@@ -490,7 +489,7 @@ void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)
 
 	if (j == NULL || j->saved) {
 		if (j != NULL || r->job < c->next_job)
-			send_forget(c, n->link, r->job, r->attempt);
+			life_send_forget(c, n->link, r->job, r->attempt);
 		return;
 	}
 	if (job_over(j))
@@ -511,14 +510,14 @@ void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why)
 		return;
 	p->phase = PL_LOST;
 	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++) {
-		if (rank_over(&j->ranks[k]))
+		if (rank_is_over(&j->ranks[k]))
 			continue;
 		j->ranks[k].state = RK_LOST;
 		j->ranks[k].end_wall_ms = c->wall_ms;
 		free(j->ranks[k].text);
 		j->ranks[k].text = coord_strdup(c, why);
 	}
-	judge_ranks(c, j);
+	life_judge(c, j);
 	job_check_final(c, j);
 }
 
@@ -544,260 +543,4 @@ void jobs_node_state(struct coord *c, struct node *n)
 		if (!job_over(j) && job_place_of(j, n, &i) != NULL)
 			j->dirty = true;
 	}
-}
-
-/* ---- a node is back, and tells what it holds ------------------------------------------------- */
-
-static const struct rec_held *held_of(const struct rec_node_register *r, uint64_t job,
-				      uint32_t attempt)
-{
-	for (size_t i = 0; i < r->n_held; i++)
-		if (r->held[i].job == job && r->held[i].attempt == attempt)
-			return &r->held[i];
-	return NULL;
-}
-
-static bool held_started(const struct rec_held *h)
-{
-	return strcmp(h->phase, "starting") == 0 || strcmp(h->phase, "running") == 0;
-}
-
-/* Its shim may also have ended before anything was started. */
-static bool held_was_started(const struct rec_held *h)
-{
-	if (held_started(h))
-		return true;
-	if (strcmp(h->phase, "ended") != 0)
-		return false; /* 'ready' may have seen an order to start, but waits for another */
-	for (size_t i = 0; i < h->n_ranks; i++)
-		if (strcmp(h->ranks[i].state, "waiting") != 0)
-			return true;
-	return false;
-}
-
-/* By a node's monotonic clock; by the wall clock only when all agents were
- * restarted as well, and then never a negative time. */
-static int64_t already_ran(const struct coord *c, const struct job *j)
-{
-	if (j->ran_ms != 0)
-		return (int64_t)j->ran_ms;
-	return c->wall_ms > j->start_wall_ms ? c->wall_ms - j->start_wall_ms : 0;
-}
-
-static void start_the_rest(struct coord *c, struct job *j)
-{
-	j->state = JOB_RUNNING;
-	j->start_sent = true;
-	if (j->start_wall_ms == 0)
-		j->start_wall_ms = c->wall_ms;
-	if (j->time_s != 0) {
-		j->run_until = mono_add_ms(c->now, 1000 * (int64_t)j->time_s - already_ran(c, j));
-		coord_wake_at(c, j->run_until);
-	}
-	for (uint32_t i = 0; i < j->n_places; i++) {
-		if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN &&
-		    j->master_addr[0] == '\0') {
-			/* Those that were started have forgotten where rank 0 listens. */
-			job_end(c, j, 1, "coordinator and agents were restarted while it was started");
-		} else if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN) {
-			j->places[i].phase = PL_STARTED;
-			job_send_start(c, j, i);
-		} else if (j->places[i].missing) {
-			job_lose_place(c, j, i, "its node knows nothing of the job any more");
-		}
-	}
-}
-
-static void prepare_anew(struct coord *c, struct job *j)
-{
-	j->restored = false;
-	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
-	coord_wake_at(c, j->prepare_until);
-	for (uint32_t i = 0; i < j->n_places; i++) {
-		if (j->places[i].phase >= PL_STARTED)
-			continue;
-		j->places[i].phase = PL_ASSIGNED;
-		job_send_prepare(c, j, i);
-	}
-}
-
-/* A place that is over although its ranks were never started, or not ended by
- * themselves: the job cannot go on. */
-static void end_if_cut_short(struct coord *c, struct job *j)
-{
-	for (uint32_t k = 0; j->state == JOB_PREPARING && k < j->n_ranks; k++)
-		if (j->places[k / j->ppn].phase == PL_ENDED && !rank_over(&j->ranks[k]))
-			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job",
-				j->places[k / j->ppn].node->name);
-}
-
-/* Recovering ends when every place has told or is given up. */
-static void recover_decide(struct coord *c, struct job *j)
-{
-	for (size_t i = 0; i < j->n_places; i++)
-		if (j->places[i].phase == PL_UNKNOWN && !j->places[i].missing &&
-		    !j->places[i].held_ready)
-			return;
-	j->recovering = false;
-	free(j->why);
-	j->why = NULL;
-	end_if_cut_short(c, j);
-	if (j->state == JOB_PREPARING && j->any_started)
-		start_the_rest(c, j);
-	else if (j->state == JOB_PREPARING)
-		prepare_anew(c, j);
-	judge_ranks(c, j);
-	job_check_final(c, j);
-	job_changed(c, j);
-}
-
-static void note_started(struct coord *c, struct job *j, uint32_t i, const struct rec_held *h)
-{
-	j->any_started = true;
-	if (j->places[i].phase < PL_RUNNING)
-		j->places[i].phase = PL_RUNNING;
-	if (j->master_addr[0] == '\0' && h->master_addr != NULL) {
-		snprintf(j->master_addr, sizeof(j->master_addr), "%s", h->master_addr);
-		j->master_port = h->master_port;
-	}
-	if (h->run_ms > j->ran_ms)
-		j->ran_ms = h->run_ms;
-	for (size_t k = 0; k < h->n_ranks; k++)
-		if (h->ranks[k].start_wall_ms != 0 &&
-		    (j->start_wall_ms == 0 || h->ranks[k].start_wall_ms < j->start_wall_ms))
-			j->start_wall_ms = h->ranks[k].start_wall_ms;
-	(void)c;
-}
-
-/* The node holds nothing of this job. */
-static void not_held(struct coord *c, struct job *j, uint32_t i)
-{
-	struct place *p = &j->places[i];
-
-	if (j->state == JOB_ENDING && p->phase < PL_STARTED && !j->recovering) {
-		job_place_ended(c, j, i); /* nothing had begun there */
-	} else if (j->recovering && j->state == JOB_ENDING) {
-		p->phase = PL_ENDED;
-	} else if (j->recovering) {
-		p->missing = true;
-	} else if (p->phase >= PL_STARTED) {
-		job_lose_place(c, j, i, "its node knows nothing of the job any more");
-	}
-}
-
-static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec_held *h)
-{
-	struct place *p = &j->places[i];
-
-	if (held_was_started(h))
-		note_started(c, j, i, h);
-	else if (j->recovering && strcmp(h->phase, "ended") != 0)
-		p->held_ready = strcmp(h->phase, "ready") == 0, p->missing = !p->held_ready;
-	for (size_t k = 0; k < h->n_ranks; k++)
-		job_update_rank(c, j, i, &h->ranks[k]);
-	if (strcmp(h->phase, "ended") == 0)
-		p->phase = PL_ENDED;
-	else if (j->state == JOB_ENDING)
-		job_send_end(c, j, i);
-	else if (j->state == JOB_RUNNING && !held_started(h) && p->phase < PL_ENDED)
-		job_send_start(c, j, i); /* the start was lost on the way */
-}
-
-static void place_up(struct coord *c, struct job *j, uint32_t i, const struct rec_node_register *r,
-		     bool *again)
-{
-	struct place *p = &j->places[i];
-	const struct rec_held *h = held_of(r, j->id, j->attempt);
-	enum place_phase before = p->phase;
-
-	if (p->phase >= PL_ENDED)
-		return;
-	if (strcmp(p->boot_id, r->boot_id) != 0) {
-		job_lose_place(c, j, i, "its node was rebooted");
-		if (j->recovering)
-			recover_decide(c, j);
-		return;
-	}
-	if (h == NULL)
-		not_held(c, j, i);
-	else
-		is_held(c, j, i, h);
-	if (j->recovering) {
-		recover_decide(c, j);
-		return;
-	}
-	if (j->state == JOB_PREPARING && before < PL_STARTED)
-		*again = true;
-	judge_ranks(c, j);
-	if (p->phase == PL_ENDED && before != PL_ENDED) {
-		p->phase = before; /* let job_place_ended see the change */
-		job_place_ended(c, j, i);
-	}
-}
-
-/* What the node holds that nobody waits for: old attempts, ended or pruned
- * jobs. Another lineage's jobs, and jobs newer than our own memory (a database
- * restored from a backup), are not ours to end. */
-static void tidy_held(struct coord *c, struct node *n, const struct rec_node_register *r)
-{
-	if (MSG_HAS(r, node_register, lineage) && r->lineage != c->lineage)
-		return;
-	for (size_t k = 0; k < r->n_held; k++) {
-		const struct rec_held *h = &r->held[k];
-		struct job *j = job_find(c, h->job);
-		uint32_t i;
-
-		if (h->job >= c->next_job)
-			continue;
-		if (j != NULL && j->attempt == h->attempt && !j->saved &&
-		    (strcmp(h->phase, "ended") == 0 ||
-		     (job_place_of(j, n, &i) != NULL && j->places[i].phase != PL_LOST)))
-			continue; /* 'forget' follows when the end is on disk */
-		if (strcmp(h->phase, "ended") == 0)
-			send_forget(c, n->link, h->job, h->attempt);
-		else
-			send_end(c, n->link, h->job, h->attempt, j != NULL ? j->grace_ms : 30000,
-				 "the job is over");
-	}
-}
-
-static void allow_again(struct coord *c, struct node *n, struct job *j)
-{
-	struct rec_peer peers[1];
-	struct msg m;
-
-	/* Watchers' nodes that follow its output. */
-	list_foreach(e, &j->watches) {
-		struct watch *w = list_entry(e, struct watch, of_job);
-
-		if (w->link->node == NULL || w->link->node == n)
-			continue;
-		nodes_fill_peer(w->link->node, peers);
-		msg_init(&m, MSG_allow);
-		m.u.allow.job = j->id;
-		m.u.allow.peers = peers;
-		m.u.allow.n_peers = 1;
-		act_send(c->out, n->link->id, &m);
-	}
-}
-
-void jobs_node_up(struct coord *c, struct node *n, const struct rec_node_register *r, bool fresh)
-{
-	list_foreach_safe(e, &c->jobs) {
-		struct job *j = list_entry(e, struct job, all);
-		bool again = false;
-		uint32_t i;
-
-		if (job_over(j) || !j->stored || job_place_of(j, n, &i) == NULL)
-			continue;
-		place_up(c, j, i, r, &again);
-		allow_again(c, n, j);
-		/* Its listeners and ports may be gone: all prepare once more (idempotent). */
-		if (again && j->state == JOB_PREPARING)
-			prepare_anew(c, j);
-		j->dirty = true;
-	}
-	tidy_held(c, n, r);
-	jobs_node_state(c, n);
-	(void)fresh;
 }

@@ -50,7 +50,6 @@ void simagent_start(struct sim *s, struct agent_actor *a)
 	conf.incarnation = rng_u64(&s->w.rng);
 	proc_start(&a->proc);
 	a->leases = NULL;
-	a->dialing = false;
 	LINE(&s->w, a->name, "starts, life %u, boot %s", a->proc.life, a->boot_id);
 	a->core = agent_create(&conf, world_mono(&s->w));
 	actions_init(&a->acts);
@@ -152,18 +151,18 @@ void simagent_feed(struct sim *s, struct agent_actor *a, struct agent_event *ev)
 
 /* ---- events ------------------------------------------------------------------------- */
 
-static void dialed(struct sim *s, struct agent_actor *a)
+/* While nobody answers it goes on trying, as TCP does: after 1, 3 and 7 s. */
+static void dialed(struct sim *s, struct agent_actor *a, uint64_t tries)
 {
 	struct agent_event ev = { .type = AEV_DIAL_FAILED };
-	bool silent = a->cut_up || a->cut_down || s->coord.proc.resume_at > s->w.now;
 
-	if (silent && s->w.now + a->syn_next <= a->syn_until) {
-		world_at(&s->w, s->w.now + a->syn_next, EV_DIALED, &a->proc, 0, NULL);
-		a->syn_next *= 2;
-		return;
-	}
-	a->dialing = false;
-	if (!silent && s->coord.proc.up) {
+	if (a->cut_up || a->cut_down || s->coord.proc.resume_at > s->w.now) {
+		if (tries < 3) {
+			world_at(&s->w, s->w.now + (SECOND << tries), EV_DIALED, &a->proc, tries + 1,
+				 NULL);
+			return;
+		}
+	} else if (s->coord.proc.up) {
 		net_open(s, CONN_CONTROL, &a->proc, &s->coord.proc, (int)a->idx);
 		return;
 	}
@@ -196,7 +195,7 @@ void simagent_event(struct sim *s, struct agent_actor *a, const struct event *e)
 		simagent_feed(s, a, &ev);
 		return;
 	case EV_DIALED:
-		dialed(s, a);
+		dialed(s, a, e->a);
 		return;
 	case EV_CONNECT:
 		connect_shim(s, a, e->p);

@@ -89,14 +89,7 @@ static void fails(struct done *d, int error, bool retry, const char *text)
 
 static void do_dial(struct sim *s, struct agent_actor *a)
 {
-	int64_t wait = rng_range(&s->w.rng, MS, 6 * MS);
-
-	if (a->dialing)
-		sim_fail(s, "an agent dials once at a time (%s)", a->name);
-	a->dialing = true;
-	a->syn_until = s->w.now + 10 * SECOND;
-	a->syn_next = SECOND;
-	world_at(&s->w, s->w.now + wait, EV_DIALED, &a->proc, 0, NULL);
+	world_at(&s->w, s->w.now + rng_range(&s->w.rng, MS, 6 * MS), EV_DIALED, &a->proc, 0, NULL);
 }
 
 static uint32_t agent_of_key(const struct sim *s, const uint8_t *key)

@@ -128,8 +128,6 @@ struct agent_actor {
 	struct held_file *files;
 	struct status_file *status;
 	struct lease *leases;
-	bool dialing;
-	int64_t syn_until, syn_next; /* a dial goes on trying, as TCP does */
 	bool cut_up, cut_down; /* to and from the coordinator */
 	bool cut_peers; /* no connections with other nodes */
 	uint32_t disk_full; /* permille of status writes that fail */

@@ -90,11 +90,23 @@ def children(pid):
     return sorted(out)
 
 
+def holds(pid, text):
+    """Has it a file open below such a path? A shim's environment and command line do not name its cluster."""
+    try:
+        return any(text in os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
+
+
 def marked(text):
-    """Live processes with this text in their environment or on their command line, except us."""
+    """Live processes with this text in their environment, on their command line, or, if it is a
+    path, in the names of their open files; except us and ours."""
     needle, out = os.fsencode(str(text)), []
     for p in filter(str.isdigit, os.listdir("/proc")):
-        if int(p) != os.getpid() and (needle in proc_text(p, "environ") or needle in proc_text(p, "cmdline")) and alive(p):
+        if int(p) == os.getpid() or not alive(p):
+            continue
+        if (needle in proc_text(p, "environ") or needle in proc_text(p, "cmdline")
+                or cmdline(p).startswith("nodeagent-shim") and holds(p, str(text))):
             out.append(int(p))
     return sorted(out)
 
@@ -134,7 +146,6 @@ class Base:
         self.dir = tempfile.mkdtemp(prefix="na", dir="/tmp")
         self.env = clean_env(self.dir)
         self.procs = []
-        self.expected_left = set()
 
     def ctl_dir(self):
         return self.dir
@@ -208,7 +219,7 @@ class Base:
                     f.close()
 
     def remains(self):
-        return [p for p in marked(self.dir) if p not in self.expected_left]
+        return marked(self.dir)
 
     def finish(self):
         """Nothing of ours may be alive; what is, is ended and reported."""
@@ -440,6 +451,9 @@ class Site(Base):
                 self.stop_daemon(name)
             except subprocess.TimeoutExpired:
                 pass
+        for p in marked(self.dir):  # a shim whose agent has gone waits for the next one, by design
+            if cmdline(p).startswith("nodeagent-shim") and not children(p):
+                kill(p)
         return super().finish()
 
 

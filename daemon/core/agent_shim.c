@@ -1,0 +1,167 @@
+/* agent_shim.c - what a job's shim says, its death, and finding it again
+ *
+ * A shim does not go back to an earlier phase. A dead one means: what it left
+ * is swept, and only then the job's part is told as ended.
+ */
+#include "core/agent_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void ajob_on_shim_up(struct agent *a, struct alink *l)
+{
+	struct ajob *j = ajob_find(a, l->job, l->attempt);
+
+	if (j == NULL) {
+		act_close(a->out, l->id, "no such job");
+		return;
+	}
+	j->shim_link = l->id;
+	j->shim_known = true;
+	j->bye_sent = false;
+	if (j->phase == AJ_SPAWNING)
+		j->phase = AJ_SETUP;
+}
+
+void ajob_on_shim_down(struct agent *a, struct alink *l)
+{
+	struct ajob *j = ajob_find(a, l->job, l->attempt);
+
+	if (j == NULL || j->shim_link != l->id)
+		return;
+	j->shim_link = 0;
+	if (!ajob_alive(j) || j->phase == AJ_SWEEPING)
+		return;
+	j->phase = AJ_SWEEPING;
+	ajob_action(a, j, ACT_SWEEP, &j->ticket_sweep);
+}
+
+/* Adopted and still ready: it may be started, once its ports are leased anew. */
+static void found_ready(struct agent *a, struct ajob *j)
+{
+	j->phase = AJ_READY;
+	j->need_lease = true;
+	if (a->told)
+		session_register(a); /* it was told as started, for want of the shim's word */
+}
+
+static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim_hello *h)
+{
+	bool adopting = j->phase == AJ_ADOPTING;
+
+	report_update(a, j, h->ranks, h->n_ranks);
+	if (strcmp(h->phase, "setup") == 0) {
+		if (j->phase != AJ_SETUP && !adopting)
+			return; /* a shim does not go back */
+		j->phase = AJ_SETUP;
+		j->need_lease = adopting;
+		if (!j->end_wanted)
+			ajob_send_setup(a, j);
+	} else if (strcmp(h->phase, "failed") == 0) {
+		/* shim_ready follows and brings the reason with its code */
+		if (adopting)
+			j->phase = AJ_SETUP;
+	} else if (strcmp(h->phase, "ready") == 0) {
+		if (adopting)
+			found_ready(a, j);
+		else if ((j->phase == AJ_LATCHING || j->phase == AJ_STARTING) && j->latched)
+			ajob_send_go(a, j); /* said to a connection that broke */
+	} else if ((strcmp(h->phase, "running") == 0 || strcmp(h->phase, "ending") == 0) &&
+		   ajob_alive(j)) {
+		struct arena ar;
+		struct rec_ranks r = { 0 };
+
+		j->phase = AJ_RUNNING;
+		j->latched = true;
+		arena_init(&ar);
+		r.n_ranks = report_fill(&ar, j, &r.ranks);
+		report_ranks(a, j, &r);
+		arena_finish(&ar);
+	} /* ended: shim_ended follows at once */
+	if (j->end_wanted)
+		ajob_send_shim_end(a, j);
+}
+
+static void on_shim_ready(struct agent *a, struct ajob *j, const struct rec_shim_ready *r)
+{
+	if (j->phase != AJ_SETUP)
+		return;
+	if (!r->ok) {
+		ajob_failed(a, j, MSG_HAS(r, shim_ready, code) ? r->code : 1, false, r->text);
+		return;
+	}
+	j->phase = AJ_READY;
+	if (j->end_wanted)
+		ajob_send_shim_end(a, j);
+	else if (!j->need_lease)
+		report_prepared(a, j);
+}
+
+static void on_shim_ended(struct agent *a, struct ajob *j, const struct rec_shim_ended *r)
+{
+	report_update(a, j, r->ranks, r->n_ranks);
+	if (j->phase == AJ_ENDED || j->phase == AJ_FAILED)
+		return;
+	if (r->text != NULL && j->end_text == NULL)
+		j->end_text = agent_strdup(a, r->text);
+	ajob_ended(a, j);
+}
+
+void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
+{
+	struct ajob *j = ajob_find(a, l->job, l->attempt);
+
+	if (j == NULL || j->shim_link != l->id)
+		return;
+	switch (m->type) {
+	case MSG_shim_hello:
+		on_shim_hello(a, j, &m->u.shim_hello);
+		break;
+	case MSG_shim_ready:
+		on_shim_ready(a, j, &m->u.shim_ready);
+		break;
+	case MSG_ranks:
+		report_update(a, j, m->u.ranks.ranks, m->u.ranks.n_ranks);
+		if (j->phase == AJ_STARTING)
+			j->phase = AJ_RUNNING;
+		report_ranks(a, j, &m->u.ranks);
+		break;
+	case MSG_shim_ended:
+		on_shim_ended(a, j, &m->u.shim_ended);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- after our own restart --------------------------------------------------------------------- */
+
+void ajob_on_adopt(struct agent *a)
+{
+	const struct rec_row_held *h = a->ev->held;
+	struct ajob *j;
+
+	if (strcmp(h->boot_id, a->boot_id) != 0 || ajob_find(a, h->job, h->attempt) != NULL)
+		return;
+	j = ajob_new(a, (const char *)h->prepare.p, h->prepare.n);
+	if (j == NULL)
+		return;
+	snprintf(j->cookie, sizeof(j->cookie), "%s", h->cookie);
+	a->lineage = h->lineage;
+	j->fetched = j->leased = true;
+	j->latched = a->ev->latched;
+	j->shim_known = true;
+	if (a->ev->ended != NULL) {
+		report_update(a, j, a->ev->ended->ranks, a->ev->ended->n_ranks);
+		j->end_text = agent_strdup(a, a->ev->ended->text);
+		j->phase = AJ_ENDED;
+		j->ended_at = a->now;
+	} else if (a->ev->alive) {
+		j->phase = AJ_ADOPTING;
+	} else {
+		j->phase = AJ_SWEEPING;
+		ajob_action(a, j, ACT_SWEEP, &j->ticket_sweep);
+	}
+}

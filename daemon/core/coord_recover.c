@@ -1,0 +1,266 @@
+/* coord_recover.c - a node has registered: what it holds, and what follows
+ *
+ * After a restart of the coordinator, jobs in mid-life are 'recovering': each
+ * of their nodes registers with what it holds. Once all have told (or are
+ * given up): if any node has started, those that only stand ready are started
+ * too and those that know nothing are lost; if none has, preparing begins anew.
+ */
+#include "core/coord_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct rec_held *held_of(const struct rec_node_register *r, uint64_t job,
+				      uint32_t attempt)
+{
+	for (size_t i = 0; i < r->n_held; i++)
+		if (r->held[i].job == job && r->held[i].attempt == attempt)
+			return &r->held[i];
+	return NULL;
+}
+
+static bool held_started(const struct rec_held *h)
+{
+	return strcmp(h->phase, "starting") == 0 || strcmp(h->phase, "running") == 0;
+}
+
+/* Its shim may also have ended before anything was started. */
+static bool held_was_started(const struct rec_held *h)
+{
+	if (held_started(h))
+		return true;
+	if (strcmp(h->phase, "ended") != 0)
+		return false; /* 'ready' may have seen an order to start, but waits for another */
+	for (size_t i = 0; i < h->n_ranks; i++)
+		if (strcmp(h->ranks[i].state, "waiting") != 0)
+			return true;
+	return false;
+}
+
+/* By a node's monotonic clock; by the wall clock only when all agents were
+ * restarted as well, and then never a negative time. */
+static int64_t already_ran(const struct coord *c, const struct job *j)
+{
+	if (j->ran_ms != 0)
+		return (int64_t)j->ran_ms;
+	return c->wall_ms > j->start_wall_ms ? c->wall_ms - j->start_wall_ms : 0;
+}
+
+static void start_the_rest(struct coord *c, struct job *j)
+{
+	j->state = JOB_RUNNING;
+	j->start_sent = true;
+	if (j->start_wall_ms == 0)
+		j->start_wall_ms = c->wall_ms;
+	if (j->time_s != 0) {
+		j->run_until = mono_add_ms(c->now, 1000 * (int64_t)j->time_s - already_ran(c, j));
+		coord_wake_at(c, j->run_until);
+	}
+	for (uint32_t i = 0; i < j->n_places; i++) {
+		if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN &&
+		    j->master_addr[0] == '\0') {
+			/* Those that were started have forgotten where rank 0 listens. */
+			job_end(c, j, 1, "coordinator and agents were restarted while it was started");
+		} else if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN) {
+			j->places[i].phase = PL_STARTED;
+			job_send_start(c, j, i);
+		} else if (j->places[i].missing) {
+			job_lose_place(c, j, i, "its node knows nothing of the job any more");
+		}
+	}
+}
+
+static void prepare_anew(struct coord *c, struct job *j)
+{
+	j->restored = false;
+	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
+	coord_wake_at(c, j->prepare_until);
+	for (uint32_t i = 0; i < j->n_places; i++) {
+		if (j->places[i].phase >= PL_STARTED)
+			continue;
+		j->places[i].phase = PL_ASSIGNED;
+		job_send_prepare(c, j, i);
+	}
+}
+
+/* A place that is over although its ranks were never started, or not ended by
+ * themselves: the job cannot go on. */
+static void end_if_cut_short(struct coord *c, struct job *j)
+{
+	for (uint32_t k = 0; j->state == JOB_PREPARING && k < j->n_ranks; k++)
+		if (j->places[k / j->ppn].phase == PL_ENDED && !rank_is_over(&j->ranks[k]))
+			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job",
+				j->places[k / j->ppn].node->name);
+}
+
+/* Recovering ends when every place has told or is given up. */
+static void recover_decide(struct coord *c, struct job *j)
+{
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].phase == PL_UNKNOWN && !j->places[i].missing &&
+		    !j->places[i].held_ready)
+			return;
+	j->recovering = false;
+	free(j->why);
+	j->why = NULL;
+	end_if_cut_short(c, j);
+	if (j->state == JOB_PREPARING && j->any_started)
+		start_the_rest(c, j);
+	else if (j->state == JOB_PREPARING)
+		prepare_anew(c, j);
+	life_judge(c, j);
+	job_check_final(c, j);
+	job_changed(c, j);
+}
+
+static void note_started(struct coord *c, struct job *j, uint32_t i, const struct rec_held *h)
+{
+	j->any_started = true;
+	if (j->places[i].phase < PL_RUNNING)
+		j->places[i].phase = PL_RUNNING;
+	if (j->master_addr[0] == '\0' && h->master_addr != NULL) {
+		snprintf(j->master_addr, sizeof(j->master_addr), "%s", h->master_addr);
+		j->master_port = h->master_port;
+	}
+	if (h->run_ms > j->ran_ms)
+		j->ran_ms = h->run_ms;
+	for (size_t k = 0; k < h->n_ranks; k++)
+		if (h->ranks[k].start_wall_ms != 0 &&
+		    (j->start_wall_ms == 0 || h->ranks[k].start_wall_ms < j->start_wall_ms))
+			j->start_wall_ms = h->ranks[k].start_wall_ms;
+	(void)c;
+}
+
+/* The node holds nothing of this job. */
+static void not_held(struct coord *c, struct job *j, uint32_t i)
+{
+	struct place *p = &j->places[i];
+
+	if (j->state == JOB_ENDING && p->phase < PL_STARTED && !j->recovering) {
+		job_place_ended(c, j, i); /* nothing had begun there */
+	} else if (j->recovering && j->state == JOB_ENDING) {
+		p->phase = PL_ENDED;
+	} else if (j->recovering) {
+		p->missing = true;
+	} else if (p->phase >= PL_STARTED) {
+		job_lose_place(c, j, i, "its node knows nothing of the job any more");
+	}
+}
+
+static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec_held *h)
+{
+	struct place *p = &j->places[i];
+
+	if (held_was_started(h))
+		note_started(c, j, i, h);
+	else if (j->recovering && strcmp(h->phase, "ended") != 0)
+		p->held_ready = strcmp(h->phase, "ready") == 0, p->missing = !p->held_ready;
+	for (size_t k = 0; k < h->n_ranks; k++)
+		job_update_rank(c, j, i, &h->ranks[k]);
+	if (strcmp(h->phase, "ended") == 0)
+		p->phase = PL_ENDED;
+	else if (j->state == JOB_ENDING)
+		job_send_end(c, j, i);
+	else if (j->state == JOB_RUNNING && !held_started(h) && p->phase < PL_ENDED)
+		job_send_start(c, j, i); /* the start was lost on the way */
+}
+
+static void place_up(struct coord *c, struct job *j, uint32_t i, const struct rec_node_register *r,
+		     bool *again)
+{
+	struct place *p = &j->places[i];
+	const struct rec_held *h = held_of(r, j->id, j->attempt);
+	enum place_phase before = p->phase;
+
+	if (p->phase >= PL_ENDED)
+		return;
+	if (strcmp(p->boot_id, r->boot_id) != 0) {
+		job_lose_place(c, j, i, "its node was rebooted");
+		if (j->recovering)
+			recover_decide(c, j);
+		return;
+	}
+	if (h == NULL)
+		not_held(c, j, i);
+	else
+		is_held(c, j, i, h);
+	if (j->recovering) {
+		recover_decide(c, j);
+		return;
+	}
+	if (j->state == JOB_PREPARING && before < PL_STARTED)
+		*again = true;
+	life_judge(c, j);
+	if (p->phase == PL_ENDED && before != PL_ENDED) {
+		p->phase = before; /* let job_place_ended see the change */
+		job_place_ended(c, j, i);
+	}
+}
+
+/* What the node holds that nobody waits for: old attempts, ended or pruned
+ * jobs. Another lineage's jobs, and jobs newer than our own memory (a database
+ * restored from a backup), are not ours to end. */
+static void tidy_held(struct coord *c, struct node *n, const struct rec_node_register *r)
+{
+	if (MSG_HAS(r, node_register, lineage) && r->lineage != c->lineage)
+		return;
+	for (size_t k = 0; k < r->n_held; k++) {
+		const struct rec_held *h = &r->held[k];
+		struct job *j = job_find(c, h->job);
+		uint32_t i;
+
+		if (h->job >= c->next_job)
+			continue;
+		if (j != NULL && j->attempt == h->attempt && !j->saved &&
+		    (strcmp(h->phase, "ended") == 0 ||
+		     (job_place_of(j, n, &i) != NULL && j->places[i].phase != PL_LOST)))
+			continue; /* 'forget' follows when the end is on disk */
+		if (strcmp(h->phase, "ended") == 0)
+			life_send_forget(c, n->link, h->job, h->attempt);
+		else
+			life_send_end(c, n->link, h->job, h->attempt, j != NULL ? j->grace_ms : 30000,
+				 "the job is over");
+	}
+}
+
+static void allow_again(struct coord *c, struct node *n, struct job *j)
+{
+	struct rec_peer peers[1];
+	struct msg m;
+
+	/* Watchers' nodes that follow its output. */
+	list_foreach(e, &j->watches) {
+		struct watch *w = list_entry(e, struct watch, of_job);
+
+		if (w->link->node == NULL || w->link->node == n)
+			continue;
+		nodes_fill_peer(w->link->node, peers);
+		msg_init(&m, MSG_allow);
+		m.u.allow.job = j->id;
+		m.u.allow.peers = peers;
+		m.u.allow.n_peers = 1;
+		act_send(c->out, n->link->id, &m);
+	}
+}
+
+void jobs_node_up(struct coord *c, struct node *n, const struct rec_node_register *r, bool fresh)
+{
+	list_foreach_safe(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+		bool again = false;
+		uint32_t i;
+
+		if (job_over(j) || !j->stored || job_place_of(j, n, &i) == NULL)
+			continue;
+		place_up(c, j, i, r, &again);
+		allow_again(c, n, j);
+		/* Its listeners and ports may be gone: all prepare once more (idempotent). */
+		if (again && j->state == JOB_PREPARING)
+			prepare_anew(c, j);
+		j->dirty = true;
+	}
+	tidy_held(c, n, r);
+	jobs_node_state(c, n);
+	(void)fresh;
+}
