@@ -30,6 +30,13 @@ static bool is_final(const char *state)
 	       strcmp(state, "lost") == 0;
 }
 
+/* Coordinator and agents fell at the moment of the start, and nobody is left
+ * who knows the master's address: the job is ended, with this sentence. */
+static bool fell_together(const char *why)
+{
+	return why != NULL && strncmp(why, "coordinator and agents were", 27) == 0;
+}
+
 /* ---- what is durable -------------------------------------------------------------- */
 
 static void job_row(struct sim *s, const struct rec_row_job *r)
@@ -49,6 +56,8 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	j->plan = plan_of_hash(s, r->spec_hash.p);
 	if (r->ending != NULL && r->ending_code == 124)
 		j->time_limited = true;
+	if (fell_together(r->ending))
+		j->lost_allowed = true;
 	if (!is_final(r->state) || j->final[0] != '\0')
 		return;
 	snprintf(j->final, sizeof(j->final), "%s", r->state);
@@ -277,6 +286,8 @@ void check_deferred(struct sim *s, const struct event *e)
 
 static void to_agent(struct sim *s, uint32_t host, const struct msg *m)
 {
+	if (m->type == MSG_end && fell_together(m->u.end.why))
+		check_job(s, m->u.end.job)->lost_allowed = true;
 	if (m->type == MSG_end)
 		end_is_known(s, host, &m->u.end);
 	if (m->type == MSG_start) {
@@ -367,7 +378,7 @@ static bool has_started(const struct sim *s, uint64_t job)
 	return false;
 }
 
-/* Back to queued is right only when the next attempt was never placed; from
+/* An attempt may be taken back only while it was being prepared; from
  * running to preparing only when the coordinator's 'start' died with it. */
 static bool goes_back(const struct sim *s, const struct client *k,
 		      const struct rec_job_info *i)
@@ -377,7 +388,7 @@ static bool goes_back(const struct sim *s, const struct client *k,
 	if (k->rank_of_state == 5)
 		return strcmp(k->state, i->state) != 0;
 	if (i->attempt != k->attempt)
-		return i->attempt < k->attempt && !(k->rank_of_state == 1 && order_of(i->state) == 0);
+		return i->attempt < k->attempt && k->rank_of_state > 1;
 	return order_of(i->state) < k->rank_of_state &&
 	       (k->coord_life == s->coord.proc.life || k->rank_of_state == 5 ||
 		has_started(s, i->job));

@@ -165,6 +165,12 @@ static void note_loss(struct sim *s, const struct fault *f)
 		s->loss_allowed = true;
 }
 
+static void stop(struct proc *p, int64_t until)
+{
+	if (p->resume_at < until)
+		p->resume_at = until;
+}
+
 static void begin(struct sim *s, const struct fault *f)
 {
 	struct agent_actor *a = &s->agents[f->host];
@@ -196,10 +202,10 @@ static void begin(struct sim *s, const struct fault *f)
 		net_host_reset(s, (int)f->host);
 		break;
 	case FT_STOP_AGENT:
-		a->proc.resume_at = s->w.now + f->lasts;
+		stop(&a->proc, s->w.now + f->lasts);
 		break;
 	case FT_STOP_COORD:
-		s->coord.proc.resume_at = s->w.now + f->lasts;
+		stop(&s->coord.proc, s->w.now + f->lasts);
 		break;
 	case FT_DISK_FULL:
 		disks(s, true);
