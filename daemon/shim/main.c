@@ -327,11 +327,16 @@ static void close_on_exec(void)
 /* The ranks start from what a login gives: no signal ignored or blocked. */
 static int take_signals(void)
 {
+	static const unsigned long kernel_dfl[4]; /* handler, flags, restorer, mask */
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
 	sigset_t set;
 
 	for (int sig = 1; sig < NSIG; sig++)
 		sigaction(sig, &dfl, NULL);
+	/* The C library keeps these two from us; whoever started the agent may
+	 * have left them ignored (seen with signal 32). Zeroes mean SIG_DFL. */
+	for (int sig = 32; sig <= 33; sig++)
+		syscall(SYS_rt_sigaction, sig, kernel_dfl, NULL, (size_t)8);
 	sigemptyset(&set);
 	sigaddset(&set, SIGPIPE); /* blocked: write says EPIPE */
 	sigaddset(&set, SIGXFSZ); /* blocked: write says EFBIG */
