@@ -20,6 +20,7 @@
 #define JOB_RANKS_MAX 65536u /* processes one job may start */
 #define JOB_NODES_MAX 4096u /* nodes of one job: its peers must fit one frame */
 #define NODE_JOBS_MAX 128u /* as the agents have it: what a node holds must fit its registration */
+#define RIVAL_MS 1000 /* a word of the old session counts as life only so long after a rival came */
 #define SAVE_RETRY_MS 1000 /* after the store has failed */
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
 #define EXIT_TIME_LIMIT 124u /* as timeout(1) */
@@ -37,6 +38,7 @@ struct node {
 
 	struct clink *link; /* registered session */
 	struct clink *rival; /* a session of another boot, while 'link' may still be alive */
+	mono_t rival_since;
 	uint64_t incarnation;
 	mono_t heard; /* last word, or when this coordinator began to wait for one */
 	bool ever; /* heard at all in this life of the coordinator */

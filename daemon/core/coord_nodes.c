@@ -121,7 +121,8 @@ void node_heard(struct coord *c, struct node *n)
 
 	n->heard = c->now;
 	n->silent = false;
-	if (n->rival != NULL)
+	/* What was said before the rival came may be read after it. */
+	if (n->rival != NULL && mono_due(mono_add_ms(n->rival_since, RIVAL_MS), c->now))
 		quarantine(c, n);
 	else if (was)
 		jobs_node_state(c, n);
@@ -285,6 +286,7 @@ static bool replace_session(struct coord *c, struct node *n, struct clink *l,
 			coord_close(c, n->rival, "replaced by a newer session of this node");
 		}
 		n->rival = l;
+		n->rival_since = c->now;
 		l->node = n;
 		return false;
 	}

@@ -541,6 +541,9 @@ static void two_live_sessions_of_two_boots_are_quarantined(void **state)
 	assert_string_equal(state_of(w, "gpu01", s), "ok");
 	msg_init(&m, MSG_ping);
 	m.u.ping.seq = 1;
+	say(w, old, &m); /* may have been on its way */
+	assert_string_equal(state_of(w, "gpu01", s), "ok");
+	tick(w, 1100);
 	say(w, old, &m);
 	assert_string_equal(state_of(w, "gpu01", s), "quarantined");
 }
