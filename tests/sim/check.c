@@ -10,8 +10,6 @@
 
 #include "tests/sim/sim.h"
 
-/* a shim that nobody speaks to leaves by itself */
-#define BYE_NS ((SHIM_ABSENT_MS + SHIM_BYE_MS) * MS + 20 * SECOND)
 #define SLACK (6 * SECOND) /* for messages, reaping and files, beyond the grace */
 
 struct jobrec *check_job(struct sim *s, uint64_t job)
@@ -52,6 +50,7 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 		sim_fail(s, "5: a final state never changes (job %" PRIu64 ": %s %u, then %s %u)", r->job,
 			 j->final, j->exit_code, r->state, r->exit_code);
 	j->seen = true;
+	j->attempt = r->attempt;
 	snprintf(j->client_id, sizeof(j->client_id), "%s", r->client_id);
 	j->plan = plan_of_hash(s, r->spec_hash.p);
 	if (r->ending != NULL && r->ending_code == 124)
@@ -98,7 +97,8 @@ void check_sent(struct sim *s, const struct proc *to, const char *text, size_t l
 		sim_fail(s, "3: a submit is acknowledged only when it is on disk (job %" PRIu64 ")",
 			 m.u.submitted.job);
 	if (m.type == MSG_forget && to->kind == PK_AGENT && m.u.forget.job < JOBS_MAX &&
-	    s->jobs[m.u.forget.job].final[0] == '\0')
+	    s->jobs[m.u.forget.job].final[0] == '\0' &&
+	    s->jobs[m.u.forget.job].attempt <= m.u.forget.attempt)
 		sim_fail(s, "8: a node is told to forget a job only when its end is on disk (job %" PRIu64
 			    ")", m.u.forget.job);
 	msg_finish(&m);
@@ -176,6 +176,12 @@ void check_start(struct sim *s, struct shim_actor *h)
 	if (marks(j, h->attempt, true) < h->nnodes)
 		sim_fail(s, "barrier: nothing starts before all nodes are ready (job %" PRIu64
 			    ": %u of %u)", h->job, marks(j, h->attempt, true), h->nnodes);
+	for (uint32_t i = 0; i < s->n_shims; i++)
+		if (s->shims[i]->job == h->job && s->shims[i]->attempt != h->attempt &&
+		    s->shims[i]->started && simshim_alive(s->shims[i]) > 0)
+			sim_fail(s, "1: an attempt starts only when the one before is gone (job %" PRIu64
+				    ", attempts %u and %u)",
+				 h->job, s->shims[i]->attempt, h->attempt);
 	if (h->rank_base != h->node_rank * h->nprocs)
 		sim_fail(s, "each rank belongs to one node");
 }
@@ -419,150 +425,4 @@ void check_told(struct sim *s, struct client *k, const struct rec_job_update *u)
 	if (!s->no_progress_checks && is_final(i->state) && (strcmp(j->final, i->state) != 0 || j->exit_code != i->exit_code))
 		sim_fail(s, "a final state that is told as settled is on disk (job %" PRIu64 ": %s)",
 			 i->job, i->state);
-}
-
-/* ---- the end of a run -------------------------------------------------------------------------- */
-
-/* What is still to come, or NULL. */
-static const char *waiting_for(struct sim *s, int64_t *ret_patience)
-{
-	static char text[160];
-
-	*ret_patience = 0;
-	for (uint32_t i = 0; i < s->n_clients; i++)
-		if (!s->clients[i].over) {
-			snprintf(text, sizeof(text), "client %u (job %" PRIu64 ") is told it is over", i,
-				 s->clients[i].job);
-			return text;
-		}
-	for (uint32_t i = 1; i < JOBS_MAX && i < 64; i++)
-		if (s->jobs[i].seen && s->jobs[i].final[0] == '\0') {
-			snprintf(text, sizeof(text), "job %u reaches a final state", i);
-			return text;
-		}
-	for (uint32_t i = 0; i < s->n_shims; i++)
-		if (simshim_alive(s->shims[i]) > 0) {
-			snprintf(text, sizeof(text), "nothing of job %" PRIu64 " lives on %s (%u processes)",
-				 s->shims[i]->job, s->agents[s->shims[i]->host].name,
-				 simshim_alive(s->shims[i]));
-			return text;
-		}
-	for (uint32_t i = 0; i < s->n_agents; i++) {
-		const struct agent_actor *a = &s->agents[i];
-
-		if (!a->proc.up || !agent_registered(a->core) || a->files != NULL) {
-			snprintf(text, sizeof(text), "%s is %s", a->name,
-				 a->files != NULL ? "rid of its records" : "registered");
-			return text;
-		}
-	}
-	for (uint32_t i = 0; i < s->n_shims; i++)
-		if (s->shims[i]->proc.up) {
-			snprintf(text, sizeof(text), "the shim of job %" PRIu64 " leaves %s",
-				 s->shims[i]->job, s->agents[s->shims[i]->host].name);
-			*ret_patience = BYE_NS;
-			return text;
-		}
-	return NULL;
-}
-
-bool check_quiet(struct sim *s)
-{
-	int64_t patience;
-
-	if (s->no_progress_checks)
-		return rogue_quiet(s) && s->w.now > s->heal_at + 20 * SECOND;
-	return rogue_quiet(s) && waiting_for(s, &patience) == NULL;
-}
-
-void check_liveness(struct sim *s)
-{
-	int64_t patience;
-	const char *what = waiting_for(s, &patience);
-
-	if (what != NULL && s->w.now < s->give_up_at + patience)
-		return;
-	if (!s->no_progress_checks && what != NULL)
-		sim_fail(s, "25: once faults stop, %s (within %d s)", what,
-			 (int)((s->w.now - s->heal_at) / SECOND));
-	s->finished = true;
-}
-
-static bool failed_by_itself(const struct exec *x)
-{
-	return x->unstartable || (!x->signalled && (x->end == EX_SIGNALLED ||
-						    (x->end == EX_EXITED && x->code != 0)));
-}
-
-static uint32_t code_of(const struct exec *x)
-{
-	return x->end == EX_SIGNALLED ? 128 + x->sig : x->code;
-}
-
-/* May this job, which is not 'done', have ended with this code? */
-static bool code_explained(const struct sim *s, uint64_t job, const struct jobrec *j)
-{
-	bool any = false;
-
-	for (const struct exec *x = s->execs; x != NULL; x = x->next) {
-		if (x->job != job)
-			continue;
-		any = true;
-		if (failed_by_itself(x) && code_of(x) == j->exit_code)
-			return true;
-	}
-	if (j->kill_asked && j->exit_code == 143)
-		return true;
-	if (j->plan->time_s != 0 && j->exit_code == 124)
-		return true;
-	if (j->prepare_failed && !any)
-		return j->exit_code == 1 || j->exit_code == (j->plan->missing_host >= 0 ? 127 : 1);
-	return !any && s->n_faults > 0 && j->exit_code == 1; /* not ready in time */
-}
-
-static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
-{
-	uint32_t good = 0, world = j->plan->nnodes * j->plan->ppn;
-
-	for (const struct exec *x = s->execs; x != NULL; x = x->next)
-		good += x->job == job && x->end == EX_EXITED && x->code == 0 && !x->unstartable;
-	if (strcmp(j->final, "done") == 0) {
-		if (j->exit_code != 0 || good < world)
-			sim_fail(s, "a job is done only when every rank has exited with 0 (job %" PRIu64
-				    ": code %u, %u of %u)", job, j->exit_code, good, world);
-		return;
-	}
-	if (s->loss_allowed || j->lost_allowed)
-		return;
-	if (strcmp(j->final, "lost") == 0)
-		sim_fail(s, "8: nothing was lost, so no job is lost (job %" PRIu64 ")", job);
-	else if (s->disk_was_full && s->coord.proc.life > 1)
-		return; /* an end is acted upon even when it cannot be stored: a crash loses the reason */
-	else if (!code_explained(s, job, j))
-		sim_fail(s, "8: a job's code is that of the first rank that failed (job %" PRIu64
-			    ": %s with %u)", job, j->final, j->exit_code);
-}
-
-static void client_outcome(struct sim *s, const struct client *k)
-{
-	const struct jobrec *j = check_job(s, k->job != 0 ? k->job : 1);
-
-	if (k->refused[0] != '\0' && !k->plan->immediate)
-		sim_fail(s, "a submit that makes sense is taken (client %u: %s)", k->idx, k->refused);
-	if (k->job == 0 || !k->settled)
-		return;
-	if (k->exit_code != j->exit_code)
-		sim_fail(s, "a client is told the code that is kept (client %u: %u, on disk %u)", k->idx,
-			 k->exit_code, j->exit_code);
-}
-
-void check_outcomes(struct sim *s)
-{
-	if (s->no_progress_checks)
-		return;
-	for (uint32_t i = 1; i < JOBS_MAX; i++)
-		if (s->jobs[i].seen && s->jobs[i].final[0] != '\0')
-			outcome(s, i, &s->jobs[i]);
-	for (uint32_t i = 0; i < s->n_clients; i++)
-		client_outcome(s, &s->clients[i]);
 }

@@ -1,7 +1,7 @@
 /* sim.h - one simulated cluster: who takes part, what is known about it, what must hold
  *
  *   world.c        time, chance, memory, trace          net.c       connections
- *   sim.c          a run: the loop, crashes, the end    check.c     invariants
+ *   sim.c          a run: the loop, crashes, the end    check*.c    invariants
  *   actor_coord.c  coordinator and its durable store    scenario.c  what happens in a run
  *   actor_agent.c  agents, their files and side effects fault.c     things going wrong
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
@@ -222,6 +222,7 @@ struct jobrec {
 	char client_id[24];
 	char final[16]; /* durable final state, or "" */
 	uint32_t exit_code;
+	uint32_t attempt; /* durable */
 	bool acked;
 	bool kill_asked, time_limited, prepare_failed, lost_allowed;
 	struct plan *plan;
@@ -420,6 +421,7 @@ void check_coord(struct sim *s);
 void check_deferred(struct sim *s, const struct event *e);
 void check_shim_told(struct sim *s, struct shim_actor *h, uint32_t grace_ms);
 void check_shim_died(struct sim *s, struct shim_actor *h);
+/* check_end.c */
 bool check_quiet(struct sim *s); /* nothing is left to wait for */
 void check_liveness(struct sim *s);
 void check_outcomes(struct sim *s);

@@ -1,0 +1,157 @@
+/* check_end.c - when a run is over, and whether its outcomes are the right ones
+ *
+ * Once faults have stopped everything must come to rest: each client is told,
+ * each job has a final state, nothing lives on any node and no record is left.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+/* a shim that nobody speaks to leaves by itself */
+#define BYE_NS ((SHIM_ABSENT_MS + SHIM_BYE_MS) * MS + 20 * SECOND)
+
+/* What is still to come, or NULL. */
+static const char *waiting_for(struct sim *s, int64_t *ret_patience)
+{
+	static char text[160];
+
+	*ret_patience = 0;
+	for (uint32_t i = 0; i < s->n_clients; i++)
+		if (!s->clients[i].over) {
+			snprintf(text, sizeof(text), "client %u (job %" PRIu64 ") is told it is over", i,
+				 s->clients[i].job);
+			return text;
+		}
+	for (uint32_t i = 1; i < JOBS_MAX && i < 64; i++)
+		if (s->jobs[i].seen && s->jobs[i].final[0] == '\0') {
+			snprintf(text, sizeof(text), "job %u reaches a final state", i);
+			return text;
+		}
+	for (uint32_t i = 0; i < s->n_shims; i++)
+		if (simshim_alive(s->shims[i]) > 0) {
+			snprintf(text, sizeof(text), "nothing of job %" PRIu64 " lives on %s (%u processes)",
+				 s->shims[i]->job, s->agents[s->shims[i]->host].name,
+				 simshim_alive(s->shims[i]));
+			return text;
+		}
+	for (uint32_t i = 0; i < s->n_agents; i++) {
+		const struct agent_actor *a = &s->agents[i];
+
+		if (!a->proc.up || !agent_registered(a->core) || a->files != NULL) {
+			snprintf(text, sizeof(text), "%s is %s", a->name,
+				 a->files != NULL ? "rid of its records" : "registered");
+			return text;
+		}
+	}
+	for (uint32_t i = 0; i < s->n_shims; i++)
+		if (s->shims[i]->proc.up) {
+			snprintf(text, sizeof(text), "the shim of job %" PRIu64 " leaves %s",
+				 s->shims[i]->job, s->agents[s->shims[i]->host].name);
+			*ret_patience = BYE_NS;
+			return text;
+		}
+	return NULL;
+}
+
+bool check_quiet(struct sim *s)
+{
+	int64_t patience;
+
+	if (s->no_progress_checks)
+		return rogue_quiet(s) && s->w.now > s->heal_at + 20 * SECOND;
+	return rogue_quiet(s) && waiting_for(s, &patience) == NULL;
+}
+
+void check_liveness(struct sim *s)
+{
+	int64_t patience;
+	const char *what = waiting_for(s, &patience);
+
+	if (what != NULL && s->w.now < s->give_up_at + patience)
+		return;
+	if (!s->no_progress_checks && what != NULL)
+		sim_fail(s, "25: once faults stop, %s (within %d s)", what,
+			 (int)((s->w.now - s->heal_at) / SECOND));
+	s->finished = true;
+}
+
+static bool failed_by_itself(const struct exec *x)
+{
+	return x->unstartable || (!x->signalled && (x->end == EX_SIGNALLED ||
+						    (x->end == EX_EXITED && x->code != 0)));
+}
+
+static uint32_t code_of(const struct exec *x)
+{
+	return x->end == EX_SIGNALLED ? 128 + x->sig : x->code;
+}
+
+/* May this job, which is not 'done', have ended with this code? */
+static bool code_explained(const struct sim *s, uint64_t job, const struct jobrec *j)
+{
+	bool any = false;
+
+	for (const struct exec *x = s->execs; x != NULL; x = x->next) {
+		if (x->job != job)
+			continue;
+		any = true;
+		if (failed_by_itself(x) && code_of(x) == j->exit_code)
+			return true;
+	}
+	if (j->kill_asked && j->exit_code == 143)
+		return true;
+	if (j->plan->time_s != 0 && j->exit_code == 124)
+		return true;
+	if (j->prepare_failed && !any)
+		return j->exit_code == 1 || j->exit_code == (j->plan->missing_host >= 0 ? 127 : 1);
+	return !any && s->n_faults > 0 && j->exit_code == 1; /* not ready in time */
+}
+
+static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
+{
+	uint32_t good = 0, world = j->plan->nnodes * j->plan->ppn;
+
+	for (const struct exec *x = s->execs; x != NULL; x = x->next)
+		good += x->job == job && x->end == EX_EXITED && x->code == 0 && !x->unstartable;
+	if (strcmp(j->final, "done") == 0) {
+		if (j->exit_code != 0 || good < world)
+			sim_fail(s, "a job is done only when every rank has exited with 0 (job %" PRIu64
+				    ": code %u, %u of %u)", job, j->exit_code, good, world);
+		return;
+	}
+	if (s->loss_allowed || j->lost_allowed)
+		return;
+	if (strcmp(j->final, "lost") == 0)
+		sim_fail(s, "8: nothing was lost, so no job is lost (job %" PRIu64 ")", job);
+	else if (s->disk_was_full && s->coord.proc.life > 1)
+		return; /* an end is acted upon even when it cannot be stored: a crash loses the reason */
+	else if (!code_explained(s, job, j))
+		sim_fail(s, "8: a job's code is that of the first rank that failed (job %" PRIu64
+			    ": %s with %u)", job, j->final, j->exit_code);
+}
+
+static void client_outcome(struct sim *s, const struct client *k)
+{
+	const struct jobrec *j = check_job(s, k->job != 0 ? k->job : 1);
+
+	if (k->refused[0] != '\0' && !k->plan->immediate)
+		sim_fail(s, "a submit that makes sense is taken (client %u: %s)", k->idx, k->refused);
+	if (k->job == 0 || !k->settled)
+		return;
+	if (k->exit_code != j->exit_code)
+		sim_fail(s, "a client is told the code that is kept (client %u: %u, on disk %u)", k->idx,
+			 k->exit_code, j->exit_code);
+}
+
+void check_outcomes(struct sim *s)
+{
+	if (s->no_progress_checks)
+		return;
+	for (uint32_t i = 1; i < JOBS_MAX; i++)
+		if (s->jobs[i].seen && s->jobs[i].final[0] != '\0')
+			outcome(s, i, &s->jobs[i]);
+	for (uint32_t i = 0; i < s->n_clients; i++)
+		client_outcome(s, &s->clients[i]);
+}
