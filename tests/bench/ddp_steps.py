@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """ddp_steps.py - some steps of PyTorch DDP, as a job to launch: env:// rendezvous, one process per device
 
-Rank 0 prints "FIRST <unix time>" when the first all-reduce has finished, and
-every rank "RANK r pid p device d" and at last "DONE r loss l". All ranks must
+Rank 0 prints "FIRST <unix time> started <t> imported <t> group <t>" when the
+first all-reduce has finished (the process began, torch was imported, the
+process group was there), and every rank "RANK r pid p device d" and at last "DONE r loss l". All ranks must
 end with the same parameters. Without GPUs it runs on the CPU through gloo;
 with fewer GPUs than ranks they share one, also through gloo (NCCL refuses two
 ranks on one device).
@@ -16,6 +17,11 @@ import time
 
 import torch
 import torch.distributed as dist
+
+imported = time.time()
+with open("/proc/self/stat", encoding="latin1") as f:
+    ticks = int(f.read().rsplit(")", 1)[1].split()[19])
+started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--steps", type=int, default=20)
@@ -36,12 +42,13 @@ if gpus:
 print(f"RANK {rank} pid {os.getpid()} device {device} backend {backend}", flush=True)
 
 dist.init_process_group(backend)
+group = time.time()
 one = torch.ones(1, device=device)
 dist.all_reduce(one)
 if gpus:
     torch.cuda.synchronize()
 if rank == 0:
-    print(f"FIRST {time.time():.3f}", flush=True)
+    print(f"FIRST {time.time():.3f} started {started:.3f} imported {imported:.3f} group {group:.3f}", flush=True)
 if one.item() != world:
     sys.exit(f"rank {rank}: the first all-reduce gave {one.item()}, not {world}")
 

@@ -8,11 +8,13 @@
 #
 #   REPS=3      runs of each figure, taking turns      LIMIT=60   seconds to wait for what may never return
 #   DEFAULT=0   1: also wait for the default node_lost_timeout (two minutes more)
+#   PARTS="first killed node c"   only these
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=${1:-$here}
 reps=${REPS:-3}
 limit=${LIMIT:-60}
+parts=${PARTS:-first killed node c}
 bin=$root/bin
 ddp=$here/ddp_steps.py
 python=$(command -v python3)
@@ -24,6 +26,11 @@ export OMP_NUM_THREADS=1
 now() { date +%s.%N; }
 minus() { awk "BEGIN { printf \"%.2f\", $1 - $2 }"; }
 say() { printf '%s\n' "$*"; }
+part() { # name heading: whether it was asked for
+	case " $parts " in *" $1 "*) ;; *) return 1 ;; esac
+	say ""
+	say "$2"
+}
 
 cleanup() {
 	trap - EXIT INT TERM
@@ -119,7 +126,13 @@ first_of() { # name command...: seconds from command to first finished all-reduc
 		tail -n 5 "$work/err" | sed 's/^/    /'
 		return
 	fi
-	printf '%s %s\n' "$(minus "$f" "$begin")" "$(minus "$end" "$begin")" >>"$work/first.${name// /_}"
+	printf '%s %s %s\n' "$(minus "$f" "$begin")" "$(minus "$end" "$begin")" "$(phases "$begin")" >>"$work/first.${name// /_}"
+}
+
+# Rank 0's way: seconds to its process's begin, to torch being imported, to the process group, to the first result.
+phases() { # begin
+	sed -n 's/.*FIRST \([0-9.]*\) started \([0-9.]*\) imported \([0-9.]*\) group \([0-9.]*\).*/\1 \2 \3 \4/p' "$work/out" |
+		head -1 | awk -v b="$1" '{ printf "%.2f %.2f %.2f %.2f", $2 - b, $3 - $2, $4 - $3, $1 - $4 }'
 }
 
 median_line() { # name
@@ -128,9 +141,10 @@ median_line() { # name
 		printf '  %-34s no run succeeded\n' "$1"
 		return
 	}
-	sort -n "$f" | awk -v name="$1" '{ a[NR] = $1; t[NR] = $2 }
-		END { printf "  %-34s %6.2f s   (%.2f - %.2f, %d runs; whole command about %.2f s)\n",
-			name, a[int((NR + 1) / 2)], a[1], a[NR], NR, t[int((NR + 1) / 2)] }'
+	sort -n "$f" | awk -v name="$1" '{ a[NR] = $1; t[NR] = $2; way[NR] = $3 " + " $4 " + " $5 " + " $6; has = NF > 2 }
+		END { m = int((NR + 1) / 2)
+			printf "  %-34s %6.2f s   (%.2f - %.2f, %d runs; whole command about %.2f s)\n", name, a[m], a[1], a[NR], NR, t[m]
+			if (has) printf "  %-34s   rank 0 begins + imports torch + process group + first result: %s\n", "", way[m] }'
 }
 
 # ---- a worker, or a whole node, is killed --------------------------------
@@ -245,6 +259,69 @@ plain_node_killed() {
 	wait "$zero" "$one" 2>/dev/null
 }
 
+# ---- a program in C ------------------------------------------------------
+
+nccl_folder() { # of the Python package, if NCCL came with it
+	"$python" -c '
+import importlib.util
+try:
+    s = importlib.util.find_spec("nvidia.nccl")
+except ModuleNotFoundError:
+    s = None
+print(list(s.submodule_search_locations)[0] if s else "")'
+}
+c_build() {
+	local inc=() lib=(-lnccl) nccl
+	nccl=$(nccl_folder)
+	if [ -n "$nccl" ]; then
+		inc=(-I "$nccl/include")
+		lib=(-L "$nccl/lib" "-l:libnccl.so.2" -Xlinker -rpath -Xlinker "$nccl/lib")
+	fi
+	nvcc -O2 "${inc[@]}" -o "$work/nccl_allreduce" "$here/nccl_allreduce.c" "${lib[@]}" 2>"$work/err"
+}
+c_by_hand() {
+	local r pids=() rc=0
+	for r in $(seq 0 $((ranks - 1))); do
+		GPU_TWO=$work RANK=$r LOCAL_RANK=$r WORLD_SIZE=$ranks MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$work/nccl_allreduce" &
+		pids+=($!)
+	done
+	for r in "${pids[@]}"; do wait "$r" || rc=$?; done
+	return $rc
+}
+c_one_node() { ctl launch --procs-per-node "$ranks" -- "$work/nccl_allreduce"; }
+# shellcheck disable=SC2016 # expanded by the job's shell
+c_two_nodes() {
+	ctl launch -N 2 -- bash -c 'export CUDA_VISIBLE_DEVICES=$NODE_RANK NCCL_HOSTID=node$NODE_RANK NCCL_SOCKET_IFNAME=lo; exec "$0"' \
+		"$work/nccl_allreduce"
+}
+c_part() {
+	if [ "$GPUS" -lt 1 ] || ! command -v nvcc >/dev/null; then
+		say "  left out: no GPU or no nvcc here"
+		return
+	fi
+	if ! c_build; then
+		say "  left out: nccl_allreduce.c could not be built"
+		tail -n 3 "$work/err" | sed 's/^/    /'
+		return
+	fi
+	ranks=2
+	[ "$GPUS" -ge 2 ] || ranks=1
+	cluster_start 2
+	for _ in $(seq "$reps"); do
+		first_of "nodectl, C with NCCL" c_one_node
+		grep -ah DONE "$work/out" | sed 's/^/    /'
+		first_of "started by hand, C with NCCL" c_by_hand
+		grep -ah DONE "$work/out" | sed 's/^/    by hand: /'
+		[ "$GPUS" -lt 2 ] && continue
+		first_of "nodectl, 2 nodes, NCCL's network" c_two_nodes
+		grep -ah DONE "$work/out" | sed 's/^/    over the network path: /'
+	done
+	cluster_stop
+	median_line "nodectl, C with NCCL"
+	median_line "started by hand, C with NCCL"
+	[ "$GPUS" -lt 2 ] || median_line "nodectl, 2 nodes, NCCL's network"
+}
+
 # ---- the run -------------------------------------------------------------
 
 [ -x "$bin/nodectl" ] || {
@@ -263,86 +340,44 @@ say "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(getconf _NPROCE
 [ "$GPUS" -ge 2 ] || say "fewer than two GPUs: through gloo; read the figures as the launchers' own"
 
 plain_one --steps 1 >/dev/null 2>&1 # warm the page cache for all
-say ""
-say "command to first finished all-reduce, PyTorch DDP, 2 ranks, $reps runs in turn"
-for _ in $(seq "$reps"); do
-	cluster_start 1
-	first_of "nodectl, 2 ranks on one node" direct
-	cluster_stop
-	first_of "torchrun --nproc-per-node 2" plain_one
-	cluster_start 2
-	first_of "nodectl, torchrun on 2 nodes" on_nodes
-	cluster_stop
-	first_of "two torchruns by hand" plain_two
-done
-for name in "nodectl, 2 ranks on one node" "torchrun --nproc-per-node 2" "nodectl, torchrun on 2 nodes" "two torchruns by hand"; do
-	median_line "$name"
-done
-
-say ""
-say "one worker killed (kill -9): until the command returns"
-cluster_start 1
-worker_killed "nodectl, 2 ranks on one node" direct
-cluster_stop
-cluster_start 2
-worker_killed "nodectl, torchrun on 2 nodes" on_nodes
-cluster_stop
-worker_killed "two torchruns by hand" plain_two
-
-say ""
-say "a whole node silent and dead: until the command returns"
-cluster_start 2 '[coordinator]' 'node_lost_timeout = 10s'
-node_killed "nodectl, node_lost_timeout 10 s" $((limit + 60))
-cluster_stop
-if [ "${DEFAULT:-0}" = 1 ]; then
-	cluster_start 2
-	node_killed "nodectl, the default of 120 s" 200
-	cluster_stop
-fi
-plain_node_killed
-
-say ""
-say "128 MiB all-reduce in C"
-nccl=$("$python" - <<'PY'
-import importlib.util
-try:
-    s = importlib.util.find_spec("nvidia.nccl")
-except ModuleNotFoundError:
-    s = None
-print(list(s.submodule_search_locations)[0] if s else "")
-PY
-)
-if [ "$GPUS" -lt 1 ] || ! command -v nvcc >/dev/null; then
-	say "  left out: no GPU or no nvcc here"
-else
-	inc=() lib=(-lnccl)
-	if [ -n "$nccl" ]; then
-		inc=(-I "$nccl/include")
-		lib=(-L "$nccl/lib" "-l:libnccl.so.2" -Xlinker -rpath -Xlinker "$nccl/lib")
-	fi
-	if nvcc -O2 "${inc[@]}" -o "$work/nccl_allreduce" "$here/nccl_allreduce.c" "${lib[@]}" 2>"$work/err"; then
-		ranks=2
-		[ "$GPUS" -ge 2 ] || ranks=1
-		by_hand() {
-			local r rc=0
-			for r in $(seq 0 $((ranks - 1))); do
-				GPU_TWO=$work RANK=$r LOCAL_RANK=$r WORLD_SIZE=$ranks MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$work/nccl_allreduce" &
-			done
-			wait || rc=$?
-			return $rc
-		}
-		in_cluster() { ctl launch --procs-per-node "$ranks" -- "$work/nccl_allreduce"; }
+if part first "command to first finished all-reduce, PyTorch DDP, 2 ranks, $reps runs in turn"; then
+	for _ in $(seq "$reps"); do
 		cluster_start 1
-		for _ in $(seq "$reps"); do
-			first_of "nodectl, C with NCCL" in_cluster
-			grep -ah DONE "$work/out" | sed 's/^/    /'
-			first_of "started by hand, C with NCCL" by_hand
-		done
+		first_of "nodectl, 2 ranks on one node" direct
 		cluster_stop
-		median_line "nodectl, C with NCCL"
-		median_line "started by hand, C with NCCL"
-	else
-		say "  left out: nccl_allreduce.c could not be built"
-		tail -n 3 "$work/err" | sed 's/^/    /'
+		first_of "torchrun --nproc-per-node 2" plain_one
+		cluster_start 2
+		first_of "nodectl, torchrun on 2 nodes" on_nodes
+		cluster_stop
+		first_of "two torchruns by hand" plain_two
+	done
+	for name in "nodectl, 2 ranks on one node" "torchrun --nproc-per-node 2" "nodectl, torchrun on 2 nodes" "two torchruns by hand"; do
+		median_line "$name"
+	done
+fi
+
+if part killed "one worker killed (kill -9): until the command returns"; then
+	cluster_start 1
+	worker_killed "nodectl, 2 ranks on one node" direct
+	cluster_stop
+	cluster_start 2
+	worker_killed "nodectl, torchrun on 2 nodes" on_nodes
+	cluster_stop
+	worker_killed "two torchruns by hand" plain_two
+fi
+
+if part node "a whole node silent and dead: until the command returns"; then
+	cluster_start 2 '[coordinator]' 'node_lost_timeout = 10s'
+	node_killed "nodectl, node_lost_timeout 10 s" $((limit + 60))
+	cluster_stop
+	if [ "${DEFAULT:-0}" = 1 ]; then
+		cluster_start 2
+		node_killed "nodectl, the default of 120 s" 200
+		cluster_stop
 	fi
+	plain_node_killed
+fi
+
+if part c "128 MiB all-reduce in C"; then
+	c_part
 fi
