@@ -90,6 +90,33 @@ static void output_name(char out[SPOOL_NAME_MAX], uint32_t rank, uint32_t stream
 	snprintf(out, SPOOL_NAME_MAX, "%" PRIu32 "%s", rank, stream ? ".err" : ".out");
 }
 
+static int make_one(int dir_fd, const char *name, int flags)
+{
+	struct spool s = { .dir = dir_fd };
+	struct err e;
+	int fd = -1, r = make_file(&s, name, flags, &fd, &e);
+
+	return r < 0 ? r : fd;
+}
+
+int spool_stream(int dir_fd, uint32_t rank, uint32_t stream)
+{
+	char name[SPOOL_NAME_MAX];
+
+	output_name(name, rank, stream);
+	return make_one(dir_fd, name, O_APPEND);
+}
+
+int spool_stamps(int dir_fd)
+{
+	return make_one(dir_fd, "stamps", O_APPEND);
+}
+
+int spool_status(int dir_fd)
+{
+	return make_one(dir_fd, "status", 0);
+}
+
 static int make_files(const struct spool *s, uint32_t n, int *fds, uint32_t *ret_made,
 		      struct err *e)
 {
@@ -119,6 +146,22 @@ static void unmake(const struct spool *s, int spool_dirfd, const int *fds, uint3
 	unlinkat(s->dir, "stamps", 0);
 	close(s->dir);
 	unlinkat(spool_dirfd, s->name, AT_REMOVEDIR);
+}
+
+int spool_begin(int spool_dirfd, uint64_t job, uint32_t attempt, int *ret_dir_fd, struct err *e)
+{
+	struct spool s = { .dir = -1, .uid = geteuid() };
+	struct err own = { 0 };
+	int r;
+
+	e = e ? e : &own;
+	spool_name(s.name, job, attempt);
+	r = make_dir(&s, spool_dirfd, e);
+	if (r == 0)
+		*ret_dir_fd = s.dir;
+	else if (r != -EEXIST && s.dir >= 0)
+		unmake(&s, spool_dirfd, NULL, 0);
+	return r;
 }
 
 int spool_make(int spool_dirfd, uint64_t job, uint32_t attempt, uint32_t rank_base, uint32_t nprocs,

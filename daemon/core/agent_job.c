@@ -142,7 +142,7 @@ void ajob_send_shim(struct agent *a, struct ajob *j, const struct msg *m)
 		act_send(a->out, j->shim_link, m);
 }
 
-static void send_bye(struct agent *a, struct ajob *j)
+static void send_bye(struct agent *a, struct ajob *j, bool settled)
 {
 	struct msg m;
 
@@ -150,6 +150,8 @@ static void send_bye(struct agent *a, struct ajob *j)
 		return;
 	j->bye_sent = true;
 	msg_init(&m, MSG_shim_bye);
+	if (settled)
+		MSG_SET(&m.u.shim_bye, shim_bye, settled, true);
 	ajob_send_shim(a, j, &m);
 }
 
@@ -170,7 +172,7 @@ void ajob_ended(struct agent *a, struct ajob *j)
 	j->ended_at = a->now;
 	report_ended(a, j);
 	if (a->stopping)
-		send_bye(a, j);
+		send_bye(a, j, false);
 }
 
 /* Preparing went wrong here. The coordinator answers with 'end' for the others'
@@ -236,7 +238,7 @@ void ajob_on_forget(struct agent *a, const struct rec_forget *f)
 	peers_forget_job(a, f->job);
 	if (j == NULL || ajob_alive(j))
 		return;
-	send_bye(a, j);
+	send_bye(a, j, true);
 	forget_job(a, j);
 }
 
@@ -270,7 +272,7 @@ void ajobs_stop(struct agent *a)
 			end_job(a, j, j->prepare.u.prepare.grace_ms);
 		} else {
 			j->ended_at = a->now;
-			send_bye(a, j);
+			send_bye(a, j, false);
 		}
 	}
 }

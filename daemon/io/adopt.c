@@ -102,25 +102,22 @@ static bool read_status(struct agent_io *io, uint64_t job, uint32_t attempt, str
 	return false;
 }
 
-static void take_ports(struct agent_io *io, uint64_t job, uint32_t attempt)
+static void take_ports(struct agent_io *io, const struct rec_row_held *h)
 {
-	char name[48], *p, *at, *end;
-	size_t n;
+	const char *at = h->ports;
+	char *end;
 
-	shims_file(job, attempt, "ports", name);
-	p = read_small(io->shims_dir, name, 65536, &n);
-	for (at = p; at != NULL; at = end) {
+	for (; at != NULL; at = end) {
 		unsigned long port = strtoul(at, &end, 10);
 
 		if (end == at)
 			break;
 		if (port > 0 && port < 65536)
-			ports_retake(io->ports, job, attempt, (uint32_t)port);
+			ports_retake(io->ports, h->job, h->attempt, (uint32_t)port);
 	}
-	free(p);
 }
 
-/* The spool's expected owner comes from the prepare message in the record. */
+/* The spool's expected owner and ranks come from the prepare message in the record. */
 static bool note_owner(struct agent_io *io, const struct rec_row_held *h)
 {
 	struct msg p;
@@ -132,6 +129,8 @@ static bool note_owner(struct agent_io *io, const struct rec_row_held *h)
 		j = job_io_get(io, h->job, h->attempt);
 		j->uid = p.u.prepare.uid;
 		j->uid_known = true;
+		j->rank_base = p.u.prepare.rank_base;
+		j->nprocs = p.u.prepare.nprocs;
 	}
 	msg_finish(&p);
 	return true;
@@ -152,7 +151,7 @@ static void adopt(struct agent_io *io, const struct rec_row_held *h)
 		has_ended = read_status(io, h->job, h->attempt, &ended);
 	if (has_ended)
 		ev.ended = &ended.u.shim_ended;
-	take_ports(io, h->job, h->attempt);
+	take_ports(io, h);
 	log_info("job %" PRIu64 ".%u is held here: %s", h->job, h->attempt,
 		 ev.alive ? "its shim is alive" : has_ended ? "it has ended" : "its shim is dead");
 	agent_feed(io, &ev);

@@ -81,6 +81,7 @@ struct job_io {
 	uint32_t attempt;
 	uint32_t uid; /* whose the spool files are */
 	bool uid_known;
+	uint32_t rank_base, nprocs; /* nprocs 0: not known */
 	struct spec_blob *spec; /* fetched, not yet handed to the shim */
 	bool spawning;
 };

@@ -55,7 +55,7 @@ struct serve {
 	uv_work_t req;
 	int open_rc;
 	struct err open_err;
-	uint32_t owner;
+	uint32_t owner, rank_base, nprocs;
 	struct spool_read read;
 };
 
@@ -180,7 +180,8 @@ static void open_work(uv_work_t *req)
 {
 	struct serve *s = list_entry(req, struct serve, req);
 	struct spool_where w = { .state_dir = s->b->io->opts->state_dir, .job = s->job,
-				 .attempt = s->attempt, .owner = s->owner, .ranks = s->ranks,
+				 .attempt = s->attempt, .owner = s->owner, .rank_base = s->rank_base,
+				 .nprocs = s->nprocs, .ranks = s->ranks,
 				 .n_ranks = s->n_ranks, .from_end = s->from_end, .from = s->from,
 				 .n_from = s->n_from };
 
@@ -248,6 +249,8 @@ static void open_spool(struct serve *s)
 	s->owner = j != NULL && j->uid_known	  ? j->uid
 		   : s->b->io->opts->single_user ? s->b->io->own_uid
 						 : SPOOL_ANY_OWNER;
+	s->rank_base = j != NULL ? j->rank_base : 0;
+	s->nprocs = j != NULL ? j->nprocs : 0;
 	uv_queue_work(&s->b->io->loop, &s->req, open_work, opened);
 }
 

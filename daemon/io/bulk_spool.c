@@ -162,6 +162,21 @@ static int by_rank(const void *pa, const void *pb)
 	return (int)a->fd - (int)b->fd;
 }
 
+/* A rank's file is made when its first byte comes: it need not be there yet. */
+static int expect_streams(struct spool_reader *r, const struct spool_where *w, struct err *e)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < w->nprocs && rc == 0; i++) {
+		if (!wanted(w, w->rank_base + i))
+			continue;
+		rc = add_stream(r, w->rank_base + i, 1);
+		if (rc == 0)
+			rc = add_stream(r, w->rank_base + i, 2);
+	}
+	return rc == 0 ? 0 : err_set(e, rc, "spool of job %" PRIu64 ": %s", w->job, strerror(-rc));
+}
+
 static int list_streams(struct spool_reader *r, const struct spool_where *w, struct err *e)
 {
 	int fd = dup(r->dir), rc = 0;
@@ -213,6 +228,8 @@ static int open_file(struct spool_reader *r, struct stream *s, struct stat *st)
 
 	snprintf(name, sizeof(name), "%u.%s", s->rank, s->fd == 1 ? "out" : "err");
 	fd = open_beneath(r->dir, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	if (fd == -ENOENT && s->size == 0 && s->offset == 0)
+		return fd; /* nothing was written yet */
 	if (fd < 0) {
 		note_trouble(r, s, fd == -ELOOP ? "it is a symbolic link" : strerror(-fd));
 		return fd;
@@ -259,21 +276,34 @@ static void give_up(struct spool_reader *r, struct stream *s)
 	make_ready(r, s);
 }
 
+/* Where the reader has been before, if it says so. */
+static bool read_before(const struct spool_where *w, struct stream *s)
+{
+	for (size_t i = 0; i < w->n_from; i++)
+		if (w->from[i].rank == s->rank && w->from[i].fd == s->fd) {
+			s->offset = w->from[i].offset;
+			return true;
+		}
+	return false;
+}
+
 static void first_look(struct spool_reader *r, const struct spool_where *w, struct stream *s)
 {
+	bool before = read_before(w, s);
 	struct stat st;
+	int rc;
 
 	list_init(&s->ready);
-	if (open_file(r, s, &st) != 0) {
+	rc = open_file(r, s, &st);
+	if (rc == -ENOENT && s->offset == 0)
+		return;
+	if (rc != 0) {
 		give_up(r, s);
 		return;
 	}
 	s->size = (uint64_t)st.st_size;
-	if (w->from_end)
+	if (w->from_end && !before)
 		s->offset = s->size;
-	for (size_t i = 0; i < w->n_from; i++)
-		if (w->from[i].rank == s->rank && w->from[i].fd == s->fd)
-			s->offset = w->from[i].offset;
 	if (r->open > OPEN_MAX_FILES)
 		close_file(r, s);
 	if (s->offset < s->size)
@@ -292,7 +322,7 @@ int spool_reader_open(const struct spool_where *w, struct spool_reader **ret, st
 	r->nowait = true;
 	rc = r->dir = open_dir(w, e);
 	if (rc >= 0)
-		rc = list_streams(r, w, e);
+		rc = w->nprocs ? expect_streams(r, w, e) : list_streams(r, w, e);
 	if (rc < 0) {
 		spool_reader_close(r);
 		return rc;
@@ -370,8 +400,11 @@ static void header(const struct stream *s, uint8_t flags, uint64_t offset, struc
 static int look_again(struct spool_reader *r, struct stream *s)
 {
 	struct stat st;
+	int rc = s->file < 0 ? open_file(r, s, &st) : 0;
 
-	if (s->file < 0 && open_file(r, s, &st) != 0)
+	if (rc == -ENOENT && s->size == 0)
+		return 0;
+	if (rc != 0)
 		return -EIO;
 	if (fstat(s->file, &st) != 0)
 		return -errno;

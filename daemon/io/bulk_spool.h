@@ -23,6 +23,7 @@ struct spool_where {
 	uint64_t job;
 	uint32_t attempt;
 	uint32_t owner; /* of the files; SPOOL_ANY_OWNER when the job is forgotten */
+	uint32_t rank_base, nprocs; /* whose output is to come, file or not; nprocs 0: what lies there */
 	const uint32_t *ranks; /* global ranks wanted; NULL: all that lie here */
 	size_t n_ranks;
 	bool from_end;

@@ -386,10 +386,12 @@ static int lease_ras(struct ports *p, struct lease *l, struct search *s, uint32_
 	return 0;
 }
 
-/* Where the search begins: spread, so that agents of one host seldom meet. */
-static uint32_t start_of(const struct ports *p, uint64_t job, uint32_t attempt)
+/* Where the search begins: spread by job and by node, since virtual nodes share
+ * the host's ports and 64 of them, beginning at the same one, tried 2,000. */
+static uint32_t start_of(const struct ports *p, const struct rec_prepare *prep)
 {
-	uint64_t x = job * 0x9e3779b97f4a7c15u + attempt;
+	uint64_t x = (prep->job * 0x9e3779b97f4a7c15u + prep->attempt) ^
+		     ((uint64_t)prep->node_rank * 0xd6e8feb86659fd93u);
 
 	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
 	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
@@ -404,7 +406,7 @@ static void give(const struct lease *l, struct ports_given *ret)
 int ports_lease(struct ports *p, const struct rec_prepare *prep, struct ports_given *ret,
 		struct err *e)
 {
-	struct search s = { .next = start_of(p, prep->job, prep->attempt), .left = p->max - p->min + 1 };
+	struct search s = { .next = start_of(p, prep), .left = p->max - p->min + 1 };
 	struct lease *l = find(p, prep->job, prep->attempt);
 	int rc = 0;
 

@@ -1,8 +1,8 @@
 /* shims.c - from a prepared job to a running shim; its records in RUN/shims
  *
- *   JOB.ATTEMPT.held   what this node holds (row_held): made first, removed by ACT_CLEAN
+ *   JOB.ATTEMPT.held   what this node holds, and the ports leased for it (row_held): made
+ *                      first, removed by ACT_CLEAN
  *   JOB.ATTEMPT.sock   where the shim listens
- *   JOB.ATTEMPT.ports  the ports leased for it, for an agent started later
  *   JOB.ATTEMPT.latch  ranks may have been started: taken before the shim is told to go
  *
  * One work item makes everything, the process included; the loop only connects
@@ -104,6 +104,8 @@ static int make_held(struct launch *l)
 	m.u.row_held.boot_id = l->io->boot_id;
 	m.u.row_held.lineage = l->lineage;
 	m.u.row_held.cookie = l->cookie;
+	if (l->ports.len > 0)
+		m.u.row_held.ports = buf_str(&l->ports);
 	m.u.row_held.prepare = (struct bytes){ (const uint8_t *)l->prepare_json, strlen(l->prepare_json) };
 	buf_init(&b);
 	rc = msg_encode(&m, &b, &l->e);
@@ -115,9 +117,6 @@ static int make_held(struct launch *l)
 				strerror(-rc));
 	}
 	buf_finish(&b);
-	shims_file(l->job, l->attempt, "ports", name);
-	if (rc == 0 && l->ports.len > 0)
-		write_file(l->io->shims_dir, name, l->ports.data, l->ports.len); /* best effort */
 	return rc;
 }
 
@@ -180,81 +179,61 @@ static int open_spool_root(struct launch *l)
 
 /* The held record is ours alone, so a spool of this name is another cluster's
  * (job numbers begin anew with a new one): it is moved aside, not lost. */
-static int make_spool(struct launch *l, int fds[])
+static int make_spool(struct launch *l, int *ret_dir)
 {
 	char name[SPOOL_NAME_MAX], aside[SPOOL_NAME_MAX + 32];
 	int root = open_spool_root(l), rc;
 
 	if (root < 0)
 		return root;
-	rc = spool_make(root, l->job, l->attempt, l->rank_base, l->nprocs, l->uid, getgid(), &fds[0],
-			&fds[1], fds + 2, &l->e);
+	rc = spool_begin(root, l->job, l->attempt, ret_dir, &l->e);
 	if (rc == -EEXIST) {
 		spool_name(name, l->job, l->attempt);
 		snprintf(aside, sizeof(aside), "%s.old-%" PRId64, name, clock_wall_ms());
 		if (renameat(root, name, root, aside) == 0)
-			rc = spool_make(root, l->job, l->attempt, l->rank_base, l->nprocs, l->uid,
-					getgid(), &fds[0], &fds[1], fds + 2, &l->e);
+			rc = spool_begin(root, l->job, l->attempt, ret_dir, &l->e);
 	}
 	close(root);
 	return rc;
 }
 
-/* PROTOCOL.md's table of descriptors: 3 memfd, 4 listener, 5 status, 6 stamps, 10.. spool. */
-static int start_process(struct launch *l, const int *spool_fds)
+/* PROTOCOL.md's table of descriptors. */
+static int start_process(struct launch *l, int dir)
 {
-	size_t n = 4 + 2 * (size_t)l->nprocs;
-	struct spawn_fd *map = calloc(n, sizeof(*map));
+	struct spawn_fd map[] = { { l->memfd, 3 }, { l->listener, 4 }, { dir, 7 } };
 	char cookie[96], agent[48], job[24], attempt[12], nprocs[12];
 	char *argv[] = { (char *)"nodeagent-shim", job, attempt, nprocs, NULL };
 	char *env[] = { cookie, agent, NULL };
-	int rc;
 
-	if (map == NULL)
-		return err_set(&l->e, ENOMEM, "out of memory");
 	snprintf(cookie, sizeof(cookie), "NODEAGENT_COOKIE=%s", l->cookie);
 	snprintf(agent, sizeof(agent), "NODEAGENT_AGENT_UID=%u", l->io->own_uid);
 	snprintf(job, sizeof(job), "%" PRIu64, l->job);
 	snprintf(attempt, sizeof(attempt), "%u", l->attempt);
 	snprintf(nprocs, sizeof(nprocs), "%u", l->nprocs);
-	map[0] = (struct spawn_fd){ l->memfd, 3 };
-	map[1] = (struct spawn_fd){ l->listener, 4 };
-	map[2] = (struct spawn_fd){ spool_fds[0], 5 };
-	map[3] = (struct spawn_fd){ spool_fds[1], 6 };
-	for (uint32_t i = 0; i < 2 * l->nprocs; i++)
-		map[4 + i] = (struct spawn_fd){ spool_fds[2 + i], (int)(10 + i) };
-	rc = spawn_program(l->io->shim_path, argv, env, map, n, l->io->nofile.cur, l->io->nofile.max,
-			   &l->pid, &l->e);
-	free(map);
-	return rc;
+	return spawn_program(l->io->shim_path, argv, env, map, sizeof(map) / sizeof(map[0]),
+			     l->io->nofile.cur, l->io->nofile.max, &l->pid, &l->e);
 }
 
 static int launch_as_self(struct launch *l)
 {
-	size_t n = 2 + 2 * (size_t)l->nprocs;
-	int *fds, rc;
+	int dir, rc;
 
 	rc = users_check(l->uid, l->user, &l->e);
 	if (rc != 0)
 		return rc;
-	fds = calloc(n, sizeof(*fds));
-	if (fds == NULL)
-		return err_set(&l->e, ENOMEM, "out of memory");
 	l->retry = true; /* what fails from here on is this node's fault */
-	rc = make_spool(l, fds);
-	if (rc == 0) {
-		rc = start_process(l, fds);
-		for (size_t i = 0; i < n; i++)
-			close(fds[i]);
-	}
-	free(fds);
+	rc = make_spool(l, &dir);
+	if (rc != 0)
+		return rc;
+	rc = start_process(l, dir);
+	close(dir);
 	return rc;
 }
 
 static void remove_files(struct agent_io *io, uint64_t job, uint32_t attempt)
 {
 	/* held before latch: a held record without its latch would mean "may be started" */
-	static const char *const suffixes[] = { "sock", "held", "ports", "latch" };
+	static const char *const suffixes[] = { "sock", "held", "latch" };
 	char name[48];
 
 	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
@@ -379,6 +358,8 @@ void shims_spawn(struct agent_io *io, const struct action *a)
 	ports_text(io->ports, a->job, a->attempt, &l->ports);
 	l->spec = j->spec;
 	j->spec = NULL;
+	j->rank_base = p->rank_base;
+	j->nprocs = p->nprocs;
 	if (l->prepare_json == NULL)
 		agent_no_memory();
 	if (l->spec == NULL) {
@@ -418,12 +399,15 @@ struct chore {
 	int result;
 };
 
+/* A second name of the held record, which carries the boot id: as exclusive as
+ * O_EXCL, and no new file on the way to the start. */
 static int take_latch(struct chore *c)
 {
-	char name[48];
+	char held[48], latch[48];
 
-	shims_file(c->job, c->attempt, "latch", name);
-	return write_file(c->io->shims_dir, name, c->io->boot_id, strlen(c->io->boot_id));
+	shims_file(c->job, c->attempt, "held", held);
+	shims_file(c->job, c->attempt, "latch", latch);
+	return linkat(c->io->shims_dir, held, c->io->shims_dir, latch, 0) == 0 ? 0 : -errno;
 }
 
 static void chore_work(uv_work_t *req)

@@ -21,6 +21,7 @@
 #define FD_LISTEN 4
 #define FD_STATUS 5
 #define FD_STAMPS 6
+#define FD_SPOOL 7 /* the spool's directory, or: FD_STATUS, FD_STAMPS and all of FD_OUTPUT */
 #define FD_OUTPUT 10 /* + 2 * local + (0 stdout, 1 stderr) */
 
 /* What an epoll event is about: kind in the upper half, stream in the lower. */
@@ -34,6 +35,8 @@ struct host {
 	uid_t agent_uid; /* (uid_t)-1: none */
 	struct rlimit nofile; /* as we were started: the ranks' */
 	int ep, signals;
+	int spool_fd; /* its files are made when there is something for them; -1: all were given */
+	int status_fd; /* -1: not made yet */
 	bool done;
 
 	struct shim *machine;

@@ -341,26 +341,44 @@ static void write_status(struct shim *s, mono_t now, struct shim_actions *a)
 		s->rewrite_at = mono_add_ms(now, 1000);
 }
 
+static void has_ended(struct shim *s, mono_t now, struct shim_actions *a)
+{
+	s->phase = SHIM_ENDED;
+	s->exit_at = mono_add_ms(now, SHIM_BYE_MS);
+	tell_ended(s, a);
+}
+
 static void on_written(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
 {
 	if (!s->writing)
 		return;
 
 	s->writing = false;
+	s->written = ev->error == 0;
 	s->unwritten = ev->error != 0;
 	if (ev->error && !s->no_tails) {
 		s->no_tails = true;
 		write_status(s, ev->now, a);
 		return;
 	}
+	if (s->leaving) {
+		shim_act(a, SACT_EXIT);
+		return;
+	}
 	if (ev->error)
 		s->rewrite_at = mono_add_ms(ev->now, SHIM_REWRITE_MS);
-	if (s->phase == SHIM_ENDED)
-		return;
+	if (s->phase != SHIM_ENDED)
+		has_ended(s, ev->now, a);
+}
 
-	s->phase = SHIM_ENDED;
-	s->exit_at = mono_add_ms(ev->now, SHIM_BYE_MS);
-	tell_ended(s, a);
+/* Ended, and told to go by someone who may not have passed the end on. */
+static void leave(struct shim *s, mono_t now, struct shim_actions *a)
+{
+	s->leaving = true;
+	if (!s->written && !s->writing)
+		write_status(s, now, a);
+	if (!s->writing)
+		shim_act(a, SACT_EXIT);
 }
 
 /* What the present state makes due. */
@@ -384,17 +402,25 @@ static void settle(struct shim *s, mono_t now, struct shim_actions *a)
 		return;
 	}
 	s->drain_at = MONO_NEVER;
-	if (!s->writing && mono_is_never(s->rewrite_at))
+	if (s->writing || !mono_is_never(s->rewrite_at))
+		return;
+	if (!s->agent) {
 		write_status(s, now, a);
+		return;
+	}
+	has_ended(s, now, a);
+	s->rewrite_at = mono_add_ms(now, SHIM_WRITE_MS);
 }
 
 static void on_deadline(struct shim *s, mono_t now, struct shim_actions *a)
 {
-	if (mono_due(s->exit_at, now)) {
+	if (mono_due(s->exit_at, now) && s->written) {
 		s->exit_at = MONO_NEVER;
 		shim_act(a, SACT_EXIT);
 		return;
 	}
+	if (mono_due(s->exit_at, now)) /* nobody else knows how it ended */
+		s->exit_at = mono_add_ms(now, SHIM_BYE_MS);
 	if (mono_due(s->absent_at, now))
 		end(s, now, 0, a);
 	if (mono_due(s->kill_at, now) || mono_due(s->sweep_at, now))
@@ -421,10 +447,19 @@ static void on_agent_up(struct shim *s, struct shim_actions *a)
 		tell_ended(s, a);
 }
 
-static void on_bye(struct shim *s, struct shim_actions *a)
+static void on_bye(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
 {
-	if (before_start(s) || s->phase == SHIM_ENDED)
+	if (before_start(s) || (s->phase == SHIM_ENDED && ev->msg->u.shim_bye.settled))
 		shim_act(a, SACT_EXIT);
+	else if (s->phase == SHIM_ENDED)
+		leave(s, ev->now, a);
+}
+
+static void on_agent_down(struct shim *s, mono_t now, struct shim_actions *a)
+{
+	s->agent = false;
+	if (s->phase == SHIM_ENDED && !s->written && !s->writing)
+		write_status(s, now, a);
 }
 
 static void on_message(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
@@ -443,7 +478,7 @@ static void on_message(struct shim *s, const struct shim_event *ev, struct shim_
 		end(s, ev->now, ev->msg->u.shim_end.grace_ms, a);
 		break;
 	case MSG_shim_bye:
-		on_bye(s, a);
+		on_bye(s, ev, a);
 		break;
 	default:
 		break;
@@ -453,7 +488,7 @@ static void on_message(struct shim *s, const struct shim_event *ev, struct shim_
 static void on_term(struct shim *s, mono_t now, struct shim_actions *a)
 {
 	if (s->phase == SHIM_ENDED)
-		shim_act(a, SACT_EXIT);
+		leave(s, now, a);
 	else
 		end(s, now, s->grace_ms, a);
 }
@@ -466,7 +501,7 @@ void shim_step(struct shim *s, const struct shim_event *ev, struct shim_actions 
 		on_agent_up(s, out);
 		break;
 	case SEV_AGENT_DOWN:
-		s->agent = false;
+		on_agent_down(s, ev->now, out);
 		break;
 	case SEV_MESSAGE:
 		on_message(s, ev, out);

@@ -9,8 +9,13 @@
  *   failed   the check said no; waits for shim_bye, shim_end or the agent
  *   running  ranks were started: exactly once in the shim's life
  *   ending   told to end, or all ranks are over: whatever is left of the job
- *            is signalled, reaped and drained; then the status file is written
- *   ended    the status file is written (or was tried); waits for shim_bye
+ *            is signalled, reaped and drained
+ *   ended    the agent was told, or the status file is written (or was tried);
+ *            waits for shim_bye
+ *
+ * The status file is for an agent that comes when we are gone. While one is
+ * connected it is told first, and has a second to settle the matter; most jobs
+ * never need the file.
  *
  * Pure: no system call, no clock, no environment. Time and facts come in the
  * event, wishes go out as actions, to be performed in order before the next
@@ -40,6 +45,7 @@
 #define SHIM_LEFTOVER_MS 2000 /* TERM to KILL for what outlives the last rank */
 #define SHIM_SWEEP_MS 50 /* KILL is repeated this often until nobody is left */
 #define SHIM_DRAIN_MS 1000 /* all are dead and a pipe is still open: a stranger holds it */
+#define SHIM_WRITE_MS 1000 /* told, and no shim_bye: the status file is written after all */
 #define SHIM_REWRITE_MS 10000 /* the status file could not be written: again after this */
 #define SHIM_TAILS 16 /* output tails kept, of the first ranks that failed */
 #define SHIM_TAIL_MAX 4096
@@ -102,7 +108,7 @@ enum shim_action_type {
 	SACT_SWEEP, /* sig to all descendants (the ranks are over); counted as orphans. Not answered
 	             * but by SEV_REAPED with gone */
 	SACT_CLOSE, /* close all output streams, whoever holds them; answered by SEV_CLOSED */
-	SACT_WRITE, /* text, len: the status file's new content, synced; answered by SEV_WRITTEN */
+	SACT_WRITE, /* text, len: the status file's new content; answered by SEV_WRITTEN */
 	SACT_EXIT, /* leave. Nothing follows */
 	SACT_TYPE_COUNT
 };

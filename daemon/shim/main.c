@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -397,12 +398,21 @@ static bool parse_args(struct host *h, int argc, char **argv)
 	return true;
 }
 
+/* Asked before anything is opened here, which might get that number. */
+static int spool_dir(void)
+{
+	struct stat st;
+
+	return fstat(FD_SPOOL, &st) == 0 && S_ISDIR(st.st_mode) ? FD_SPOOL : -1;
+}
+
 static bool have_descriptors(const struct host *h)
 {
 	const int fds[] = { FD_SPEC, FD_LISTEN, FD_STATUS, FD_STAMPS, FD_OUTPUT,
 			    FD_OUTPUT + 2 * (int)h->nprocs - 1 };
+	size_t n = h->spool_fd >= 0 ? 2 : sizeof fds / sizeof fds[0];
 
-	for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+	for (size_t i = 0; i < n; i++)
 		if (fcntl(fds[i], F_GETFD) < 0)
 			return false;
 	/* 0, 1 and 2 are ours to have open, so that no pipe lands there */
@@ -425,7 +435,8 @@ static bool prepare(struct host *h)
 	feed_init(&h->feed);
 	arena_init(&h->setup_arena);
 	arena_init(&h->scratch);
-	h->out = output_create(h->nprocs, FD_OUTPUT, FD_STAMPS);
+	h->out = h->spool_fd >= 0 ? output_create_in(h->nprocs, h->spool_fd)
+				  : output_create(h->nprocs, FD_OUTPUT, FD_STAMPS);
 	h->sweep = sweep_create();
 	h->machine = shim_create(h->job, h->attempt, h->nprocs, (uint32_t)getpid(), start,
 				 host_now());
@@ -458,6 +469,8 @@ int main(int argc, char **argv)
 
 	if (!parse_args(&h, argc, argv))
 		return die("usage: nodeagent-shim JOB ATTEMPT NPROCS (started by the agent)");
+	h.spool_fd = spool_dir();
+	h.status_fd = h.spool_fd >= 0 ? -1 : FD_STATUS;
 	if (!have_descriptors(&h))
 		return die("the descriptors that the agent passes are not there");
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "common/spool.h"
 
 #define CHUNK (256u << 10) /* stays in the second-level cache */
 #define READ_MAX (64u << 20) /* one call; a stream fed for ever must not stop the others */
@@ -27,6 +28,7 @@
 
 struct stream {
 	int pipe_fd; /* -1 when closed */
+	int file; /* -1: not made yet */
 	bool changed, eof;
 	bool stamped;
 	uint64_t size; /* bytes in the file */
@@ -38,7 +40,8 @@ struct stream {
 
 struct output {
 	uint32_t n;
-	int first_fd, stamps_fd;
+	int spool_fd; /* where files are made; -1: all were given */
+	int stamps_fd; /* -1: not made yet */
 	uint32_t rank_base;
 	uint32_t n_changed;
 	struct buf stamps;
@@ -46,7 +49,7 @@ struct output {
 	struct stream streams[];
 };
 
-struct output *output_create(uint32_t nprocs, int first_fd, int stamps_fd)
+static struct output *create(uint32_t nprocs)
 {
 	struct output *o = calloc(1, sizeof *o + 2 * (size_t)nprocs * sizeof o->streams[0]);
 
@@ -54,11 +57,32 @@ struct output *output_create(uint32_t nprocs, int first_fd, int stamps_fd)
 		return NULL;
 
 	o->n = 2 * nprocs;
-	o->first_fd = first_fd;
-	o->stamps_fd = stamps_fd;
+	o->spool_fd = o->stamps_fd = -1;
 	buf_init(&o->stamps);
 	for (uint32_t i = 0; i < o->n; i++)
-		o->streams[i].pipe_fd = -1;
+		o->streams[i].pipe_fd = o->streams[i].file = -1;
+	return o;
+}
+
+struct output *output_create(uint32_t nprocs, int first_fd, int stamps_fd)
+{
+	struct output *o = create(nprocs);
+
+	if (!o)
+		return NULL;
+
+	o->stamps_fd = stamps_fd;
+	for (uint32_t i = 0; i < o->n; i++)
+		o->streams[i].file = first_fd + (int)i;
+	return o;
+}
+
+struct output *output_create_in(uint32_t nprocs, int spool_fd)
+{
+	struct output *o = create(nprocs);
+
+	if (o)
+		o->spool_fd = spool_fd;
 	return o;
 }
 
@@ -149,6 +173,8 @@ void output_flush_stamps(struct output *o)
 		return;
 
 	/* Best effort: on a full disk the output itself is what counts. */
+	if (o->stamps_fd < 0)
+		o->stamps_fd = spool_stamps(o->spool_fd);
 	n = write(o->stamps_fd, o->stamps.data, o->stamps.len);
 	(void)n;
 	buf_reset(&o->stamps);
@@ -159,8 +185,14 @@ static void store(struct output *o, uint32_t stream, const char *p, size_t n)
 	struct stream *s = &o->streams[stream];
 	ssize_t w;
 
+	if (s->file < 0)
+		s->file = spool_stream(o->spool_fd, o->rank_base + stream / 2, stream % 2);
+	if (s->file < 0) {
+		s->lost += n;
+		return;
+	}
 	while (n > 0) {
-		w = write(o->first_fd + (int)stream, p, n);
+		w = write(s->file, p, n);
 		if (w < 0 && errno == EINTR)
 			continue;
 		if (w <= 0) {

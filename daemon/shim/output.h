@@ -22,6 +22,8 @@ struct output;
 
 /* Spool file of stream i is descriptor first_fd + i (append mode). NULL on ENOMEM. */
 struct output *output_create(uint32_t nprocs, int first_fd, int stamps_fd);
+/* Or: each file is made in the spool's directory when its first byte comes. */
+struct output *output_create_in(uint32_t nprocs, int spool_fd);
 void output_destroy(struct output *o);
 void output_set_rank_base(struct output *o, uint32_t rank_base);
 

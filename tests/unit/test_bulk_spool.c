@@ -430,6 +430,48 @@ TEST(a_directory_is_not_output)
 	bad_file_is_left_out("not a regular file");
 }
 
+TEST(a_file_that_comes_with_its_first_byte_is_read_from_its_beginning)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+	struct data_header h;
+
+	w.rank_base = 4;
+	w.nprocs = 2;
+	w.from_end = true;
+	r = open_reader(&w);
+	spool_reader_credit(r, 1000);
+	assert_int_equal(spool_reader_streams(r), 4);
+	assert_int_equal(peek(r), SPOOL_WAIT);
+	put("5.err", 'x', 10);
+	spool_reader_grown(r, 5, 2, 10, false, 0);
+	h = must_send(r, 10);
+	assert_int_equal(h.rank, 5);
+	assert_int_equal(h.offset, 0);
+	spool_reader_final(r);
+	for (int i = 0; i < 4; i++) { /* the end of each, file or not */
+		h = must_send(r, 0);
+		assert_true(h.flags & DATA_EOF);
+	}
+	assert_int_equal(peek(r), SPOOL_DONE);
+	assert_null(spool_reader_trouble(r));
+	spool_reader_close(r);
+}
+
+TEST(a_file_that_should_be_there_and_is_not_is_said)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	w.nprocs = 1;
+	r = open_reader(&w);
+	spool_reader_credit(r, 1000);
+	spool_reader_grown(r, 0, 1, 10, false, 0); /* written, and removed by its owner */
+	must_send(r, 0);
+	assert_non_null(strstr(spool_reader_trouble(r), "rank 0"));
+	spool_reader_close(r);
+}
+
 TEST(a_file_of_another_owner_is_not_read)
 {
 	struct spool_where w = where();
@@ -538,6 +580,8 @@ int main(void)
 		T(a_file_with_another_name_elsewhere_is_not_read),
 		T(a_fifo_does_not_hang_us),
 		T(a_directory_is_not_output),
+		T(a_file_that_comes_with_its_first_byte_is_read_from_its_beginning),
+		T(a_file_that_should_be_there_and_is_not_is_said),
 		T(a_file_of_another_owner_is_not_read),
 		T(a_directory_that_others_may_write_is_refused),
 		T(a_directory_behind_a_symbolic_link_is_refused),

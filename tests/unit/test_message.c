@@ -79,6 +79,7 @@ FILL(shim_ended, shim_ended, .ranks = ended_ranks, .n_ranks = 2, .orphans = 3,
      .text = "3 processes left behind were killed")
 FILL(shim_ended_none, shim_ended, .ranks = NULL)
 FILL(shim_bye, shim_bye, .has = 0)
+FILL(shim_bye_settled, shim_bye, .settled = true)
 FILL(shim_ranks, ranks, .job = 12, .attempt = 1, .ranks = &one_rank, .n_ranks = 1)
 FILL(hello, hello, .proto = 1000, .software = "0.1.0", .role = "agent", .node = "gpu01")
 FILL(refused, refused, .rid = UINT32_MAX, .code = "denied",
@@ -95,6 +96,7 @@ static const struct {
 	GOLDEN(shim_go),	  GOLDEN(shim_end),	     GOLDEN(shim_grown),
 	GOLDEN(shim_arm),	  GOLDEN(shim_stdin),	     GOLDEN(shim_stdin_closed),
 	GOLDEN(shim_ended),	  GOLDEN(shim_ended_none),   GOLDEN(shim_bye),
+	GOLDEN(shim_bye_settled),
 	GOLDEN(shim_ranks),	  GOLDEN(hello),	     GOLDEN(refused),
 	GOLDEN(ended),
 };

@@ -159,6 +159,15 @@ static const char *simple(struct play *p, enum msg_type type)
 	return say(p, &m);
 }
 
+static const char *bye_settled(struct play *p)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_shim_bye);
+	MSG_SET(&m.u.shim_bye, shim_bye, settled, true);
+	return say(p, &m);
+}
+
 static const char *end(struct play *p, uint32_t grace_ms)
 {
 	struct msg m;
@@ -235,9 +244,65 @@ static void a_job_runs_from_setup_to_bye(void **state)
 	T(closed(&p, 1, 2), "");
 	T(closed(&p, 0, 2), "");
 	T(reaped(&p, 0, EXIT(0), true),
-	  " send ranks{ 8:exited=0}; write shim_ended{ 8:exited=0 9:exited=0};");
-	T(on(&p, SEV_WRITTEN), " send shim_ended{ 8:exited=0 9:exited=0};");
+	  " send ranks{ 8:exited=0}; send shim_ended{ 8:exited=0 9:exited=0};");
+	T(bye_settled(&p), " exit;");
+	play_finish(&p);
+}
+
+/* Ended, an agent was told. */
+static void to_ended(struct play *p)
+{
+	to_running(p, 1);
+	closed(p, 0, 2);
+	T(reaped(p, 0, EXIT(5), true), " send ranks{ 8:exited=5}; send shim_ended{ 8:exited=5};");
+}
+
+static void the_status_file_is_written_unless_the_end_is_settled(void **state)
+{
+	struct play p;
+
+	to_ended(&p);
+	T(simple(&p, MSG_shim_bye), " write shim_ended{ 8:exited=5};"); /* that agent is leaving itself */
+	T(on(&p, SEV_WRITTEN), " exit;");
+	play_finish(&p);
+
+	to_ended(&p);
+	T(on(&p, SEV_AGENT_DOWN), " write shim_ended{ 8:exited=5};");
+	T(on(&p, SEV_WRITTEN), "");
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=5}; send shim_ended{ 8:exited=5};");
 	T(simple(&p, MSG_shim_bye), " exit;");
+	play_finish(&p);
+
+	to_ended(&p);
+	T(deadline(&p, SHIM_WRITE_MS), " write shim_ended{ 8:exited=5};");
+	T(bye_settled(&p), " exit;"); /* whether it is written or not */
+	play_finish(&p);
+
+	to_ended(&p);
+	T(on(&p, SEV_TERM), " write shim_ended{ 8:exited=5};");
+	T(feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC }),
+	  " write shim_ended{ 8:exited=5 'the status file could not be written'};");
+	T(feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC }), " exit;");
+	play_finish(&p);
+}
+
+static void what_nobody_else_knows_is_not_given_up(void **state)
+{
+	struct play p;
+
+	to_ended(&p);
+	on(&p, SEV_AGENT_DOWN);
+	for (int i = 0; i < 2; i++)
+		feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC });
+	for (int64_t ms = 0; ms < 3 * SHIM_BYE_MS; ms += SHIM_REWRITE_MS) {
+		p.now = mono_add_ms(p.now, SHIM_REWRITE_MS);
+		on(&p, SEV_DEADLINE);
+		feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC });
+	}
+	assert_false(p.exited);
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=5}; send shim_ended{ 8:exited=5"
+				" 'the status file could not be written'};");
+	T(bye_settled(&p), " exit;");
 	play_finish(&p);
 }
 
@@ -303,9 +368,7 @@ static void an_end_before_go_leaves_the_ranks_waiting(void **state)
 	on(&p, SEV_AGENT_UP);
 	setup(&p, 2);
 	on(&p, SEV_CHECKED);
-	T(end(&p, GRACE), " write shim_ended{ 8:waiting 9:waiting};");
-	T(simple(&p, MSG_shim_go), " send ranks{ 8:waiting 9:waiting};");
-	T(on(&p, SEV_WRITTEN), " send shim_ended{ 8:waiting 9:waiting};");
+	T(end(&p, GRACE), " send shim_ended{ 8:waiting 9:waiting};");
 	T(simple(&p, MSG_shim_go), " send ranks{ 8:waiting 9:waiting};");
 	T(end(&p, GRACE), " send shim_ended{ 8:waiting 9:waiting};");
 	assert_int_equal(p.starts, 0);
@@ -319,9 +382,8 @@ static void an_end_while_checking_wins_over_the_answer(void **state)
 	play_init(&p, 1);
 	on(&p, SEV_AGENT_UP);
 	setup(&p, 1);
-	T(end(&p, 0), " write shim_ended{ 8:waiting};");
+	T(end(&p, 0), " send shim_ended{ 8:waiting};");
 	T(on(&p, SEV_CHECKED), "");
-	on(&p, SEV_WRITTEN);
 	assert_int_equal(shim_phase(p.s), SHIM_ENDED);
 	play_finish(&p);
 }
@@ -339,7 +401,7 @@ static void an_end_is_TERM_at_once_and_KILL_after_the_grace(void **state)
 	closed(&p, 0, 2);
 	closed(&p, 1, 2);
 	T(reaped(&p, 1, SIGKILL, true),
-	  " send ranks{ 9:killed=9/ours}; write shim_ended{ 8:killed=15/ours 9:killed=9/ours};");
+	  " send ranks{ 9:killed=9/ours}; send shim_ended{ 8:killed=15/ours 9:killed=9/ours};");
 	play_finish(&p);
 }
 
@@ -395,7 +457,7 @@ static void what_outlives_the_ranks_is_swept_and_counted(void **state)
 	T(reaped(&p, 0, EXIT(0), false), " send ranks{ 8:exited=0}; sweep TERM;");
 	T(deadline(&p, SHIM_LEFTOVER_MS), " sweep KILL;");
 	T(deadline(&p, SHIM_SWEEP_MS), " sweep KILL;");
-	T(gone(&p, 2), " write shim_ended{ 8:exited=0 '2 processes outlived the ranks and were ended'};");
+	T(gone(&p, 2), " send shim_ended{ 8:exited=0 '2 processes outlived the ranks and were ended'};");
 	play_finish(&p);
 }
 
@@ -419,7 +481,7 @@ static void a_pipe_held_from_outside_is_given_up(void **state)
 	closed(&p, 0, 1);
 	T(deadline(&p, SHIM_DRAIN_MS), " close;");
 	T(closed(&p, 0, 1),
-	  " write shim_ended{ 8:exited=0 'output was held open by a process outside the job'};");
+	  " send shim_ended{ 8:exited=0 'output was held open by a process outside the job'};");
 	play_finish(&p);
 }
 
@@ -520,7 +582,7 @@ static void ranks_that_could_not_start_are_failed(void **state)
 	on(&p, SEV_CHECKED);
 	simple(&p, MSG_shim_go);
 	T(feed(&p, (struct shim_event){ .type = SEV_STARTED, .ranks = re, .n_ranks = 2, .gone = true }),
-	  " send ranks{ 8:failed=126 9:failed=126}; write shim_ended{ 8:failed=126 9:failed=126};");
+	  " send ranks{ 8:failed=126 9:failed=126}; send shim_ended{ 8:failed=126 9:failed=126};");
 	play_finish(&p);
 }
 
@@ -549,13 +611,13 @@ static void a_full_disk_does_not_hide_how_it_ended(void **state)
 				      .tail = { (const uint8_t *)"oops", 4 } };
 	T(feed(&p, (struct shim_event){ .type = SEV_REAPED, .ranks = &re, .n_ranks = 1, .gone = true }),
 	  " send ranks{ 8:exited=1/lost7/\"oops\"};"
+	  " send shim_ended{ 8:exited=1/lost7/\"oops\" '7 bytes of output could not be kept on disk'};");
+	T(on(&p, SEV_AGENT_DOWN),
 	  " write shim_ended{ 8:exited=1/lost7/\"oops\" '7 bytes of output could not be kept on disk'};");
 	T(feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC }),
 	  " write shim_ended{ 8:exited=1/lost7 '7 bytes of output could not be kept on disk; "
 	  "the status file could not be written'};");
-	T(feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC }),
-	  " send shim_ended{ 8:exited=1/lost7/\"oops\" '7 bytes of output could not be kept on disk; "
-	  "the status file could not be written'};");
+	T(feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC }), "");
 	T(deadline(&p, SHIM_REWRITE_MS),
 	  " write shim_ended{ 8:exited=1/lost7 '7 bytes of output could not be kept on disk; "
 	  "the status file could not be written'};");
@@ -658,6 +720,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_job_runs_from_setup_to_bye),
+		cmocka_unit_test(the_status_file_is_written_unless_the_end_is_settled),
+		cmocka_unit_test(what_nobody_else_knows_is_not_given_up),
 		cmocka_unit_test(the_ranks_are_started_once_however_often_go_comes),
 		cmocka_unit_test(a_refused_check_tells_every_new_agent_code_and_sentence),
 		cmocka_unit_test(another_number_of_ranks_is_refused),
