@@ -59,10 +59,11 @@ def processes_with(needle):
 
 
 class Shim:
-    """A shim with its descriptors, as the agent's direct mode or the launcher starts it."""
+    """A shim with its descriptors: all its files, as from the launcher, or the spool's directory, as from an agent."""
 
-    def __init__(self, nprocs=1, agent_uid=None, fds=None):
+    def __init__(self, nprocs=1, agent_uid=None, fds=None, spool=False):
         self.n = nprocs
+        self.spool = spool
         self.dir = tempfile.mkdtemp(prefix="shim.")
         os.chmod(self.dir, 0o755)
         self.cookie = os.urandom(12).hex()
@@ -91,9 +92,12 @@ class Shim:
     def start(self, argv, env=None, cwd="/", raw_spec=None):
         memfd = os.memfd_create("spec", os.MFD_ALLOW_SEALING)
         os.write(memfd, wire.spec(cwd, argv, {"PATH": PATH, **(env or {})}) if raw_spec is None else raw_spec)
-        fds = {3: memfd, 4: os.dup(self.listener.fileno()),
-               5: self._open(5, "status", append=False), 6: self._open(6, "stamps")}
-        for i in range(2 * self.n):
+        fds = {3: memfd, 4: os.dup(self.listener.fileno())}
+        if self.spool:
+            fds[7] = os.open(self.dir, os.O_RDONLY)
+        else:
+            fds.update({5: self._open(5, "status", append=False), 6: self._open(6, "stamps")})
+        for i in range(0 if self.spool else 2 * self.n):
             fds[10 + i] = self._open(10 + i, f"{i // 2}.{'err' if i % 2 else 'out'}")
         high = 20 + 2 * self.n + max(fds.values())  # above every source and target
         actions = [(os.POSIX_SPAWN_DUP2, fd, high + i) for i, fd in enumerate(fds.values())]
@@ -133,8 +137,8 @@ class Shim:
     def ended(self, timeout=30):
         return self.link.expect("shim_ended", timeout)
 
-    def bye(self):
-        self.link.send("shim_bye")
+    def bye(self, **over):
+        self.link.send("shim_bye", **over)
         return self.wait()
 
     def wait(self, timeout=20):
@@ -156,6 +160,8 @@ class Shim:
         return self.out(rank, "err")
 
     def status(self):
+        """Written when the agent is away, or has not settled the end for a second."""
+        wait_for(lambda: os.path.exists(self.file("status")) and os.path.getsize(self.file("status")) > 0)
         with open(self.file("status"), "rb") as f:
             return json.loads(f.read())
 
@@ -711,6 +717,7 @@ def test_a_full_disk_costs_output_but_never_the_rank(shim):
     lost = 128 * 65536 - first
     assert lost <= int(rank(m)["lost_bytes"]) <= lost + 5  # stderr's line perhaps
     assert "could not be kept on disk" in m["text"]
+    wait_for(lambda: os.fstat(status).st_size > 0)
     assert json.loads(os.pread(status, 100000, 0)) == m
     for fd in (status, stamps, out, err, ballast):
         os.close(fd)
@@ -722,9 +729,41 @@ def test_the_exit_code_survives_a_disk_that_stays_full(shim):
     s = shim(fds={5: status, 6: stamps, 10: out, 11: err})
     s.begin(sh("head -c 3000000 /dev/zero; exit 33"))
     s.ended()
+    wait_for(lambda: os.fstat(status).st_size > 0)
     assert json.loads(os.pread(status, 100000, 0))["ranks"][0]["code"] == 33
     for fd in (status, stamps, out, err):
         os.close(fd)
+
+
+def test_a_file_that_cannot_be_made_costs_output_until_it_can(shim):
+    s = shim(spool=True)
+    os.mkdir(s.file("0.out"))
+    s.begin(sh("echo early; read x; echo late; exit 9"), with_stdin=True)
+    s.link.send("shim_arm")
+    assert s.link.expect("shim_grown")["outs"] == [{"local": 0, "fd": 1, "size": "0", "lost": "6"}]
+    os.rmdir(s.file("0.out"))
+    s.link.send_raw(wire.data(0, 0, 0, b"\n", flags=wire.EOF))
+    m = s.ended()
+    assert rank(m)["code"] == 9 and rank(m)["lost_bytes"] == "6" and "6 bytes" in m["text"]
+    assert s.out() == b"late\n"
+
+
+def test_files_are_made_when_there_is_something_for_them(shim):
+    s = shim(nprocs=2, spool=True)
+    s.begin(sh("test $RANK = 0 || echo here"))
+    s.ended()
+    assert sorted(os.listdir(s.dir)) == ["1.out", "s", "stamps"] and s.out(1) == b"here\n"
+    assert stat.S_IMODE(os.stat(s.file("1.out")).st_mode) == 0o640
+    assert s.bye(settled=True) == 0
+    assert sorted(os.listdir(s.dir)) == ["1.out", "s", "stamps"]
+
+
+def test_an_end_that_nobody_settled_is_in_the_status_file(shim):
+    s = shim(spool=True)
+    s.begin(sh("exit 7"))
+    s.ended()
+    assert s.bye() == 0
+    assert s.status()["ranks"][0]["code"] == 7
 
 
 def test_a_file_size_limit_does_not_end_the_shim(shim):
