@@ -325,6 +325,10 @@ static int run_agent(const struct command *c)
 		.parent_fd = own_fd(c->parent_fd),
 		.end_jobs_on_term = c->end_jobs,
 		.sysfs_root = c->s.sysfs_root,
+		.exclude_ports = c->s.exclude_ports,
+		.no_probe = !c->s.probe,
+		.gpu_share = c->s.gpu_share,
+		.gpu_share_of = c->s.gpu_share_of,
 	};
 
 	return agent_run(&o);

@@ -34,7 +34,7 @@ struct agent *agent_create(const struct agent_conf *conf, mono_t now)
 	a->began = a->now = a->down_since = now;
 	a->session = SE_DOWN;
 	a->session_until = now;
-	a->next_ping = MONO_NEVER;
+	a->next_ping = a->readings_until = MONO_NEVER;
 	a->backoff_ms = a->conf.backoff_min_ms;
 	snprintf(a->down_why, sizeof(a->down_why), "not connected yet");
 	if (a->coordinator == NULL) {
@@ -56,6 +56,7 @@ void agent_destroy(struct agent *a)
 	if (a == NULL)
 		return;
 	requests_free(a);
+	readings_free(a);
 	peers_free(a);
 	list_foreach_safe(e, &a->jobs)
 		ajob_free(a, list_entry(e, struct ajob, all));
@@ -255,6 +256,9 @@ static void on_coord_message(struct agent *a, const struct msg *m)
 	case MSG_revoke:
 		peers_on_revoke(a, &m->u.revoke);
 		break;
+	case MSG_topology_get:
+		readings_topology(a, &m->u.topology_get);
+		break;
 	default:
 		break;
 	}
@@ -352,11 +356,15 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 	case AEV_ADDRS:
 		on_addrs(a);
 		break;
+	case AEV_READINGS:
+		readings_on_event(a);
+		break;
 	}
 	hello_deadlines(a);
 	session_deadlines(a);
 	requests_deadlines(a);
 	ajobs_deadlines(a);
+	readings_deadlines_agent(a);
 	a->ev = NULL;
 	a->out = NULL;
 	return a->oom || out->failed ? -ENOMEM : 0;
@@ -366,6 +374,7 @@ mono_t agent_deadline(const struct agent *a)
 {
 	mono_t t = mono_min(session_deadline(a), requests_deadline(a));
 
+	t = mono_min(t, a->readings_until);
 	return mono_min(t, mono_min(hello_deadline(a), ajobs_deadline(a)));
 }
 

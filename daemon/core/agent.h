@@ -28,6 +28,8 @@ struct agent_conf {
 	uint32_t backoff_min_ms, backoff_max_ms; /* 200, 15000 */
 	bool single_user; /* no launcher: serves own_uid only */
 	uint32_t own_uid;
+	bool probe; /* readings will come (AEV_READINGS): GPUs are managed */
+	uint32_t gpu_share, gpu_share_of; /* virtual nodes: GPUs i with i % of == share are ours; of <= 1: all */
 	bool allow_root;
 	uint32_t uid_min, uid_max; /* uids that may run here (launcher mode) */
 };
@@ -43,6 +45,7 @@ enum agent_event_type {
 	            * ended (the shim's final report, if it left one) or alive (it is being connected) */
 	AEV_STOP, /* end all jobs of this node (standalone shutdown); agent_idle() tells when done */
 	AEV_ADDRS, /* addrs: this node's addresses have become known or changed */
+	AEV_READINGS, /* msg: readings of the probe; or NULL: there are none, text says why */
 };
 
 enum agent_link_kind { LINK_COORD, LINK_CLIENT, LINK_PEER, LINK_SHIM };
@@ -50,7 +53,7 @@ enum agent_link_kind { LINK_COORD, LINK_CLIENT, LINK_PEER, LINK_SHIM };
 struct agent_event {
 	enum agent_event_type type;
 	mono_t now;
-	int64_t wall_ms;
+	int64_t wall_ms, wall_us; /* one clock, two units */
 	uint8_t random[64];
 	uint64_t link; /* never reused within a life of the process */
 	enum agent_link_kind kind;

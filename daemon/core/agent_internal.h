@@ -13,6 +13,7 @@
 
 #include "common/list.h"
 #include "core/agent.h"
+#include "core/skew.h"
 #include "core/map.h"
 
 #define NODE_JOBS_MAX 128u
@@ -101,6 +102,7 @@ struct ajob {
 	uint32_t end_grace_ms;
 	uint64_t ticket_fetch, ticket_lease, ticket_spawn, ticket_prove, ticket_latch, ticket_sweep;
 	uint64_t shim_link; /* 0: none now */
+	uint32_t shim_pid; /* as it said itself; 0: not yet */
 	bool setup_sent;
 	uint32_t master_port, proof_port;
 	char **ras; /* n_ras own copies */
@@ -135,6 +137,7 @@ struct agent {
 	bool told; /* registration is sent: news may follow it */
 	uint32_t backoff_ms;
 	uint64_t ping_seq;
+	struct skew skew; /* against the coordinator of this session */
 	mono_t down_since;
 	char down_why[256];
 	uint64_t lineage; /* of the coordinator we last spoke to; 0 unknown */
@@ -153,6 +156,10 @@ struct agent {
 	uint64_t next_ticket;
 	bool stopping;
 	mono_t stop_at;
+
+	bool have_readings;
+	struct msg readings; /* own copy, with jobs filled in */
+	mono_t readings_until; /* the probe's next word is due */
 
 	const struct agent_event *ev;
 	struct actions *out;
@@ -229,6 +236,15 @@ void report_ranks(struct agent *a, struct ajob *j, const struct rec_ranks *r);
 void report_ended(struct agent *a, struct ajob *j);
 /* States of all local ranks, in arena memory. */
 size_t report_fill(struct arena *ar, const struct ajob *j, struct rec_rank_state **ret);
+
+/* agent_readings.c */
+void readings_on_event(struct agent *a);
+void readings_send(struct agent *a);
+void readings_topology(struct agent *a, const struct rec_topology_get *g);
+void readings_deadlines_agent(struct agent *a);
+void readings_free(struct agent *a);
+/* CPUs near these GPUs ("0-31,64-95"), or NULL: no reason to bind. */
+const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus);
 
 /* agent_peer.c */
 void peers_on_allow(struct agent *a, const struct rec_allow *m);

@@ -303,6 +303,35 @@ static bool full(const struct agent *a, const struct rec_prepare *p)
 	return jobs > NODE_JOBS_MAX || ranks > NODE_RANKS_MAX;
 }
 
+static bool share_a_gpu(const char *x, const char *y)
+{
+	for (; x != NULL && *x != '\0'; x += strspn(x, ",")) {
+		size_t n = strcspn(x, ",");
+
+		for (const char *p = y; p != NULL && *p != '\0'; p += strspn(p, ",")) {
+			size_t k = strcspn(p, ",");
+
+			if (n == k && strncmp(x, p, n) == 0)
+				return true;
+			p += k;
+		}
+		x += n;
+	}
+	return false;
+}
+
+/* The coordinator counts GPUs; this is for the day it is wrong. */
+static const struct ajob *holder_of_gpus(const struct agent *a, const struct rec_prepare *p)
+{
+	list_foreach(e, &a->jobs) {
+		const struct ajob *j = list_entry(e, struct ajob, all);
+
+		if (ajob_alive(j) && share_a_gpu(p->gpus, j->prepare.u.prepare.gpus))
+			return j;
+	}
+	return NULL;
+}
+
 /* Local policy; the launcher checks it again as root. */
 static bool policy_allows(struct agent *a, const struct rec_prepare *p)
 {
@@ -327,6 +356,9 @@ static bool policy_allows(struct agent *a, const struct rec_prepare *p)
 		 (p->uid < a->conf.uid_min || p->uid > a->conf.uid_max))
 		snprintf(text, sizeof(text), "uid %u (%.40s) is outside of the allowed %u-%u", p->uid,
 			 p->user, a->conf.uid_min, a->conf.uid_max);
+	else if (holder_of_gpus(a, p) != NULL)
+		snprintf(text, sizeof(text), "job %llu still holds GPUs that it was given",
+			 (unsigned long long)holder_of_gpus(a, p)->job);
 	else if (p->nprocs == 0 || p->n_source != 1 || p->spec_hash.n != 32)
 		snprintf(text, sizeof(text), "the order to prepare makes no sense");
 	else
@@ -408,6 +440,9 @@ void ajob_send_setup(struct agent *a, struct ajob *j)
 	s->name = p->name;
 	s->per_node = p->per_node;
 	s->with_stdin = p->with_stdin && p->rank_base == 0;
+	s->gpus = p->gpus;
+	if (!p->per_node) /* a launcher places its own workers */
+		s->cpus = readings_cpus(a, &a->out->arena, p->gpus);
 	ajob_send_shim(a, j, &m);
 }
 

@@ -112,6 +112,8 @@ void session_register(struct agent *a)
 	r->n_addrs = a->n_addrs;
 	r->cpus = a->conf.cpus;
 	r->software = NA_SOFTWARE;
+	if (a->conf.probe)
+		MSG_SET(r, node_register, probe, true);
 	if (a->lineage != 0)
 		MSG_SET(r, node_register, lineage, a->lineage);
 	list_foreach(e, &a->jobs)
@@ -154,8 +156,16 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 	a->submit = r->submit;
 	a->backoff_ms = a->conf.backoff_min_ms;
 	a->down_why[0] = '\0';
-	a->next_ping = mono_add_ms(a->now, a->conf.heartbeat_ms);
+	a->skew = (struct skew){ .n = 0 }; /* it may be another host's clock now */
+	a->next_ping = a->now;
+	readings_send(a);
 	requests_again(a);
+}
+
+static void on_pong(struct agent *a, const struct rec_pong *p)
+{
+	if (MSG_HAS(p, pong, sent_us) && MSG_HAS(p, pong, came_us) && MSG_HAS(p, pong, answered_us))
+		skew_add(&a->skew, p->sent_us, p->came_us, p->answered_us, a->ev->wall_us, a->now);
 }
 
 bool session_on_message(struct agent *a, const struct msg *m)
@@ -168,6 +178,7 @@ bool session_on_message(struct agent *a, const struct msg *m)
 		on_registered(a, &m->u.node_registered);
 		return true;
 	case MSG_pong:
+		on_pong(a, &m->u.pong);
 		return true;
 	case MSG_refused:
 		if (MSG_HAS(&m->u.refused, refused, rid))
@@ -196,10 +207,19 @@ static void dial(struct agent *a)
 
 static void ping(struct agent *a)
 {
+	struct rec_ping *p;
+	uint64_t error;
+	int64_t skew;
 	struct msg m;
 
 	msg_init(&m, MSG_ping);
-	m.u.ping.seq = ++a->ping_seq;
+	p = &m.u.ping;
+	p->seq = ++a->ping_seq;
+	MSG_SET(p, ping, sent_us, a->ev->wall_us);
+	if (skew_get(&a->skew, a->now, &skew, &error)) {
+		MSG_SET(p, ping, skew_us, skew);
+		MSG_SET(p, ping, skew_error_us, error);
+	}
 	act_send(a->out, a->coord_link, &m);
 	/* From now, not from the last deadline: after a pause of ours one ping is enough. */
 	a->next_ping = mono_add_ms(a->now, a->conf.heartbeat_ms);

@@ -51,6 +51,7 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 {
 	bool adopting = j->phase == AJ_ADOPTING;
 
+	j->shim_pid = h->pid;
 	report_update(a, j, h->ranks, h->n_ranks);
 	if (strcmp(h->phase, "setup") == 0) {
 		if (j->phase != AJ_SETUP && !adopting)

@@ -38,6 +38,8 @@ struct coord *coord_create(const struct coord_conf *conf, mono_t now)
 	list_init(&c->jobs);
 	list_init(&c->tokens);
 	list_init(&c->pendings);
+	list_init(&c->asked);
+	snprintf(c->boot_id, sizeof(c->boot_id), "%s", conf->boot_id != NULL ? conf->boot_id : "");
 	c->now = c->began = now;
 	c->wake = MONO_NEVER;
 	c->next_job = 1;
@@ -72,17 +74,15 @@ void coord_destroy(struct coord *c)
 		free(p);
 	}
 	tokens_free(c);
-	for (size_t i = 0; i < c->n_nodes; i++) {
-		free(c->nodes[i]->addrs);
-		free(c->nodes[i]);
-	}
+	for (size_t i = 0; i < c->n_nodes; i++)
+		node_free(c->nodes[i]);
 	while (c->removed != NULL) {
 		struct node *n = c->removed;
 
 		c->removed = n->next_removed;
-		free(n->addrs);
-		free(n);
+		node_free(n);
 	}
+	topology_free(c);
 	free(c->nodes);
 	map_finish(&c->keys);
 	map_finish(&c->links_by_id);
@@ -280,6 +280,11 @@ static void on_ping(struct coord *c, struct clink *l, const struct rec_ping *p)
 
 	msg_init(&m, MSG_pong);
 	m.u.pong.seq = p->seq;
+	if (MSG_HAS(p, ping, sent_us)) {
+		MSG_SET(&m.u.pong, pong, sent_us, p->sent_us);
+		MSG_SET(&m.u.pong, pong, came_us, c->ev->wall_us);
+		MSG_SET(&m.u.pong, pong, answered_us, c->ev->wall_us);
+	}
 	act_send(c->out, l->id, &m);
 }
 
@@ -303,7 +308,14 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 		return; /* quarantined by this very word */
 	switch (m->type) {
 	case MSG_ping:
+		readings_on_ping(c, n, &m->u.ping);
 		on_ping(c, l, &m->u.ping);
+		break;
+	case MSG_readings:
+		readings_on(c, n, m);
+		break;
+	case MSG_topology:
+		topology_on(c, n, &m->u.topology);
 		break;
 	case MSG_prepared:
 		jobs_on_prepared(c, n, &m->u.prepared);
@@ -410,6 +422,8 @@ static void on_deadline(struct coord *c)
 	c->wake = MONO_NEVER;
 	link_deadlines(c);
 	node_deadlines(c);
+	readings_deadlines(c);
+	topology_deadlines(c);
 	jobs_deadlines(c);
 }
 

@@ -23,6 +23,7 @@ struct coord_conf {
 	uint32_t handshake_ms; /* link up to hello: 10000 */
 	uint32_t history; /* ended jobs kept: 1000 */
 	const char *address; /* HOST:PORT that joining nodes are told; copied */
+	const char *boot_id; /* of this host, or NULL: which nodes share its clock; copied */
 	/* SHA-256, handed in because the core links no library */
 	void (*sha256)(const void *p, size_t n, uint8_t out[32]);
 };
@@ -44,7 +45,7 @@ enum coord_who {
 struct coord_event {
 	enum coord_event_type type;
 	mono_t now;
-	int64_t wall_ms;
+	int64_t wall_ms, wall_us; /* one clock, two units */
 	uint8_t random[64]; /* fresh for every event */
 	uint64_t link; /* never reused within a life of the process */
 	enum coord_who who;

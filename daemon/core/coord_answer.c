@@ -5,6 +5,8 @@
  */
 #include "core/coord_internal.h"
 
+#include "core/verdict.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +37,21 @@ void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint
 	(void)c;
 }
 
+static void fill_held_gpus(struct arena *a, const struct job *j, struct rec_job_info *i)
+{
+	const char **v = arena_alloc(a, j->n_places * sizeof(*v) + 1);
+	uint64_t any = 0;
+
+	for (size_t k = 0; v != NULL && k < j->n_places; k++) {
+		v[k] = gpus_text(a, j->places[k].gpus);
+		any |= j->places[k].gpus;
+	}
+	if (v == NULL || any == 0)
+		return;
+	i->gpus = v;
+	i->n_gpus = j->n_places > 4096 ? 4096 : j->n_places;
+}
+
 static void fill_nodes(struct arena *a, struct coord *c, const struct job *j,
 		       struct rec_job_info *i)
 {
@@ -49,6 +66,7 @@ static void fill_nodes(struct arena *a, struct coord *c, const struct job *j,
 		v[k] = j->places[k].node->name;
 	i->node_names = v;
 	i->n_node_names = j->n_places > 4096 ? 4096 : j->n_places;
+	fill_held_gpus(a, j, i);
 	text = hostlist_format(v, j->n_places);
 	if (text != NULL && strlen(text) <= 4096)
 		i->nodes = arena_strdup(a, text);
@@ -110,6 +128,8 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	i->end_wall_ms = j->end_wall_ms;
 	i->time_s = j->time_s;
 	i->submit_node = j->submit_node;
+	if (!j->all_gpus)
+		MSG_SET(i, job_info, gpus_per_node, j->gpus);
 	i->notices = (const char **)j->notices;
 	i->n_notices = j->n_notices;
 	i->why = j->why != NULL ? j->why : j->ending;
@@ -148,6 +168,95 @@ static void fill_node_jobs(struct arena *a, struct coord *c, const struct node *
 	i->job_ids = v;
 }
 
+static void fill_verdicts(struct arena *a, struct coord *c, const struct node *n,
+			  struct rec_node_info *i)
+{
+	struct verdict_in in = { .node = n->name, .readings = node_readings(n),
+				 .has_skew = n->has_skew, .is_ref = node_is_ref(c, n),
+				 .skew_us = n->skew_us, .skew_error_us = n->skew_error_us,
+				 .strange_gpus = node_gpus_strange(c, n) };
+	struct verdicts *v = arena_alloc(a, sizeof(*v));
+
+	if (v == NULL)
+		return;
+	verdict_node(a, &in, v);
+	i->attention = v->v;
+	i->n_attention = v->n;
+	if (verdict_bad(v) && strcmp(i->state, "ok") == 0)
+		i->state = "degraded";
+}
+
+/* Only of a node that can be asked: what it said before it went is not shown as now. */
+static void fill_readings(struct arena *a, struct coord *c, const struct node *n,
+			  struct rec_node_info *i)
+{
+	const struct rec_readings *r = node_readings(n);
+	uint32_t all, active;
+
+	if (n->link != NULL && n->has_skew) {
+		MSG_SET(i, node_info, skew_us, n->skew_us);
+		MSG_SET(i, node_info, skew_error_us, n->skew_error_us);
+	}
+	i->skew_ref = node_is_ref(c, n);
+	if (r == NULL)
+		return;
+	if (node_gpu_truth(n) == GPU_SOME) {
+		uint64_t mine = node_gpus(n);
+
+		MSG_SET(i, node_info, gpus, (uint32_t)__builtin_popcountll(mine));
+		MSG_SET(i, node_info, gpus_busy,
+			(uint32_t)__builtin_popcountll(mine & ~node_gpus_free(c, n, false)));
+	}
+	if (verdict_ports_known(r)) {
+		verdict_count_ports(r, &all, &active);
+		MSG_SET(i, node_info, ports, all);
+		MSG_SET(i, node_info, ports_active, active);
+	}
+	if (r->n_host && MSG_HAS(r->host, host, clock_synced))
+		MSG_SET(i, node_info, clock_synced, r->host->clock_synced);
+	fill_verdicts(a, c, n, i);
+}
+
+/* GPUs with the jobs that hold them. */
+static struct rec_gpu *fill_gpus(struct arena *a, struct coord *c, const struct node *n,
+				 const struct rec_readings *r)
+{
+	struct rec_gpu *v = arena_memdup(a, r->gpus, r->n_gpus * sizeof(*v) + !r->n_gpus);
+
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+		uint32_t at;
+		const struct place *p = job_over(j) ? NULL : job_place_of(j, n, &at);
+
+		for (size_t i = 0; p != NULL && v != NULL && i < r->n_gpus; i++)
+			if (v[i].index < 64 && p->gpus >> v[i].index & 1)
+				MSG_SET(&v[i], gpu, job, j->id);
+	}
+	return v;
+}
+
+static void fill_detail(struct arena *a, struct coord *c, const struct node *n,
+			struct rec_node_info *i)
+{
+	const struct rec_readings *r = node_readings(n);
+	uint64_t age;
+
+	if (r == NULL)
+		return;
+	i->gpu_list = fill_gpus(a, c, n, r);
+	i->n_gpu_list = i->gpu_list != NULL ? r->n_gpus : 0;
+	i->port_list = r->ports;
+	i->n_port_list = r->n_ports;
+	i->host = r->host;
+	i->n_host = r->n_host;
+	i->sources = arena_memdup(a, r->sources, r->n_sources * sizeof(*r->sources) + !r->n_sources);
+	i->n_sources = i->sources != NULL ? r->n_sources : 0;
+	age = (uint64_t)mono_sub_ms(c->now, n->readings_at);
+	for (size_t k = 0; k < i->n_sources; k++)
+		if (MSG_HAS(&i->sources[k], source, age_ms))
+			i->sources[k].age_ms += age;
+}
+
 static void fill_node(struct arena *a, struct coord *c, const struct node *n,
 		      struct rec_node_info *i)
 {
@@ -171,10 +280,12 @@ static void fill_node(struct arena *a, struct coord *c, const struct node *n,
 	else if (n->silent)
 		i->note = "silent; its jobs are left alone";
 	fill_node_jobs(a, c, n, i);
+	fill_readings(a, c, n, i);
 }
 
 /* An answer must fit one frame, so long ones are sent in pieces. */
-#define NODES_A_PIECE 2000
+#define NODES_A_PIECE 500
+#define PIECE_BYTES (600u << 10)
 #define JOBS_A_PIECE 150
 #define RANKS_A_PIECE 3000
 
@@ -196,18 +307,38 @@ static void status_piece(struct coord *c, struct clink *l, struct msg *m, struct
 	status_begin(c, m, m->u.status.rid);
 }
 
-static void status_nodes(struct coord *c, struct clink *l, struct msg *m, struct arena *a)
+/* About how long a node's JSON gets. */
+static size_t weight(const struct rec_node_info *i)
 {
-	for (size_t from = 0; from < c->n_nodes; from += NODES_A_PIECE) {
-		size_t n = c->n_nodes - from < NODES_A_PIECE ? c->n_nodes - from : NODES_A_PIECE;
-		struct rec_node_info *v = arena_alloc(a, n * sizeof(*v));
+	size_t n = 600 + 800 * i->n_attention + 22 * i->n_job_ids + 600 * i->n_port_list;
 
-		for (size_t i = 0; v != NULL && i < n; i++)
-			fill_node(a, c, c->nodes[from + i], &v[i]);
+	for (size_t k = 0; k < i->n_gpu_list; k++)
+		n += 700 + 160 * i->gpu_list[k].n_procs;
+	return n;
+}
+
+static void status_nodes(struct coord *c, struct clink *l, bool detail, struct msg *m,
+			 struct arena *a)
+{
+	struct rec_node_info *v = NULL;
+	size_t n = 0, bytes = 0;
+
+	for (size_t i = 0; i < c->n_nodes; i++) {
+		if (v == NULL)
+			v = arena_alloc(a, NODES_A_PIECE * sizeof(*v));
+		if (v == NULL)
+			break;
+		fill_node(a, c, c->nodes[i], &v[n]);
+		if (detail)
+			fill_detail(a, c, c->nodes[i], &v[n]);
+		bytes += weight(&v[n++]);
 		m->u.status.nodes = v;
-		m->u.status.n_nodes = v != NULL ? n : 0;
-		if (from + n < c->n_nodes)
+		m->u.status.n_nodes = n;
+		if (i + 1 < c->n_nodes && (n == NODES_A_PIECE || bytes > PIECE_BYTES)) {
 			status_piece(c, l, m, a, true);
+			v = NULL;
+			n = bytes = 0;
+		}
 	}
 }
 
@@ -229,6 +360,40 @@ static void fill_brief(struct arena *a, struct coord *c, struct job *j, bool min
 	i->n_first = 0;
 	i->n_notices = 0;
 	i->n_node_names = 0;
+	i->n_gpus = 0;
+}
+
+void answer_one_node(struct coord *c, struct clink *l, const struct rec_status_get *g,
+		     struct node *n, const struct rec_topology *t)
+{
+	struct rec_node_info i;
+	struct arena a;
+	struct msg m;
+
+	arena_init(&a);
+	status_begin(c, &m, g->rid);
+	fill_node(&a, c, n, &i);
+	fill_detail(&a, c, n, &i);
+	if (t != NULL) {
+		i.topology = t->topology;
+		i.n_topology = t->n_topology;
+		i.numa = t->numa;
+		i.n_numa = t->n_numa;
+	}
+	m.u.status.nodes = &i;
+	m.u.status.n_nodes = 1;
+	status_piece(c, l, &m, &a, false);
+}
+
+static void one_node(struct coord *c, struct clink *l, const struct rec_status_get *g)
+{
+	struct node *n = node_find(c, g->node);
+
+	if (n == NULL)
+		coord_refuse(c, l, g->rid, "not-found",
+			     "no node named %s in this cluster; 'nodectl nodes' lists them", g->node);
+	else if (!g->topology || !topology_ask(c, l, g, n))
+		answer_one_node(c, l, g, n, NULL);
 }
 
 void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g)
@@ -236,9 +401,13 @@ void answer_status(struct coord *c, struct clink *l, const struct rec_status_get
 	struct arena a;
 	struct msg m;
 
+	if (g->node != NULL) {
+		one_node(c, l, g);
+		return;
+	}
 	arena_init(&a);
 	status_begin(c, &m, g->rid);
-	status_nodes(c, l, &m, &a);
+	status_nodes(c, l, g->detail, &m, &a);
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 

@@ -8,6 +8,8 @@
  *   coord_recover.c  what a registering node holds, and what follows
  *   coord_answer.c what clients ask: status, jobs, watch
  *   coord_rows.c   state to and from stored rows
+ *   coord_readings.c  what nodes' probes read: GPUs that are free, clocks
+ *   coord_topology.c  a node's topology, asked for on its behalf
  */
 #ifndef NA_CORE_COORD_INTERNAL_H
 #define NA_CORE_COORD_INTERNAL_H
@@ -49,7 +51,22 @@ struct node {
 	char software[65];
 	uint32_t jobs; /* places it holds in unfinished jobs */
 	struct node *next_removed;
+
+	bool probe; /* its agent sends readings */
+	bool have_readings;
+	struct msg readings; /* own copy */
+	mono_t readings_at;
+	bool awaits_first;
+	mono_t first_until; /* the first ones are waited for until then */
+	bool has_skew;
+	int64_t skew_us; /* its clock minus ours */
+	uint64_t skew_error_us;
+	uint64_t gpus_held; /* bit i: a job holds GPU i */
+	bool reserved; /* of one scheduling pass: an earlier job waits for its GPUs */
 };
+
+/* GPU_UNKNOWN: there may be some, and nobody knows in what state. */
+enum gpu_truth { GPU_UNKNOWN, GPU_NONE, GPU_SOME };
 
 enum link_state { CL_NEW, CL_NODE, CL_READY, CL_JOINING, CL_CLIENT, CL_CLOSED };
 
@@ -96,6 +113,7 @@ struct place {
 	bool missing; /* recovering: registered, but does not hold the job */
 	bool held_ready; /* recovering: holds it, not started */
 	uint32_t master_port, proof_port;
+	uint64_t gpus; /* that it holds there */
 	uint64_t reached; /* bit i: reached address i of node rank 0 */
 	char proof_text[512]; /* why not */
 };
@@ -131,6 +149,8 @@ struct job {
 	uint32_t spec_size;
 	uint32_t nnodes, ppn, grace_ms, time_s;
 	bool immediate, with_stdin, per_node;
+	bool all_gpus, busy_gpus;
+	uint32_t gpus; /* of each node, unless all */
 	char *hosts, *exclude, *name, *command; /* own copies or NULL */
 	int64_t submit_wall_ms, start_wall_ms, end_wall_ms;
 	uint64_t ran_ms; /* recovering: longest time a node says it has run */
@@ -199,6 +219,9 @@ struct coord {
 	struct list links, jobs, tokens, pendings;
 	uint64_t next_ticket;
 	size_t n_ended; /* ended jobs kept */
+	char boot_id[37]; /* of the coordinator's own host; "" unknown */
+	struct list asked; /* topologies */
+	uint32_t next_asked;
 	mono_t wake; /* lower bound of the next deadline */
 	bool have_dirty;
 	mono_t began;
@@ -242,7 +265,37 @@ void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_rem
 void nodes_fill_peer(const struct node *n, struct rec_peer *ret);
 void tokens_free(struct coord *c);
 
+/* coord_readings.c */
+void node_free(struct node *n);
+void readings_registered(struct coord *c, struct node *n, bool probe);
+void readings_on(struct coord *c, struct node *n, const struct msg *m);
+void readings_on_ping(struct coord *c, struct node *n, const struct rec_ping *p);
+void readings_deadlines(struct coord *c);
+const struct rec_readings *node_readings(const struct node *n); /* NULL: none, or its link is gone */
+const struct rec_source *readings_source(const struct rec_readings *r, const char *name);
+bool node_is_ref(const struct coord *c, const struct node *n);
+enum gpu_truth node_gpu_truth(const struct node *n);
+/* Masks by index: that jobs may have at all; used by processes of no job; free. */
+uint64_t node_gpus(const struct node *n);
+uint64_t node_gpus_strange(struct coord *c, const struct node *n);
+uint64_t node_gpus_free(struct coord *c, const struct node *n, bool strangers_too);
+uint64_t gpus_lowest(uint64_t mask, uint32_t n);
+const char *gpus_text(struct arena *a, uint64_t mask); /* "0,1,5" */
+uint64_t gpus_parse(const char *text); /* NULL and nonsense: 0 */
+void place_hold(struct place *p);
+void place_release(struct place *p);
+
+/* coord_topology.c */
+/* True: status follows when the node has answered, or has not in time. */
+bool topology_ask(struct coord *c, struct clink *l, const struct rec_status_get *g, struct node *n);
+void topology_on(struct coord *c, struct node *n, const struct rec_topology *t);
+void topology_deadlines(struct coord *c);
+void topology_free(struct coord *c);
+
 /* coord_place.c */
+/* Nodes that queued jobs wait for are marked: who comes later does not overtake. */
+void place_reserve(struct coord *c);
+void place_reserve_for(struct coord *c, struct job *j);
 /* 1: placed; 0: must wait (job->why says for what); -EINVAL: can never be (e->text). */
 int place_job(struct coord *c, struct job *j, struct err *e);
 
@@ -302,6 +355,9 @@ bool rank_is_over(const struct rank *r);
 
 /* coord_answer.c */
 void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g);
+/* t: NULL when the node did not tell. */
+void answer_one_node(struct coord *c, struct clink *l, const struct rec_status_get *g,
+		     struct node *n, const struct rec_topology *t);
 void answer_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g);
 void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *w);
 void answer_unwatch(struct coord *c, struct clink *l, const struct rec_unwatch *u);

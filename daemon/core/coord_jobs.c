@@ -222,6 +222,9 @@ static struct job *job_new(struct coord *c, struct clink *l, const struct rec_su
 	j->immediate = s->immediate;
 	j->with_stdin = s->with_stdin;
 	j->per_node = s->per_node;
+	j->all_gpus = !MSG_HAS(s, submit, gpus_per_node);
+	j->gpus = s->gpus_per_node;
+	j->busy_gpus = s->busy_gpus;
 	j->hosts = coord_strdup(c, s->hosts);
 	if (j->hosts == NULL && !l->node->submit)
 		j->hosts = coord_strdup(c, l->node->name);
@@ -239,8 +242,10 @@ static struct job *job_new(struct coord *c, struct clink *l, const struct rec_su
 static bool place_new(struct coord *c, struct clink *l, struct job *j, uint32_t rid)
 {
 	struct err e = { 0 };
-	int r = place_job(c, j, &e);
+	int r;
 
+	place_reserve(c);
+	r = place_job(c, j, &e);
 	if (r == 1) {
 		j->state = JOB_PREPARING;
 	} else if (r == 0 && !j->immediate) {
@@ -597,8 +602,10 @@ void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *r)
 
 static void unplace(struct job *j)
 {
-	for (size_t i = 0; i < j->n_places; i++)
+	for (size_t i = 0; i < j->n_places; i++) {
 		j->places[i].node->jobs--;
+		place_release(&j->places[i]);
+	}
 	free(j->places);
 	j->places = NULL;
 	j->n_places = 0;
@@ -675,6 +682,7 @@ static void final_stored(struct coord *c, struct job *j, int error)
 	c->n_ended++;
 	for (uint32_t i = 0; i < j->n_places; i++) {
 		j->places[i].node->jobs--;
+		place_release(&j->places[i]);
 		job_send_forget(c, j, i);
 	}
 	job_send_forget(c, j, UINT32_MAX);
@@ -723,10 +731,13 @@ static void try_place(struct coord *c, struct job *j)
 	free(before);
 }
 
-/* In order of submission. Nodes are shared, so a job that waits for a node
- * that is away holds up nobody else. */
+/* In order of submission. Who waits for GPUs keeps later jobs away from the
+ * nodes it could use, or a large job would never get them all at once; jobs
+ * without GPUs share nodes and hold up nobody. */
 void jobs_schedule(struct coord *c)
 {
+	for (size_t i = 0; i < c->n_nodes; i++)
+		c->nodes[i]->reserved = false;
 	list_foreach_safe(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 
@@ -734,6 +745,8 @@ void jobs_schedule(struct coord *c)
 			j->retry_save = MONO_NEVER;
 		if (j->state == JOB_QUEUED && j->stored && mono_is_never(j->retry_save))
 			try_place(c, j);
+		if (j->state == JOB_QUEUED && j->stored)
+			place_reserve_for(c, j);
 	}
 }
 

@@ -61,6 +61,8 @@ void job_send_prepare(struct coord *c, struct job *j, uint32_t i)
 	p->name = j->name;
 	p->per_node = j->per_node;
 	p->submit_node = j->submit_node;
+	if (node_gpu_truth(j->places[i].node) == GPU_SOME || j->places[i].gpus != 0)
+		p->gpus = gpus_text(&c->out->arena, j->places[i].gpus);
 	act_send(c->out, place_link(j, i)->id, &m);
 }
 

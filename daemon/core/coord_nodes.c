@@ -367,6 +367,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 		save_boot(c, n);
 	}
 	coord_wake_at(c, mono_add_ms(c->now, c->conf.unreachable_ms));
+	readings_registered(c, n, r->probe);
 	send_registered(c, l, n);
 	send_revokes(c, l);
 	jobs_node_up(c, n, r, fresh);

@@ -1,9 +1,11 @@
-/* coord_place.c - which nodes a job gets
+/* coord_place.c - which nodes a job gets, and which of their GPUs
  *
- * Nodes are shared until GPUs are counted: a job takes the nodes with the
- * fewest jobs, ties in natural order of names; with a host list, the first
- * ones of the list that are usable. Node rank 0 is the first node of the host
- * list, or the first by name.
+ * GPUs are given exclusively: as many of each node as asked for, by default all
+ * of them. Who asks for none, or finds a node that has none, shares the node.
+ * Taken are the nodes with the fewest free GPUs that suffice (whole nodes stay
+ * whole), then those with the fewest jobs, ties in natural order of names; with
+ * a host list, the first ones of the list that can be used. Node rank 0 is the
+ * first node of the host list, or the first by name.
  */
 #include "core/coord_internal.h"
 
@@ -12,35 +14,89 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The nodes a job may use at all, in the order of preference. */
-struct choice {
-	struct node **v;
-	size_t n;
+enum fit {
+	FIT_NEVER, /* it has not that many GPUs */
+	FIT_AWAY, /* not reachable, full, or its GPUs are not known */
+	FIT_BUSY, /* its GPUs are in use */
+	FIT_BEHIND, /* an earlier job waits for them */
+	FIT_NOW,
 };
 
-static bool excluded(const struct hostlist *x, const char *name)
+struct candidate {
+	struct node *node;
+	enum fit fit;
+	uint64_t free; /* its free GPUs */
+	uint32_t want; /* of them */
+};
+
+/* The nodes a job may use at all, in the order of preference. */
+struct choice {
+	struct candidate *v;
+	size_t n;
+	bool listed;
+	bool excluding;
+};
+
+static uint32_t count(uint64_t mask)
 {
-	return x->count > 0 && hostlist_has(x, name);
+	return (uint32_t)__builtin_popcountll(mask);
+}
+
+/* ---- one node ------------------------------------------------------------------ */
+
+static void judge(struct coord *c, const struct job *j, struct candidate *x)
+{
+	enum gpu_truth truth = node_gpu_truth(x->node);
+	bool none = !j->all_gpus && j->gpus == 0;
+	uint32_t has = count(node_gpus(x->node));
+
+	x->free = node_gpus_free(c, x->node, j->busy_gpus);
+	x->want = j->all_gpus ? has : j->gpus;
+	x->fit = FIT_NOW;
+	if (!node_usable(x->node) || (truth == GPU_UNKNOWN && !none))
+		x->fit = FIT_AWAY;
+	else if (x->want > has)
+		x->fit = FIT_NEVER;
+	else if (x->want > count(x->free))
+		x->fit = FIT_BUSY;
+	else if (x->want > 0 && x->node->reserved)
+		x->fit = FIT_BEHIND;
 }
 
 static int by_load(const void *a, const void *b)
 {
-	const struct node *x = *(struct node *const *)a, *y = *(struct node *const *)b;
+	const struct candidate *x = a, *y = b;
+	uint32_t fx = x->want > 0 ? count(x->free) : 0, fy = y->want > 0 ? count(y->free) : 0;
 
-	if (x->jobs != y->jobs)
-		return x->jobs < y->jobs ? -1 : 1;
-	return node_name_cmp(x->name, y->name);
+	if (fx != fy)
+		return fx < fy ? -1 : 1;
+	if (x->node->jobs != y->node->jobs)
+		return x->node->jobs < y->node->jobs ? -1 : 1;
+	return node_name_cmp(x->node->name, y->node->name);
 }
 
 static int by_name(const void *a, const void *b)
 {
-	return node_name_cmp((*(struct node *const *)a)->name, (*(struct node *const *)b)->name);
+	const struct candidate *x = a, *y = b;
+
+	return node_name_cmp(x->node->name, y->node->name);
+}
+
+/* ---- the candidates -------------------------------------------------------------- */
+
+static void add(struct choice *ch, const struct hostlist *x, struct node *n)
+{
+	if (x->count == 0 || !hostlist_has(x, n->name))
+		ch->v[ch->n++].node = n;
+	else
+		ch->excluding = true;
 }
 
 static int choose_listed(struct coord *c, const struct hostlist *hosts, const struct hostlist *x,
 			 struct choice *ret, struct err *e)
 {
-	ret->v = calloc(hosts->count, sizeof(struct node *));
+	ret->listed = true;
+	ret->v = calloc(hosts->count, sizeof(*ret->v));
 	if (ret->v == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < hosts->count; i++) {
@@ -50,48 +106,140 @@ static int choose_listed(struct coord *c, const struct hostlist *hosts, const st
 			return err_set(e, EINVAL,
 				       "no node named %s in the cluster %s; 'nodectl nodes' lists them",
 				       hosts->names[i], c->cluster);
-		if (!excluded(x, n->name))
-			ret->v[ret->n++] = n;
+		add(ret, x, n);
 	}
 	return 0;
 }
 
 static int choose_any(struct coord *c, const struct hostlist *x, struct choice *ret)
 {
-	ret->v = calloc(c->n_nodes + 1, sizeof(struct node *));
+	ret->v = calloc(c->n_nodes + 1, sizeof(*ret->v));
 	if (ret->v == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < c->n_nodes; i++)
-		if (!excluded(x, c->nodes[i]->name))
-			ret->v[ret->n++] = c->nodes[i];
-	qsort(ret->v, ret->n, sizeof(struct node *), by_load);
+		add(ret, x, c->nodes[i]);
 	return 0;
 }
 
-/* Says for what the job waits: "waiting for 2 nodes: gpu03 is unreachable, ..." */
-static void say_waiting(struct coord *c, struct job *j, const struct choice *ch, size_t usable)
+/* The candidates of a job, each judged. */
+static int choose(struct coord *c, const struct job *j, struct choice *ret, struct err *e)
 {
-	char list[400] = "";
+	struct hostlist hosts = { 0 }, x = { 0 };
+	int r = 0;
+
+	if (j->hosts != NULL)
+		r = hostlist_parse(j->hosts, &hosts, e);
+	if (r == 0 && j->exclude != NULL)
+		r = hostlist_parse(j->exclude, &x, e);
+	if (r == 0)
+		r = hosts.count > 0 ? choose_listed(c, &hosts, &x, ret, e) : choose_any(c, &x, ret);
+	for (size_t i = 0; r == 0 && i < ret->n; i++)
+		judge(c, j, &ret->v[i]);
+	if (r == 0 && !ret->listed)
+		qsort(ret->v, ret->n, sizeof(*ret->v), by_load);
+	hostlist_finish(&hosts);
+	hostlist_finish(&x);
+	return r;
+}
+
+static size_t count_fit(const struct choice *ch, enum fit at_least)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ch->n; i++)
+		n += ch->v[i].fit >= at_least;
+	return n;
+}
+
+/* ---- what a job waits for ---------------------------------------------------------- */
+
+/* "since 3 h": coarse, so that the sentence does not change all the time. */
+static void since(char out[24], int64_t ms)
+{
+	int64_t min = ms / 60000;
+
+	if (min < 1)
+		snprintf(out, 24, "just now");
+	else if (min < 60)
+		snprintf(out, 24, "since %lld min", (long long)min);
+	else
+		snprintf(out, 24, "since %lld h", (long long)(min / 60));
+}
+
+static const struct job *holder(struct coord *c, const struct node *n)
+{
+	uint32_t at;
+
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+		const struct place *p = job_over(j) ? NULL : job_place_of(j, n, &at);
+
+		if (p != NULL && p->gpus != 0)
+			return j;
+	}
+	return NULL;
+}
+
+static size_t why_not(struct coord *c, const struct candidate *x, char *out, size_t size)
+{
+	const struct job *h = x->fit == FIT_BUSY ? holder(c, x->node) : NULL;
+	const char *name = x->node->name;
+	char age[24];
+
+	if (h != NULL) {
+		since(age, c->wall_ms - (h->start_wall_ms ? h->start_wall_ms : h->submit_wall_ms));
+		return (size_t)snprintf(out, size, "%s runs job %llu of %.32s %s", name,
+					(unsigned long long)h->id, h->user, age);
+	}
+	if (x->fit == FIT_BUSY)
+		return (size_t)snprintf(out, size, "GPUs of %s are used by processes of no job", name);
+	if (x->fit == FIT_BEHIND)
+		return (size_t)snprintf(out, size, "an earlier job waits for %s", name);
+	if (!node_usable(x->node))
+		return (size_t)snprintf(out, size, "%s is %s", name,
+					x->node->jobs >= NODE_JOBS_MAX ? "full" : node_state(x->node));
+	return (size_t)snprintf(out, size, "the GPUs of %s are not known%s", name,
+				x->node->awaits_first ? " yet" : "");
+}
+
+static void describe(const struct job *j, const struct choice *ch, char out[64])
+{
+	uint32_t most = j->gpus;
+
+	for (size_t i = 0; j->all_gpus && i < ch->n; i++)
+		most = ch->v[i].want > most ? ch->v[i].want : most;
+	snprintf(out, 64, "%u node%s", j->nnodes, j->nnodes == 1 ? "" : "s");
+	if (most > 0)
+		snprintf(out + strlen(out), 64 - strlen(out), " with %u free GPU%s", most,
+			 most == 1 ? "" : "s");
+}
+
+/* "waiting for 2 nodes with 8 free GPUs: gpu03 runs job 12 of li since 3 h, ..." */
+static void say_waiting(struct coord *c, struct job *j, const struct choice *ch)
+{
+	char list[500] = "", what[64];
 	size_t len = 0, shown = 0, missing = 0;
 
 	for (size_t i = 0; i < ch->n; i++) {
-		if (node_usable(ch->v[i]))
+		if (ch->v[i].fit == FIT_NOW || ch->v[i].fit == FIT_NEVER)
 			continue;
 		missing++;
 		if (shown == 4 || len > 300)
 			continue;
-		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s is %s",
-					shown ? ", " : "", ch->v[i]->name,
-					ch->v[i]->jobs >= NODE_JOBS_MAX ? "full" : node_state(ch->v[i]));
-		shown++;
+		if (shown++ > 0)
+			len += (size_t)snprintf(list + len, sizeof(list) - len, ", ");
+		len += why_not(c, &ch->v[i], list + len, sizeof(list) - len);
 	}
 	if (missing > shown)
 		snprintf(list + len, sizeof(list) - len, " and %zu more", missing - shown);
-	coord_set_text(c, &j->why, "waiting for %u node%s, %zu of %zu can be used: %s", j->nnodes,
-		       j->nnodes == 1 ? "" : "s", usable, ch->n, list);
+	describe(j, ch, what);
+	coord_set_text(c, &j->why, "waiting for %s, %zu of %zu can be used: %s", what,
+		       count_fit(ch, FIT_NOW), ch->n, list);
 }
 
-static int take_nodes(struct coord *c, struct job *j, struct node **v)
+/* ---- taking -------------------------------------------------------------------------- */
+
+static int take_nodes(struct coord *c, struct job *j, const struct choice *ch)
 {
 	struct place *p = calloc(j->nnodes, sizeof(*p));
 
@@ -101,10 +249,14 @@ static int take_nodes(struct coord *c, struct job *j, struct node **v)
 		return -ENOMEM;
 	}
 	for (uint32_t i = 0; i < j->nnodes; i++) {
-		p[i].node = v[i];
+		struct node *n = ch->v[i].node;
+
+		p[i].node = n;
 		p[i].phase = PL_ASSIGNED;
-		snprintf(p[i].boot_id, sizeof(p[i].boot_id), "%s", v[i]->boot_id);
-		v[i]->jobs++;
+		snprintf(p[i].boot_id, sizeof(p[i].boot_id), "%s", n->boot_id);
+		p[i].gpus = gpus_lowest(ch->v[i].free, ch->v[i].want);
+		place_hold(&p[i]);
+		n->jobs++;
 	}
 	free(j->places);
 	j->places = p;
@@ -113,58 +265,89 @@ static int take_nodes(struct coord *c, struct job *j, struct node **v)
 	return 0;
 }
 
-static int place_from(struct coord *c, struct job *j, struct choice *ch, bool listed,
-		      struct err *e)
+static int too_few(const struct job *j, const struct choice *ch, size_t possible, struct err *e)
 {
-	size_t usable = 0, n = 0;
+	const char *where = ch->listed ? "the host list" : "this cluster";
+	const char *less = ch->excluding ? " less the excluded ones" : "";
 
 	if (j->nnodes > ch->n)
-		return err_set(e, EINVAL, "%u node%s asked for, but %s %zu", j->nnodes,
-			       j->nnodes == 1 ? " was" : "s were",
-			       listed ? "the host list less the excluded ones has"
-				      : "this cluster less the excluded ones has",
-			       ch->n);
-	for (size_t i = 0; i < ch->n; i++)
-		usable += node_usable(ch->v[i]);
-	if (usable < j->nnodes) {
-		say_waiting(c, j, ch, usable);
+		return err_set(e, EINVAL, "%u node%s asked for, but %s%s has %zu", j->nnodes,
+			       j->nnodes == 1 ? " was" : "s were", where, less, ch->n);
+	return err_set(e, EINVAL,
+		       "%u node%s with %u GPU%s asked for, but %s%s has %zu of that size "
+		       "('nodectl gpus' lists them)",
+		       j->nnodes, j->nnodes == 1 ? "" : "s", j->gpus,
+		       j->gpus == 1 ? " were" : "s each were", where, less, possible);
+}
+
+static int place_from(struct coord *c, struct job *j, struct choice *ch, struct err *e)
+{
+	size_t possible = count_fit(ch, FIT_AWAY), n = 0;
+
+	if (j->nnodes > possible)
+		return too_few(j, ch, possible, e);
+	if (count_fit(ch, FIT_NOW) < j->nnodes) {
+		say_waiting(c, j, ch);
 		return 0;
 	}
 	for (size_t i = 0; i < ch->n && n < j->nnodes; i++)
-		if (node_usable(ch->v[i]))
+		if (ch->v[i].fit == FIT_NOW)
 			ch->v[n++] = ch->v[i];
-	if (!listed)
-		qsort(ch->v, n, sizeof(struct node *), by_name);
-	return take_nodes(c, j, ch->v) < 0 ? -ENOMEM : 1;
+	if (!ch->listed)
+		qsort(ch->v, n, sizeof(*ch->v), by_name);
+	return take_nodes(c, j, ch) < 0 ? -ENOMEM : 1;
+}
+
+static int check_size(const struct job *j, struct err *e)
+{
+	if (j->nnodes == 0)
+		return err_set(e, EINVAL, "the host list less the excluded ones is empty");
+	if ((uint64_t)j->nnodes * j->ppn > JOB_RANKS_MAX)
+		return err_set(e, EINVAL, "%u nodes x %u processes are more than the %u one job may have",
+			       j->nnodes, j->ppn, JOB_RANKS_MAX);
+	if (j->nnodes > JOB_NODES_MAX)
+		return err_set(e, EINVAL, "%u nodes are more than the %u one job may have", j->nnodes,
+			       JOB_NODES_MAX);
+	return 0;
 }
 
 int place_job(struct coord *c, struct job *j, struct err *e)
 {
-	struct hostlist hosts = { 0 }, x = { 0 };
 	struct choice ch = { 0 };
-	int r = 0;
+	int r = choose(c, j, &ch, e);
 
-	if (j->hosts != NULL)
-		r = hostlist_parse(j->hosts, &hosts, e);
-	if (r == 0 && j->exclude != NULL)
-		r = hostlist_parse(j->exclude, &x, e);
-	if (r == 0)
-		r = hosts.count > 0 ? choose_listed(c, &hosts, &x, &ch, e)
-				    : choose_any(c, &x, &ch);
 	if (r == 0 && j->nnodes == 0)
-		j->nnodes = hosts.count > 0 ? (uint32_t)ch.n : 1;
-	if (r == 0 && j->nnodes == 0)
-		r = err_set(e, EINVAL, "the host list less the excluded ones is empty");
-	if (r == 0 && (uint64_t)j->nnodes * j->ppn > JOB_RANKS_MAX)
-		r = err_set(e, EINVAL, "%u nodes x %u processes are more than the %u one job may have",
-			    j->nnodes, j->ppn, JOB_RANKS_MAX);
-	if (r == 0 && j->nnodes > JOB_NODES_MAX)
-		r = err_set(e, EINVAL, "%u nodes are more than the %u one job may have", j->nnodes,
-			    JOB_NODES_MAX);
+		j->nnodes = ch.listed ? (uint32_t)ch.n : 1;
 	if (r == 0)
-		r = place_from(c, j, &ch, hosts.count > 0, e);
+		r = check_size(j, e);
+	if (r == 0)
+		r = place_from(c, j, &ch, e);
 	free(ch.v);
-	hostlist_finish(&hosts);
-	hostlist_finish(&x);
 	return r == -E2BIG ? -EINVAL : r;
+}
+
+/* ---- the queue ------------------------------------------------------------------------- */
+
+void place_reserve_for(struct coord *c, struct job *j)
+{
+	struct choice ch = { 0 };
+	struct err e;
+
+	if (choose(c, j, &ch, &e) == 0)
+		for (size_t i = 0; i < ch.n; i++)
+			if (ch.v[i].want > 0 && ch.v[i].fit != FIT_NEVER)
+				ch.v[i].node->reserved = true;
+	free(ch.v);
+}
+
+void place_reserve(struct coord *c)
+{
+	for (size_t i = 0; i < c->n_nodes; i++)
+		c->nodes[i]->reserved = false;
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (j->state == JOB_QUEUED)
+			place_reserve_for(c, j);
+	}
 }

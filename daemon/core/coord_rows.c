@@ -35,6 +35,9 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	r->immediate = j->immediate;
 	r->with_stdin = j->with_stdin;
 	r->per_node = j->per_node;
+	if (!j->all_gpus)
+		MSG_SET(r, row_job, gpus_per_node, j->gpus);
+	r->busy_gpus = j->busy_gpus;
 	r->submit_wall_ms = j->submit_wall_ms;
 	r->start_wall_ms = j->start_wall_ms;
 	r->end_wall_ms = j->end_wall_ms;
@@ -50,6 +53,8 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	for (size_t i = 0; i < r->n_places; i++) {
 		r->places[i].node = j->places[i].node->name;
 		r->places[i].boot_id = j->places[i].boot_id;
+		if (j->places[i].gpus != 0)
+			r->places[i].gpus = gpus_text(a, j->places[i].gpus);
 	}
 	if (j->first >= 0 && (r->first = arena_alloc(a, sizeof(*r->first))) != NULL) {
 		fill_rank(a, c, j, (uint32_t)j->first, r->first);
@@ -210,6 +215,7 @@ static int load_places(struct coord *c, struct job *j, const struct rec_row_job 
 		j->places[i].node = n;
 		snprintf(j->places[i].boot_id, sizeof(j->places[i].boot_id), "%s",
 			 r->places[i].boot_id);
+		j->places[i].gpus = gpus_parse(r->places[i].gpus);
 		j->n_places++;
 	}
 	return job_alloc_ranks(j);
@@ -238,6 +244,9 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	j->immediate = r->immediate;
 	j->with_stdin = r->with_stdin;
 	j->per_node = r->per_node;
+	j->all_gpus = !MSG_HAS(r, row_job, gpus_per_node);
+	j->gpus = r->gpus_per_node;
+	j->busy_gpus = r->busy_gpus;
 	j->submit_wall_ms = r->submit_wall_ms;
 	j->start_wall_ms = r->start_wall_ms;
 	j->end_wall_ms = r->end_wall_ms;
@@ -333,8 +342,10 @@ static void resolve_places(struct coord *c, struct job *j)
 
 		if (n != NULL)
 			j->places[i].node = n;
-		if (!job_over(j))
-			j->places[i].node->jobs++;
+		if (job_over(j))
+			continue;
+		j->places[i].node->jobs++;
+		place_hold(&j->places[i]);
 	}
 }
 

@@ -28,6 +28,7 @@ struct specs;
 struct bulk;
 struct launcher_client;
 struct users;
+struct probe;
 
 struct agent_io {
 	const struct agent_opts *opts;
@@ -72,6 +73,7 @@ struct agent_io {
 	struct specs *specs;
 	struct bulk *bulk;
 	struct launcher_client *launcher; /* NULL: single user */
+	struct probe *probe; /* NULL: none */
 };
 
 /* What io keeps of a job on this node, from its first action to ACT_CLEAN. */

@@ -22,6 +22,7 @@
 #include "io/bulk.h"
 #include "io/launcher_client.h"
 #include "io/ports.h"
+#include "io/probe.h"
 #if __has_include("io/notify.h")
 #include "io/notify.h"
 #define HAVE_NOTIFY 1
@@ -125,7 +126,8 @@ void agent_feed(struct agent_io *io, struct agent_event *ev)
 	assert(!io->stepping);
 	io->stepping = true;
 	ev->now = clock_mono();
-	ev->wall_ms = clock_wall_ms();
+	ev->wall_us = clock_wall_us();
+	ev->wall_ms = ev->wall_us / 1000;
 	random_fill(ev->random, sizeof(ev->random));
 	if (agent_step(io->core, ev, &io->acts) != 0 || io->acts.failed)
 		agent_no_memory();
@@ -231,6 +233,7 @@ static void on_term(uv_signal_t *s, int signum)
 static void on_child(uv_signal_t *s, int signum)
 {
 	shims_reap(s->data);
+	probe_reap(s->data);
 }
 
 static void watch_signals(struct agent_io *io)
@@ -276,10 +279,12 @@ static int make_core(struct agent_io *io, struct err *e)
 				.request_ms = 30000, .backoff_min_ms = 200, .backoff_max_ms = 15000,
 				.single_user = io->opts->single_user, .own_uid = io->own_uid,
 				.allow_root = io->opts->allow_root, .uid_min = io->opts->uid_min,
-				.uid_max = io->opts->uid_max };
+				.uid_max = io->opts->uid_max, .gpu_share = io->opts->gpu_share,
+				.gpu_share_of = io->opts->gpu_share_of };
 
 	snprintf(where, sizeof(where), "%s:%u", io->id.coord_host, io->id.coord_port);
 	c.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+	c.probe = probe_create(io);
 	random_fill(&c.incarnation, sizeof(c.incarnation));
 	io->core = agent_create(&c, clock_mono());
 	return io->core != NULL ? 0 : err_set(e, ENOMEM, "out of memory");
@@ -330,6 +335,7 @@ static void begin(struct agent_io *io)
 
 	conns_tell_addrs(io);
 	adopt_all(io);
+	probe_begin(io);
 	agent_feed(io, &ev);
 #ifdef HAVE_NOTIFY
 	/* Ready means: clients are answered and jobs are held. A coordinator that is
@@ -348,6 +354,7 @@ static void finish(struct agent_io *io)
 	if (io->listen_peers != NULL)
 		link_listener_close(io->listen_peers);
 	launcher_client_destroy(io->launcher);
+	probe_end(io);
 }
 
 int agent_run(const struct agent_opts *o)

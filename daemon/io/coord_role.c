@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/proc.h"
 #include "io/notify.h"
 #include "io/sockets.h"
 
@@ -24,7 +25,8 @@
 void coord_role_step(struct coord_role *r, struct coord_event *ev)
 {
 	ev->now = clock_mono();
-	ev->wall_ms = clock_wall_ms();
+	ev->wall_us = clock_wall_us();
+	ev->wall_ms = ev->wall_us / 1000;
 	random_fill(ev->random, sizeof(ev->random));
 	assert(r->out.n == 0); /* actions never lead straight to another step */
 	if (coord_step(r->core, ev, &r->out) < 0 || r->out.failed) {
@@ -126,15 +128,19 @@ static int load_row(void *arg, enum store_table table, const char *key, const ch
 static int start_core(struct coord_role *r, struct err *e)
 {
 	const struct coord_opts *o = r->opts;
+	char boot_id[37] = "";
 	struct coord_conf conf = {
 		.heartbeat_ms = o->heartbeat_ms,
 		.unreachable_ms = o->unreachable_ms,
 		.node_lost_ms = o->node_lost_ms,
 		.prepare_ms = o->prepare_ms,
 		.address = r->address,
+		.boot_id = boot_id,
 		.sha256 = tls_sha256,
 	};
 
+	if (proc_boot_id(boot_id) != 0)
+		boot_id[0] = '\0'; /* then no node is said to share our clock */
 	r->core = coord_create(&conf, clock_mono());
 	if (!r->core)
 		return err_set(e, ENOMEM, "out of memory");

@@ -19,12 +19,17 @@ mono_t clock_mono(void)
 	return (mono_t){ (int64_t)t.tv_sec * 1000000000 + t.tv_nsec };
 }
 
-int64_t clock_wall_ms(void)
+int64_t clock_wall_us(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64_t clock_wall_ms(void)
+{
+	return clock_wall_us() / 1000;
 }
 
 void random_fill(void *p, size_t n)

@@ -52,7 +52,11 @@ static const struct conf_key table[] = {
 	UINT("agent", "uid_max", uid_max, 0, UID_LAST, "highest uid whose jobs may run here"),
 	UINT("agent", "port_min", port_min, 0, 65535, "lowest MASTER_PORT (0: 20000)"),
 	UINT("agent", "port_max", port_max, 0, 65535, "highest MASTER_PORT (0: below the ephemeral range)"),
+	BOOLEAN("agent", "probe", probe, "read GPUs and InfiniBand ports (default yes)"),
+	STR("agent", "exclude_ports", exclude_ports, "RDMA devices that are not to be touched"),
 	STR("agent", "sysfs_root", sysfs_root, "read ROOT/class/... in place of /sys/class/..."),
+	UINT("agent", "gpu_share", gpu_share, 0, 4095, "of the host's GPUs those i with i mod SHARE_OF = this"),
+	UINT("agent", "gpu_share_of", gpu_share_of, 0, 4096, "agents of this host that share its GPUs out"),
 	{ 0 },
 };
 
@@ -66,6 +70,7 @@ void settings_init(struct settings *s)
 		.agent_run = strdup("/run/nodeagent"),
 		.uid_min = 1000,
 		.uid_max = 59999,
+		.probe = true,
 	};
 }
 

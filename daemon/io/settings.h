@@ -20,7 +20,9 @@ struct settings {
 	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms;
 
 	char *agent_state, *agent_run, *agent_socket, *agent_listen;
-	char *shim, *launcher, *sysfs_root;
+	char *shim, *launcher, *sysfs_root, *exclude_ports;
+	bool probe;
+	uint32_t gpu_share, gpu_share_of;
 	uint32_t peer_port;
 	bool single_user, allow_root;
 	uint32_t uid_min, uid_max, port_min, port_max;

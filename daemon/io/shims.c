@@ -513,15 +513,15 @@ void shims_remove_files(struct agent_io *io, uint64_t job, uint32_t attempt)
 
 /* ---- start ------------------------------------------------------------------ */
 
-static int find_shim(struct agent_io *io, struct err *e)
+int program_find(const char *wanted, const char *name, char *out, size_t size, struct err *e)
 {
 	static const char *const places[] = { "", "../libexec/nodeagent/", "../libexec/" };
 	char self[384];
 	ssize_t n;
 	char *slash;
 
-	if (io->opts->shim_path != NULL) {
-		snprintf(io->shim_path, sizeof(io->shim_path), "%s", io->opts->shim_path);
+	if (wanted != NULL) {
+		snprintf(out, size, "%s", wanted);
 		return 0;
 	}
 	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -531,18 +531,18 @@ static int find_shim(struct agent_io *io, struct err *e)
 	slash = strrchr(self, '/');
 	slash[1] = 0;
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		snprintf(io->shim_path, sizeof(io->shim_path), "%s%snodeagent-shim", self, places[i]);
-		if (access(io->shim_path, X_OK) == 0)
+		snprintf(out, size, "%s%s%s", self, places[i], name);
+		if (access(out, X_OK) == 0)
 			return 0;
 	}
-	return err_set(e, ENOENT, "nodeagent-shim is neither beside this program (%s) nor in ../libexec",
-		       self);
+	return err_set(e, ENOENT, "%s is neither beside this program (%s) nor in ../libexec", name, self);
 }
 
 int shims_start(struct agent_io *io, struct err *e)
 {
 	char path[512];
-	int rc = find_shim(io, e);
+	int rc = program_find(io->opts->shim_path, "nodeagent-shim", io->shim_path,
+			      sizeof(io->shim_path), e);
 
 	if (rc != 0)
 		return rc;

@@ -140,7 +140,7 @@ static void spawn(struct supervisor *s, struct child *c, char **argv)
 struct args {
 	char *v[96];
 	int n;
-	char text[8][PATH_MAX + 64];
+	char text[12][PATH_MAX + 64];
 	int n_text;
 };
 
@@ -205,6 +205,10 @@ static void spawn_agent(struct supervisor *s, struct child *c)
 	argf(a, "--state=%s/nodes/%s", s->at.dir, c->name);
 	argf(a, "--run=%s/%s", s->at.run, c->name);
 	argf(a, "--socket=%s/%s/agent.sock", s->at.run, c->name);
+	if (s->n > 2) { /* virtual nodes: each its part of the GPUs */
+		argf(a, "--gpu-share=%u", (unsigned)(c - s->child) - 1);
+		argf(a, "--gpu-share-of=%u", s->n - 1);
+	}
 	arg(a, "--peer-port=0");
 	arg(a, "--single-user");
 	arg(a, "--end-jobs-on-term");

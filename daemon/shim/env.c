@@ -11,7 +11,8 @@
 
 #include "common/arena.h"
 
-enum kind { OURS, DEFAULT, DROPPED };
+/* GPUS: ours where the node's GPUs are managed, else the caller's. */
+enum kind { OURS, DEFAULT, DROPPED, GPUS };
 
 struct name {
 	const char *name;
@@ -22,6 +23,8 @@ struct name {
 static const struct name names[] = {
 	{ "CROSS_RANK", OURS },
 	{ "CROSS_SIZE", OURS },
+	{ "CUDA_DEVICE_ORDER", DEFAULT },
+	{ "CUDA_VISIBLE_DEVICES", GPUS },
 	{ "FORCE_TORCHRUN", DEFAULT },
 	{ "GLOO_SOCKET_IFNAME", DEFAULT },
 	{ "GROUP_RANK", OURS },
@@ -101,7 +104,7 @@ static bool user_has(const struct env *e, const char *var)
 
 __attribute__((format(printf, 2, 3))) static void add(struct env *e, const char *fmt, ...)
 {
-	char text[1024];
+	char text[2048];
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -117,12 +120,17 @@ __attribute__((format(printf, 2, 3))) static void add(struct env *e, const char 
 		e->failed = true;
 }
 
+static bool may_set(const struct env *e, const struct name *n)
+{
+	return !n || n->kind == DEFAULT || (n->kind == GPUS && !e->job.setup->gpus);
+}
+
 static void add_user(struct env *e, const struct spec *spec)
 {
 	for (uint32_t i = 0; i < spec->envc; i++) {
 		const struct name *n = find(spec->env[i]);
 
-		if (n && n->kind != DEFAULT)
+		if (!may_set(e, n))
 			continue;
 		if (n)
 			e->user_has[n - names] = true;
@@ -164,6 +172,10 @@ static void add_defaults(struct env *e)
 		add(e, "OMP_NUM_THREADS=1"); /* as torchrun: or each rank takes all cores */
 	add(e, "TORCH_NCCL_ASYNC_ERROR_HANDLING=1");
 	add(e, "PYTHONUNBUFFERED=1"); /* Python keeps a pipe's output back otherwise */
+	if (s->gpus) {
+		add(e, "CUDA_DEVICE_ORDER=PCI_BUS_ID"); /* the order in which they were counted */
+		add(e, "CUDA_VISIBLE_DEVICES=%s", s->gpus);
+	}
 	if (s->per_node)
 		add(e, "FORCE_TORCHRUN=1"); /* LLaMA-Factory: torchrun even with one GPU a node */
 	if (ifname && *ifname) {

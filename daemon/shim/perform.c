@@ -75,13 +75,20 @@ static int read_spec(struct host *h, struct err *e)
 	return spec_decode(h->blob, len, &h->spec, e);
 }
 
+static const char *keep_text(struct host *h, const char *s)
+{
+	return s ? arena_strdup(&h->setup_arena, s) : NULL;
+}
+
 /* The setup's strings live in a message that goes away: keep them. */
 static int keep_setup(struct host *h, const struct rec_shim_setup *setup, struct err *e)
 {
 	h->setup = *setup;
 	h->setup.node = arena_strdup(&h->setup_arena, setup->node);
 	h->setup.name = NULL;
-	if (!h->setup.node)
+	h->setup.gpus = keep_text(h, setup->gpus);
+	h->setup.cpus = keep_text(h, setup->cpus);
+	if (!h->setup.node || (setup->gpus && !h->setup.gpus) || (setup->cpus && !h->setup.cpus))
 		return err_set(e, ENOMEM, "out of memory");
 	output_set_rank_base(h->out, setup->rank_base);
 	return 0;
@@ -198,7 +205,7 @@ static void do_start(struct host *h, const struct rec_shim_go *go)
 			       .setup = &h->setup,
 			       .go = go };
 	struct env *env = env_create(&h->spec, &job);
-	struct spawn *sp = spawn_create(h->path, h->spec.argv, &h->nofile);
+	struct spawn *sp = spawn_create(h->path, h->spec.argv, &h->nofile, h->setup.cpus);
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	reserve_status(h);

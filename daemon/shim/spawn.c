@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/cpulist.h"
+
 #define STACK_SIZE (64u << 10)
 
 struct spawn {
@@ -27,6 +29,8 @@ struct spawn {
 	const char *const *argv;
 	const char **sh_argv; /* sh PATH ARGS: for a script without "#!" */
 	struct rlimit nofile;
+	cpu_set_t *cpus; /* NULL: not bound */
+	size_t cpus_size;
 	void *stack;
 	/* of the rank being started */
 	char **env;
@@ -44,7 +48,8 @@ static size_t count(const char *const *argv)
 	return n;
 }
 
-struct spawn *spawn_create(const char *path, const char *const *argv, const struct rlimit *nofile)
+struct spawn *spawn_create(const char *path, const char *const *argv, const struct rlimit *nofile,
+			   const char *cpus)
 {
 	struct spawn *s = calloc(1, sizeof *s);
 	size_t argc = count(argv);
@@ -54,6 +59,7 @@ struct spawn *spawn_create(const char *path, const char *const *argv, const stru
 
 	s->argv = argv;
 	s->nofile = *nofile;
+	s->cpus = cpus ? cpulist_parse(cpus, &s->cpus_size) : NULL;
 	s->path = strdup(path);
 	s->sh_argv = calloc(argc + 2, sizeof *s->sh_argv);
 	s->stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
@@ -78,6 +84,8 @@ void spawn_destroy(struct spawn *s)
 
 	free(s->path);
 	free(s->sh_argv);
+	if (s->cpus)
+		CPU_FREE(s->cpus);
 	if (s->stack)
 		munmap(s->stack, STACK_SIZE);
 	free(s);
@@ -97,6 +105,8 @@ __attribute__((no_sanitize("address", "undefined"))) static int child(void *arg)
 		if (dup2(s->fds[i], i) < 0)
 			goto fail;
 	setrlimit(RLIMIT_NOFILE, &s->nofile);
+	if (s->cpus) /* fails in a cpuset without any of them: then it is not bound */
+		sched_setaffinity(0, s->cpus_size, s->cpus);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	execve(s->path, (char **)s->argv, s->env);

@@ -12,8 +12,10 @@
 struct spawn;
 
 /* path: for execve. argv is borrowed. nofile: limit of open files a rank is
- * given (ours is raised). NULL on ENOMEM. */
-struct spawn *spawn_create(const char *path, const char *const *argv, const struct rlimit *nofile);
+ * given (ours is raised). cpus: what the rank is bound to ("0-31,64"), or NULL.
+ * NULL on ENOMEM. */
+struct spawn *spawn_create(const char *path, const char *const *argv, const struct rlimit *nofile,
+			   const char *cpus);
 void spawn_destroy(struct spawn *s);
 /* pid > 0 once the child has executed the command, or -errno. fds: what
  * becomes 0, 1 and 2; each above 2 and still the caller's to close. */

@@ -1,0 +1,209 @@
+/* agent_readings.c - what this node's probe reads: kept, completed, passed on
+ *
+ * The probe knows devices and processes; whose job a process belongs to is
+ * known here: its shim is among its ancestors (the shim reaps all that a job
+ * leaves behind, so this holds for double forks as well).
+ *
+ * A probe that says nothing is no probe: its readings are withdrawn, so that
+ * nobody takes old values for the present.
+ */
+#include "core/agent_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define STALE_MS 30000 /* it speaks every 10 s */
+
+/* ---- whose process ---------------------------------------------------------------- */
+
+static const struct ajob *job_of_pid(const struct agent *a, uint32_t pid)
+{
+	list_foreach(e, &a->jobs) {
+		const struct ajob *j = list_entry(e, struct ajob, all);
+
+		if (j->shim_pid == pid)
+			return j;
+		for (uint32_t i = 0; i < j->prepare.u.prepare.nprocs; i++)
+			if (j->ranks[i].pid == pid && strcmp(j->ranks[i].state, "running") == 0)
+				return j;
+	}
+	return NULL;
+}
+
+static void find_job(const struct agent *a, struct rec_gpu_proc *p)
+{
+	const struct ajob *j = job_of_pid(a, p->pid);
+
+	for (size_t i = 0; j == NULL && i < p->n_ancestors; i++)
+		j = job_of_pid(a, (uint32_t)strtoul(p->ancestors[i], NULL, 10));
+	if (j != NULL)
+		MSG_SET(p, gpu_proc, job, j->job);
+	p->n_ancestors = 0; /* nobody else's business */
+}
+
+static void complete(const struct agent *a, struct rec_readings *r)
+{
+	for (size_t i = 0; i < r->n_gpus; i++) {
+		struct rec_gpu *g = &r->gpus[i];
+
+		if (a->conf.gpu_share_of > 1 && i % a->conf.gpu_share_of != a->conf.gpu_share)
+			MSG_SET(g, gpu, shared_out, true);
+		for (size_t k = 0; k < g->n_procs; k++)
+			find_job(a, &g->procs[k]);
+	}
+}
+
+/* ---- kept and passed on -------------------------------------------------------------- */
+
+void readings_send(struct agent *a)
+{
+	struct msg m;
+
+	if (!a->have_readings || a->session != SE_READY)
+		return;
+	msg_init(&m, MSG_readings);
+	m.u.readings = a->readings.u.readings;
+	m.u.readings.n_topology = 0;
+	m.u.readings.n_numa = 0;
+	act_send(a->out, a->coord_link, &m);
+}
+
+static int copy_msg(const struct msg *m, struct msg *ret)
+{
+	struct buf b;
+	int r;
+
+	buf_init(&b);
+	r = msg_encode(m, &b, NULL);
+	if (r == 0)
+		r = msg_decode(b.data, b.len, ret, NULL);
+	buf_finish(&b);
+	return r;
+}
+
+static void keep(struct agent *a, const struct msg *m)
+{
+	struct msg copy;
+
+	if (copy_msg(m, &copy) < 0) {
+		a->oom = true;
+		return;
+	}
+	readings_free(a);
+	a->readings = copy;
+	a->have_readings = true;
+	complete(a, &a->readings.u.readings);
+	readings_send(a);
+}
+
+/* No readings, and why. */
+static void withdraw(struct agent *a, const char *why)
+{
+	struct rec_source s = { .name = "probe", .text = why };
+	struct msg m;
+
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	keep(a, &m);
+	a->readings_until = MONO_NEVER;
+}
+
+void readings_on_event(struct agent *a)
+{
+	if (a->ev->msg == NULL) {
+		withdraw(a, a->ev->text != NULL ? a->ev->text : "the probe is not running");
+		return;
+	}
+	if (a->ev->msg->type != MSG_readings)
+		return;
+	keep(a, a->ev->msg);
+	a->readings_until = mono_add_ms(a->now, STALE_MS);
+}
+
+void readings_deadlines_agent(struct agent *a)
+{
+	if (mono_due(a->readings_until, a->now))
+		withdraw(a, "the probe has said nothing for 30 s (a driver call that hangs?)");
+}
+
+void readings_free(struct agent *a)
+{
+	if (a->have_readings)
+		msg_finish(&a->readings);
+	a->have_readings = false;
+}
+
+void readings_topology(struct agent *a, const struct rec_topology_get *g)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_topology);
+	m.u.topology.rid = g->rid;
+	if (a->have_readings) {
+		m.u.topology.topology = a->readings.u.readings.topology;
+		m.u.topology.n_topology = a->readings.u.readings.n_topology;
+		m.u.topology.numa = a->readings.u.readings.numa;
+		m.u.topology.n_numa = a->readings.u.readings.n_numa;
+	}
+	session_send(a, &m);
+}
+
+/* ---- binding ---------------------------------------------------------------------------- */
+
+static bool in_list(const char *list, uint32_t index)
+{
+	while (list != NULL && *list != '\0') {
+		char *end;
+
+		if (strtoul(list, &end, 10) == index && end != list)
+			return true;
+		list = *end == ',' ? end + 1 : "";
+	}
+	return false;
+}
+
+/* A GPU of the list lies on this NUMA node. */
+static bool has_gpu(const struct rec_readings *r, const char *gpus, uint32_t numa)
+{
+	for (size_t i = 0; i < r->n_gpus; i++)
+		if (in_list(gpus, r->gpus[i].index) && r->gpus[i].numa == numa)
+			return true;
+	return false;
+}
+
+static bool all_numa_known(const struct rec_readings *r, const char *gpus)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->n_gpus; i++) {
+		if (!in_list(gpus, r->gpus[i].index))
+			continue;
+		if (!MSG_HAS(&r->gpus[i], gpu, numa))
+			return false;
+		n++;
+	}
+	return n > 0;
+}
+
+/* The CPUs near the job's GPUs; NULL: leave it alone, since all are near, or
+ * nobody knows. */
+const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus)
+{
+	const struct rec_readings *r = &a->readings.u.readings;
+	const char *cpus = "";
+	size_t used = 0;
+
+	if (!a->have_readings || gpus == NULL || !all_numa_known(r, gpus))
+		return NULL;
+	for (size_t i = 0; i < r->n_numa; i++) {
+		const struct rec_numa *n = &r->numa[i];
+
+		if (n->cpus == NULL || n->cpus[0] == '\0' || !has_gpu(r, gpus, n->numa))
+			continue;
+		cpus = arena_printf(ar, "%s%s%s", cpus, used++ ? "," : "", n->cpus);
+		if (cpus == NULL)
+			return NULL;
+	}
+	return used > 0 && used < r->n_numa && strlen(cpus) <= 1024 ? cpus : NULL;
+}

@@ -1,0 +1,264 @@
+/* verdict.c - see verdict.h. States and their meaning: the InfiniBand
+ * architecture's port state machine, as libibverbs and ibstat name it. */
+#include "core/verdict.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define IB "InfiniBand"
+
+/* A row speaks for a link layer, a state and a physical state; NULL: any. */
+struct port_row {
+	const char *layer, *state, *phys;
+	const char *severity, *text, *fix;
+};
+
+static const struct port_row port_rows[] = {
+	{ IB, "Initializing", "LinkUp", "bad",
+	  "Initializing: the cable is up, but no subnet manager has configured the port. Other "
+	  "ports stay Active without one, so it may be down for all, or this port alone is left out",
+	  "look whether opensm runs where it should (systemctl status opensm, on a host or on the "
+	  "switch), restart it, and enable it so that it comes back after a reboot" },
+	{ IB, "Initializing", NULL, "bad",
+	  "Initializing: the link is coming up and no subnet manager has configured it yet",
+	  "if it stays so for a minute, look at the cable first, then at opensm" },
+	{ IB, "Armed", NULL, "warn",
+	  "Armed: a subnet manager has configured it but has not activated it; for more than a few "
+	  "seconds that is the manager's trouble",
+	  "restart the subnet manager (opensm) and read its log" },
+	{ NULL, "Down", "Disabled", "bad", "Down/Disabled: somebody has switched this port off",
+	  "switch it on: ibportstate -D 0 PORT enable, or ip link set NETDEV up for Ethernet" },
+	{ NULL, "Down", "Polling", "warn",
+	  "Down/Polling: it finds no partner; no cable, a bad one, or the other end is off",
+	  "reseat the cable or try another switch port; if the port is not meant to be used, list "
+	  "the device in [agent] exclude_ports" },
+	{ NULL, "Down", "Sleep", "warn", "Down/Sleep: the port is asleep",
+	  "reload the driver or reboot; if it is not meant to be used, list it in [agent] exclude_ports" },
+	{ NULL, "Down", "Training", "warn",
+	  "Down/Training: the two ends cannot agree on speed and width",
+	  "reseat or replace the cable; compare the two ends' firmware" },
+	{ NULL, NULL, "LinkErrorRecovery", "bad",
+	  "LinkErrorRecovery: the link makes so many errors that it trains again",
+	  "replace the cable or transceiver" },
+	{ NULL, NULL, "PhyTest", "warn", "PhyTest: the port is in a test mode", "reboot the host" },
+	{ "Ethernet", "Down", NULL, "bad", "Down: the Ethernet link of this RoCE port is down",
+	  "ip link set NETDEV up; then look at the cable and the switch port" },
+	{ NULL, "Down", NULL, "bad", "Down", "look at the cable and the switch port" },
+};
+
+static bool matches(const char *wanted, const char *is)
+{
+	return wanted == NULL || (is != NULL && strcmp(wanted, is) == 0);
+}
+
+static void say(struct verdicts *out, const char *severity, const char *subject, const char *text,
+		const char *fix)
+{
+	if (out->n < VERDICTS_MAX && subject != NULL && text != NULL)
+		out->v[out->n++] = (struct rec_attention){ .severity = severity, .subject = subject,
+							   .text = text, .fix = fix };
+}
+
+/* ---- ports ---------------------------------------------------------------------- */
+
+static bool is_ethernet(const struct rec_port *p)
+{
+	return p->link_layer != NULL && strcmp(p->link_layer, "Ethernet") == 0;
+}
+
+static bool is_active(const struct rec_port *p)
+{
+	return p->state != NULL && strncmp(p->state, "Active", 6) == 0;
+}
+
+static const char *port_name(struct arena *a, const struct verdict_in *in, const struct rec_port *p)
+{
+	return p->port == 1 ? arena_printf(a, "%s %s", in->node, p->device)
+			    : arena_printf(a, "%s %s/%u", in->node, p->device, p->port);
+}
+
+/* "PORT" and "NETDEV" in a remedy become this port's. */
+static const char *fill_in(struct arena *a, const char *text, const struct rec_port *p)
+{
+	char port[12], out[320];
+	const char *netdev = p->netdev != NULL ? p->netdev : "its interface", *at;
+	size_t n = 0;
+
+	snprintf(port, sizeof(port), "%u", p->port);
+	for (at = text; *at != '\0' && n < sizeof(out) - 64;) {
+		if (strncmp(at, "NETDEV", 6) == 0) {
+			n += (size_t)snprintf(out + n, sizeof(out) - n, "%.32s", netdev);
+			at += 6;
+		} else if (strncmp(at, "PORT ", 5) == 0) {
+			n += (size_t)snprintf(out + n, sizeof(out) - n, "%s ", port);
+			at += 5;
+		} else {
+			out[n++] = *at++;
+		}
+	}
+	out[n] = '\0';
+	return arena_strdup(a, out);
+}
+
+/* Active, and yet never configured: RoCE ports have no LID, that is right. */
+static void judge_lids(struct arena *a, const struct verdict_in *in, const struct rec_port *p,
+		       struct verdicts *out)
+{
+	bool no_lid = MSG_HAS(p, port, lid) && (p->lid == 0 || p->lid == 0xffff);
+	bool no_sm = MSG_HAS(p, port, sm_lid) && p->sm_lid == 0;
+
+	if (is_ethernet(p) || (!no_lid && !no_sm))
+		return;
+	say(out, "bad", port_name(a, in, p),
+	    no_lid ? "Active without a LID: no subnet manager has given it an address"
+		   : "Active, but it knows no subnet manager (SM LID 0)",
+	    "restart the subnet manager (opensm) and see whether the LID comes");
+}
+
+static void judge_port(struct arena *a, const struct verdict_in *in, const struct rec_port *p,
+		       struct verdicts *out)
+{
+	const char *layer = is_ethernet(p) ? "Ethernet" : IB;
+
+	if (p->excluded)
+		return;
+	if (p->state == NULL) {
+		say(out, "warn", port_name(a, in, p),
+		    arena_printf(a, "its state is not known: %.200s", p->text != NULL ? p->text : "not read"),
+		    NULL);
+		return;
+	}
+	if (is_active(p)) {
+		judge_lids(a, in, p, out);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(port_rows) / sizeof(port_rows[0]); i++) {
+		const struct port_row *r = &port_rows[i];
+
+		if (!matches(r->layer, layer) || !matches(r->state, p->state) ||
+		    !matches(r->phys, p->phys_state))
+			continue;
+		say(out, r->severity, port_name(a, in, p), r->text, fill_in(a, r->fix, p));
+		return;
+	}
+}
+
+void verdict_count_ports(const struct rec_readings *r, uint32_t *ret_all, uint32_t *ret_active)
+{
+	*ret_all = *ret_active = 0;
+	for (size_t i = 0; i < r->n_ports; i++) {
+		*ret_all += !r->ports[i].excluded;
+		*ret_active += !r->ports[i].excluded && is_active(&r->ports[i]);
+	}
+}
+
+bool verdict_ports_known(const struct rec_readings *r)
+{
+	for (size_t i = 0; i < r->n_sources; i++) {
+		const struct rec_source *s = &r->sources[i];
+
+		if ((strcmp(s->name, "verbs") == 0 || strcmp(s->name, "sysfs") == 0) && s->ok)
+			return true;
+	}
+	return false;
+}
+
+/* ---- GPUs -------------------------------------------------------------------------- */
+
+static void judge_strangers(struct arena *a, const struct verdict_in *in, const struct rec_gpu *g,
+			    struct verdicts *out)
+{
+	char who[300] = "";
+	size_t len = 0;
+
+	if (g->index >= 64 || !(in->strange_gpus >> g->index & 1))
+		return;
+	for (size_t i = 0; i < g->n_procs && len < 200; i++) {
+		const struct rec_gpu_proc *p = &g->procs[i];
+
+		len += (size_t)snprintf(who + len, sizeof(who) - len, "%s%.32s (pid %u%s%.32s)",
+					len ? ", " : "", p->name != NULL ? p->name : "a process",
+					p->pid, p->user != NULL ? " of " : "",
+					p->user != NULL ? p->user : "");
+	}
+	say(out, "warn", arena_printf(a, "%s GPU %u", in->node, g->index),
+	    arena_printf(a, "in use by %s, which no job started; it is not given out", who),
+	    "end that process, or launch with --busy-gpus");
+}
+
+static void judge_gpu(struct arena *a, const struct verdict_in *in, const struct rec_gpu *g,
+		      struct verdicts *out)
+{
+	const char *name = arena_printf(a, "%s GPU %u", in->node, g->index);
+
+	if (g->shared_out)
+		return;
+	if (g->text != NULL) {
+		say(out, "bad", name, arena_printf(a, "cannot be read: %.250s", g->text),
+		    "look at the kernel log (dmesg | grep -i nvrm); a GPU off the bus needs a reboot");
+		return;
+	}
+	if (MSG_HAS(g, gpu, ecc_uncorrected) && g->ecc_uncorrected > 0)
+		say(out, "warn", name,
+		    arena_printf(a, "%" PRIu64 " uncorrectable memory errors since the driver was loaded",
+				 g->ecc_uncorrected),
+		    "end what runs on it and reset or reboot; if they come back, have it replaced");
+	if (MSG_HAS(g, gpu, xids) && g->xids > 0)
+		say(out, "warn", name,
+		    arena_printf(a, "the driver reported Xid %u (%u in all)", g->xid, g->xids),
+		    "look the Xid up in NVIDIA's list, and at dmesg");
+	judge_strangers(a, in, g, out);
+}
+
+/* ---- sources and clock --------------------------------------------------------------- */
+
+static void judge_source(struct arena *a, const struct verdict_in *in, const struct rec_source *s,
+			 struct verdicts *out)
+{
+	if (s->ok || s->absent)
+		return;
+	say(out, strcmp(s->name, "nvml") == 0 || strcmp(s->name, "probe") == 0 ? "bad" : "warn",
+	    in->node, arena_printf(a, "%s: %.250s", s->name, s->text != NULL ? s->text : "no readings"),
+	    NULL);
+}
+
+static void judge_clock(struct arena *a, const struct verdict_in *in, struct verdicts *out)
+{
+	const struct rec_host *h = in->readings != NULL && in->readings->n_host ? in->readings->host : NULL;
+	bool unsteered = h != NULL && MSG_HAS(h, host, clock_synced) && !h->clock_synced;
+	uint64_t off = in->skew_us < 0 ? -(uint64_t)in->skew_us : (uint64_t)in->skew_us;
+	uint64_t sure = off > in->skew_error_us ? off - in->skew_error_us : 0;
+
+	if (!in->has_skew || in->is_ref || sure <= (unsteered ? SKEW_UNSTEERED_US : SKEW_BAD_US))
+		return;
+	say(out, "bad", in->node,
+	    arena_printf(a, "its clock is %s by %.1f s (+-%.3f)%s: torchrun's heartbeats and the order of "
+			    "log lines go wrong",
+			 in->skew_us < 0 ? "behind" : "ahead", (double)off / 1e6,
+			 (double)in->skew_error_us / 1e6,
+			 unsteered ? ", and nobody steers it" : ""),
+	    "run chrony or ntpd on every host; without internet let one host be the others' time server");
+}
+
+void verdict_node(struct arena *a, const struct verdict_in *in, struct verdicts *out)
+{
+	out->n = 0;
+	judge_clock(a, in, out);
+	if (in->readings == NULL)
+		return;
+	for (size_t i = 0; i < in->readings->n_sources; i++)
+		judge_source(a, in, &in->readings->sources[i], out);
+	for (size_t i = 0; i < in->readings->n_ports; i++)
+		judge_port(a, in, &in->readings->ports[i], out);
+	for (size_t i = 0; i < in->readings->n_gpus; i++)
+		judge_gpu(a, in, &in->readings->gpus[i], out);
+}
+
+bool verdict_bad(const struct verdicts *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		if (strcmp(v->v[i].severity, "bad") == 0)
+			return true;
+	return false;
+}

@@ -1,0 +1,45 @@
+/* verdict.h - what readings mean, in words, and what to do about it
+ *
+ * Pure judgement of one node's readings. What is not known is not judged as
+ * well: it is said to be unknown where that matters.
+ */
+#ifndef NA_CORE_VERDICT_H
+#define NA_CORE_VERDICT_H
+
+#include <stdbool.h>
+
+#include "common/arena.h"
+#include "proto/message.h"
+
+#define VERDICTS_MAX 64 /* of one node */
+
+/* A clock this far off is told: 500 ms, more than measuring it can be wrong.
+ * torchrun's c10d heartbeats (3 x 5 s, compared between hosts) evict live nodes
+ * at about 15 s; lines of two nodes' logs cannot be put in order long before. */
+#define SKEW_BAD_US 500000
+/* ... and this far while the kernel says that nobody steers it. */
+#define SKEW_UNSTEERED_US 100000
+
+struct verdict_in {
+	const char *node;
+	const struct rec_readings *readings; /* NULL: none yet */
+	bool has_skew, is_ref;
+	int64_t skew_us;
+	uint64_t skew_error_us;
+	uint64_t strange_gpus; /* bit i: a process of no job of ours uses GPU i */
+};
+
+struct verdicts {
+	struct rec_attention v[VERDICTS_MAX];
+	size_t n;
+};
+
+/* Texts live in the arena, or for ever. */
+void verdict_node(struct arena *a, const struct verdict_in *in, struct verdicts *out);
+/* Is there one of severity "bad"? */
+bool verdict_bad(const struct verdicts *v);
+/* Ports that are judged, and those of them that carry traffic. */
+void verdict_count_ports(const struct rec_readings *r, uint32_t *ret_all, uint32_t *ret_active);
+bool verdict_ports_known(const struct rec_readings *r);
+
+#endif

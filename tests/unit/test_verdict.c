@@ -1,0 +1,253 @@
+/* test_verdict.c - what readings mean, in words */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "core/verdict.h"
+
+#define TEST(name) static void name(void **state)
+
+static struct arena ar;
+static struct verdicts v;
+
+static void judge(const struct verdict_in *in)
+{
+	arena_finish(&ar);
+	arena_init(&ar);
+	verdict_node(&ar, in, &v);
+}
+
+static void judge_port(struct rec_port *p)
+{
+	struct rec_readings r = { .ports = p, .n_ports = 1 };
+
+	judge(&(struct verdict_in){ .node = "gpu03", .readings = &r });
+}
+
+static struct rec_port port(const char *layer, const char *state, const char *phys)
+{
+	struct rec_port p = { .device = "mlx5_2", .port = 1, .state = state, .phys_state = phys,
+			      .link_layer = layer };
+
+	return p;
+}
+
+static void one(const char *severity, const char *subject, const char *text, const char *fix)
+{
+	assert_int_equal(v.n, 1);
+	assert_string_equal(v.v[0].severity, severity);
+	assert_string_equal(v.v[0].subject, subject);
+	assert_non_null(strstr(v.v[0].text, text));
+	if (fix != NULL)
+		assert_non_null(strstr(v.v[0].fix, fix));
+}
+
+TEST(each_port_state_has_its_meaning_and_remedy)
+{
+	static const struct {
+		const char *layer, *state, *phys, *severity, *text, *fix;
+	} rows[] = {
+		{ "InfiniBand", "Initializing", "LinkUp", "bad", "no subnet manager has configured", "opensm" },
+		{ "InfiniBand", "Initializing", "Training", "bad", "coming up", "cable first" },
+		{ "InfiniBand", "Armed", "LinkUp", "warn", "has not activated", "opensm" },
+		{ "InfiniBand", "Down", "Polling", "warn", "no partner", "reseat the cable" },
+		{ "InfiniBand", "Down", "Disabled", "bad", "switched this port off", "ibportstate -D 0 1 enable" },
+		{ "InfiniBand", "Down", "Training", "warn", "cannot agree", "cable" },
+		{ "InfiniBand", "Down", "Sleep", "warn", "asleep", "driver" },
+		{ "InfiniBand", "Down", "LinkErrorRecovery", "bad", "so many errors", "cable" },
+		{ "InfiniBand", "Down", NULL, "bad", "Down", "switch port" },
+		{ "Ethernet", "Down", "LinkUp", "bad", "RoCE", "ip link set" },
+		{ "Ethernet", "Down", "Disabled", "bad", "switched this port off", "ip link set" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct rec_port p = port(rows[i].layer, rows[i].state, rows[i].phys);
+
+		judge_port(&p);
+		one(rows[i].severity, "gpu03 mlx5_2", rows[i].text, rows[i].fix);
+	}
+}
+
+TEST(an_absent_link_layer_is_InfiniBand_and_a_second_port_is_named)
+{
+	struct rec_port p = port(NULL, "Initializing", "LinkUp");
+
+	p.port = 2;
+	judge_port(&p);
+	one("bad", "gpu03 mlx5_2/2", "no subnet manager", "opensm");
+}
+
+TEST(a_remedy_names_the_interface)
+{
+	struct rec_port p = port("Ethernet", "Down", NULL);
+
+	p.netdev = "enp23s0f0np0";
+	judge_port(&p);
+	one("bad", "gpu03 mlx5_2", "RoCE", "ip link set enp23s0f0np0 up");
+}
+
+TEST(active_ports_are_well_and_RoCE_is_never_blamed_for_having_no_LID)
+{
+	struct rec_port p = port("InfiniBand", "Active", "LinkUp");
+
+	MSG_SET(&p, port, lid, 7);
+	MSG_SET(&p, port, sm_lid, 1);
+	judge_port(&p);
+	assert_int_equal(v.n, 0);
+	p = port("Ethernet", "Active", "LinkUp");
+	MSG_SET(&p, port, lid, 0);
+	MSG_SET(&p, port, sm_lid, 0);
+	judge_port(&p);
+	assert_int_equal(v.n, 0);
+	p = port("InfiniBand", "Active", "LinkUp"); /* LIDs not read: not judged */
+	judge_port(&p);
+	assert_int_equal(v.n, 0);
+	MSG_SET(&p, port, lid, 0xffff);
+	judge_port(&p);
+	one("bad", "gpu03 mlx5_2", "without a LID", "opensm");
+	MSG_SET(&p, port, lid, 3);
+	MSG_SET(&p, port, sm_lid, 0);
+	judge_port(&p);
+	one("bad", "gpu03 mlx5_2", "no subnet manager", "opensm");
+}
+
+TEST(unknown_is_said_and_excluded_is_not_judged)
+{
+	struct rec_port p = port(NULL, NULL, NULL);
+
+	p.text = "state: Invalid argument";
+	judge_port(&p);
+	one("warn", "gpu03 mlx5_2", "not known: state: Invalid argument", NULL);
+	p.excluded = true;
+	judge_port(&p);
+	assert_int_equal(v.n, 0);
+}
+
+TEST(ports_are_counted_without_the_excluded_ones)
+{
+	struct rec_port p[] = { port(NULL, "Active", "LinkUp"), port(NULL, "Down", "Polling"),
+				port(NULL, "ActiveDefer", "LinkUp"), port(NULL, "Active", "LinkUp"),
+				port(NULL, NULL, NULL) };
+	struct rec_source s = { .name = "sysfs", .ok = true };
+	struct rec_readings r = { .ports = p, .n_ports = 5, .sources = &s, .n_sources = 1 };
+	uint32_t all, active;
+
+	p[3].excluded = true;
+	verdict_count_ports(&r, &all, &active);
+	assert_int_equal(all, 4);
+	assert_int_equal(active, 2);
+	assert_true(verdict_ports_known(&r));
+	s.ok = false;
+	assert_false(verdict_ports_known(&r));
+}
+
+TEST(a_strangers_process_is_named_with_user_and_pid)
+{
+	struct rec_gpu_proc pr = { .pid = 4711, .user = "li", .name = "python" };
+	struct rec_gpu g = { .index = 3, .procs = &pr, .n_procs = 1 };
+	struct rec_readings r = { .gpus = &g, .n_gpus = 1 };
+	struct verdict_in in = { .node = "gpu03", .readings = &r };
+
+	judge(&in);
+	assert_int_equal(v.n, 0);
+	in.strange_gpus = 8;
+	judge(&in);
+	one("warn", "gpu03 GPU 3", "in use by python (pid 4711 of li)", "--busy-gpus");
+	g.shared_out = true; /* another virtual node says it */
+	judge(&in);
+	assert_int_equal(v.n, 0);
+}
+
+TEST(a_GPU_off_the_bus_and_memory_errors_are_told)
+{
+	struct rec_gpu g = { .index = 0, .text = "fell off the bus" };
+	struct rec_readings r = { .gpus = &g, .n_gpus = 1 };
+	struct verdict_in in = { .node = "gpu03", .readings = &r };
+
+	judge(&in);
+	one("bad", "gpu03 GPU 0", "fell off the bus", "dmesg");
+	g.text = NULL;
+	MSG_SET(&g, gpu, ecc_uncorrected, 2);
+	judge(&in);
+	one("warn", "gpu03 GPU 0", "2 uncorrectable", "reset");
+	g = (struct rec_gpu){ .index = 0 };
+	MSG_SET(&g, gpu, xids, 1);
+	MSG_SET(&g, gpu, xid, 79);
+	judge(&in);
+	one("warn", "gpu03 GPU 0", "Xid 79", NULL);
+}
+
+TEST(a_clock_is_told_only_when_it_is_surely_off)
+{
+	struct rec_host h = { .cpus = 1 };
+	struct rec_readings r = { .host = &h, .n_host = 1 };
+	struct verdict_in in = { .node = "gpu04", .readings = &r, .has_skew = true,
+				 .skew_us = -2100000, .skew_error_us = 300 };
+
+	judge(&in);
+	one("bad", "gpu04", "behind by 2.1 s", "chrony");
+	in.skew_us = 600000;
+	in.skew_error_us = 200000; /* it may be 0.4 s only */
+	judge(&in);
+	assert_int_equal(v.n, 0);
+	MSG_SET(&h, host, clock_synced, false);
+	judge(&in);
+	one("bad", "gpu04", "nobody steers it", "chrony");
+	in.is_ref = true; /* the coordinator's own clock */
+	judge(&in);
+	assert_int_equal(v.n, 0);
+	in = (struct verdict_in){ .node = "gpu04", .has_skew = true, .skew_us = INT64_MIN };
+	judge(&in);
+	assert_int_equal(v.n, 1);
+}
+
+TEST(a_source_that_fails_is_told_and_one_that_is_absent_is_not)
+{
+	struct rec_source s = { .name = "nvml", .text = "driver and library differ" };
+	struct rec_readings r = { .sources = &s, .n_sources = 1 };
+
+	judge(&(struct verdict_in){ .node = "gpu05", .readings = &r });
+	one("bad", "gpu05", "nvml: driver and library differ", NULL);
+	assert_true(verdict_bad(&v));
+	s.absent = true;
+	judge(&(struct verdict_in){ .node = "gpu05", .readings = &r });
+	assert_int_equal(v.n, 0);
+	assert_false(verdict_bad(&v));
+}
+
+TEST(there_is_an_end_to_what_is_said_of_one_node)
+{
+	struct rec_port p[200];
+	struct rec_readings r = { .ports = p, .n_ports = 200 };
+
+	for (int i = 0; i < 200; i++)
+		p[i] = port(NULL, "Down", "Polling");
+	judge(&(struct verdict_in){ .node = "n", .readings = &r });
+	assert_int_equal(v.n, VERDICTS_MAX);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_port_state_has_its_meaning_and_remedy),
+		cmocka_unit_test(an_absent_link_layer_is_InfiniBand_and_a_second_port_is_named),
+		cmocka_unit_test(a_remedy_names_the_interface),
+		cmocka_unit_test(active_ports_are_well_and_RoCE_is_never_blamed_for_having_no_LID),
+		cmocka_unit_test(unknown_is_said_and_excluded_is_not_judged),
+		cmocka_unit_test(ports_are_counted_without_the_excluded_ones),
+		cmocka_unit_test(a_strangers_process_is_named_with_user_and_pid),
+		cmocka_unit_test(a_GPU_off_the_bus_and_memory_errors_are_told),
+		cmocka_unit_test(a_clock_is_told_only_when_it_is_surely_off),
+		cmocka_unit_test(a_source_that_fails_is_told_and_one_that_is_absent_is_not),
+		cmocka_unit_test(there_is_an_end_to_what_is_said_of_one_node),
+	};
+	int r;
+
+	arena_init(&ar);
+	r = cmocka_run_group_tests_name("verdict", tests, NULL, NULL);
+	arena_finish(&ar);
+	return r;
+}
