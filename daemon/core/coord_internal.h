@@ -335,6 +335,7 @@ struct place *job_place_of(struct job *j, const struct node *n, uint32_t *ret_ra
 void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 void job_store_end(struct coord *c, struct job *j);
+bool job_open_at(struct job *j, const struct node *n, uint32_t attempt);
 void jobs_stale(struct coord *c, struct node *n, uint64_t id, uint32_t attempt);
 void job_end_stored(struct coord *c, struct job *j, int error);
 void job_check_final(struct coord *c, struct job *j);

@@ -455,15 +455,22 @@ static struct job *reported_job(struct coord *c, struct node *n, uint64_t id, ui
 	return j;
 }
 
+/* This node's part of the attempt has not come to its end yet. */
+bool job_open_at(struct job *j, const struct node *n, uint32_t attempt)
+{
+	uint32_t i;
+
+	return j != NULL && j->attempt == attempt && !job_over(j) &&
+	       job_place_of(j, n, &i) != NULL && j->places[i].phase < PL_ENDED;
+}
+
 /* The node speaks of a job whose part there was given up, or is over: end it.
  * Jobs newer than our memory are not ours to end. */
 void jobs_stale(struct coord *c, struct node *n, uint64_t id, uint32_t attempt)
 {
 	struct job *j = job_find(c, id);
-	uint32_t i;
 
-	if (id >= c->next_job || (j != NULL && j->attempt == attempt && !job_over(j) &&
-				  job_place_of(j, n, &i) != NULL && j->places[i].phase != PL_LOST))
+	if (id >= c->next_job || job_open_at(j, n, attempt))
 		return;
 	life_send_end(c, n->link, id, attempt, j != NULL ? j->grace_ms : 30000, "the job is over");
 }

@@ -199,8 +199,11 @@ static void place_up(struct coord *c, struct job *j, uint32_t i, const struct re
 }
 
 /* What the node holds that nobody waits for: old attempts, ended or pruned
- * jobs. Another lineage's jobs, and jobs newer than our own memory (a database
- * restored from a backup), are not ours to end. */
+ * jobs, and what is alive at a place that is over (its agent said so, was
+ * restarted, and has found a shim there that stood ready). That must go before
+ * the job is forgotten: an agent forgets nothing that is alive. Another
+ * lineage's jobs, and jobs newer than our own memory (a database restored from
+ * a backup), are not ours to end. */
 static void tidy_held(struct coord *c, struct node *n, const struct rec_node_register *r)
 {
 	if (MSG_HAS(r, node_register, lineage) && r->lineage != c->lineage)
@@ -208,19 +211,14 @@ static void tidy_held(struct coord *c, struct node *n, const struct rec_node_reg
 	for (size_t k = 0; k < r->n_held; k++) {
 		const struct rec_held *h = &r->held[k];
 		struct job *j = job_find(c, h->job);
-		uint32_t i;
 
 		if (h->job >= c->next_job)
 			continue;
-		if (j != NULL && j->attempt == h->attempt && !j->saved &&
-		    (strcmp(h->phase, "ended") == 0 ||
-		     (job_place_of(j, n, &i) != NULL && j->places[i].phase != PL_LOST)))
-			continue; /* 'forget' follows when the end is on disk */
-		if (strcmp(h->phase, "ended") == 0)
+		if (strcmp(h->phase, "ended") != 0)
+			jobs_stale(c, n, h->job, h->attempt);
+		else if (j == NULL || j->attempt != h->attempt || j->saved)
 			life_send_forget(c, n->link, h->job, h->attempt);
-		else
-			life_send_end(c, n->link, h->job, h->attempt, j != NULL ? j->grace_ms : 30000,
-				 "the job is over");
+		/* else 'forget' follows when the end is on disk */
 	}
 }
 

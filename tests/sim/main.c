@@ -22,7 +22,7 @@ static const char usage[] =
 	"       sim --selftest\n"
 	"\n"
 	"  --seeds N        so many seeds, spread over the scenarios (default 1000)\n"
-	"  --first S        begin with seed S (default 1)\n"
+	"  --first S        begin with seed S (default 1, after the seeds that failed once)\n"
 	"  --scenario NAME  this scenario only; --list names them\n"
 	"  --trace          print all that happens\n"
 	"  --verbose        a line for each scenario\n"
@@ -34,7 +34,7 @@ static const char usage[] =
 static struct {
 	uint64_t seeds, first;
 	const char *scenario;
-	bool trace, verbose, exhaustive, selftest, tail, list;
+	bool trace, verbose, exhaustive, selftest, tail, list, first_given;
 	double seconds;
 	struct crash_plan crash;
 } opt = { .seeds = 1000, .first = 1 };
@@ -196,12 +196,25 @@ static const struct scenario *scenario_of(uint64_t seed)
 			     : &scenarios[seed / 2 % (n_scenarios - 1)];
 }
 
+static int run_once_failed(void)
+{
+	for (size_t i = 0; i < n_once_failed; i++) {
+		const struct scenario *sc = scenario_find(once_failed[i].scenario);
+
+		if (!run(sc, once_failed[i].seed, NULL))
+			return report(sc, once_failed[i].seed, NULL);
+	}
+	return 0;
+}
+
 static int sweep(void)
 {
 	const struct crash_plan *crash = opt.crash.active ? &opt.crash : NULL;
 	double from = seconds();
 	uint64_t n = 0;
 
+	if (!opt.first_given && opt.scenario == NULL && crash == NULL && run_once_failed() != 0)
+		return 1;
 	for (; n < opt.seeds; n++) {
 		const struct scenario *sc = scenario_of(opt.first + n);
 
@@ -361,6 +374,7 @@ static bool parse(int argc, char **argv)
 			break;
 		case 'f':
 			opt.first = strtoull(optarg, NULL, 10);
+			opt.first_given = true;
 			break;
 		case 's':
 			opt.scenario = optarg;

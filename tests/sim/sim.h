@@ -6,6 +6,7 @@
  *   actor_agent.c  agents, their files and side effects fault.c     things going wrong
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
+ *   once_failed.c  seeds that are always run
  *
  * The cores are the real ones. Everything they ask for takes time or fails
  * here as it would in the world; nothing takes effect inside a step.
@@ -437,5 +438,15 @@ struct scenario {
 
 extern const struct scenario scenarios[];
 extern const size_t n_scenarios;
+
+/* ---- once_failed.c --------------------------------------------------------------------------- */
+
+struct once_failed {
+	const char *scenario;
+	uint64_t seed;
+};
+
+extern const struct once_failed once_failed[];
+extern const size_t n_once_failed;
 
 #endif

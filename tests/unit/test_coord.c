@@ -994,6 +994,31 @@ static void a_job_of_another_lineage_is_left_alone(void **state)
 	assert_false(was_told(w, l, MSG_forget));
 }
 
+/* Simulated seed 561827 of chaos. */
+static void what_is_alive_at_a_place_that_is_over_is_ended_and_then_forgotten(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+
+	submit(w, a, "c1", 2);
+	store(w);
+	prepared(w, a, true);
+	prepared(w, b, false);
+	store(w);
+	ended(w, b, 1, "waiting", 0, false);
+	link_down(w, b);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "ready", "waiting", 1, 0);
+	assert_true(was_told(w, b, MSG_end));
+	assert_false(was_told(w, b, MSG_start));
+	forget_sent(w);
+	ended(w, b, 1, "waiting", 0, false);
+	assert_false(was_told(w, b, MSG_forget));
+	ended(w, a, 0, "waiting", 0, false);
+	store(w);
+	assert_true(was_told(w, b, MSG_forget));
+	assert_job(w, "failed", 127);
+}
+
 /* ---- who may --------------------------------------------------------------------------- */
 
 static void a_plain_node_starts_jobs_on_itself_only(void **state)
@@ -1141,6 +1166,7 @@ int main(void)
 		T(a_half_started_job_is_started_everywhere_after_a_restart),
 		T(a_job_nobody_has_started_is_prepared_again),
 		T(a_job_of_another_lineage_is_left_alone),
+		T(what_is_alive_at_a_place_that_is_over_is_ended_and_then_forgotten),
 		T(a_plain_node_starts_jobs_on_itself_only),
 		T(no_node_may_speak_for_root),
 		T(kill_is_for_the_owner),
