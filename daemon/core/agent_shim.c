@@ -47,11 +47,22 @@ static void found_ready(struct agent *a, struct ajob *j)
 		session_register(a); /* it was told as started, for want of the shim's word */
 }
 
+/* Where rank 0 listens is on no disk: a shim that was started keeps it for an
+ * agent that was restarted, and through it for a coordinator that was too. */
+static void take_master(struct ajob *j, const struct rec_shim_hello *h)
+{
+	if (h->master_addr == NULL)
+		return;
+	snprintf(j->master_addr, sizeof(j->master_addr), "%s", h->master_addr);
+	j->start_port = h->master_port;
+}
+
 static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim_hello *h)
 {
 	bool adopting = j->phase == AJ_ADOPTING;
 
 	j->shim_pid = h->pid;
+	take_master(j, h);
 	report_update(a, j, h->ranks, h->n_ranks);
 	if (strcmp(h->phase, "setup") == 0) {
 		if (j->phase != AJ_SETUP && !adopting)

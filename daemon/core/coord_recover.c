@@ -47,6 +47,24 @@ static int64_t already_ran(const struct coord *c, const struct job *j)
 	return c->wall_ms > j->start_wall_ms ? c->wall_ms - j->start_wall_ms : 0;
 }
 
+/* This place stands ready while others were started. Each 'start' carries the
+ * address of rank 0; agents tell it with what they hold, and a started shim
+ * tells it to an agent that was restarted. It is unknown only when coordinator
+ * and agents were restarted and no started shim has spoken since: it is
+ * stopped or dead, left long after its end, or is of a version that does not
+ * tell. To start the rest elsewhere would make two halves that wait for each
+ * other, and to prepare the attempt anew would start ranks twice: so it ends. */
+static void start_late(struct coord *c, struct job *j, uint32_t i)
+{
+	if (j->master_addr[0] == '\0') {
+		job_end(c, j, 1, "coordinator and agents were restarted while it was started, and no "
+				 "node can say any more where its rank 0 listens");
+		return;
+	}
+	j->places[i].phase = PL_STARTED;
+	job_send_start(c, j, i);
+}
+
 static void start_the_rest(struct coord *c, struct job *j)
 {
 	j->state = JOB_RUNNING;
@@ -58,16 +76,10 @@ static void start_the_rest(struct coord *c, struct job *j)
 		coord_wake_at(c, j->run_until);
 	}
 	for (uint32_t i = 0; i < j->n_places; i++) {
-		if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN &&
-		    j->master_addr[0] == '\0') {
-			/* Those that were started have forgotten where rank 0 listens. */
-			job_end(c, j, 1, "coordinator and agents were restarted while it was started");
-		} else if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN) {
-			j->places[i].phase = PL_STARTED;
-			job_send_start(c, j, i);
-		} else if (j->places[i].missing) {
+		if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN)
+			start_late(c, j, i);
+		else if (j->places[i].missing)
 			job_lose_place(c, j, i, "its node knows nothing of the job any more");
-		}
 	}
 }
 

@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -158,6 +159,8 @@ static void on_checked(struct shim *s, const struct shim_event *ev, struct shim_
 
 static void on_go(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
 {
+	const struct rec_shim_go *m = &ev->msg->u.shim_go;
+
 	if (s->phase != SHIM_READY) {
 		tell_ranks(s, true, a);
 		return;
@@ -166,7 +169,9 @@ static void on_go(struct shim *s, const struct shim_event *ev, struct shim_actio
 	s->phase = SHIM_RUNNING;
 	s->started = s->starting = true;
 	s->gone = false;
-	shim_act(a, SACT_START)->go = &ev->msg->u.shim_go;
+	snprintf(s->master_addr, sizeof s->master_addr, "%s", m->master_addr);
+	s->master_port = m->master_port;
+	shim_act(a, SACT_START)->go = m;
 }
 
 static void signal_all(struct shim *s, int sig, struct shim_actions *a)

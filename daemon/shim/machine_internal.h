@@ -37,6 +37,9 @@ struct shim {
 	uint32_t grace_ms;
 	uint32_t fail_code;
 	char *fail_text; /* owned; NULL: out of memory */
+	/* shim_go */
+	char master_addr[46]; /* "": not started */
+	uint32_t master_port;
 	/* start to end */
 	bool started; /* SACT_START was asked for */
 	bool starting; /* and not answered */

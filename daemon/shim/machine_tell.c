@@ -141,6 +141,10 @@ void tell_hello(struct shim *s, struct shim_actions *a)
 	h->phase = shim_phase_name(s->phase);
 	if (s->phase == SHIM_FAILED)
 		h->text = s->fail_text ? s->fail_text : "out of memory";
+	if (s->started) { /* an agent that was restarted does not know it any more */
+		h->master_addr = s->master_addr;
+		h->master_port = s->master_port;
+	}
 	h->ranks = list_ranks(s, true, true, &h->n_ranks);
 	if (!h->ranks) {
 		hang_up(s, a);

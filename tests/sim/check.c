@@ -28,13 +28,6 @@ static bool is_final(const char *state)
 	       strcmp(state, "lost") == 0;
 }
 
-/* Coordinator and agents fell at the moment of the start, and nobody is left
- * who knows the master's address: the job is ended, with this sentence. */
-static bool fell_together(const char *why)
-{
-	return why != NULL && strncmp(why, "coordinator and agents were", 27) == 0;
-}
-
 /* ---- what is durable -------------------------------------------------------------- */
 
 static void job_row(struct sim *s, const struct rec_row_job *r)
@@ -55,8 +48,6 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	j->plan = plan_of_hash(s, r->spec_hash.p);
 	if (r->ending != NULL && r->ending_code == 124)
 		j->time_limited = true;
-	if (fell_together(r->ending))
-		j->lost_allowed = true;
 	if (!is_final(r->state) || j->final[0] != '\0')
 		return;
 	snprintf(j->final, sizeof(j->final), "%s", r->state);
@@ -292,8 +283,6 @@ void check_deferred(struct sim *s, const struct event *e)
 
 static void to_agent(struct sim *s, uint32_t host, const struct msg *m)
 {
-	if (m->type == MSG_end && fell_together(m->u.end.why))
-		check_job(s, m->u.end.job)->lost_allowed = true;
 	if (m->type == MSG_end)
 		end_is_known(s, host, &m->u.end);
 	if (m->type == MSG_start) {

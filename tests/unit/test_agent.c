@@ -601,6 +601,29 @@ static void an_adopted_running_shim_is_told_as_running(void **state)
 	assert_int_equal(count(w, SHIM, MSG_shim_end), 0);
 }
 
+static void an_adopted_shim_knows_what_it_was_started_with(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	adopt(w, true, true);
+	up(w, SHIM, LINK_SHIM);
+	msg_init(&m, MSG_shim_hello);
+	m.u.shim_hello.proto = NA_SHIM_PROTO;
+	m.u.shim_hello.job = 1;
+	m.u.shim_hello.attempt = 1;
+	m.u.shim_hello.pid = 99;
+	m.u.shim_hello.phase = "running";
+	m.u.shim_hello.master_addr = "10.0.0.7";
+	m.u.shim_hello.master_port = 20011;
+	say(w, SHIM, &m);
+	connect_coord(w);
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_string_equal(m.u.node_register.held[0].master_addr, "10.0.0.7");
+	assert_int_equal(m.u.node_register.held[0].master_port, 20011);
+	msg_finish(&m);
+}
+
 static void a_dead_shim_found_at_start_is_swept(void **state)
 {
 	struct world *w = *state;
@@ -756,6 +779,7 @@ int main(void)
 		T(a_revoked_source_may_nothing_more),
 		T(a_job_is_forgotten_only_when_nothing_lives),
 		COLD(an_adopted_running_shim_is_told_as_running),
+		COLD(an_adopted_shim_knows_what_it_was_started_with),
 		COLD(a_dead_shim_found_at_start_is_swept),
 		COLD(an_adopted_ready_job_leases_anew_before_it_is_prepared),
 		T(a_client_cannot_say_who_it_is),

@@ -46,6 +46,7 @@ struct world {
 	uint64_t closed[64];
 	size_t n_closed;
 	uint8_t random;
+	bool no_master; /* nodes that were started cannot say where rank 0 listens */
 };
 
 static void fake_sha(const void *p, size_t n, uint8_t out[32])
@@ -228,7 +229,7 @@ static uint64_t node_up_held(struct world *w, const char *name, const char *boot
 
 	MSG_SET(&rs, rank_state, code, code);
 	h.n_ranks = rank_state != NULL;
-	if (phase != NULL && strcmp(phase, "ready") != 0)
+	if (phase != NULL && strcmp(phase, "ready") != 0 && !w->no_master)
 		h.master_addr = "10.0.0.1", h.master_port = 20000;
 	msg_init(&m, MSG_node_register);
 	m.u.node_register.node = name;
@@ -956,6 +957,26 @@ static void a_half_started_job_is_started_everywhere_after_a_restart(void **stat
 	assert_job(w, "running", -1);
 }
 
+static void a_half_started_job_ends_when_nobody_knows_where_rank_0_listens(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	restart(w);
+	w->no_master = true;
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "ready", "waiting", 1, 0);
+	store(w);
+	assert_false(was_told(w, b, MSG_start));
+	assert_false(was_told(w, b, MSG_prepare));
+	assert_true(was_told(w, a, MSG_end));
+	assert_true(last_to(w, b, MSG_end, &m));
+	assert_non_null(strstr(m.u.end.why, "where its rank 0 listens"));
+	msg_finish(&m);
+}
+
 static void a_job_nobody_has_started_is_prepared_again(void **state)
 {
 	struct world *w = *state;
@@ -1164,6 +1185,7 @@ int main(void)
 		T(a_client_may_leave_when_all_reachable_nodes_are_clean),
 		T(a_running_job_survives_the_coordinator),
 		T(a_half_started_job_is_started_everywhere_after_a_restart),
+		T(a_half_started_job_ends_when_nobody_knows_where_rank_0_listens),
 		T(a_job_nobody_has_started_is_prepared_again),
 		T(a_job_of_another_lineage_is_left_alone),
 		T(what_is_alive_at_a_place_that_is_over_is_ended_and_then_forgotten),

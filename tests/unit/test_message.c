@@ -60,6 +60,9 @@ static void fill_records(void)
 
 FILL(shim_hello, shim_hello, .proto = 1, .job = UINT64_MAX, .attempt = 2, .pid = 4711,
      .start_time = 123456789, .phase = "running", .ranks = two_ranks, .n_ranks = 2)
+FILL(shim_hello_started, shim_hello, .proto = 1, .job = 7, .attempt = 1, .pid = 99, .start_time = 1,
+     .phase = "running", .ranks = two_ranks, .n_ranks = 1, .master_addr = "10.0.0.1",
+     .master_port = 20000)
 FILL(shim_hello_failed, shim_hello, .proto = 1, .job = 7, .attempt = 1, .pid = 99, .start_time = 1,
      .phase = "failed", .text = "cannot enter \"/home/ann\": permission denied")
 FILL(shim_setup, shim_setup, .rank_base = 8, .nprocs = 8, .world = 16, .node_rank = 1, .nnodes = 2,
@@ -92,6 +95,7 @@ static const struct {
 	void (*fill)(struct msg *m);
 } golden[] = {
 	GOLDEN(shim_hello),	  GOLDEN(shim_hello_failed), GOLDEN(shim_setup),
+	GOLDEN(shim_hello_started),
 	GOLDEN(shim_setup_short), GOLDEN(shim_ready),	     GOLDEN(shim_ready_not),
 	GOLDEN(shim_go),	  GOLDEN(shim_end),	     GOLDEN(shim_grown),
 	GOLDEN(shim_arm),	  GOLDEN(shim_stdin),	     GOLDEN(shim_stdin_closed),

@@ -72,6 +72,9 @@ static void show_message(struct buf *b, const char *text, size_t len)
 	case MSG_shim_hello:
 		buf_addf(b, "{%s", m.u.shim_hello.phase);
 		show_ranks(b, m.u.shim_hello.ranks, m.u.shim_hello.n_ranks);
+		if (m.u.shim_hello.master_addr)
+			buf_addf(b, " at %s:%u", m.u.shim_hello.master_addr,
+				 m.u.shim_hello.master_port);
 		buf_addf(b, "}");
 		break;
 	case MSG_shim_ready:
@@ -155,7 +158,7 @@ static const char *simple(struct play *p, enum msg_type type)
 
 	msg_init(&m, type);
 	if (type == MSG_shim_go)
-		m.u.shim_go.master_addr = "10.0.0.1";
+		m.u.shim_go.master_addr = "10.0.0.1", m.u.shim_go.master_port = 20000;
 	return say(p, &m);
 }
 
@@ -492,13 +495,13 @@ static void without_an_agent_everything_goes_on(void **state)
 	to_running(&p, 2);
 	on(&p, SEV_AGENT_DOWN);
 	T(reaped(&p, 0, EXIT(7), false), "");
-	T(on(&p, SEV_AGENT_UP), " send shim_hello{running 8:exited=7 9:running};");
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{running 8:exited=7 9:running at 10.0.0.1:20000};");
 	on(&p, SEV_AGENT_DOWN);
 	closed(&p, 0, 2);
 	closed(&p, 1, 2);
 	T(reaped(&p, 1, SIGSEGV, true), " write shim_ended{ 8:exited=7 9:killed=11};");
 	T(on(&p, SEV_WRITTEN), "");
-	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=7 9:killed=11};"
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=7 9:killed=11 at 10.0.0.1:20000};"
 				" send shim_ended{ 8:exited=7 9:killed=11};");
 	T(deadline(&p, SHIM_BYE_MS), " exit;");
 	play_finish(&p);
@@ -509,7 +512,7 @@ static void a_new_agent_replaces_the_old_one(void **state)
 	struct play p;
 
 	to_running(&p, 1);
-	T(on(&p, SEV_AGENT_UP), " send shim_hello{running 8:running};");
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{running 8:running at 10.0.0.1:20000};");
 	T(reaped(&p, 0, EXIT(0), true), " send ranks{ 8:exited=0};");
 	play_finish(&p);
 }
