@@ -109,9 +109,9 @@ $(UNIT): $(B)/%: $(B)/%.o $(UNIT_HELP) $(ARCHIVES)
 	  $(UNIT_HELP),$(filter-out %/failmalloc.o,$(UNIT_HELP))) $(call libs_of,$*.c) -lcmocka
 
 SIM := $(call objects,tests/sim)
-$(B)/sim: $(SIM) $(ARCHIVES)
-	$(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $(SIM) -Wl,--start-group \
-	  $(B)/libcore.a $(B)/libshim.a $(B)/libproto.a $(B)/libcommon.a -Wl,--end-group $(DAEMONLIBS)
+SIM_ARCHIVES := $(B)/libcore.a $(B)/libshim.a $(B)/libproto.a $(B)/libcommon.a
+$(B)/sim: $(SIM) $(SIM_ARCHIVES)
+	$(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $(SIM) -Wl,--start-group $(SIM_ARCHIVES) -Wl,--end-group $(DAEMONLIBS)
 
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZERS): $(B)/%: $(B)/%.o $(ARCHIVES)
