@@ -319,6 +319,8 @@ static int run_agent(const struct command *c)
 		.allow_root = c->s.allow_root,
 		.uid_min = c->s.uid_min,
 		.uid_max = c->s.uid_max,
+		.specs_max = c->s.specs_max,
+		.specs_user_max = c->s.specs_user_max,
 		.port_min = c->s.port_min,
 		.port_max = c->s.port_max,
 		.ready_fd = own_fd(c->ready_fd),

@@ -30,6 +30,7 @@ struct agent *agent_create(const struct agent_conf *conf, mono_t now)
 	list_init(&a->requests);
 	list_init(&a->jobs);
 	list_init(&a->allowed);
+	list_init(&a->spec_uses);
 	arena_init(&a->addr_arena);
 	a->began = a->now = a->down_since = now;
 	a->session = SE_DOWN;
@@ -55,6 +56,7 @@ void agent_destroy(struct agent *a)
 {
 	if (a == NULL)
 		return;
+	specs_free(a); /* before the requests, which would ask for actions */
 	requests_free(a);
 	readings_free(a);
 	peers_free(a);
@@ -249,6 +251,9 @@ static void on_coord_message(struct agent *a, const struct msg *m)
 		break;
 	case MSG_forget:
 		ajob_on_forget(a, &m->u.forget);
+		break;
+	case MSG_specs_used:
+		specs_on_used(a, &m->u.specs_used);
 		break;
 	case MSG_allow:
 		peers_on_allow(a, &m->u.allow);

@@ -114,6 +114,13 @@ bool agent_local_ranks(const struct agent *a, uint64_t job, uint32_t attempt,
 /* The link to the shim, 0 when there is none now. */
 uint64_t agent_shim_link(const struct agent *a, uint64_t job, uint32_t attempt);
 
+/* Must the specification with this hash be kept? Everything must, until the coordinator
+ * has told which jobs are unfinished. */
+bool agent_spec_needed(const struct agent *a, const uint8_t hash[32]);
+bool agent_specs_known(const struct agent *a);
+/* All that must be kept; once known. May name one twice. */
+void agent_each_spec(const struct agent *a, void (*f)(void *arg, const uint8_t hash[32]), void *arg);
+
 /* For tests and the simulator. */
 void agent_check(const struct agent *a);
 void agent_each_job(const struct agent *a,

@@ -7,6 +7,7 @@
  *   agent_shim.c     what its shim says, its death, finding it again
  *   agent_report.c   states of ranks, and what is told about them
  *   agent_peer.c     which peers may speak to us, and about what
+ *   agent_spec.c     which specifications must be kept
  */
 #ifndef NA_CORE_AGENT_INTERNAL_H
 #define NA_CORE_AGENT_INTERNAL_H
@@ -151,6 +152,11 @@ struct agent {
 	struct list links, requests, jobs, allowed;
 	uint8_t (*revoked)[32]; /* keys that may not come back, whatever a job says */
 	size_t n_revoked;
+	struct list spec_uses;
+	bool specs_known; /* the coordinator has named all its jobs that were submitted here */
+	bool specs_listed; /* it is about to: some of the pieces have come */
+	uint32_t registrations; /* sent so far */
+	uint32_t spec_lists_due; /* answers to those of this session that are still out */
 	bool ungreeted; /* some link owes us a hello */
 	uint32_t next_rid;
 	uint64_t next_ticket;
@@ -253,5 +259,21 @@ void peers_on_revoke(struct agent *a, const struct rec_revoke *m);
 void peers_free(struct agent *a);
 /* Deep copy into an arena; NULL on ENOMEM. */
 struct rec_peer *peers_copy(struct arena *ar, const struct rec_peer *v, size_t n);
+
+/* agent_spec.c */
+/* A submit goes on its way: kept until it is refused or its job is over. */
+void specs_submitting(struct agent *a, uint32_t rid, const uint8_t hash[32]);
+/* The request with this rid was sent to the coordinator, or must be sent anew. */
+void specs_sent(struct agent *a, uint32_t rid, bool sent);
+void specs_submitted(struct agent *a, const struct rec_submitted *s);
+void specs_refused(struct agent *a, uint32_t rid);
+/* Its client left: nothing is to be feared if the coordinator never saw it. */
+void specs_given_up(struct agent *a, uint32_t rid);
+void specs_on_over(struct agent *a, uint64_t job);
+/* A registration is being sent: its answer brings a list. */
+void specs_registering(struct agent *a);
+void specs_session_over(struct agent *a);
+void specs_on_used(struct agent *a, const struct rec_specs_used *m);
+void specs_free(struct agent *a);
 
 #endif

@@ -236,6 +236,8 @@ void ajob_on_forget(struct agent *a, const struct rec_forget *f)
 	struct ajob *j = ajob_find(a, f->job, f->attempt);
 
 	peers_forget_job(a, f->job);
+	if (f->over)
+		specs_on_over(a, f->job);
 	if (j == NULL || ajob_alive(j))
 		return;
 	send_bye(a, j, true);

@@ -11,8 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void request_free(struct request *r)
+static void request_free(struct agent *a, struct request *r)
 {
+	specs_given_up(a, r->rid);
 	list_remove(&r->all);
 	arena_finish(&r->peer_arena);
 	free(r->text);
@@ -22,7 +23,7 @@ static void request_free(struct request *r)
 void requests_free(struct agent *a)
 {
 	list_foreach_safe(e, &a->requests)
-		request_free(list_entry(e, struct request, all));
+		request_free(a, list_entry(e, struct request, all));
 }
 
 static struct request *request_new(struct agent *a, struct alink *l, uint32_t client_rid)
@@ -72,6 +73,7 @@ static void send_request(struct agent *a, struct request *r)
 	if (n >= REQUESTS_AT_ONCE)
 		return;
 	r->sent = true;
+	specs_sent(a, r->rid, true);
 	act = act_add(a->out, ACT_SEND);
 	act->link = a->coord_link;
 	act->text = arena_memdup(&a->out->arena, r->text, r->len);
@@ -108,6 +110,7 @@ static void pass_submit(struct agent *a, struct alink *l, struct msg *m)
 	r = request_new(a, l, s->rid);
 	if (r == NULL)
 		return;
+	specs_submitting(a, r->rid, a->ev->spec_hash);
 	s->rid = r->rid;
 	s->spec_hash = (struct bytes){ a->ev->spec_hash, 32 };
 	s->spec_size = a->ev->spec_size;
@@ -128,7 +131,7 @@ static void unwatch(struct agent *a, struct alink *l, const struct rec_unwatch *
 		msg_init(&m, MSG_unwatch);
 		m.u.unwatch.rid = r->rid;
 		session_send(a, &m);
-		request_free(r);
+		request_free(a, r);
 	}
 }
 
@@ -272,6 +275,10 @@ bool request_on_answer(struct agent *a, const struct msg *m)
 
 	if (rid == NULL)
 		return false;
+	if (m->type == MSG_submitted)
+		specs_submitted(a, &m->u.submitted);
+	else if (m->type == MSG_refused)
+		specs_refused(a, *rid);
 	r = find(a, *rid);
 	if (r == NULL)
 		return true; /* the client has left */
@@ -280,7 +287,7 @@ bool request_on_answer(struct agent *a, const struct msg *m)
 		keep_peers(a, r, &copy.u.job_update);
 	act_send(a->out, r->link, &copy);
 	if (!more_follows(m) && (!r->is_watch || m->type == MSG_refused))
-		request_free(r);
+		request_free(a, r);
 	if (!more_follows(m))
 		send_waiting(a);
 	return true;
@@ -288,8 +295,12 @@ bool request_on_answer(struct agent *a, const struct msg *m)
 
 void requests_again(struct agent *a)
 {
-	list_foreach(e, &a->requests)
-		list_entry(e, struct request, all)->sent = false;
+	list_foreach(e, &a->requests) {
+		struct request *r = list_entry(e, struct request, all);
+
+		r->sent = false;
+		specs_sent(a, r->rid, false);
+	}
 	/* Watches first: they are few, and already answered ones do not count. */
 	list_foreach(e, &a->requests) {
 		struct request *r = list_entry(e, struct request, all);
@@ -313,7 +324,7 @@ void requests_of_link_gone(struct agent *a, uint64_t link)
 			m.u.unwatch.rid = r->rid;
 			session_send(a, &m);
 		}
-		request_free(r);
+		request_free(a, r);
 	}
 }
 
@@ -340,7 +351,7 @@ void requests_deadlines(struct agent *a)
 				   "%lld s); running jobs go on",
 				   a->node, a->coordinator, a->down_why,
 				   (long long)mono_sub_ms(a->now, a->down_since) / 1000);
-		request_free(r);
+		request_free(a, r);
 	}
 }
 

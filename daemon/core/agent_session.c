@@ -42,6 +42,7 @@ void session_on_down(struct agent *a, const char *why)
 
 	if (was_ready)
 		a->down_since = a->now;
+	specs_session_over(a);
 	a->coord_link = 0;
 	a->told = false;
 	a->next_ping = MONO_NEVER;
@@ -125,6 +126,7 @@ void session_register(struct agent *a)
 			fill_held(&ar, list_entry(e, struct ajob, all), a->now,
 				  &r->held[r->n_held++]);
 	act_send(a->out, a->coord_link, &m);
+	specs_registering(a);
 	a->told = true;
 	arena_finish(&ar);
 }

@@ -7,6 +7,7 @@
  *   coord_life.c   what nodes report, and how a job ends
  *   coord_recover.c  what a registering node holds, and what follows
  *   coord_answer.c what clients ask: status, jobs, watch
+ *   coord_specs.c  which specifications nodes must keep
  *   coord_rows.c   state to and from stored rows
  *   coord_readings.c  what nodes' probes read: GPUs that are free, clocks
  *   coord_topology.c  a node's topology, asked for on its behalf
@@ -368,6 +369,12 @@ void watches_flush(struct coord *c);
 void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint32_t rank,
 	       struct rec_rank_state *r);
 void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struct rec_job_info *i);
+
+/* coord_specs.c */
+/* All unfinished jobs that were submitted at this registered node. */
+void specs_tell(struct coord *c, const struct node *n);
+/* The job is over for good: to the node where it was submitted. */
+void specs_over(struct coord *c, const struct job *j);
 
 /* coord_rows.c */
 void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m);

@@ -174,6 +174,17 @@ static void send_submitted(struct coord *c, uint64_t link, uint32_t rid, uint64_
 	act_send(c->out, link, &m);
 }
 
+static void send_known(struct coord *c, const struct clink *l, uint32_t rid, const struct job *j)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_submitted);
+	m.u.submitted.rid = rid;
+	m.u.submitted.job = j->id;
+	m.u.submitted.spec_unused = j->saved || strcmp(j->submit_node, l->node->name) != 0;
+	act_send(c->out, l->id, &m);
+}
+
 /* A plain node may start jobs on itself only. */
 static bool stays_home(struct coord *c, struct clink *l, const struct rec_submit *s)
 {
@@ -280,7 +291,7 @@ void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s
 	}
 	j = job_of_client_id(c, s->client_id, uid);
 	if (j != NULL && j->stored) {
-		send_submitted(c, l->id, s->rid, j->id);
+		send_known(c, l, s->rid, j);
 		return;
 	}
 	if (j != NULL) {
@@ -685,7 +696,7 @@ static void final_stored(struct coord *c, struct job *j, int error)
 		place_release(&j->places[i]);
 		job_send_forget(c, j, i);
 	}
-	job_send_forget(c, j, UINT32_MAX);
+	specs_over(c, j);
 	job_changed(c, j);
 	prune(c);
 }

@@ -112,15 +112,10 @@ void job_send_end(struct coord *c, struct job *j, uint32_t i)
 		life_send_end(c, place_link(j, i), j->id, j->attempt, j->grace_ms, j->ending);
 }
 
-/* i == UINT32_MAX: the submitting node, when it is not one of the job's. */
 void job_send_forget(struct coord *c, struct job *j, uint32_t i)
 {
-	struct node *n = i != UINT32_MAX ? j->places[i].node : node_find(c, j->submit_node);
-	uint32_t at;
-
-	if (n == NULL || n->link == NULL || (i == UINT32_MAX && job_place_of(j, n, &at) != NULL))
-		return;
-	life_send_forget(c, n->link, j->id, j->attempt);
+	if (place_link(j, i) != NULL)
+		life_send_forget(c, place_link(j, i), j->id, j->attempt);
 }
 
 /* ---- ranks ----------------------------------------------------------------------------- */

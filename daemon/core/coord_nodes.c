@@ -370,6 +370,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	readings_registered(c, n, r->probe);
 	send_registered(c, l, n);
 	send_revokes(c, l);
+	specs_tell(c, n);
 	jobs_node_up(c, n, r, fresh);
 	c->have_dirty = true;
 }

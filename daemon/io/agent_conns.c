@@ -85,6 +85,7 @@ static void conn_free(struct conn *c)
 		map_del(&c->io->conn_by_id, c->id);
 	if (c->io->coord == c)
 		c->io->coord = NULL;
+	upload_gone(c);
 	list_remove(&c->at);
 	free(c->upload);
 	free(c->held_submit);

@@ -49,6 +49,7 @@ struct agent_io {
 	uv_signal_t sig_term, sig_int, sig_child;
 	uv_poll_t parent;
 	uv_timer_t stop_timer, watchdog;
+	uv_timer_t specs_old; /* the last resort: see on_specs_old() */
 	bool stopping; /* AEV_STOP was fed */
 	bool stop_waited; /* ... and 5 s have passed */
 	bool told_ready;
@@ -165,6 +166,8 @@ void conn_on_json(struct link *l, const char *text, size_t n, void *conn);
 
 /* DATA sid 0 fd 3 .. EOF: the specification of the next submit. */
 void upload_data(struct conn *c, const struct data_header *h, const char *p, size_t n);
+/* The connection ends: what it has stored is kept only if something needs it. */
+void upload_gone(struct conn *c);
 void upload_submit(struct conn *c, const struct msg *m, const char *text, size_t n);
 
 /* ---- perform_agent.c -------------------------------------------------- */

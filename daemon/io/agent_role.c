@@ -29,6 +29,7 @@
 #endif
 
 #define STOP_UNREGISTERED_MS 5000
+#define SPECS_OLD_MS 3600000
 
 /* ---- small things everybody here uses ---------------------------------- */
 
@@ -271,6 +272,15 @@ static void raise_nofile(struct agent_io *io)
 	setrlimit(RLIMIT_NOFILE, &r);
 }
 
+/* A coordinator that is away, or too old to tell which specifications its jobs need. */
+static void on_specs_old(uv_timer_t *t)
+{
+	struct agent_io *io = t->data;
+
+	if (!agent_specs_known(io->core))
+		specs_drop_old(io->specs);
+}
+
 static int make_core(struct agent_io *io, struct err *e)
 {
 	char where[300];
@@ -295,7 +305,8 @@ static void init_handles(struct agent_io *io)
 	deadline_init(&io->loop, &io->deadline, on_deadline, io);
 	uv_timer_init(&io->loop, &io->stop_timer);
 	uv_idle_init(&io->loop, &io->idle);
-	io->stop_timer.data = io->idle.data = io;
+	uv_timer_init(&io->loop, &io->specs_old);
+	io->stop_timer.data = io->idle.data = io->specs_old.data = io;
 	list_init(&io->later);
 	list_init(&io->conns);
 	list_init(&io->jobs);
@@ -306,6 +317,7 @@ static void init_handles(struct agent_io *io)
 static int start(struct agent_io *io, struct err *e)
 {
 	const struct agent_opts *o = io->opts;
+	struct specs_limits limits = { .total = o->specs_max, .user = o->specs_user_max };
 	int rc;
 
 	if ((rc = identity_load(o->state_dir, &io->id, e)) != 0 ||
@@ -315,7 +327,7 @@ static int start(struct agent_io *io, struct err *e)
 		return err_set(e, rc, "cannot read the kernel's boot id: %s", strerror(-rc));
 	if ((rc = shims_start(io, e)) != 0 ||
 	    (rc = ports_create(&io->loop, o->port_min, o->port_max, &io->ports, e)) != 0 ||
-	    (rc = specs_create(&io->loop, o->state_dir, &io->specs, e)) != 0)
+	    (rc = specs_create(&io->loop, o->state_dir, &limits, &io->specs, e)) != 0)
 		return rc;
 	users_create(io, &io->users);
 	if ((rc = bulk_create(io, &io->bulk)) != 0)
@@ -337,6 +349,7 @@ static void begin(struct agent_io *io)
 	adopt_all(io);
 	probe_begin(io);
 	agent_feed(io, &ev);
+	uv_timer_start(&io->specs_old, on_specs_old, SPECS_OLD_MS, SPECS_OLD_MS);
 #ifdef HAVE_NOTIFY
 	/* Ready means: clients are answered and jobs are held. A coordinator that is
 	 * away must not fail the unit. */

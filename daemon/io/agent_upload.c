@@ -6,6 +6,7 @@
  * A submit that comes while the specification is being stored is held back
  * until it is on disk: an acknowledged job never lacks it.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,12 +21,27 @@ struct upload_ref {
 	uint64_t id;
 };
 
+/* From here on it stays as long as a submit or a job that the core knows needs it. */
+static void release(struct agent_io *io, const uint8_t hash[32])
+{
+	specs_release(io->specs, hash, agent_spec_needed(io->core, hash));
+}
+
+void upload_gone(struct conn *c)
+{
+	if (c->upload_state == UPLOAD_STORED)
+		release(c->io, c->spec_hash);
+	c->upload_state = UPLOAD_NONE;
+}
+
 static void stored(void *arg, int rc, struct spec_blob *b, const char *text)
 {
 	struct upload_ref *s = arg;
 	struct conn *c = conn_find(s->io, s->id);
 	char *held;
 
+	if (c == NULL && rc == 0)
+		release(s->io, b->hash);
 	free(s);
 	if (c == NULL)
 		return;
@@ -34,7 +50,7 @@ static void stored(void *arg, int rc, struct spec_blob *b, const char *text)
 		memcpy(c->spec_hash, b->hash, 32);
 		c->spec_size = (uint32_t)b->n;
 	} else {
-		snprintf(c->upload_code, sizeof(c->upload_code), "internal");
+		snprintf(c->upload_code, sizeof(c->upload_code), rc == -EDQUOT ? "busy" : "internal");
 		snprintf(c->upload_error, sizeof(c->upload_error), "%s", text);
 	}
 	held = c->held_submit;
@@ -59,7 +75,8 @@ static void upload_done(struct conn *c)
 	s = agent_alloc(sizeof(*s));
 	s->io = c->io;
 	s->id = c->id;
-	specs_store(c->io->specs, p != NULL ? p : agent_alloc(1), c->upload_n, stored, s);
+	specs_store(c->io->specs, p != NULL ? p : agent_alloc(1), c->upload_n, c->uid,
+		    stored, s);
 }
 
 static bool upload_room(struct conn *c, size_t n)
@@ -99,6 +116,7 @@ void upload_data(struct conn *c, const struct data_header *h, const char *p, siz
 	}
 	if (c->upload_state == UPLOAD_NONE || c->upload_state == UPLOAD_STORED ||
 	    (c->upload_state == UPLOAD_FAILED && c->upload_over)) {
+		upload_gone(c);
 		c->upload_state = UPLOAD_GROWING;
 		c->upload_n = 0;
 	}

@@ -17,6 +17,11 @@ struct fetch {
 	uint32_t attempt;
 };
 
+struct wanted {
+	uint8_t (*v)[32];
+	size_t n, cap;
+};
+
 static void fetched(void *arg, int rc, struct spec_blob *b, const char *text)
 {
 	struct fetch *f = arg;
@@ -73,6 +78,27 @@ static void clean(struct agent_io *io, const struct action *a)
 	ports_release(io->ports, a->job, a->attempt);
 	job_io_drop(io, a->job, a->attempt);
 	shims_clean(io, a->job, a->attempt);
+}
+
+static void collect(void *arg, const uint8_t hash[32])
+{
+	struct wanted *w = arg;
+
+	if (w->n == w->cap) {
+		w->cap = w->cap ? w->cap * 2 : 64;
+		w->v = realloc(w->v, w->cap * sizeof(*w->v));
+		if (w->v == NULL)
+			agent_no_memory();
+	}
+	memcpy(w->v[w->n++], hash, 32);
+}
+
+static void tidy_specs(struct agent_io *io)
+{
+	struct wanted w = { 0 };
+
+	agent_each_spec(io->core, collect, &w);
+	specs_keep_only(io->specs, w.v, w.n);
 }
 
 static void send_text(struct agent_io *io, const struct action *a)
@@ -137,6 +163,12 @@ void perform_agent(struct agent_io *io, const struct action *a)
 		break;
 	case ACT_REVOKE:
 		conns_revoke(io, a->key);
+		break;
+	case ACT_DROP_SPEC:
+		specs_drop(io->specs, a->key);
+		break;
+	case ACT_TIDY_SPECS:
+		tidy_specs(io);
 		break;
 	case ACT_PERSIST:
 	case ACT_DROP_KEY:

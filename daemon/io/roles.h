@@ -32,6 +32,7 @@ struct agent_opts {
 	bool single_user;
 	bool allow_root;
 	uint32_t uid_min, uid_max;
+	uint64_t specs_max, specs_user_max; /* bytes */
 	uint32_t port_min, port_max; /* MASTER_PORT range; 0: 20000 .. below the ephemeral range */
 	int ready_fd; /* -1, or: "registered\n" once registered */
 	int parent_fd;

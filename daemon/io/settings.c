@@ -14,6 +14,9 @@
 
 #define SECOND UINT64_C(1000)
 #define HOUR UINT64_C(3600000)
+#define KIB UINT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
 #define UID_LAST 4294967294u
 
 #define STR(sec, key, field, help)                                                       \
@@ -24,6 +27,8 @@
 	{ sec, key, CONF_UINT, offsetof(struct settings, field), min, max, help }
 #define MS(sec, key, field, min, max, help)                                              \
 	{ sec, key, CONF_MS, offsetof(struct settings, field), min, max, help }
+#define SIZE(sec, key, field, min, max, help)                                            \
+	{ sec, key, CONF_SIZE, offsetof(struct settings, field), min, max, help }
 
 static const struct conf_key table[] = {
 	STR("coordinator", "state", coord_state, "directory of state.db and the key"),
@@ -54,6 +59,10 @@ static const struct conf_key table[] = {
 	UINT("agent", "port_max", port_max, 0, 65535, "highest MASTER_PORT (0: below the ephemeral range)"),
 	BOOLEAN("agent", "probe", probe, "read GPUs and InfiniBand ports (default yes)"),
 	STR("agent", "exclude_ports", exclude_ports, "RDMA devices that are not to be touched"),
+	SIZE("agent", "specs_max", specs_max, 64 * KIB, 1024 * GIB,
+	     "bytes of all specifications of unfinished jobs submitted here"),
+	SIZE("agent", "specs_user_max", specs_user_max, 64 * KIB, 1024 * GIB,
+	     "bytes of one user's"),
 	STR("agent", "sysfs_root", sysfs_root, "read ROOT/class/... in place of /sys/class/..."),
 	UINT("agent", "gpu_share", gpu_share, 0, 4095, "of the host's GPUs those i with i mod SHARE_OF = this"),
 	UINT("agent", "gpu_share_of", gpu_share_of, 0, 4096, "agents of this host that share its GPUs out"),
@@ -71,6 +80,8 @@ void settings_init(struct settings *s)
 		.uid_min = 1000,
 		.uid_max = 59999,
 		.probe = true,
+		.specs_max = 256 * MIB,
+		.specs_user_max = 64 * MIB,
 	};
 }
 

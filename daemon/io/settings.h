@@ -26,6 +26,7 @@ struct settings {
 	uint32_t peer_port;
 	bool single_user, allow_root;
 	uint32_t uid_min, uid_max, port_min, port_max;
+	uint64_t specs_max, specs_user_max;
 };
 
 /* Defaults. */

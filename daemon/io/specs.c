@@ -1,32 +1,34 @@
 /* specs.c - see specs.h
  *
  * One work item a request does everything that may block or takes long: hash,
- * write, sync. A file's name is its hash and every reader checks it, so it is
- * renamed into place first and synced after: one sync instead of two, and a
- * file that a crash left torn counts as absent.
+ * write, sync, remove (specs_disk.c).
+ *
+ * Orders are numbered as they are given, and may overtake each other on the
+ * pool: one to remove has no effect on what a younger one has stored.
  */
 #include "io/specs.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "common/base64.h"
 #include "common/list.h"
 #include "io/tls.h"
-#include "proto/spec.h"
 
 #define RECENT_MAX 8 /* blobs kept for the launch that follows a submit within seconds */
 #define RECENT_MS 5000
 #define KEEP_S (7 * 86400)
 
-enum order { ORDER_STORE, ORDER_LOAD, ORDER_VERIFY, ORDER_PRUNE };
+enum order {
+	ORDER_STORE,
+	ORDER_LOAD,
+	ORDER_VERIFY,
+	ORDER_RELEASE, /* this and what follows: nobody is called back */
+	ORDER_DROP,
+	ORDER_KEEP_ONLY,
+	ORDER_DROP_OLD,
+};
 
 struct order_item {
 	uv_work_t req;
@@ -35,7 +37,11 @@ struct order_item {
 	uint8_t hash[32];
 	char *p;
 	size_t n;
-	unsigned seq;
+	uint32_t uid;
+	uint64_t seq;
+	bool also_drop;
+	uint8_t (*wanted)[32];
+	size_t n_wanted;
 	int rc;
 	struct err e;
 	specs_cb cb;
@@ -44,9 +50,8 @@ struct order_item {
 
 struct specs {
 	uv_loop_t *loop;
-	int dir;
-	char path[512];
-	unsigned seq;
+	struct specs_disk *disk;
+	uint64_t seq;
 	struct spec_blob *recent[RECENT_MAX];
 	unsigned next;
 	uv_timer_t forget;
@@ -68,111 +73,6 @@ void spec_unref(struct spec_blob *b)
 
 /* ---- on the thread pool ---------------------------------------------- */
 
-static int write_all(int fd, const char *p, size_t n)
-{
-	while (n > 0) {
-		ssize_t w = write(fd, p, n);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w < 0)
-			return -errno;
-		p += w;
-		n -= (size_t)w;
-	}
-	return 0;
-}
-
-/* Reads a whole file of at most SPEC_MAX bytes. */
-static int read_all(int fd, char **ret, size_t *ret_n)
-{
-	struct stat st;
-	size_t n = 0;
-	char *p;
-
-	if (fstat(fd, &st) != 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_size > (off_t)SPEC_MAX)
-		return -EBADMSG;
-	p = malloc((size_t)st.st_size + 1);
-	if (p == NULL)
-		return -ENOMEM;
-	while (n < (size_t)st.st_size) {
-		ssize_t r = read(fd, p + n, (size_t)st.st_size - n);
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r <= 0)
-			break;
-		n += (size_t)r;
-	}
-	*ret = p;
-	*ret_n = n;
-	return 0;
-}
-
-static int load(struct order_item *o)
-{
-	uint8_t have[32];
-	char name[65];
-	int fd, rc;
-
-	hex_encode(name, o->hash, 32);
-	fd = openat(o->specs->dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return err_set(&o->e, errno, "%s/%s: %s", o->specs->path, name, strerror(errno));
-	rc = read_all(fd, &o->p, &o->n);
-	close(fd);
-	if (rc != 0)
-		return err_set(&o->e, rc, "%s/%s: %s", o->specs->path, name, strerror(-rc));
-	tls_sha256(o->p, o->n, have);
-	if (memcmp(have, o->hash, 32) == 0)
-		return 0;
-	free(o->p);
-	o->p = NULL;
-	return err_set(&o->e, ENOENT, "%s/%s: damaged (its hash is another)", o->specs->path, name);
-}
-
-/* Submitted before and whole? Then only its age is renewed. */
-static bool stored_already(struct order_item *o, const char *name)
-{
-	struct order_item probe = { .specs = o->specs };
-
-	memcpy(probe.hash, o->hash, 32);
-	if (load(&probe) != 0)
-		return false;
-	free(probe.p);
-	return utimensat(o->specs->dir, name, NULL, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-static int store(struct order_item *o)
-{
-	char name[65], tmp[96];
-	int fd, rc, dir = o->specs->dir;
-
-	tls_sha256(o->p, o->n, o->hash);
-	hex_encode(name, o->hash, 32);
-	if (stored_already(o, name))
-		return 0;
-	snprintf(tmp, sizeof(tmp), "%s.%ld.%u.tmp", name, (long)getpid(), o->seq);
-	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_set(&o->e, errno, "cannot store the specification: %s/%s: %s", o->specs->path,
-			       tmp, strerror(errno));
-	rc = write_all(fd, o->p, o->n);
-	if (rc == 0 && renameat(dir, tmp, dir, name) != 0)
-		rc = -errno;
-	if (rc == 0 && fsync(fd) != 0)
-		rc = -errno;
-	close(fd);
-	if (rc != 0) {
-		unlinkat(dir, tmp, 0);
-		return err_set(&o->e, rc, "cannot store the specification in %s: %s", o->specs->path,
-			       strerror(-rc));
-	}
-	return 0;
-}
-
 static int verify(struct order_item *o)
 {
 	uint8_t have[32];
@@ -183,44 +83,34 @@ static int verify(struct order_item *o)
 	return err_set(&o->e, EBADMSG, "the specification's hash is wrong");
 }
 
-static int prune(struct order_item *o)
-{
-	int fd = dup(o->specs->dir);
-	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-	time_t old = time(NULL) - KEEP_S;
-	struct dirent *de;
-	struct stat st;
-
-	if (d == NULL) {
-		if (fd >= 0)
-			close(fd);
-		return 0;
-	}
-	while ((de = readdir(d)) != NULL)
-		if (de->d_name[0] != '.' &&
-		    fstatat(o->specs->dir, de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    S_ISREG(st.st_mode) && st.st_mtime < old)
-			unlinkat(o->specs->dir, de->d_name, 0);
-	closedir(d);
-	return 0;
-}
-
 static void work(uv_work_t *req)
 {
 	struct order_item *o = list_entry(req, struct order_item, req);
+	struct specs_disk *d = o->specs->disk;
 
 	switch (o->order) {
 	case ORDER_STORE:
-		o->rc = store(o);
+		o->rc = specs_disk_store(d, o->p, o->n, o->uid, o->seq, o->hash, &o->e);
 		break;
 	case ORDER_LOAD:
-		o->rc = load(o);
+		o->rc = specs_disk_load(d, o->hash, &o->p, &o->n, &o->e);
 		break;
 	case ORDER_VERIFY:
 		o->rc = verify(o);
 		break;
-	case ORDER_PRUNE:
-		o->rc = prune(o);
+	case ORDER_RELEASE:
+		specs_disk_release(d, o->hash);
+		if (o->also_drop)
+			specs_disk_drop(d, o->hash, o->seq);
+		break;
+	case ORDER_DROP:
+		specs_disk_drop(d, o->hash, o->seq);
+		break;
+	case ORDER_KEEP_ONLY:
+		specs_disk_keep_only(d, o->wanted, o->n_wanted, o->seq);
+		break;
+	case ORDER_DROP_OLD:
+		specs_disk_drop_old(d, time(NULL) - KEEP_S, o->seq);
 		break;
 	}
 }
@@ -268,13 +158,21 @@ static struct spec_blob *blob_of(struct order_item *o)
 	return b;
 }
 
+static void order_free(struct order_item *o)
+{
+	free(o->p);
+	free(o->wanted);
+	free(o);
+}
+
 static void after(uv_work_t *req, int status)
 {
 	struct order_item *o = list_entry(req, struct order_item, req);
 	struct spec_blob *b = NULL;
+	bool stored = o->order == ORDER_STORE && o->rc == 0;
 
-	if (o->order == ORDER_PRUNE) {
-		free(o);
+	if (o->order >= ORDER_RELEASE) {
+		order_free(o);
 		return;
 	}
 	if (o->rc == 0 && (b = recent(o->specs, o->hash)) != NULL)
@@ -283,45 +181,101 @@ static void after(uv_work_t *req, int status)
 		remember(o->specs, b);
 	if (o->rc == 0 && b == NULL)
 		o->rc = err_set(&o->e, ENOMEM, "out of memory");
+	if (stored && o->rc != 0)
+		specs_release(o->specs, o->hash, false);
 	o->cb(o->arg, o->rc, b, o->rc != 0 ? o->e.text : NULL);
 	spec_unref(b);
-	free(o->p);
-	free(o);
+	order_free(o);
+}
+
+static struct order_item *order_new(struct specs *s, enum order what)
+{
+	struct order_item *o = calloc(1, sizeof(*o));
+
+	if (o == NULL)
+		return NULL;
+	o->specs = s;
+	o->order = what;
+	o->seq = ++s->seq;
+	return o;
+}
+
+static void order_go(struct order_item *o)
+{
+	uv_queue_work(o->specs->loop, &o->req, work, after);
 }
 
 /* Takes p. Without memory for the order the caller is told from inside its own
  * call: all callers can bear that. */
-static void order(struct specs *s, enum order what, char *p, size_t n, const uint8_t *hash,
-		  specs_cb cb, void *arg)
+static void ask(struct specs *s, enum order what, char *p, size_t n, const uint8_t *hash,
+		uint32_t uid, specs_cb cb, void *arg)
 {
-	struct order_item *o = calloc(1, sizeof(*o));
+	struct order_item *o = order_new(s, what);
 
 	if (o == NULL) {
 		free(p);
-		if (cb != NULL)
-			cb(arg, -ENOMEM, NULL, "out of memory");
+		cb(arg, -ENOMEM, NULL, "out of memory");
 		return;
 	}
-	o->specs = s;
-	o->order = what;
 	o->p = p;
 	o->n = n;
-	o->seq = ++s->seq;
+	o->uid = uid;
 	o->cb = cb;
 	o->arg = arg;
 	if (hash != NULL)
 		memcpy(o->hash, hash, 32);
-	uv_queue_work(s->loop, &o->req, work, after);
+	order_go(o);
 }
 
-void specs_store(struct specs *s, char *p, size_t n, specs_cb cb, void *arg)
+/* Without memory a file stays until the next registration. */
+static void tell(struct specs *s, enum order what, const uint8_t *hash, bool also_drop)
 {
-	order(s, ORDER_STORE, p, n, NULL, cb, arg);
+	struct order_item *o = order_new(s, what);
+
+	if (o == NULL)
+		return;
+	o->also_drop = also_drop;
+	if (hash != NULL)
+		memcpy(o->hash, hash, 32);
+	order_go(o);
+}
+
+void specs_store(struct specs *s, char *p, size_t n, uint32_t uid, specs_cb cb, void *arg)
+{
+	ask(s, ORDER_STORE, p, n, NULL, uid, cb, arg);
 }
 
 void specs_verify(struct specs *s, char *p, size_t n, const uint8_t hash[32], specs_cb cb, void *arg)
 {
-	order(s, ORDER_VERIFY, p, n, hash, cb, arg);
+	ask(s, ORDER_VERIFY, p, n, hash, 0, cb, arg);
+}
+
+void specs_release(struct specs *s, const uint8_t hash[32], bool needed)
+{
+	tell(s, ORDER_RELEASE, hash, !needed);
+}
+
+void specs_drop(struct specs *s, const uint8_t hash[32])
+{
+	tell(s, ORDER_DROP, hash, false);
+}
+
+void specs_drop_old(struct specs *s)
+{
+	tell(s, ORDER_DROP_OLD, NULL, false);
+}
+
+void specs_keep_only(struct specs *s, uint8_t (*wanted)[32], size_t n)
+{
+	struct order_item *o = order_new(s, ORDER_KEEP_ONLY);
+
+	if (o == NULL) {
+		free(wanted);
+		return;
+	}
+	o->wanted = wanted;
+	o->n_wanted = n;
+	order_go(o);
 }
 
 void specs_load(struct specs *s, const uint8_t hash[32], specs_cb cb, void *arg)
@@ -329,7 +283,7 @@ void specs_load(struct specs *s, const uint8_t hash[32], specs_cb cb, void *arg)
 	struct spec_blob *b = recent(s, hash);
 
 	if (b == NULL) {
-		order(s, ORDER_LOAD, NULL, 0, hash, cb, arg);
+		ask(s, ORDER_LOAD, NULL, 0, hash, 0, cb, arg);
 		return;
 	}
 	spec_ref(b); /* the callback may bring new ones in */
@@ -337,7 +291,8 @@ void specs_load(struct specs *s, const uint8_t hash[32], specs_cb cb, void *arg)
 	spec_unref(b);
 }
 
-int specs_create(uv_loop_t *loop, const char *state_dir, struct specs **ret, struct err *e)
+int specs_create(uv_loop_t *loop, const char *state_dir, const struct specs_limits *limits,
+		 struct specs **ret, struct err *e)
 {
 	struct specs *s = calloc(1, sizeof(*s));
 	int rc;
@@ -345,15 +300,8 @@ int specs_create(uv_loop_t *loop, const char *state_dir, struct specs **ret, str
 	if (s == NULL)
 		return err_set(e, ENOMEM, "out of memory");
 	s->loop = loop;
-	snprintf(s->path, sizeof(s->path), "%s/specs", state_dir);
-	if (mkdir(s->path, 0700) != 0 && errno != EEXIST) {
-		rc = err_set(e, errno, "%s: %s", s->path, strerror(errno));
-		free(s);
-		return rc;
-	}
-	s->dir = open(s->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (s->dir < 0) {
-		rc = err_set(e, errno, "%s: %s", s->path, strerror(errno));
+	rc = specs_disk_open(state_dir, limits, &s->disk, e);
+	if (rc != 0) {
 		free(s);
 		return rc;
 	}
@@ -361,7 +309,6 @@ int specs_create(uv_loop_t *loop, const char *state_dir, struct specs **ret, str
 	uv_unref((uv_handle_t *)&s->forget);
 	s->forget.data = s;
 	*ret = s;
-	order(s, ORDER_PRUNE, NULL, 0, NULL, NULL, NULL);
 	return 0;
 }
 
@@ -370,6 +317,6 @@ void specs_destroy(struct specs *s)
 	if (s == NULL)
 		return;
 	forget(&s->forget);
-	close(s->dir);
+	specs_disk_close(s->disk);
 	free(s);
 }

@@ -1,8 +1,10 @@
 /* specs.h - jobs' specifications: stored where they were submitted, fetched where they run
  *
- * STATE/specs/HASH holds what was submitted here: an acknowledged job needs it
- * until it ends, whatever restarts meanwhile. Kept 7 days, then removed at
- * start. What is fetched for a launch stays in memory only.
+ * STATE/specs/HASH.UID holds what was submitted here: an acknowledged job
+ * needs it until it ends, whatever restarts meanwhile. Which ones are needed
+ * the agent's core knows (agent_spec_needed()); what is not may go. All files
+ * of one user, and all of all users, are limited. What is fetched for a launch
+ * stays in memory only.
  */
 #ifndef NA_IO_SPECS_H
 #define NA_IO_SPECS_H
@@ -10,6 +12,7 @@
 #include <uv.h>
 
 #include "common/err.h"
+#include "io/specs_disk.h"
 #include "proto/message.h"
 
 struct specs;
@@ -22,14 +25,24 @@ struct spec_blob {
 struct spec_blob *spec_ref(struct spec_blob *b);
 void spec_unref(struct spec_blob *b); /* NULL is fine */
 
-/* Makes STATE/specs (0700); removes old ones on the thread pool. */
-int specs_create(uv_loop_t *loop, const char *state_dir, struct specs **ret, struct err *e);
+/* Makes STATE/specs (0700) and reads it: before the loop runs. */
+int specs_create(uv_loop_t *loop, const char *state_dir, const struct specs_limits *limits,
+		 struct specs **ret, struct err *e);
 void specs_destroy(struct specs *s); /* at exit */
 
 /* rc 0 and a blob (borrowed: spec_ref it), or -errno and a sentence. */
 typedef void (*specs_cb)(void *arg, int rc, struct spec_blob *b, const char *text);
-/* Takes 'p' (malloc'ed). Answers when it is on disk. */
-void specs_store(struct specs *s, char *p, size_t n, specs_cb cb, void *arg);
+/* Takes 'p' (malloc'ed). Answers when it is on disk; then it is held, and stays
+ * whatever is dropped, until specs_release(). -EDQUOT: beyond a limit. */
+void specs_store(struct specs *s, char *p, size_t n, uint32_t uid, specs_cb cb, void *arg);
+/* Once for each store that went well. Not needed: dropped at once. */
+void specs_release(struct specs *s, const uint8_t hash[32], bool needed);
+/* Removed, unless it is held. */
+void specs_drop(struct specs *s, const uint8_t hash[32]);
+/* All others are removed, but for those that are held. Takes 'wanted' (malloc'ed, n of them). */
+void specs_keep_only(struct specs *s, uint8_t (*wanted)[32], size_t n);
+/* Those that were stored more than 7 days ago are removed. */
+void specs_drop_old(struct specs *s);
 /* Memory, then disk; -ENOENT when it is not here (or not whole). */
 void specs_load(struct specs *s, const uint8_t hash[32], specs_cb cb, void *arg);
 /* Checks what came from elsewhere: takes 'p'; -EBADMSG when it is not 'hash'. */

@@ -73,6 +73,7 @@ void simagent_teardown(struct agent_actor *a)
 static void stop(struct sim *s, struct agent_actor *a, bool silent)
 {
 	net_proc_died(s, &a->proc, silent);
+	memset(a->spec_holder, 0, sizeof(a->spec_holder));
 	a->proc.up = false;
 	a->proc.life++;
 	a->proc.resume_at = 0;
@@ -238,6 +239,8 @@ void simagent_link_down(struct sim *s, struct agent_actor *a, struct conn *c, in
 	struct agent_event ev = { .type = AEV_LINK_DOWN, .link = c->end[side].link, .text = why };
 
 	ev.kind = kind_of(c);
+	if (c->kind == CONN_CLIENT)
+		simagent_uploader_gone(a, c);
 	simagent_feed(s, a, &ev);
 }
 
@@ -251,6 +254,7 @@ void simagent_message(struct sim *s, struct agent_actor *a, struct conn *c, int 
 	if (c->kind == CONN_CLIENT && m->type == MSG_submit) {
 		/* what this client has uploaded on this link */
 		plan_hash(s->clients[c->end[0].proc->idx].plan_no, hash);
+		simagent_uploaded(a, c, hash);
 		ev.spec_hash = hash;
 		ev.spec_size = 100;
 	}

@@ -21,7 +21,7 @@ struct done {
 	const struct rec_prepare *prepare; /* what the action was about; own copy of the few fields */
 	uint32_t node_rank, nprocs;
 	int64_t until;
-	uint32_t source;
+	uint32_t source, spec;
 	struct rec_proof_result *results;
 	size_t n_results;
 };
@@ -85,6 +85,61 @@ static void fails(struct done *d, int error, bool retry, const char *text)
 	d->text = text;
 }
 
+/* ---- specifications ---------------------------------------------------------------- */
+
+static uint32_t spec_of(const uint8_t hash[32])
+{
+	return hash[0] % CLIENTS_MAX;
+}
+
+void simagent_uploaded(struct agent_actor *a, struct conn *c, const uint8_t hash[32])
+{
+	a->specs[spec_of(hash)] = true;
+	a->spec_holder[spec_of(hash)] = c;
+}
+
+static void drop_spec(struct agent_actor *a, uint32_t i)
+{
+	if (a->spec_holder[i] == NULL)
+		a->specs[i] = false;
+}
+
+void simagent_uploader_gone(struct agent_actor *a, const struct conn *c)
+{
+	uint8_t hash[32];
+
+	for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
+		if (a->spec_holder[i] != c)
+			continue;
+		a->spec_holder[i] = NULL;
+		plan_hash(i, hash);
+		if (!agent_spec_needed(a->core, hash))
+			drop_spec(a, i);
+	}
+}
+
+static void tidy_specs(struct agent_actor *a)
+{
+	uint8_t hash[32];
+
+	for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
+		plan_hash(i, hash);
+		if (!agent_spec_needed(a->core, hash))
+			drop_spec(a, i);
+	}
+}
+
+/* The source answers a request for it. */
+static void hand_out(struct sim *s, struct agent_actor *src, struct done *d)
+{
+	if (src->specs[d->spec])
+		return;
+	if (check_job(s, d->job)->final[0] == '\0')
+		sim_fail(s, "a specification is kept as long as a job may need it (job %llu, %s)",
+			 (unsigned long long)d->job, src->name);
+	fails(d, ENOENT, false, "the submitting node does not hold the specification");
+}
+
 /* ---- one action each ------------------------------------------------------------- */
 
 static void do_dial(struct sim *s, struct agent_actor *a)
@@ -105,6 +160,7 @@ static void do_fetch(struct sim *s, struct agent_actor *a, const struct action *
 	struct done *d = answer(s, act);
 
 	d->source = agent_of_key(s, act->prepare->source[0].key.p);
+	d->spec = spec_of(act->prepare->spec_hash.p);
 	d->until = s->w.now + 5 * SECOND;
 	world_at(&s->w, s->w.now + rng_range(&s->w.rng, MS, 10 * MS), EV_FETCH, &a->proc, 0, d);
 }
@@ -120,7 +176,7 @@ void simagent_fetch_poll(struct sim *s, struct agent_actor *a, const struct even
 	if (there && rng_chance(&s->w.rng, s->fetch_fails))
 		fails(d, EIO, false, "the specification could not be read");
 	else if (there && (src == a || agent_peer_may(src->core, a->key, d->job)))
-		d->error = 0;
+		hand_out(s, src, d);
 	else if (s->w.now < d->until) {
 		world_at(&s->w, s->w.now + 50 * MS, EV_FETCH, &a->proc, 0, d);
 		return;
@@ -302,6 +358,12 @@ void simagent_perform(struct sim *s, struct agent_actor *a, const struct action 
 		do_clean(s, a, act);
 		break;
 	case ACT_REVOKE:
+		break;
+	case ACT_DROP_SPEC:
+		drop_spec(a, spec_of(act->key));
+		break;
+	case ACT_TIDY_SPECS:
+		tidy_specs(a);
 		break;
 	default:
 		sim_fail(s, "an agent asks only for what it may (%s)", action_name(act->type));

@@ -12,6 +12,26 @@
 /* a shim that nobody speaks to leaves by itself */
 #define BYE_NS ((SHIM_ABSENT_MS + SHIM_BYE_MS) * MS + 20 * SECOND)
 
+/* Was its submit sent twice? The one that is overtaken while the job is being
+ * stored is never answered: its specification stays until the next registration. */
+static bool sent_twice(const struct sim *s, uint32_t plan)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < s->n_clients; i++)
+		if (s->clients[i].plan_no == plan)
+			n += s->clients[i].twice ? 2 : 1;
+	return n > 1;
+}
+
+static bool has_specs(const struct sim *s, const struct agent_actor *a)
+{
+	for (uint32_t i = 0; i < CLIENTS_MAX; i++)
+		if (a->specs[i] && !sent_twice(s, i))
+			return true;
+	return false;
+}
+
 /* What is still to come, or NULL. */
 static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 {
@@ -45,6 +65,11 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 			return text;
 		}
 	}
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (has_specs(s, &s->agents[i])) {
+			snprintf(text, sizeof(text), "%s is rid of specifications", s->agents[i].name);
+			return text;
+		}
 	for (uint32_t i = 0; i < s->n_shims; i++)
 		if (s->shims[i]->proc.up) {
 			snprintf(text, sizeof(text), "the shim of job %" PRIu64 " leaves %s",

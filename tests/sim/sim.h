@@ -132,6 +132,8 @@ struct agent_actor {
 	bool cut_up, cut_down; /* to and from the coordinator */
 	bool cut_peers; /* no connections with other nodes */
 	uint32_t disk_full; /* permille of status writes that fail */
+	bool specs[CLIENTS_MAX]; /* specifications on its disk, by plan */
+	struct conn *spec_holder[CLIENTS_MAX]; /* the connection that has sent it, while it is open */
 };
 
 /* ---- shim ------------------------------------------------------------------- */
@@ -336,6 +338,8 @@ void simagent_feed(struct sim *s, struct agent_actor *a, struct agent_event *ev)
 void simagent_perform(struct sim *s, struct agent_actor *a, const struct action *act);
 void simagent_done(struct sim *s, struct agent_actor *a, const struct event *e);
 void simagent_fetch_poll(struct sim *s, struct agent_actor *a, const struct event *e);
+void simagent_uploaded(struct agent_actor *a, struct conn *c, const uint8_t hash[32]);
+void simagent_uploader_gone(struct agent_actor *a, const struct conn *c);
 void simagent_adopt_all(struct sim *s, struct agent_actor *a);
 void simagent_write_status(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt,
 			const char *text, size_t len);

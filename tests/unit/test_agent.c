@@ -742,6 +742,186 @@ static void one_client_cannot_flood_the_coordinator(void **state)
 	assert_int_equal(count(w, CLIENT, MSG_refused), 36);
 }
 
+/* ---- specifications --------------------------------------------------------------------- */
+
+static const uint8_t spec_a[32] = { 0xa }, spec_b[32] = { 0xb };
+
+/* What the coordinator still runs for this node: 'n' jobs numbered from 1, all with one hash. */
+static void specs_used(struct world *w, size_t n, const uint8_t hash[32], bool more)
+{
+	struct rec_spec_use v[4] = { 0 };
+	struct msg m;
+
+	for (size_t i = 0; i < n; i++) {
+		v[i].job = i + 1;
+		v[i].hash = (struct bytes){ hash, 32 };
+	}
+	msg_init(&m, MSG_specs_used);
+	m.u.specs_used.uses = v;
+	m.u.specs_used.n_uses = n;
+	m.u.specs_used.more = more;
+	say(w, COORD, &m);
+}
+
+/* rid as the coordinator sees it. */
+static uint32_t submit(struct world *w, const uint8_t hash[32])
+{
+	struct msg m;
+	struct agent_event ev = { .type = AEV_MESSAGE, .link = CLIENT, .msg = &m, .spec_hash = hash,
+				  .spec_size = 10 };
+	uint32_t rid;
+
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 3;
+	m.u.submit.client_id = "id";
+	m.u.submit.command = "true";
+	m.u.submit.spec_size = 10;
+	feed(w, &ev);
+	if (!last(w, COORD, MSG_submit, &m))
+		return 0;
+	rid = m.u.submit.rid;
+	msg_finish(&m);
+	return rid;
+}
+
+static void submitted(struct world *w, uint32_t rid, uint64_t job, bool unused)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_submitted);
+	m.u.submitted.rid = rid;
+	m.u.submitted.job = job;
+	m.u.submitted.spec_unused = unused;
+	say(w, COORD, &m);
+}
+
+static void job_over(struct world *w, uint64_t job)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_forget);
+	m.u.forget.job = job;
+	m.u.forget.attempt = 1;
+	m.u.forget.over = true;
+	say(w, COORD, &m);
+}
+
+static void nothing_is_dropped_before_the_coordinator_has_named_its_jobs(void **state)
+{
+	struct world *w = *state;
+
+	client_hello(w);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	submitted(w, submit(w, spec_a), 1, false);
+	job_over(w, 1);
+	assert_false(asked(w, ACT_DROP_SPEC));
+	specs_used(w, 1, spec_a, true);
+	assert_true(agent_spec_needed(w->a, spec_b)); /* the rest may name it */
+	assert_false(asked(w, ACT_TIDY_SPECS));
+	specs_used(w, 0, NULL, false);
+	assert_true(asked(w, ACT_TIDY_SPECS));
+	assert_true(agent_spec_needed(w->a, spec_a));
+	assert_false(agent_spec_needed(w->a, spec_b));
+}
+
+static void the_last_job_that_uses_a_specification_takes_it_along(void **state)
+{
+	struct world *w = *state;
+
+	client_hello(w);
+	specs_used(w, 2, spec_a, false);
+	submitted(w, submit(w, spec_a), 3, false);
+	job_over(w, 1);
+	job_over(w, 3);
+	do_forget(w); /* of an attempt: means nothing here */
+	assert_false(asked(w, ACT_DROP_SPEC));
+	job_over(w, 2);
+	assert_true(asked(w, ACT_DROP_SPEC));
+	assert_false(agent_spec_needed(w->a, spec_a));
+}
+
+static void a_refused_or_superfluous_submit_keeps_nothing(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	client_hello(w);
+	specs_used(w, 0, NULL, false);
+	msg_init(&m, MSG_refused);
+	MSG_SET(&m.u.refused, refused, rid, submit(w, spec_a));
+	m.u.refused.code = "bad-request";
+	m.u.refused.text = "no";
+	assert_true(agent_spec_needed(w->a, spec_a));
+	say(w, COORD, &m);
+	assert_false(agent_spec_needed(w->a, spec_a));
+	submitted(w, submit(w, spec_b), 7, true);
+	assert_false(agent_spec_needed(w->a, spec_b));
+}
+
+static void a_submit_whose_client_has_left_keeps_its_specification(void **state)
+{
+	struct world *w = *state;
+	uint32_t rid;
+
+	client_hello(w);
+	specs_used(w, 0, NULL, false);
+	rid = submit(w, spec_a);
+	down(w, CLIENT);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	submitted(w, rid, 5, false);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	job_over(w, 5);
+	assert_false(agent_spec_needed(w->a, spec_a));
+}
+
+static void a_submit_that_was_never_sent_keeps_nothing(void **state)
+{
+	struct world *w = *state;
+
+	client_hello(w);
+	specs_used(w, 0, NULL, false);
+	down(w, COORD);
+	submit(w, spec_a);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	down(w, CLIENT);
+	assert_false(agent_spec_needed(w->a, spec_a));
+	assert_true(asked(w, ACT_DROP_SPEC));
+}
+
+static void a_job_that_ended_while_we_were_away_is_not_in_the_next_list(void **state)
+{
+	struct world *w = *state;
+
+	client_hello(w);
+	specs_used(w, 1, spec_a, false);
+	down(w, COORD);
+	connect_coord(w);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	submit(w, spec_b); /* the list that is on its way cannot know of it */
+	specs_used(w, 0, NULL, false);
+	assert_false(agent_spec_needed(w->a, spec_a));
+	assert_true(agent_spec_needed(w->a, spec_b));
+}
+
+static void of_two_registrations_only_the_answer_to_the_second_counts(void **state)
+{
+	struct world *w = *state;
+	struct agent_event ev = { .type = AEV_ADDRS };
+	uint32_t rid;
+
+	client_hello(w);
+	rid = submit(w, spec_a);
+	assert_int_not_equal(rid, 0);
+	down(w, CLIENT);
+	feed(w, &ev); /* registers anew; the answer to the first is on its way */
+	specs_used(w, 0, NULL, false);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	assert_false(asked(w, ACT_TIDY_SPECS));
+	specs_used(w, 1, spec_a, false);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	assert_true(asked(w, ACT_TIDY_SPECS));
+}
+
 static void stopping_ends_the_jobs_and_then_is_idle(void **state)
 {
 	struct world *w = *state;
@@ -786,6 +966,13 @@ int main(void)
 		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
 		T(a_request_is_sent_again_after_a_reconnect),
 		T(one_client_cannot_flood_the_coordinator),
+		T(nothing_is_dropped_before_the_coordinator_has_named_its_jobs),
+		T(the_last_job_that_uses_a_specification_takes_it_along),
+		T(a_refused_or_superfluous_submit_keeps_nothing),
+		T(a_submit_whose_client_has_left_keeps_its_specification),
+		T(a_submit_that_was_never_sent_keeps_nothing),
+		T(a_job_that_ended_while_we_were_away_is_not_in_the_next_list),
+		T(of_two_registrations_only_the_answer_to_the_second_counts),
 		T(stopping_ends_the_jobs_and_then_is_idle),
 	};
 

@@ -1156,6 +1156,101 @@ static void a_node_that_does_not_get_ready_is_named(void **state)
 	msg_finish(&m);
 }
 
+/* ---- specifications ------------------------------------------------------------------------ */
+
+/* How many unfinished jobs this registered node was told to keep specifications for; -1: not told. */
+static int told_used(struct world *w, uint64_t link)
+{
+	struct msg m;
+	int n;
+
+	if (!last_to(w, link, MSG_specs_used, &m))
+		return -1;
+	n = (int)m.u.specs_used.n_uses;
+	assert_false(m.u.specs_used.more);
+	for (int i = 0; i < n; i++)
+		assert_int_equal(m.u.specs_used.uses[i].hash.p[0], 1);
+	msg_finish(&m);
+	return n;
+}
+
+static bool told_over(struct world *w, uint64_t link)
+{
+	struct msg m;
+	bool yes = last_to(w, link, MSG_forget, &m);
+
+	if (!yes)
+		return false;
+	yes = m.u.forget.over;
+	msg_finish(&m);
+	return yes;
+}
+
+static void only_the_submitting_node_is_told_that_a_job_is_over_and_only_when_saved(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	ended(w, a, 0, "exited", 0, false);
+	ended(w, b, 1, "exited", 0, false);
+	assert_false(was_told(w, a, MSG_forget));
+	store(w);
+	assert_true(told_over(w, a));
+	assert_true(was_told(w, b, MSG_forget));
+	assert_false(told_over(w, b));
+}
+
+static void a_registering_node_is_told_its_unfinished_jobs(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	assert_int_equal(told_used(w, a), 0);
+	link_down(w, a);
+	link_down(w, b);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "running", "running", 1, 0);
+	assert_int_equal(told_used(w, a), 1);
+	assert_int_equal(told_used(w, b), 0); /* it runs there, but came from elsewhere */
+	restart(w);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	assert_int_equal(told_used(w, a), 1);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "running", "running", 1, 0);
+	ended(w, b, 1, "exited", 0, false);
+	link_down(w, a); /* away when the job ends */
+	a = node_up_held(w, "gpu01", "boot-1", 1, "ended", "exited", 0, 0);
+	link_down(w, a);
+	store(w);
+	a = node_up(w, "gpu01");
+	assert_int_equal(told_used(w, a), 0);
+}
+
+static void a_repeated_submit_says_whether_its_specification_is_needed(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	submit(w, a, "c1", 2);
+	assert_true(last_to(w, a, MSG_submitted, &m));
+	assert_false(m.u.submitted.spec_unused);
+	msg_finish(&m);
+	submit_as(w, b, "c1", 1, "gpu02", 1000); /* the same one, through another node */
+	assert_true(last_to(w, b, MSG_submitted, &m));
+	assert_true(m.u.submitted.spec_unused);
+	msg_finish(&m);
+	ended(w, a, 0, "exited", 0, false);
+	ended(w, b, 1, "exited", 0, false);
+	store(w);
+	submit(w, a, "c1", 2);
+	assert_true(last_to(w, a, MSG_submitted, &m));
+	assert_true(m.u.submitted.spec_unused);
+	msg_finish(&m);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1195,6 +1290,9 @@ int main(void)
 		T(a_job_waits_for_nodes_and_says_so),
 		T(more_nodes_than_there_are_is_refused),
 		T(a_node_that_does_not_get_ready_is_named),
+		T(only_the_submitting_node_is_told_that_a_job_is_over_and_only_when_saved),
+		T(a_registering_node_is_told_its_unfinished_jobs),
+		T(a_repeated_submit_says_whether_its_specification_is_needed),
 	};
 
 	return cmocka_run_group_tests_name("coord", tests, NULL, NULL);

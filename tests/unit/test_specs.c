@@ -24,6 +24,11 @@ static uv_loop_t loop;
 static char dir[64];
 static struct specs *specs;
 
+#define LI 1000
+#define WANG 1001
+
+static struct specs_limits limits;
+
 static struct {
 	unsigned calls;
 	int rc;
@@ -59,7 +64,7 @@ static void open_store(void)
 {
 	struct err e;
 
-	assert_int_equal(specs_create(&loop, dir, &specs, &e), 0);
+	assert_int_equal(specs_create(&loop, dir, &limits, &specs, &e), 0);
 }
 
 static void close_handle(uv_handle_t *h, void *arg)
@@ -68,10 +73,16 @@ static void close_handle(uv_handle_t *h, void *arg)
 		uv_close(h, NULL);
 }
 
+/* What the pool still does. */
+static void settle(void)
+{
+	uv_run(&loop, UV_RUN_DEFAULT);
+}
+
 /* As at the agent's end and next start: nothing in memory survives. */
 static void close_store(void)
 {
-	uv_run(&loop, UV_RUN_DEFAULT); /* what the pool still does */
+	settle();
 	uv_walk(&loop, close_handle, NULL);
 	uv_run(&loop, UV_RUN_DEFAULT);
 	specs_destroy(specs);
@@ -81,6 +92,7 @@ static void close_store(void)
 static int setup(void **state)
 {
 	memset(&seen, 0, sizeof(seen));
+	limits = (struct specs_limits){ .total = 64 << 20, .user = 32 << 20 };
 	snprintf(dir, sizeof(dir), "/tmp/na_specs_XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	uv_loop_init(&loop);
@@ -106,10 +118,23 @@ static char *bytes(char c, size_t n)
 	return p;
 }
 
+static void store_as(uint32_t uid, char c, size_t n)
+{
+	specs_store(specs, bytes(c, n), n, uid, done, NULL);
+	wait_call();
+}
+
 static void store(char c, size_t n)
 {
-	specs_store(specs, bytes(c, n), n, done, NULL);
-	wait_call();
+	store_as(LI, c, n);
+}
+
+/* As when its client has left and nothing else needs it. */
+static void store_and_leave(char c, size_t n)
+{
+	store(c, n);
+	specs_release(specs, seen.hash, true);
+	settle();
 }
 
 static void path_of(const uint8_t hash[32], char out[256])
@@ -117,7 +142,15 @@ static void path_of(const uint8_t hash[32], char out[256])
 	char name[65];
 
 	hex_encode(name, hash, 32);
-	snprintf(out, 256, "%s/specs/%s", dir, name);
+	snprintf(out, 256, "%s/specs/%s.%d", dir, name, LI);
+}
+
+static bool is_there(const uint8_t hash[32])
+{
+	char path[256];
+
+	path_of(hash, path);
+	return access(path, F_OK) == 0;
 }
 
 TEST(what_is_stored_lies_under_its_hash_for_its_owner_only)
@@ -196,6 +229,8 @@ TEST(a_symbolic_link_is_not_followed)
 
 	path_of(hash, path);
 	assert_int_equal(symlink("/etc/passwd", path), 0);
+	close_store();
+	open_store();
 	specs_load(specs, hash, done, NULL);
 	wait_call();
 	assert_int_not_equal(seen.rc, 0);
@@ -229,7 +264,7 @@ TEST(stored_twice_it_is_one_file_made_young_again)
 	assert_true(st.st_mtime > 1000000);
 }
 
-TEST(old_ones_go_at_start_and_young_ones_stay)
+TEST(old_ones_go_when_asked_and_young_and_held_ones_stay)
 {
 	struct timespec old[2] = { { time(NULL) - 8 * 86400, 0 }, { time(NULL) - 8 * 86400, 0 } };
 	char aged[256], young[256];
@@ -241,10 +276,162 @@ TEST(old_ones_go_at_start_and_young_ones_stay)
 	assert_int_equal(utimensat(AT_FDCWD, aged, old, 0), 0);
 	close_store();
 	open_store();
+	store('g', 100); /* again: it is young now, and held */
+	assert_int_equal(utimensat(AT_FDCWD, aged, old, 0), 0);
+	specs_drop_old(specs);
+	settle();
+	assert_int_equal(access(aged, F_OK), 0);
 	close_store();
+	open_store();
+	specs_drop_old(specs);
+	settle();
 	assert_int_equal(access(aged, F_OK), -1);
 	assert_int_equal(access(young, F_OK), 0);
+}
+
+TEST(what_is_not_needed_goes_and_what_is_held_stays)
+{
+	uint8_t hash[32];
+
+	store('l', 100);
+	memcpy(hash, seen.hash, 32);
+	specs_drop(specs, hash); /* the client is still there: it may submit it */
+	settle();
+	assert_true(is_there(hash));
+	specs_release(specs, hash, false);
+	settle();
+	assert_false(is_there(hash));
+	store_and_leave('m', 100);
+	assert_true(is_there(seen.hash)); /* a job needs it */
+	specs_drop(specs, seen.hash);
+	settle();
+	assert_false(is_there(seen.hash));
+}
+
+TEST(two_clients_hold_one_file)
+{
+	store('n', 100);
+	store('n', 100);
+	specs_release(specs, seen.hash, false);
+	settle();
+	assert_true(is_there(seen.hash));
+	specs_release(specs, seen.hash, false);
+	settle();
+	assert_false(is_there(seen.hash));
+}
+
+TEST(an_order_to_remove_does_not_touch_what_a_younger_one_has_stored)
+{
+	struct specs_disk *d;
+	uint8_t hash[32];
+	struct err e;
+
+	assert_int_equal(specs_disk_open(dir, &limits, &d, &e), 0);
+	assert_int_equal(specs_disk_store(d, "o", 1, LI, 5, hash, &e), 0);
+	specs_disk_release(d, hash);
+	specs_disk_drop(d, hash, 4); /* the pool took its time */
+	assert_true(is_there(hash));
+	specs_disk_keep_only(d, NULL, 0, 4);
+	assert_true(is_there(hash));
+	specs_disk_drop(d, hash, 6);
+	assert_false(is_there(hash));
+	specs_disk_close(d);
+}
+
+TEST(only_those_that_are_wanted_stay_also_after_a_restart)
+{
+	uint8_t(*wanted)[32] = malloc(32), p[32], q[32], held[32];
+
+	store('p', 100);
+	memcpy(p, seen.hash, 32);
+	store('q', 100);
+	memcpy(q, seen.hash, 32);
+	close_store();
 	open_store();
+	store('r', 100);
+	memcpy(held, seen.hash, 32);
+	memcpy(wanted, q, 32);
+	specs_keep_only(specs, wanted, 1);
+	settle();
+	assert_false(is_there(p));
+	assert_true(is_there(q));
+	assert_true(is_there(held));
+}
+
+TEST(one_user_fills_his_own_share_only)
+{
+	uint8_t first[32];
+
+	limits = (struct specs_limits){ .total = 1 << 20, .user = 100 << 10 };
+	close_store();
+	open_store();
+	store_and_leave('s', 60 << 10);
+	memcpy(first, seen.hash, 32);
+	store('t', 60 << 10);
+	assert_int_equal(seen.rc, -EDQUOT);
+	assert_non_null(strstr(seen.text, "specs_user_max"));
+	assert_non_null(strstr(seen.text, "0.10 MiB"));
+	store('s', 60 << 10); /* the same once more takes no room */
+	assert_int_equal(seen.rc, 0);
+	specs_release(specs, seen.hash, true);
+	store_as(WANG, 't', 60 << 10);
+	assert_int_equal(seen.rc, 0);
+	specs_drop(specs, first);
+	settle();
+	store('u', 60 << 10);
+	assert_int_equal(seen.rc, 0);
+}
+
+TEST(whose_files_are_whose_is_known_after_a_restart)
+{
+	limits = (struct specs_limits){ .total = 1 << 20, .user = 100 << 10 };
+	close_store();
+	open_store();
+	store('v', 60 << 10);
+	close_store();
+	open_store();
+	store_as(WANG, 'w', 60 << 10);
+	assert_int_equal(seen.rc, 0);
+	store('x', 60 << 10);
+	assert_int_equal(seen.rc, -EDQUOT);
+}
+
+TEST(all_users_together_have_a_limit_and_small_files_count_as_blocks)
+{
+	limits = (struct specs_limits){ .total = 16 << 10, .user = 12 << 10 };
+	close_store();
+	open_store();
+	for (char c = 'a'; c < 'd'; c++) {
+		store(c, 1);
+		assert_int_equal(seen.rc, 0);
+	}
+	store('d', 1);
+	assert_int_equal(seen.rc, -EDQUOT);
+	store_as(WANG, 'e', 1);
+	assert_int_equal(seen.rc, 0);
+	store_as(WANG, 'f', 1);
+	assert_int_equal(seen.rc, -EDQUOT);
+	assert_non_null(strstr(seen.text, "(specs_max)"));
+}
+
+TEST(what_0_1_has_stored_is_found_and_removed)
+{
+	uint8_t hash[32];
+	char now[256], then[256];
+
+	store('y', 5000);
+	memcpy(hash, seen.hash, 32);
+	close_store();
+	path_of(hash, now);
+	snprintf(then, sizeof(then), "%.*s", (int)(strrchr(now, '.') - now), now);
+	assert_int_equal(rename(now, then), 0);
+	open_store();
+	specs_load(specs, hash, done, NULL);
+	wait_call();
+	assert_int_equal(seen.rc, 0);
+	specs_drop(specs, hash);
+	settle();
+	assert_int_equal(access(then, F_OK), -1);
 }
 
 TEST(what_came_from_elsewhere_must_have_its_hash)
@@ -291,7 +478,15 @@ int main(void)
 		T(a_symbolic_link_is_not_followed),
 		T(an_empty_one_and_the_largest_are_fine),
 		T(stored_twice_it_is_one_file_made_young_again),
-		T(old_ones_go_at_start_and_young_ones_stay),
+		T(old_ones_go_when_asked_and_young_and_held_ones_stay),
+		T(what_is_not_needed_goes_and_what_is_held_stays),
+		T(two_clients_hold_one_file),
+		T(an_order_to_remove_does_not_touch_what_a_younger_one_has_stored),
+		T(only_those_that_are_wanted_stay_also_after_a_restart),
+		T(one_user_fills_his_own_share_only),
+		T(whose_files_are_whose_is_known_after_a_restart),
+		T(all_users_together_have_a_limit_and_small_files_count_as_blocks),
+		T(what_0_1_has_stored_is_found_and_removed),
 		T(what_came_from_elsewhere_must_have_its_hash),
 		T(a_full_disk_is_told_and_leaves_nothing),
 	};

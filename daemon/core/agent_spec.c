@@ -1,0 +1,208 @@
+/* agent_spec.c - which of the specifications stored here are still needed
+ *
+ *   submit passed on --> submitted --> its job is over: may go
+ *                   '--> refused: may go
+ *
+ * After each registration the coordinator names all unfinished jobs of this
+ * node: that is the truth, and what it does not name may go, whatever was
+ * missed meanwhile. Until it has, everything counts as needed, so a
+ * coordinator that never does so (an older one) costs disk and no job.
+ *
+ * Several jobs may use one specification: it is known by its hash. A submit
+ * without an answer keeps its own, also when the client has given up: the
+ * coordinator may have taken it. One that was sent before the registration is
+ * in the coordinator's list then; one sent after it may not be.
+ */
+#include "core/agent_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define NOT_SENT UINT32_MAX
+
+struct spec_use {
+	uint32_t rid; /* of the submit that has no answer; 0: answered */
+	uint32_t sent; /* ... and after which registration it was sent */
+	uint64_t job;
+	uint8_t hash[32];
+	struct list all;
+};
+
+static struct spec_use *use_add(struct agent *a, const uint8_t hash[32])
+{
+	struct spec_use *u = calloc(1, sizeof(*u));
+
+	if (u == NULL) {
+		a->oom = true;
+		return NULL;
+	}
+	memcpy(u->hash, hash, 32);
+	list_append(&a->spec_uses, &u->all);
+	return u;
+}
+
+static struct spec_use *use_of_submit(const struct agent *a, uint32_t rid)
+{
+	list_foreach(e, &a->spec_uses) {
+		struct spec_use *u = list_entry(e, struct spec_use, all);
+
+		if (rid != 0 && u->rid == rid)
+			return u;
+	}
+	return NULL;
+}
+
+static void use_free(struct spec_use *u)
+{
+	list_remove(&u->all);
+	free(u);
+}
+
+/* The last use of a specification takes it along. */
+static void use_over(struct agent *a, struct spec_use *u)
+{
+	uint8_t hash[32];
+
+	memcpy(hash, u->hash, 32);
+	use_free(u);
+	if (!agent_spec_needed(a, hash))
+		memcpy(act_add(a->out, ACT_DROP_SPEC)->key, hash, 32);
+}
+
+void specs_free(struct agent *a)
+{
+	list_foreach_safe(e, &a->spec_uses)
+		use_free(list_entry(e, struct spec_use, all));
+}
+
+/* ---- a submit ------------------------------------------------------------------ */
+
+void specs_submitting(struct agent *a, uint32_t rid, const uint8_t hash[32])
+{
+	struct spec_use *u = use_add(a, hash);
+
+	if (u == NULL)
+		return;
+	u->rid = rid;
+	u->sent = NOT_SENT;
+}
+
+void specs_sent(struct agent *a, uint32_t rid, bool sent)
+{
+	struct spec_use *u = use_of_submit(a, rid);
+
+	if (u != NULL)
+		u->sent = sent ? a->registrations : NOT_SENT;
+}
+
+void specs_submitted(struct agent *a, const struct rec_submitted *s)
+{
+	struct spec_use *u = use_of_submit(a, s->rid);
+
+	if (u == NULL)
+		return;
+	u->rid = 0;
+	u->job = s->job;
+	if (s->spec_unused)
+		use_over(a, u);
+}
+
+void specs_refused(struct agent *a, uint32_t rid)
+{
+	struct spec_use *u = use_of_submit(a, rid);
+
+	if (u != NULL)
+		use_over(a, u);
+}
+
+void specs_given_up(struct agent *a, uint32_t rid)
+{
+	struct spec_use *u = use_of_submit(a, rid);
+
+	if (u != NULL && u->sent == NOT_SENT)
+		use_over(a, u);
+}
+
+/* ---- what the coordinator says --------------------------------------------------- */
+
+void specs_on_over(struct agent *a, uint64_t job)
+{
+	list_foreach_safe(e, &a->spec_uses) {
+		struct spec_use *u = list_entry(e, struct spec_use, all);
+
+		if (u->rid == 0 && u->job == job)
+			use_over(a, u);
+	}
+}
+
+void specs_registering(struct agent *a)
+{
+	a->registrations++;
+	a->spec_lists_due++;
+	a->specs_known = false;
+}
+
+void specs_session_over(struct agent *a)
+{
+	a->spec_lists_due = 0;
+	a->specs_listed = false;
+}
+
+/* The list says it better, except of what was sent after we asked for it. */
+static void forget_listed(struct agent *a)
+{
+	list_foreach_safe(e, &a->spec_uses) {
+		struct spec_use *u = list_entry(e, struct spec_use, all);
+
+		if (u->rid == 0 || (u->sent != NOT_SENT && u->sent != a->registrations))
+			use_free(u);
+	}
+}
+
+void specs_on_used(struct agent *a, const struct rec_specs_used *m)
+{
+	a->specs_known = false;
+	if (!a->specs_listed)
+		forget_listed(a);
+	a->specs_listed = true;
+	for (size_t i = 0; i < m->n_uses; i++) {
+		struct spec_use *u = NULL;
+
+		if (m->uses[i].hash.n == 32)
+			u = use_add(a, m->uses[i].hash.p);
+		if (u != NULL)
+			u->job = m->uses[i].job;
+	}
+	if (m->more)
+		return;
+	a->specs_listed = false;
+	if (a->spec_lists_due > 0)
+		a->spec_lists_due--;
+	if (a->spec_lists_due > 0)
+		return; /* we have registered once more meanwhile: only that answer is complete */
+	a->specs_known = true;
+	act_add(a->out, ACT_TIDY_SPECS);
+}
+
+/* ---- asked by io ------------------------------------------------------------------- */
+
+bool agent_specs_known(const struct agent *a)
+{
+	return a->specs_known;
+}
+
+bool agent_spec_needed(const struct agent *a, const uint8_t hash[32])
+{
+	if (!a->specs_known)
+		return true;
+	list_foreach(e, &a->spec_uses)
+		if (memcmp(list_entry(e, struct spec_use, all)->hash, hash, 32) == 0)
+			return true;
+	return false;
+}
+
+void agent_each_spec(const struct agent *a, void (*f)(void *arg, const uint8_t hash[32]), void *arg)
+{
+	list_foreach(e, &a->spec_uses)
+		f(arg, list_entry(e, struct spec_use, all)->hash);
+}
