@@ -272,7 +272,7 @@ static void the_status_file_is_written_unless_the_end_is_settled(void **state)
 	to_ended(&p);
 	T(on(&p, SEV_AGENT_DOWN), " write shim_ended{ 8:exited=5};");
 	T(on(&p, SEV_WRITTEN), "");
-	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=5}; send shim_ended{ 8:exited=5};");
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=5 at 10.0.0.1:20000}; send shim_ended{ 8:exited=5};");
 	T(simple(&p, MSG_shim_bye), " exit;");
 	play_finish(&p);
 
@@ -303,7 +303,7 @@ static void what_nobody_else_knows_is_not_given_up(void **state)
 		feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC });
 	}
 	assert_false(p.exited);
-	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=5}; send shim_ended{ 8:exited=5"
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=5 at 10.0.0.1:20000}; send shim_ended{ 8:exited=5"
 				" 'the status file could not be written'};");
 	T(bye_settled(&p), " exit;");
 	play_finish(&p);
