@@ -217,19 +217,21 @@ static void describe(const struct job *j, const struct choice *ch, char out[64])
 /* "waiting for 2 nodes with 8 free GPUs: gpu03 runs job 12 of li since 3 h, ..." */
 static void say_waiting(struct coord *c, struct job *j, const struct choice *ch)
 {
+	static const enum fit first_things_first[] = { FIT_BUSY, FIT_BEHIND, FIT_AWAY };
 	char list[500] = "", what[64];
 	size_t len = 0, shown = 0, missing = 0;
 
-	for (size_t i = 0; i < ch->n; i++) {
-		if (ch->v[i].fit == FIT_NOW || ch->v[i].fit == FIT_NEVER)
-			continue;
-		missing++;
-		if (shown == 4 || len > 300)
-			continue;
-		if (shown++ > 0)
-			len += (size_t)snprintf(list + len, sizeof(list) - len, ", ");
-		len += why_not(c, &ch->v[i], list + len, sizeof(list) - len);
-	}
+	for (size_t k = 0; k < 3; k++)
+		for (size_t i = 0; i < ch->n; i++) {
+			if (ch->v[i].fit != first_things_first[k])
+				continue;
+			missing++;
+			if (shown == 4 || len > 300)
+				continue;
+			if (shown++ > 0)
+				len += (size_t)snprintf(list + len, sizeof(list) - len, ", ");
+			len += why_not(c, &ch->v[i], list + len, sizeof(list) - len);
+		}
 	if (missing > shown)
 		snprintf(list + len, sizeof(list) - len, " and %zu more", missing - shown);
 	describe(j, ch, what);

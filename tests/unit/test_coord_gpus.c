@@ -1,0 +1,536 @@
+/* test_coord_gpus.c - readings, GPUs and the queue, by what the coordinator sends and shows */
+#include "coord_world.h"
+
+#define TEST(name) static void name(void **state)
+
+/* ---- nodes with GPUs ---------------------------------------------------------- */
+
+struct box {
+	uint32_t gpus;
+	bool broken; /* the driver is */
+	int stranger; /* GPU with a process of nobody's, or -1 */
+	uint64_t of_job; /* ... or of this job's */
+};
+
+static void read_gpus(struct world *w, uint64_t link, const struct box *x)
+{
+	struct rec_source s = { .name = "nvml", .ok = !x->broken, .text = x->broken ? "versions differ" : NULL };
+	struct rec_gpu_proc p = { .pid = 99, .user = "wang", .name = "python" };
+	struct rec_gpu g[16];
+	struct msg m;
+
+	memset(g, 0, sizeof(g));
+	if (x->of_job != 0)
+		MSG_SET(&p, gpu_proc, job, x->of_job);
+	for (uint32_t i = 0; i < x->gpus; i++) {
+		g[i].index = i;
+		g[i].procs = &p;
+		g[i].n_procs = (int)i == x->stranger;
+	}
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	m.u.readings.gpus = g;
+	m.u.readings.n_gpus = x->broken ? 0 : x->gpus;
+	say(w, link, &m);
+}
+
+/* A registered node whose probe has not spoken yet, with a job that runs there, or 0. */
+static uint64_t box_holding(struct world *w, const char *name, uint64_t job)
+{
+	uint64_t l = link_up(w, WHO_NODE, name, "agent");
+	struct rec_addr addr = { .ip = "10.0.0.1", .ifname = "eth0" };
+	struct rec_rank_state rs = { .state = "running" };
+	struct rec_held h = { .job = job, .attempt = 1, .phase = "running", .ranks = &rs, .n_ranks = 1,
+			      .master_addr = "10.0.0.1", .master_port = 20000 };
+	struct msg m;
+
+	msg_init(&m, MSG_node_register);
+	m.u.node_register.node = name;
+	m.u.node_register.boot_id = "boot-1";
+	m.u.node_register.incarnation = l;
+	m.u.node_register.peer_port = 7000;
+	m.u.node_register.addrs = &addr;
+	m.u.node_register.n_addrs = 1;
+	m.u.node_register.held = &h;
+	m.u.node_register.n_held = job != 0;
+	MSG_SET(&m.u.node_register, node_register, probe, true);
+	say(w, l, &m);
+	store(w);
+	return l;
+}
+
+static uint64_t silent_box(struct world *w, const char *name)
+{
+	return box_holding(w, name, 0);
+}
+
+static uint64_t box(struct world *w, const char *name, uint32_t gpus)
+{
+	uint64_t l = silent_box(w, name);
+
+	read_gpus(w, l, &(struct box){ .gpus = gpus, .stranger = -1 });
+	return l;
+}
+
+/* gpus -1: all. Remembers the job's number. */
+static void want(struct world *w, uint64_t link, uint32_t nnodes, const char *hosts, int gpus, bool busy)
+{
+	static const uint8_t hash[32] = { 1 };
+	static int serial;
+	char id[24];
+	struct msg m;
+
+	snprintf(id, sizeof(id), "c%d", ++serial);
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 9;
+	m.u.submit.client_id = id;
+	m.u.submit.nnodes = nnodes;
+	m.u.submit.hosts = hosts;
+	m.u.submit.command = "train";
+	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
+	m.u.submit.spec_size = 10;
+	MSG_SET(&m.u.submit, submit, uid, 1000);
+	m.u.submit.user = "li";
+	if (gpus >= 0)
+		MSG_SET(&m.u.submit, submit, gpus_per_node, (uint32_t)gpus);
+	m.u.submit.busy_gpus = busy;
+	forget_sent(w);
+	say(w, link, &m);
+	store(w);
+	w->job = 0;
+	if (last_to(w, link, MSG_submitted, &m)) {
+		w->job = m.u.submitted.job;
+		msg_finish(&m);
+	}
+}
+
+/* GPUs in the last 'prepare' to this node: "none" when there was no such order, "-" when it names none. */
+static const char *given(struct world *w, uint64_t link)
+{
+	static char out[64];
+	struct msg m;
+
+	strcpy(out, "none");
+	if (last_to(w, link, MSG_prepare, &m)) {
+		snprintf(out, sizeof(out), "%s", m.u.prepare.gpus != NULL ? m.u.prepare.gpus : "-");
+		msg_finish(&m);
+	}
+	return out;
+}
+
+/* The job of w->job, which has one rank on this node, runs and ends. */
+static void run(struct world *w, uint64_t link)
+{
+	prepared(w, link, true);
+	ranks(w, link, 0, "running", 0);
+}
+
+static void end_well(struct world *w, uint64_t link)
+{
+	ended(w, link, 0, "exited", 0, false);
+	store(w);
+	store(w);
+}
+
+static const char *why(struct world *w, uint64_t job)
+{
+	static char out[512];
+	struct rec_job_info *i;
+	struct msg m;
+
+	w->job = job;
+	i = job_one(w, &m);
+	assert_non_null(i);
+	snprintf(out, sizeof(out), "%s: %s", i->state, i->why != NULL ? i->why : "");
+	msg_finish(&m);
+	return out;
+}
+
+static struct rec_node_info *show(struct world *w, const char *node, struct msg *m)
+{
+	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
+
+	msg_init(m, MSG_status_get);
+	m->u.status_get.rid = 1;
+	m->u.status_get.node = node;
+	say(w, l, m);
+	assert_true(last_to(w, l, MSG_status, m));
+	assert_int_equal(m->u.status.n_nodes, 1);
+	link_down(w, l);
+	return m->u.status.nodes;
+}
+
+/* ---- GPUs --------------------------------------------------------------------------- */
+
+TEST(a_job_gets_all_GPUs_of_its_nodes_by_default)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 8), b = box(w, "gpu02", 8);
+	struct rec_job_info *i;
+	struct msg m;
+
+	want(w, a, 2, NULL, -1, false);
+	assert_string_equal(given(w, a), "0,1,2,3,4,5,6,7");
+	assert_string_equal(given(w, b), "0,1,2,3,4,5,6,7");
+	i = job_one(w, &m);
+	assert_int_equal(i->n_gpus, 2);
+	assert_string_equal(i->gpus[1], "0,1,2,3,4,5,6,7");
+	msg_finish(&m);
+}
+
+TEST(GPUs_belong_to_one_job_at_a_time_and_the_third_job_waits)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "0");
+	run(w, a);
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "1");
+	run(w, a);
+	w->wall_ms += 3 * 3600000;
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "none");
+	assert_string_equal(why(w, 3), "queued: waiting for 1 node with 1 free GPU, 0 of 3 can be used: gpu01 "
+				       "runs job 1 of li since 3 h, gpu02 is down, gpu03 is down");
+	w->job = 2;
+	end_well(w, a);
+	assert_string_equal(given(w, a), "1");
+}
+
+TEST(none_are_asked_for_none_are_given_and_the_node_is_shared)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+
+	want(w, a, 1, NULL, -1, false);
+	run(w, a);
+	want(w, a, 1, NULL, 0, false);
+	assert_string_equal(given(w, a), "");
+}
+
+TEST(a_node_without_GPUs_is_shared_and_GPUs_are_not_spoken_of)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+
+	store(w);
+	for (int k = 0; k < 2; k++) {
+		want(w, a, 1, NULL, -1, false);
+		assert_string_equal(given(w, a), "-");
+		run(w, a);
+	}
+}
+
+TEST(more_GPUs_than_any_node_has_is_refused_at_once)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+	struct msg m;
+
+	box(w, "gpu02", 4);
+	box(w, "gpu03", 4);
+	want(w, a, 3, NULL, 4, false);
+	assert_true(last_to(w, a, MSG_refused, &m));
+	assert_non_null(strstr(m.u.refused.text, "3 nodes with 4 GPUs each were asked for, but this "
+						 "cluster has 2 of that size"));
+	msg_finish(&m);
+}
+
+TEST(what_is_not_known_is_not_given_out)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+	char s[32];
+
+	want(w, a, 1, "gpu01", -1, false);
+	assert_string_equal(given(w, a), "none");
+	assert_non_null(strstr(why(w, 1), "the GPUs of gpu01 are not known yet"));
+	read_gpus(w, a, &(struct box){ .broken = true });
+	assert_non_null(strstr(why(w, 1), "the GPUs of gpu01 are not known"));
+	assert_string_equal(state_of(w, "gpu01", s), "degraded");
+	forget_sent(w);
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1 });
+	store(w);
+	assert_string_equal(given(w, a), "0,1");
+	want(w, a, 1, "gpu01", 0, false); /* who wants none does not mind */
+	assert_string_equal(given(w, a), "");
+}
+
+TEST(a_strangers_GPU_is_left_out_unless_allowed)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = 0 });
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "1");
+	run(w, a);
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "none");
+	want(w, a, 1, NULL, 1, true); /* behind the one that waits */
+	assert_string_equal(given(w, a), "none");
+	assert_non_null(strstr(why(w, 3), "an earlier job waits for gpu01"));
+}
+
+TEST(a_reading_older_than_a_jobs_end_does_not_make_its_GPU_a_strangers)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+
+	want(w, a, 1, NULL, 1, false);
+	run(w, a);
+	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = 0, .of_job = 1 });
+	end_well(w, a);
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "0");
+}
+
+TEST(whole_nodes_stay_whole)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 8), b = box(w, "gpu02", 8);
+
+	want(w, a, 1, "gpu02", 1, false);
+	run(w, b);
+	want(w, a, 1, NULL, 1, false); /* gpu02 has fewer free ones that suffice */
+	assert_string_equal(given(w, b), "1");
+	run(w, b);
+	want(w, a, 1, NULL, 8, false);
+	assert_string_equal(given(w, a), "0,1,2,3,4,5,6,7");
+}
+
+/* ---- the queue ------------------------------------------------------------------------ */
+
+TEST(a_large_job_is_not_overtaken_by_small_ones)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+
+	want(w, a, 1, NULL, 1, false);
+	run(w, a);
+	want(w, a, 1, NULL, 2, false); /* waits for both */
+	assert_string_equal(given(w, a), "none");
+	want(w, a, 1, NULL, 1, false); /* GPU 1 is free, but ... */
+	assert_string_equal(given(w, a), "none");
+	want(w, a, 1, NULL, 0, false); /* no GPU, no queue */
+	assert_string_equal(given(w, a), "");
+	forget_sent(w);
+	w->job = 1;
+	end_well(w, a);
+	assert_string_equal(given(w, a), "0,1");
+	assert_non_null(strstr(why(w, 3), "queued: "));
+}
+
+TEST(who_waits_for_one_node_holds_up_nobody_elsewhere)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1), b = box(w, "gpu02", 1);
+
+	want(w, a, 1, "gpu01", 1, false);
+	run(w, a);
+	want(w, a, 1, "gpu01", 1, false);
+	assert_string_equal(given(w, a), "none");
+	want(w, a, 1, "gpu02", 1, false);
+	assert_string_equal(given(w, b), "0");
+}
+
+TEST(immediate_is_refused_with_the_reason)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+	static const uint8_t hash[32] = { 1 };
+	struct msg m;
+
+	want(w, a, 1, NULL, 1, false);
+	run(w, a);
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 9;
+	m.u.submit.client_id = "now";
+	m.u.submit.command = "train";
+	m.u.submit.hosts = "gpu01";
+	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
+	m.u.submit.spec_size = 10;
+	m.u.submit.immediate = true;
+	MSG_SET(&m.u.submit, submit, uid, 1000);
+	say(w, a, &m);
+	assert_true(last_to(w, a, MSG_refused, &m));
+	assert_string_equal(m.u.refused.code, "busy");
+	assert_non_null(strstr(m.u.refused.text, "gpu01 runs job 1 of li"));
+	msg_finish(&m);
+}
+
+/* ---- keeping count ------------------------------------------------------------------------ */
+
+static uint32_t busy(struct world *w, const char *node)
+{
+	struct msg m;
+	uint32_t n = show(w, node, &m)->gpus_busy;
+
+	msg_finish(&m);
+	return n;
+}
+
+TEST(GPUs_come_back_on_every_way_out)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 4);
+
+	want(w, a, 1, NULL, 2, false);
+	assert_int_equal(busy(w, "gpu01"), 2);
+	prepared(w, a, false); /* refused while preparing */
+	ended(w, a, 0, "waiting", 0, false);
+	store(w);
+	store(w);
+	assert_int_equal(busy(w, "gpu01"), 0);
+	w->disk_full = true;
+	want(w, a, 1, NULL, 2, false); /* could not be saved */
+	assert_int_equal(w->job, 0);
+	assert_int_equal(busy(w, "gpu01"), 0);
+	w->disk_full = false;
+	want(w, a, 1, NULL, 2, false);
+	run(w, a);
+	end_well(w, a);
+	assert_int_equal(busy(w, "gpu01"), 0);
+}
+
+TEST(what_a_running_job_holds_survives_the_coordinator)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 4);
+
+	want(w, a, 1, NULL, 3, false);
+	run(w, a);
+	store(w);
+	restart(w);
+	a = box_holding(w, "gpu01", w->job);
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1 });
+	store(w);
+	assert_non_null(strstr(why(w, 1), "running"));
+	assert_int_equal(busy(w, "gpu01"), 3);
+	end_well(w, a);
+	assert_int_equal(busy(w, "gpu01"), 0);
+}
+
+TEST(GPUs_of_a_node_that_went_are_not_shown_as_free)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 4);
+	struct msg m;
+
+	link_down(w, a);
+	assert_false(MSG_HAS(show(w, "gpu01", &m), node_info, gpus));
+	msg_finish(&m);
+}
+
+/* ---- clocks and topology -------------------------------------------------------------------- */
+
+TEST(a_ping_is_answered_with_the_times_of_its_coming)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+	struct rec_node_info *i;
+	struct msg m;
+
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 5;
+	MSG_SET(&m.u.ping, ping, sent_us, 1234567);
+	MSG_SET(&m.u.ping, ping, skew_us, -2100000);
+	MSG_SET(&m.u.ping, ping, skew_error_us, 300);
+	say(w, a, &m);
+	assert_true(last_to(w, a, MSG_pong, &m));
+	assert_int_equal(m.u.pong.sent_us, 1234567);
+	assert_true(MSG_HAS(&m.u.pong, pong, came_us) && MSG_HAS(&m.u.pong, pong, answered_us));
+	msg_finish(&m);
+	i = show(w, "gpu01", &m);
+	assert_int_equal(i->skew_us, -2100000);
+	assert_string_equal(i->state, "degraded");
+	assert_int_equal(i->n_attention, 1);
+	msg_finish(&m);
+}
+
+TEST(a_topology_is_asked_of_the_node_and_waited_for_in_vain_only_so_long)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1), l = link_up(w, WHO_LOCAL, NULL, "client");
+	struct rec_affinity x = { .a = "gpu0", .b = "mlx5_0", .how = "PIX" };
+	struct msg m;
+	uint32_t rid;
+
+	for (int answered = 1; answered >= 0; answered--) {
+		forget_sent(w);
+		msg_init(&m, MSG_status_get);
+		m.u.status_get.rid = 7;
+		m.u.status_get.node = "gpu01";
+		m.u.status_get.topology = true;
+		say(w, l, &m);
+		assert_false(was_told(w, l, MSG_status));
+		assert_true(last_to(w, a, MSG_topology_get, &m));
+		rid = m.u.topology_get.rid;
+		msg_finish(&m);
+		msg_init(&m, MSG_topology);
+		m.u.topology.rid = rid;
+		m.u.topology.topology = &x;
+		m.u.topology.n_topology = 1;
+		if (answered)
+			say(w, a, &m);
+		else
+			tick(w, 5000);
+		assert_true(last_to(w, l, MSG_status, &m));
+		assert_int_equal(m.u.status.rid, 7);
+		assert_int_equal(m.u.status.nodes[0].n_topology, (size_t)answered);
+		msg_finish(&m);
+	}
+}
+
+TEST(a_node_that_is_removed_while_its_topology_is_asked_for_harms_nobody)
+{
+	struct world *w = *state;
+	uint64_t l;
+	struct msg m;
+
+	box(w, "gpu02", 1);
+	l = link_up(w, WHO_LOCAL, NULL, "client");
+	msg_init(&m, MSG_status_get);
+	m.u.status_get.rid = 7;
+	m.u.status_get.node = "gpu02";
+	m.u.status_get.topology = true;
+	say(w, l, &m);
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 8;
+	m.u.node_remove.node = "gpu02";
+	say(w, l, &m);
+	store(w);
+	tick(w, 6000);
+	assert_true(was_told(w, l, MSG_status));
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_job_gets_all_GPUs_of_its_nodes_by_default),
+		T(GPUs_belong_to_one_job_at_a_time_and_the_third_job_waits),
+		T(none_are_asked_for_none_are_given_and_the_node_is_shared),
+		T(a_node_without_GPUs_is_shared_and_GPUs_are_not_spoken_of),
+		T(more_GPUs_than_any_node_has_is_refused_at_once),
+		T(what_is_not_known_is_not_given_out),
+		T(a_strangers_GPU_is_left_out_unless_allowed),
+		T(a_reading_older_than_a_jobs_end_does_not_make_its_GPU_a_strangers),
+		T(whole_nodes_stay_whole),
+		T(a_large_job_is_not_overtaken_by_small_ones),
+		T(who_waits_for_one_node_holds_up_nobody_elsewhere),
+		T(immediate_is_refused_with_the_reason),
+		T(GPUs_come_back_on_every_way_out),
+		T(what_a_running_job_holds_survives_the_coordinator),
+		T(GPUs_of_a_node_that_went_are_not_shown_as_free),
+		T(a_ping_is_answered_with_the_times_of_its_coming),
+		T(a_topology_is_asked_of_the_node_and_waited_for_in_vain_only_so_long),
+		T(a_node_that_is_removed_while_its_topology_is_asked_for_harms_nobody),
+	};
+
+	return cmocka_run_group_tests_name("coord gpus", tests, NULL, NULL);
+}
