@@ -152,6 +152,7 @@ const char *action_name(enum action_type t)
 		[ACT_LEASE] = "lease",	 [ACT_SPAWN] = "spawn",	  [ACT_PROVE] = "prove",
 		[ACT_UNLISTEN] = "unlisten", [ACT_LATCH] = "latch", [ACT_SWEEP] = "sweep",
 		[ACT_CLEAN] = "clean",	 [ACT_REVOKE] = "revoke",
+		[ACT_PEER_OUT] = "peer-out",
 		[ACT_DROP_SPEC] = "drop-spec", [ACT_TIDY_SPECS] = "tidy-specs",
 	};
 

@@ -42,6 +42,7 @@ enum action_type {
 	ACT_SWEEP, /* job, cookie: the shim is dead; kill what it left. result: processes killed */
 	ACT_CLEAN, /* job: drop lease, socket, latch and held record; spool stays. Not answered */
 	ACT_REVOKE, /* key: close peer links of this key. Not answered */
+	ACT_PEER_OUT, /* key, job: this peer may not read this job any more, unless agent_peer_may(). Not answered */
 	ACT_DROP_SPEC, /* key: the hash of a specification that no job submitted here uses any more. Not answered */
 	ACT_TIDY_SPECS, /* all but those of agent_each_spec() may go. Not answered */
 };

@@ -29,7 +29,8 @@ struct agent *agent_create(const struct agent_conf *conf, mono_t now)
 	list_init(&a->links);
 	list_init(&a->requests);
 	list_init(&a->jobs);
-	list_init(&a->allowed);
+	list_init(&a->peer_sets);
+	a->peers_due = MONO_NEVER;
 	list_init(&a->spec_uses);
 	arena_init(&a->addr_arena);
 	a->began = a->now = a->down_since = now;
@@ -370,6 +371,7 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 	requests_deadlines(a);
 	ajobs_deadlines(a);
 	readings_deadlines_agent(a);
+	peers_deadlines(a);
 	a->ev = NULL;
 	a->out = NULL;
 	return a->oom || out->failed ? -ENOMEM : 0;
@@ -380,6 +382,7 @@ mono_t agent_deadline(const struct agent *a)
 	mono_t t = mono_min(session_deadline(a), requests_deadline(a));
 
 	t = mono_min(t, a->readings_until);
+	t = mono_min(t, a->peers_due);
 	return mono_min(t, mono_min(hello_deadline(a), ajobs_deadline(a)));
 }
 

@@ -58,13 +58,6 @@ struct request {
 	struct list all;
 };
 
-/* A peer that may speak about a job (besides the job's source). */
-struct allowed {
-	uint64_t job;
-	uint8_t key[32];
-	struct list all;
-};
-
 enum job_phase {
 	AJ_FETCHING, /* specification and leases are being got */
 	AJ_SPAWNING,
@@ -149,7 +142,10 @@ struct agent {
 	size_t n_addrs;
 
 	struct map links_by_id;
-	struct list links, requests, jobs, allowed;
+	struct list links, requests, jobs;
+	struct list peer_sets; /* who may speak about a job, besides its source */
+	size_t n_allowed;
+	mono_t peers_due; /* not later than the first of them fades away */
 	uint8_t (*revoked)[32]; /* keys that may not come back, whatever a job says */
 	size_t n_revoked;
 	struct list spec_uses;
@@ -256,6 +252,12 @@ const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus);
 void peers_on_allow(struct agent *a, const struct rec_allow *m);
 void peers_forget_job(struct agent *a, uint64_t job);
 void peers_on_revoke(struct agent *a, const struct rec_revoke *m);
+void peers_unrevoke(struct agent *a, const uint8_t key[32]);
+/* Just registered: whoever is not named again may no more, after a while. */
+void peers_registered(struct agent *a);
+void peers_deadlines(struct agent *a);
+/* Of everybody who may come in; in arena memory, but borrowing the keys. */
+size_t peers_keys(struct arena *ar, const struct agent *a, struct rec_key_hash **ret);
 void peers_free(struct agent *a);
 /* Deep copy into an arena; NULL on ENOMEM. */
 struct rec_peer *peers_copy(struct arena *ar, const struct rec_peer *v, size_t n);

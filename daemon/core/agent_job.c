@@ -407,6 +407,7 @@ void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
 	}
 	if (!policy_allows(a, p))
 		return;
+	peers_unrevoke(a, p->source[0].key.p);
 	msg_init(&copy, MSG_prepare);
 	copy.u.prepare = *p;
 	buf_init(&b);

@@ -125,6 +125,7 @@ void session_register(struct agent *a)
 		if (r->held != NULL)
 			fill_held(&ar, list_entry(e, struct ajob, all), a->now,
 				  &r->held[r->n_held++]);
+	r->n_keys = peers_keys(&ar, a, &r->keys);
 	act_send(a->out, a->coord_link, &m);
 	specs_registering(a);
 	a->told = true;
@@ -161,6 +162,7 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 	a->skew = (struct skew){ .n = 0 }; /* it may be another host's clock now */
 	a->next_ping = a->now;
 	readings_send(a);
+	peers_registered(a);
 	requests_again(a);
 }
 

@@ -53,7 +53,7 @@ struct coord *coord_create(const struct coord_conf *conf, mono_t now)
 static void link_free(struct coord *c, struct clink *l)
 {
 	list_foreach_safe(e, &l->watches)
-		watch_free(list_entry(e, struct watch, of_link));
+		watch_free(c, list_entry(e, struct watch, of_link));
 	map_del(&c->links_by_id, l->id);
 	list_remove(&l->all);
 	free(l);
@@ -208,7 +208,7 @@ static void on_link_down(struct coord *c)
 void coord_close(struct coord *c, struct clink *l, const char *why)
 {
 	list_foreach_safe(e, &l->watches)
-		watch_free(list_entry(e, struct watch, of_link));
+		watch_free(c, list_entry(e, struct watch, of_link));
 	l->state = CL_CLOSED;
 	act_close(c->out, l->id, why);
 }
@@ -499,6 +499,7 @@ int coord_step(struct coord *c, const struct coord_event *ev, struct actions *ou
 		jobs_schedule(c);
 		watches_flush(c);
 	}
+	peers_flush(c);
 	c->ev = NULL;
 	c->out = NULL;
 	return c->oom || out->failed ? -ENOMEM : 0;

@@ -506,27 +506,13 @@ void answer_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g)
 
 /* ---- watching ------------------------------------------------------------------------------ */
 
-void watch_free(struct watch *w)
+void watch_free(struct coord *c, struct watch *w)
 {
+	if (w->link->who == WHO_NODE)
+		peers_unwatched(c, w->job);
 	list_remove(&w->of_link);
 	list_remove(&w->of_job);
 	free(w);
-}
-
-/* The watcher's node may follow the output: its places are told its key. */
-static void allow_watcher(struct coord *c, struct job *j, const struct node *watcher)
-{
-	struct rec_peer peer;
-	struct msg m;
-
-	nodes_fill_peer(watcher, &peer);
-	msg_init(&m, MSG_allow);
-	m.u.allow.job = j->id;
-	m.u.allow.peers = &peer;
-	m.u.allow.n_peers = 1;
-	for (size_t i = 0; i < j->n_places; i++)
-		if (j->places[i].node != watcher && j->places[i].node->link != NULL)
-			act_send(c->out, j->places[i].node->link->id, &m);
 }
 
 static void send_update(struct coord *c, struct watch *w)
@@ -552,8 +538,7 @@ static void send_update(struct coord *c, struct watch *w)
 		m.u.job_update.peers = p;
 		m.u.job_update.n_peers = p != NULL ? j->n_places : 0;
 		w->peers_attempt = j->attempt;
-		if (w->link->node != NULL)
-			allow_watcher(c, j, w->link->node);
+		peers_tell_places(c, j);
 	}
 	act_send(c->out, w->link->id, &m);
 	arena_finish(&a);
@@ -588,9 +573,8 @@ void answer_unwatch(struct coord *c, struct clink *l, const struct rec_unwatch *
 		struct watch *w = list_entry(e, struct watch, of_link);
 
 		if (w->rid == u->rid)
-			watch_free(w);
+			watch_free(c, w);
 	}
-	(void)c;
 }
 
 void watches_flush(struct coord *c)

@@ -7,6 +7,7 @@
  *   coord_life.c   what nodes report, and how a job ends
  *   coord_recover.c  what a registering node holds, and what follows
  *   coord_answer.c what clients ask: status, jobs, watch
+ *   coord_peers.c  which nodes may read what of a job at which node
  *   coord_specs.c  which specifications nodes must keep
  *   coord_rows.c   state to and from stored rows
  *   coord_readings.c  what nodes' probes read: GPUs that are free, clocks
@@ -142,6 +143,7 @@ struct job {
 	bool saved; /* final state durable */
 	bool end_stored; /* that it is to end is durable */
 	bool dirty; /* watchers must hear */
+	bool unwatched; /* a node's watch has ended: its places must hear */
 	char client_id[65];
 	uint32_t uid;
 	char user[65];
@@ -224,7 +226,7 @@ struct coord {
 	struct list asked; /* topologies */
 	uint32_t next_asked;
 	mono_t wake; /* lower bound of the next deadline */
-	bool have_dirty;
+	bool have_dirty, have_unwatched;
 	mono_t began;
 
 	/* of the step under way */
@@ -363,12 +365,26 @@ void answer_one_node(struct coord *c, struct clink *l, const struct rec_status_g
 void answer_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g);
 void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *w);
 void answer_unwatch(struct coord *c, struct clink *l, const struct rec_unwatch *u);
-void watch_free(struct watch *w);
+void watch_free(struct coord *c, struct watch *w);
 void watches_flush(struct coord *c);
 /* Fills a record for messages; strings borrow from c and from *a. */
 void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint32_t rank,
 	       struct rec_rank_state *r);
 void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struct rec_job_info *i);
+
+/* coord_peers.c */
+/* Where the job was submitted: which nodes may fetch its specification. */
+void peers_tell_source(struct coord *c, struct job *j);
+/* The job's nodes: who may read its output. */
+void peers_tell_places(struct coord *c, struct job *j);
+/* It will be placed anew, perhaps elsewhere, and its watchers must be told so. */
+void peers_unplaced(struct coord *c, struct job *j);
+/* A node that has just registered: about all jobs. */
+void peers_tell_all(struct coord *c, const struct node *n);
+void peers_check_keys(struct coord *c, const struct clink *l, const struct rec_node_register *r);
+/* A node's watch has ended; told at the end of the step. */
+void peers_unwatched(struct coord *c, struct job *j);
+void peers_flush(struct coord *c);
 
 /* coord_specs.c */
 /* All unfinished jobs that were submitted at this registered node. */

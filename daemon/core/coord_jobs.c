@@ -69,7 +69,7 @@ static void free_ranks(struct job *j)
 void job_free(struct coord *c, struct job *j)
 {
 	list_foreach_safe(e, &j->watches)
-		watch_free(list_entry(e, struct watch, of_job));
+		watch_free(c, list_entry(e, struct watch, of_job));
 	map_del(&c->jobs_by_id, j->id);
 	list_remove(&j->all);
 	free_ranks(j);
@@ -357,39 +357,13 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 
 /* ---- preparing ------------------------------------------------------------------ */
 
-static void allow_at_source(struct coord *c, struct job *j)
-{
-	struct node *src = node_find(c, j->submit_node);
-	struct rec_peer *peers;
-	struct msg m;
-	size_t n = 0;
-
-	if (src == NULL || src->link == NULL)
-		return;
-	peers = arena_alloc(&c->out->arena, j->n_places * sizeof(*peers) + 1);
-	if (peers == NULL) {
-		c->oom = true;
-		return;
-	}
-	for (size_t i = 0; i < j->n_places; i++)
-		if (j->places[i].node != src)
-			nodes_fill_peer(j->places[i].node, &peers[n++]);
-	if (n == 0)
-		return;
-	msg_init(&m, MSG_allow);
-	m.u.allow.job = j->id;
-	m.u.allow.peers = peers;
-	m.u.allow.n_peers = n;
-	act_send(c->out, src->link->id, &m);
-}
-
 static void go_prepare(struct coord *c, struct job *j)
 {
 	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
 	coord_wake_at(c, j->prepare_until);
 	free(j->why);
 	j->why = NULL;
-	allow_at_source(c, j);
+	peers_tell_source(c, j);
 	for (uint32_t i = 0; i < j->n_places; i++) {
 		j->places[i].phase = PL_ASSIGNED;
 		job_send_prepare(c, j, i);
@@ -652,6 +626,7 @@ static void placed_stored(struct coord *c, struct job *j, int error)
 		go_prepare(c, j);
 		return;
 	}
+	peers_unplaced(c, j);
 	unplace(j);
 	j->attempt--;
 	j->state = JOB_QUEUED;
@@ -697,6 +672,7 @@ static void final_stored(struct coord *c, struct job *j, int error)
 		job_send_forget(c, j, i);
 	}
 	specs_over(c, j);
+	peers_tell_source(c, j);
 	job_changed(c, j);
 	prune(c);
 }

@@ -303,7 +303,8 @@ static void send_revokes(struct coord *c, struct clink *l)
 	msg_init(&m, MSG_revoke);
 	for (const struct node *n = c->removed; n != NULL; n = n->next_removed) {
 		m.u.revoke.key = (struct bytes){ n->key, 32 };
-		if (n->joined_wall_ms != 0) /* not the placeholder of a stored job */
+		/* Not the placeholder of a stored job, nor one enrolled again since. */
+		if (n->joined_wall_ms != 0 && node_of_key(c, n->key) == NULL)
 			act_send(c->out, l->id, &m);
 	}
 }
@@ -370,6 +371,8 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	readings_registered(c, n, r->probe);
 	send_registered(c, l, n);
 	send_revokes(c, l);
+	peers_check_keys(c, l, r);
+	peers_tell_all(c, n);
 	specs_tell(c, n);
 	jobs_node_up(c, n, r, fresh);
 	c->have_dirty = true;

@@ -234,26 +234,6 @@ static void tidy_held(struct coord *c, struct node *n, const struct rec_node_reg
 	}
 }
 
-static void allow_again(struct coord *c, struct node *n, struct job *j)
-{
-	struct rec_peer peers[1];
-	struct msg m;
-
-	/* Watchers' nodes that follow its output. */
-	list_foreach(e, &j->watches) {
-		struct watch *w = list_entry(e, struct watch, of_job);
-
-		if (w->link->node == NULL || w->link->node == n)
-			continue;
-		nodes_fill_peer(w->link->node, peers);
-		msg_init(&m, MSG_allow);
-		m.u.allow.job = j->id;
-		m.u.allow.peers = peers;
-		m.u.allow.n_peers = 1;
-		act_send(c->out, n->link->id, &m);
-	}
-}
-
 void jobs_node_up(struct coord *c, struct node *n, const struct rec_node_register *r, bool fresh)
 {
 	list_foreach_safe(e, &c->jobs) {
@@ -264,7 +244,6 @@ void jobs_node_up(struct coord *c, struct node *n, const struct rec_node_registe
 		if (job_over(j) || !j->stored || job_place_of(j, n, &i) == NULL)
 			continue;
 		place_up(c, j, i, r, &again);
-		allow_again(c, n, j);
 		/* Its listeners and ports may be gone: all prepare once more (idempotent). */
 		if (again && j->state == JOB_PREPARING)
 			prepare_anew(c, j);

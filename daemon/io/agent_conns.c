@@ -560,3 +560,20 @@ void conns_revoke(struct agent_io *io, const uint8_t key[32])
 	}
 	bulk_revoke(io->bulk, key);
 }
+
+void conns_peer_out(struct agent_io *io, const uint8_t key[32], uint64_t job)
+{
+	bool may_stay = agent_peer_allowed(io->core, key);
+
+	if (agent_peer_may(io->core, key, job))
+		return;
+	list_foreach(l, &io->conns) {
+		struct conn *c = list_entry(l, struct conn, at);
+
+		if (c->kind != LINK_PEER || memcmp(c->key, key, 32) != 0)
+			continue;
+		bulk_peer_out(io->bulk, c, job);
+		if (!may_stay)
+			link_close(c->link, "no job here concerns it any more");
+	}
+}

@@ -155,6 +155,8 @@ void conns_dial_shim(struct agent_io *io, uint64_t job, uint32_t attempt, uint64
 		     uint32_t pid);
 struct conn *conn_find(struct agent_io *io, uint64_t id);
 void conns_revoke(struct agent_io *io, const uint8_t key[32]);
+/* What this peer reads of a job ends, and its link when nothing else concerns it. */
+void conns_peer_out(struct agent_io *io, const uint8_t key[32], uint64_t job);
 void conn_send(struct link *l, const struct msg *m);
 void conn_refuse(struct link *l, uint32_t rid, const char *code, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));

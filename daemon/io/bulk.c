@@ -226,6 +226,12 @@ void bulk_revoke(struct bulk *b, const uint8_t key[32])
 	pool_revoke(b->pool, key);
 }
 
+void bulk_peer_out(struct bulk *b, struct conn *c, uint64_t job)
+{
+	serve_peer_out(b, c, job);
+	stdin_peer_out(b, c, job);
+}
+
 /* ---- life ------------------------------------------------------------------------- */
 
 int bulk_create(struct agent_io *io, struct bulk **ret)

@@ -32,6 +32,8 @@ void bulk_job_update(struct bulk *b, const struct rec_job_update *u);
 /* After each step of the core: links, peers, permissions may have changed. */
 void bulk_kick(struct bulk *b);
 void bulk_revoke(struct bulk *b, const uint8_t key[32]);
+/* This peer may not read or feed this job any more. */
+void bulk_peer_out(struct bulk *b, struct conn *c, uint64_t job);
 
 /* prepare->spec_hash from here or from prepare->source, within 15 s. May answer
  * from inside the call when it lies in memory. */

@@ -103,6 +103,7 @@ void serve_grown(struct bulk *b, struct conn *shim, const struct rec_shim_grown 
 void serve_shim_up(struct bulk *b, struct conn *shim);
 void serve_drained(struct bulk *b, const struct conn *out);
 void serve_conn_gone(struct bulk *b, const struct conn *out);
+void serve_peer_out(struct bulk *b, const struct conn *out, uint64_t job);
 mono_t serve_tick(struct bulk *b, mono_t now);
 void serve_more(struct bulk *b);
 
@@ -130,6 +131,7 @@ bool stdin_data(struct bulk *b, struct conn *c, const struct data_header *h, con
 void stdin_shim(struct bulk *b, struct conn *shim, const struct rec_shim_stdin *m);
 void stdin_shim_gone(struct bulk *b, const struct conn *shim);
 void stdin_conn_gone(struct bulk *b, const struct conn *c);
+void stdin_peer_out(struct bulk *b, const struct conn *c, uint64_t job);
 void stdin_close(struct bulk *b, const struct conn *c, uint32_t sid);
 
 /* ---- bulk_fetch.c ------------------------------------------------------------ */

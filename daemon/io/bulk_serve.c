@@ -495,6 +495,16 @@ void serve_conn_gone(struct bulk *b, const struct conn *out)
 	}
 }
 
+void serve_peer_out(struct bulk *b, const struct conn *out, uint64_t job)
+{
+	list_foreach_safe(e, &b->serves) {
+		struct serve *s = list_entry(e, struct serve, at);
+
+		if (s->out == out && s->part == NULL && s->job == job)
+			refuse(s, "denied", "nobody on your node watches this job any more");
+	}
+}
+
 static void on_more(uv_idle_t *h)
 {
 	struct bulk *b = h->data;

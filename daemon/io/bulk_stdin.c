@@ -189,6 +189,16 @@ static void to_shim(struct feed *f, const struct data_header *h, const char *p, 
 	}
 }
 
+void stdin_peer_out(struct bulk *b, const struct conn *c, uint64_t job)
+{
+	list_foreach_safe(e, &b->feeds) {
+		struct feed *f = list_entry(e, struct feed, at);
+
+		if (f->conn == c && f->job == job)
+			feed_refuse(f, "nobody on your node watches this job any more");
+	}
+}
+
 /* ---- near end ------------------------------------------------------------- */
 
 static void near_up(struct pool_user *u)

@@ -164,6 +164,9 @@ void perform_agent(struct agent_io *io, const struct action *a)
 	case ACT_REVOKE:
 		conns_revoke(io, a->key);
 		break;
+	case ACT_PEER_OUT:
+		conns_peer_out(io, a->key, a->job);
+		break;
 	case ACT_DROP_SPEC:
 		specs_drop(io->specs, a->key);
 		break;

@@ -358,7 +358,8 @@ void simagent_perform(struct sim *s, struct agent_actor *a, const struct action 
 		do_clean(s, a, act);
 		break;
 	case ACT_REVOKE:
-		break;
+	case ACT_PEER_OUT:
+		break; /* peers have no links here */
 	case ACT_DROP_SPEC:
 		drop_spec(a, spec_of(act->key));
 		break;

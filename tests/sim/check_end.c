@@ -32,6 +32,15 @@ static bool has_specs(const struct sim *s, const struct agent_actor *a)
 	return false;
 }
 
+/* Another node that this one still lets in. */
+static const struct agent_actor *let_in(const struct sim *s, const struct agent_actor *a)
+{
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (agent_peer_allowed(a->core, s->agents[i].key))
+			return &s->agents[i];
+	return NULL;
+}
+
 /* What is still to come, or NULL. */
 static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 {
@@ -68,6 +77,12 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		if (has_specs(s, &s->agents[i])) {
 			snprintf(text, sizeof(text), "%s is rid of specifications", s->agents[i].name);
+			return text;
+		}
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (let_in(s, &s->agents[i]) != NULL) {
+			snprintf(text, sizeof(text), "%s lets %s in no more", s->agents[i].name,
+				 let_in(s, &s->agents[i])->name);
 			return text;
 		}
 	for (uint32_t i = 0; i < s->n_shims; i++)

@@ -556,6 +556,176 @@ static void a_revoked_source_may_nothing_more(void **state)
 	assert_false(agent_peer_allowed(w->a, hash));
 }
 
+/* ---- peers -------------------------------------------------------------------------- */
+
+static const uint8_t ann[32] = { 0xa1 }, bob[32] = { 0xb0 };
+
+/* The coordinator names at most two keys for a job. */
+static void allow(struct world *w, uint64_t job, const uint8_t *k1, const uint8_t *k2, bool whole)
+{
+	struct rec_peer v[2] = { { .node = "a", .port = 1 }, { .node = "b", .port = 1 } };
+	struct msg m;
+
+	v[0].key = (struct bytes){ k1, 32 };
+	v[1].key = (struct bytes){ k2, 32 };
+	msg_init(&m, MSG_allow);
+	m.u.allow.job = job;
+	m.u.allow.peers = v;
+	m.u.allow.n_peers = (k1 != NULL) + (k2 != NULL);
+	m.u.allow.whole = whole;
+	say(w, COORD, &m);
+}
+
+static void revoke(struct world *w, const uint8_t key[32])
+{
+	struct msg m;
+
+	msg_init(&m, MSG_revoke);
+	m.u.revoke.key = (struct bytes){ key, 32 };
+	say(w, COORD, &m);
+}
+
+/* With the coordinator answering: the session stays. */
+static void live(struct world *w, int seconds)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_pong);
+	for (int i = 0; i < seconds; i++) {
+		tick(w, 1000);
+		say(w, COORD, &m);
+	}
+}
+
+static void a_withdrawn_peer_is_out_after_a_while_and_what_it_reads_is_cut(void **state)
+{
+	struct world *w = *state;
+
+	allow(w, 5, ann, bob, true);
+	allow(w, 5, bob, NULL, true);
+	live(w, 25);
+	assert_true(agent_peer_may(w->a, ann, 5)); /* bridges a restart of the coordinator */
+	assert_false(asked(w, ACT_PEER_OUT));
+	live(w, 10);
+	assert_false(agent_peer_may(w->a, ann, 5));
+	assert_false(agent_peer_allowed(w->a, ann));
+	assert_true(asked(w, ACT_PEER_OUT));
+	assert_true(agent_peer_may(w->a, bob, 5));
+	assert_false(agent_peer_may(w->a, bob, 6));
+	allow(w, 5, NULL, NULL, true);
+	live(w, 35);
+	assert_false(agent_peer_allowed(w->a, bob));
+}
+
+static void who_is_not_named_after_a_registration_is_out_and_who_is_notices_nothing(void **state)
+{
+	struct world *w = *state;
+
+	allow(w, 5, ann, bob, true);
+	allow(w, 6, ann, NULL, true);
+	down(w, COORD);
+	connect_coord(w);
+	allow(w, 5, ann, NULL, true);
+	assert_true(agent_peer_may(w->a, bob, 5));
+	live(w, 35);
+	assert_true(agent_peer_may(w->a, ann, 5));
+	assert_false(agent_peer_may(w->a, bob, 5));
+	assert_false(agent_peer_may(w->a, ann, 6));
+}
+
+static void without_a_coordinator_nobody_is_put_out(void **state)
+{
+	struct world *w = *state;
+
+	allow(w, 5, ann, NULL, true);
+	down(w, COORD);
+	tick(w, 60000);
+	assert_true(agent_peer_may(w->a, ann, 5));
+}
+
+static void the_end_of_a_job_does_not_put_its_readers_out(void **state)
+{
+	struct world *w = *state;
+
+	allow(w, 1, ann, NULL, true);
+	do_forget(w);
+	live(w, 35);
+	assert_true(agent_peer_may(w->a, ann, 1));
+	allow(w, 2, bob, NULL, false); /* an older coordinator never withdraws */
+	assert_true(agent_peer_may(w->a, bob, 2));
+	allow(w, 1, ann, NULL, false);
+	do_forget(w);
+	assert_false(agent_peer_may(w->a, ann, 1));
+}
+
+static void a_registration_names_the_keys_that_may_come_in(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+	int seen = 0;
+
+	to_running(w); /* its source has key 1 */
+	allow(w, 5, ann, bob, true);
+	allow(w, 6, ann, NULL, true);
+	down(w, COORD);
+	forget(w);
+	connect_coord(w);
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_int_equal(m.u.node_register.n_keys, 3);
+	for (size_t i = 0; i < 3; i++)
+		seen += m.u.node_register.keys[i].key.p[0];
+	assert_int_equal(seen, 1 + 0xa1 + 0xb0);
+	msg_finish(&m);
+}
+
+static void a_revoked_key_is_out_at_once_and_in_again_when_it_is_named_again(void **state)
+{
+	struct world *w = *state;
+
+	allow(w, 5, ann, bob, true);
+	revoke(w, ann);
+	assert_false(agent_peer_allowed(w->a, ann));
+	assert_true(agent_peer_may(w->a, bob, 5));
+	allow(w, 5, ann, bob, true); /* enrolled again, with the key it had */
+	assert_true(agent_peer_may(w->a, ann, 5));
+}
+
+static void the_table_of_peers_has_an_end_and_fading_ones_go_first(void **state)
+{
+	enum { EACH = 4096, MAX = 65536 };
+	struct world *w = *state;
+	static uint8_t keys[EACH][32];
+	static struct rec_peer v[EACH];
+	struct agent_event ev = { .type = AEV_MESSAGE, .link = COORD };
+	struct msg m;
+
+	msg_init(&m, MSG_allow);
+	m.u.allow.peers = v;
+	m.u.allow.n_peers = EACH;
+	m.u.allow.whole = true;
+	ev.msg = &m;
+	for (int i = 0; i < EACH; i++) {
+		memcpy(keys[i], &i, sizeof(i));
+		v[i] = (struct rec_peer){ .node = "n", .key = { keys[i], 32 }, .port = 1 };
+	}
+	for (uint64_t job = 1; job <= MAX / EACH; job++) {
+		m.u.allow.job = job;
+		feed(w, &ev);
+	}
+	allow(w, 99, ann, NULL, true);
+	assert_false(agent_peer_may(w->a, ann, 99));
+	m.u.allow.job = 1;
+	m.u.allow.n_peers = 1;
+	ev.now = w->now;
+	assert_int_equal(agent_step(w->a, &ev, &w->acts), 0); /* more actions than feed() keeps */
+	actions_reset(&w->acts);
+	allow(w, 99, ann, NULL, true);
+	assert_true(agent_peer_may(w->a, ann, 99));
+	assert_true(agent_peer_may(w->a, keys[0], 1));
+	assert_false(agent_peer_may(w->a, keys[9], 1));
+	assert_true(agent_peer_may(w->a, keys[9], 2));
+}
+
 static void a_job_is_forgotten_only_when_nothing_lives(void **state)
 {
 	struct world *w = *state;
@@ -957,6 +1127,13 @@ int main(void)
 		T(a_killed_shim_means_sweep_and_lost_ranks),
 		T(a_failed_sweep_is_repeated_before_ended_is_said),
 		T(a_revoked_source_may_nothing_more),
+		T(a_withdrawn_peer_is_out_after_a_while_and_what_it_reads_is_cut),
+		T(who_is_not_named_after_a_registration_is_out_and_who_is_notices_nothing),
+		T(without_a_coordinator_nobody_is_put_out),
+		T(the_end_of_a_job_does_not_put_its_readers_out),
+		T(a_registration_names_the_keys_that_may_come_in),
+		T(a_revoked_key_is_out_at_once_and_in_again_when_it_is_named_again),
+		T(the_table_of_peers_has_an_end_and_fading_ones_go_first),
 		T(a_job_is_forgotten_only_when_nothing_lives),
 		COLD(an_adopted_running_shim_is_told_as_running),
 		COLD(an_adopted_shim_knows_what_it_was_started_with),

@@ -270,6 +270,7 @@ static void add_node(struct world *w, const char *name, bool submit)
 	m.u.row_node.submit = submit;
 	MSG_SET(&m.u.row_node, row_node, uid_min, 1000);
 	MSG_SET(&m.u.row_node, row_node, uid_max, 59999);
+	m.u.row_node.joined_wall_ms = 1;
 	load(w, &m);
 	buf_init(&b);
 	assert_int_equal(msg_encode(&m, &b, NULL), 0);
@@ -1251,6 +1252,214 @@ static void a_repeated_submit_says_whether_its_specification_is_needed(void **st
 	msg_finish(&m);
 }
 
+/* ---- peers ----------------------------------------------------------------------------------- */
+
+/* Whom this link was last told to let in for job 1: "gpu01,gpu03", "nobody", or "not told". */
+static const char *allowed(struct world *w, uint64_t link, char out[128])
+{
+	struct msg m;
+
+	strcpy(out, "not told");
+	if (!last_to(w, link, MSG_allow, &m))
+		return out;
+	assert_true(m.u.allow.whole);
+	assert_int_equal(m.u.allow.job, 1);
+	strcpy(out, m.u.allow.n_peers == 0 ? "nobody" : "");
+	for (size_t i = 0; i < m.u.allow.n_peers; i++)
+		sprintf(out + strlen(out), "%s%s", i ? "," : "", m.u.allow.peers[i].node);
+	msg_finish(&m);
+	return out;
+}
+
+static void watch(struct world *w, uint64_t link, uint32_t rid)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_watch);
+	m.u.watch.rid = rid;
+	m.u.watch.job = 1;
+	MSG_SET(&m.u.watch, watch, uid, 1000);
+	say(w, link, &m);
+}
+
+static void unwatch(struct world *w, uint64_t link, uint32_t rid)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_unwatch);
+	m.u.unwatch.rid = rid;
+	say(w, link, &m);
+}
+
+/* Job 1 of gpu01 on gpu02 alone, over and saved. */
+static void ended_elsewhere(struct world *w, uint64_t *a, uint64_t *b)
+{
+	*a = node_up(w, "gpu01");
+	*b = node_up(w, "gpu02");
+	store(w);
+	submit_as(w, *a, "c1", 1, "gpu02", 1000);
+	store(w);
+	prepared(w, *b, true);
+	ranks(w, *b, 0, "running", 0);
+	ended(w, *b, 0, "exited", 0, false);
+	store(w);
+}
+
+static void the_jobs_nodes_may_fetch_its_specification_until_it_is_over(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+	char s[128];
+
+	store(w);
+	submit_as(w, a, "c1", 1, "gpu02", 1000);
+	store(w);
+	assert_string_equal(allowed(w, a, s), "gpu02");
+	link_down(w, a);
+	a = node_up(w, "gpu01"); /* it has forgotten whom it may let in */
+	assert_string_equal(allowed(w, a, s), "gpu02");
+	prepared(w, b, true);
+	ranks(w, b, 0, "running", 0);
+	ended(w, b, 0, "exited", 0, false);
+	assert_string_equal(allowed(w, a, s), "gpu02");
+	store(w);
+	assert_string_equal(allowed(w, a, s), "nobody");
+}
+
+static void a_reader_of_an_ended_job_is_let_in_only_while_it_watches(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	char s[128];
+
+	ended_elsewhere(w, &a, &b);
+	assert_string_equal(allowed(w, b, s), "not told");
+	watch(w, a, 7);
+	watch(w, a, 8);
+	assert_string_equal(allowed(w, b, s), "gpu01");
+	unwatch(w, a, 7);
+	assert_string_equal(allowed(w, b, s), "gpu01");
+	unwatch(w, a, 8);
+	assert_string_equal(allowed(w, b, s), "nobody");
+	watch(w, a, 9);
+	assert_string_equal(allowed(w, b, s), "gpu01");
+	link_down(w, a);
+	assert_string_equal(allowed(w, b, s), "nobody");
+}
+
+static void a_registering_node_is_told_of_those_who_watch_now(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	char s[128];
+
+	ended_elsewhere(w, &a, &b);
+	watch(w, a, 7);
+	link_down(w, b);
+	b = node_up(w, "gpu02");
+	assert_string_equal(allowed(w, b, s), "gpu01");
+	link_down(w, b);
+	unwatch(w, a, 7);
+	b = node_up(w, "gpu02");
+	assert_string_equal(allowed(w, b, s), "not told"); /* so the agent lets it fade */
+	restart(w);
+	b = node_up(w, "gpu02");
+	assert_string_equal(allowed(w, b, s), "not told");
+	a = node_up(w, "gpu01");
+	watch(w, a, 7);
+	assert_string_equal(allowed(w, b, s), "gpu01");
+}
+
+static void a_placement_that_cannot_be_saved_lets_nobody_in(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b;
+	char s[128];
+	struct msg m;
+
+	store(w);
+	submit_as(w, a, "c1", 1, "gpu02", 1000);
+	store(w);
+	b = node_up(w, "gpu02");
+	watch(w, a, 7); /* while the choice is on its way to the disk */
+	assert_string_equal(allowed(w, b, s), "gpu01");
+	w->disk_full = true;
+	store(w);
+	assert_string_equal(allowed(w, b, s), "nobody");
+	w->disk_full = false;
+	forget_sent(w);
+	tick(w, 1100);
+	store(w);
+	assert_string_equal(allowed(w, b, s), "gpu01");
+	assert_true(last_to(w, a, MSG_job_update, &m));
+	assert_string_equal(m.u.job_update.job[0].state, "preparing");
+	msg_finish(&m);
+}
+
+static void remove_node(struct world *w, const char *name)
+{
+	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
+	struct msg m;
+
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 2;
+	m.u.node_remove.node = name;
+	say(w, l, &m);
+	store(w);
+	assert_true(was_told(w, l, MSG_ok));
+	link_down(w, l);
+}
+
+/* gpu02 registers, letting in gpu01 and gpu03. Which of them is revoked: 1, 3, or 0 for neither. */
+static int revoked_for(struct world *w)
+{
+	uint64_t l = link_up(w, WHO_NODE, "gpu02", "agent");
+	struct rec_key_hash keys[2] = { 0 };
+	uint8_t key[2][32];
+	struct msg m;
+	int which;
+
+	key_of("gpu01", key[0]);
+	key_of("gpu03", key[1]);
+	keys[0].key = (struct bytes){ key[0], 32 };
+	keys[1].key = (struct bytes){ key[1], 32 };
+	msg_init(&m, MSG_node_register);
+	m.u.node_register.node = "gpu02";
+	m.u.node_register.boot_id = "boot-1";
+	m.u.node_register.incarnation = l;
+	m.u.node_register.peer_port = 7000;
+	m.u.node_register.keys = keys;
+	m.u.node_register.n_keys = 2;
+	say(w, l, &m);
+	which = last_to(w, l, MSG_revoke, &m) ? m.u.revoke.key.p[4] - '0' : 0;
+	if (which != 0)
+		msg_finish(&m);
+	link_down(w, l);
+	return which;
+}
+
+static void keys_that_left_the_cluster_are_revoked_whoever_removed_them(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(revoked_for(w), 0);
+	remove_node(w, "gpu03");
+	assert_int_equal(revoked_for(w), 3);
+	restart(w); /* which knows nothing of the removal */
+	assert_int_equal(revoked_for(w), 3);
+}
+
+static void a_node_enrolled_again_with_its_key_is_not_revoked(void **state)
+{
+	struct world *w = *state;
+	char token[160];
+
+	remove_node(w, "gpu03");
+	new_token(w, token);
+	join_with(w, "gpu03", "gpu03", token, MSG_joined);
+	assert_int_equal(revoked_for(w), 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1290,6 +1499,12 @@ int main(void)
 		T(a_job_waits_for_nodes_and_says_so),
 		T(more_nodes_than_there_are_is_refused),
 		T(a_node_that_does_not_get_ready_is_named),
+		T(the_jobs_nodes_may_fetch_its_specification_until_it_is_over),
+		T(a_reader_of_an_ended_job_is_let_in_only_while_it_watches),
+		T(a_registering_node_is_told_of_those_who_watch_now),
+		T(a_placement_that_cannot_be_saved_lets_nobody_in),
+		T(keys_that_left_the_cluster_are_revoked_whoever_removed_them),
+		T(a_node_enrolled_again_with_its_key_is_not_revoked),
 		T(only_the_submitting_node_is_told_that_a_job_is_over_and_only_when_saved),
 		T(a_registering_node_is_told_its_unfinished_jobs),
 		T(a_repeated_submit_says_whether_its_specification_is_needed),

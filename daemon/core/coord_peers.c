@@ -1,0 +1,165 @@
+/* coord_peers.c - who may read what of a job, and at which node
+ *
+ *   where it was submitted   the job's nodes: its specification, until the job is over
+ *   where it runs or ran     the nodes of those who watch it: its output, as long as they do
+ *
+ * A node is told the whole list of a job whenever it may have changed, and
+ * those of all jobs after its registration. What it is not told anew it lets
+ * fade (agent_peer.c). So nothing is remembered here, and after a restart of
+ * either side nobody may what nobody asks for any more.
+ */
+#include "core/coord_internal.h"
+
+#include <string.h>
+
+struct peers {
+	struct rec_peer *v;
+	size_t n;
+};
+
+static void add(struct peers *p, const struct node *n, const struct node *holder)
+{
+	if (n == holder || n->removed || p->n == JOB_NODES_MAX)
+		return;
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i].node == n->name)
+			return;
+	nodes_fill_peer(n, &p->v[p->n++]);
+}
+
+static bool hands_out(const struct node *n, const struct job *j)
+{
+	return !j->saved && strcmp(j->submit_node, n->name) == 0;
+}
+
+static bool holds_output(const struct node *n, struct job *j)
+{
+	uint32_t i;
+
+	return job_place_of(j, n, &i) != NULL;
+}
+
+static void collect(const struct node *n, struct job *j, struct peers *ret)
+{
+	for (size_t i = 0; hands_out(n, j) && i < j->n_places; i++)
+		add(ret, j->places[i].node, n);
+	if (!holds_output(n, j))
+		return;
+	list_foreach(e, &j->watches) {
+		const struct watch *w = list_entry(e, struct watch, of_job);
+
+		if (w->link->node != NULL)
+			add(ret, w->link->node, n);
+	}
+}
+
+static size_t most(struct job *j)
+{
+	size_t n = j->n_places;
+
+	list_foreach(e, &j->watches)
+		n++;
+	return n;
+}
+
+static void send(struct coord *c, const struct node *n, const struct job *j,
+		 const struct peers *p)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_allow);
+	m.u.allow.job = j->id;
+	m.u.allow.peers = p->v;
+	m.u.allow.n_peers = p->n;
+	m.u.allow.whole = true;
+	act_send(c->out, n->link->id, &m);
+}
+
+static void tell(struct coord *c, const struct node *n, struct job *j)
+{
+	struct peers p = { 0 };
+
+	if (n == NULL || n->link == NULL)
+		return;
+	p.v = arena_alloc(&c->out->arena, (most(j) + 1) * sizeof(*p.v));
+	if (p.v == NULL) {
+		c->oom = true;
+		return;
+	}
+	collect(n, j, &p);
+	send(c, n, j, &p);
+}
+
+void peers_tell_source(struct coord *c, struct job *j)
+{
+	const struct node *src = node_find(c, j->submit_node);
+
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].node != src) {
+			tell(c, src, j);
+			return;
+		}
+}
+
+void peers_tell_places(struct coord *c, struct job *j)
+{
+	for (size_t i = 0; i < j->n_places; i++)
+		tell(c, j->places[i].node, j);
+}
+
+void peers_unplaced(struct coord *c, struct job *j)
+{
+	const struct peers nobody = { 0 };
+
+	list_foreach(e, &j->watches)
+		list_entry(e, struct watch, of_job)->peers_attempt = 0;
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].node->link != NULL)
+			send(c, j->places[i].node, j, &nobody);
+}
+
+void peers_tell_all(struct coord *c, const struct node *n)
+{
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (hands_out(n, j) ? j->n_places > 0 :
+				      !list_empty(&j->watches) && holds_output(n, j))
+			tell(c, n, j);
+	}
+}
+
+void peers_unwatched(struct coord *c, struct job *j)
+{
+	j->unwatched = c->have_unwatched = true;
+}
+
+void peers_flush(struct coord *c)
+{
+	if (!c->have_unwatched)
+		return;
+	c->have_unwatched = false;
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (!j->unwatched)
+			continue;
+		j->unwatched = false;
+		peers_tell_places(c, j);
+	}
+}
+
+/* The keys it lets in, and knows from a time when we, or an earlier life of
+ * ours, may not have reached it with a 'revoke'. */
+void peers_check_keys(struct coord *c, const struct clink *l, const struct rec_node_register *r)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_revoke);
+	for (size_t i = 0; i < r->n_keys; i++) {
+		if (r->keys[i].key.n != 32 || node_of_key(c, r->keys[i].key.p) != NULL)
+			continue;
+		m.u.revoke.key = r->keys[i].key;
+		act_send(c->out, l->id, &m);
+	}
+}
