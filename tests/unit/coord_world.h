@@ -276,6 +276,7 @@ UNUSED static void add_node(struct world *w, const char *name, bool submit)
 	m.u.row_node.submit = submit;
 	MSG_SET(&m.u.row_node, row_node, uid_min, 1000);
 	MSG_SET(&m.u.row_node, row_node, uid_max, 59999);
+	m.u.row_node.joined_wall_ms = 1;
 	load(w, &m);
 	buf_init(&b);
 	assert_int_equal(msg_encode(&m, &b, NULL), 0);
