@@ -103,9 +103,10 @@ struct clink *coord_link_open(struct coord *c, uint64_t id)
 	return l != NULL && l->state != CL_CLOSED ? l : NULL;
 }
 
+/* Never before now: a deadline in the past would look like one served late. */
 void coord_wake_at(struct coord *c, mono_t t)
 {
-	c->wake = mono_min(c->wake, t);
+	c->wake = mono_min(c->wake, mono_before(t, c->now) ? c->now : t);
 }
 
 mono_t coord_deadline(const struct coord *c)
@@ -472,12 +473,27 @@ static void on_stored(struct coord *c)
 
 /* ---- the step ------------------------------------------------------------------ */
 
+/* Stopped, on a paused machine or waiting for a dead disk, we have not heard
+ * anybody: a node whose agent was restarted meanwhile could not reach us, and
+ * has not been silent. It shows in a deadline that is served late; while a
+ * node's silence counts there is one every second or so. */
+static void note_own_absence(struct coord *c)
+{
+	int64_t late_ms = mono_is_never(c->wake) ? 0 : mono_sub_ms(c->now, c->wake);
+
+	if (late_ms < LATE_MS)
+		return;
+	nodes_forgive(c, late_ms);
+	c->wake = c->now;
+}
+
 int coord_step(struct coord *c, const struct coord_event *ev, struct actions *out)
 {
 	c->ev = ev;
 	c->out = out;
 	c->now = ev->now;
 	c->wall_ms = ev->wall_ms;
+	note_own_absence(c);
 	switch (ev->type) {
 	case CEV_LINK_UP:
 		on_link_up(c);

@@ -25,6 +25,7 @@
 #define JOB_NODES_MAX 4096u /* nodes of one job: its peers must fit one frame */
 #define NODE_JOBS_MAX 128u /* as the agents have it: what a node holds must fit its registration */
 #define RIVAL_MS 1000 /* a word of the old session counts as life only so long after a rival came */
+#define LATE_MS 1000 /* a deadline served so late: we were stopped, and did not listen */
 #define SAVE_RETRY_MS 1000 /* after the store has failed */
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
 #define EXIT_TIME_LIMIT 124u /* as timeout(1) */
@@ -44,7 +45,8 @@ struct node {
 	struct clink *rival; /* a session of another boot, while 'link' may still be alive */
 	mono_t rival_since;
 	uint64_t incarnation;
-	mono_t heard; /* last word, or when this coordinator began to wait for one */
+	mono_t heard; /* last word, or when this coordinator began to wait for one; later by
+	               * the time it was absent itself since */
 	bool ever; /* heard at all in this life of the coordinator */
 	bool silent; /* unreachable_ms have passed */
 	struct rec_addr *addrs; /* own copy */
@@ -260,6 +262,8 @@ bool node_usable(const struct node *n);
 void node_heard(struct coord *c, struct node *n);
 void node_link_gone(struct coord *c, struct clink *l);
 void node_deadlines(struct coord *c);
+/* The coordinator itself was absent for so long: that was nobody's silence. */
+void nodes_forgive(struct coord *c, int64_t ms);
 void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_register *r);
 void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j);
 void nodes_joined(struct coord *c, const struct pending *p, int error);

@@ -174,6 +174,14 @@ static bool most_are_gone(const struct coord *c)
 	return all > 1 && gone * 2 > all;
 }
 
+void nodes_forgive(struct coord *c, int64_t ms)
+{
+	for (size_t i = 0; i < c->n_nodes; i++)
+		c->nodes[i]->heard = mono_min(mono_add_ms(c->nodes[i]->heard, ms), c->now);
+	for (struct node *n = c->removed; n != NULL; n = n->next_removed)
+		n->heard = mono_min(mono_add_ms(n->heard, ms), c->now);
+}
+
 /* What was given up must not go on in the old session: it registers anew, and
  * is told then to end what it still holds. */
 static void fence(struct coord *c, struct node *n)
@@ -206,7 +214,8 @@ static void node_deadline(struct coord *c, struct node *n)
 	if (n->jobs == 0)
 		return;
 	if (!mono_due(lost, c->now)) {
-		coord_wake_at(c, lost);
+		/* often, so that an absence of our own is noticed in between */
+		coord_wake_at(c, mono_min(lost, mono_add_ms(c->now, LATE_MS)));
 	} else if (most_are_gone(c)) {
 		coord_wake_at(c, mono_add_ms(c->now, 1000));
 	} else {

@@ -371,6 +371,28 @@ static void silence_touches_no_job_before_the_lost_timeout(void **state)
 	assert_job(w, "lost", 255);
 }
 
+static void a_coordinator_that_was_stopped_has_not_heard_anybody(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	node_up(w, "gpu03");
+	w->now = mono_add_ms(w->now, 300 * 1000);
+	/* What was said to its sockets meanwhile; gpu02's agent was restarted, and waits. */
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	say(w, a, &m);
+	say(w, w->next_link, &m);
+	link_down(w, b);
+	tick(w, 3000);
+	node_up_held(w, "gpu02", "boot-1", 1, "running", "running", 1, 0);
+	tick(w, 1000);
+	assert_false(was_told(w, a, MSG_end));
+	assert_job(w, "running", -1);
+}
+
 static void when_most_nodes_fall_silent_nothing_is_failed(void **state)
 {
 	struct world *w = *state;
@@ -515,7 +537,7 @@ static void a_job_of_another_lineage_is_left_alone(void **state)
 	assert_false(was_told(w, l, MSG_forget));
 }
 
-/* Simulated seed 561827 of chaos. */
+/* Found by simulation; tests/sim/planted/left-ready.patch plants it again. */
 static void what_is_alive_at_a_place_that_is_over_is_ended_and_then_forgotten(void **state)
 {
 	struct world *w = *state;
@@ -983,6 +1005,7 @@ int main(void)
 		T(ended_states_never_change),
 		T(a_torn_character_in_a_sentence_harms_nobody),
 		T(silence_touches_no_job_before_the_lost_timeout),
+		T(a_coordinator_that_was_stopped_has_not_heard_anybody),
 		T(when_most_nodes_fall_silent_nothing_is_failed),
 		T(another_boot_loses_the_ranks_at_once),
 		T(a_client_may_leave_when_all_reachable_nodes_are_clean),
