@@ -171,6 +171,7 @@ void simcoord_start(struct sim *s)
 	};
 
 	proc_start(&c->proc);
+	silence_begins(s);
 	c->store_free = 0;
 	LINE(&s->w, "coord", "starts, life %u", c->proc.life);
 	c->core = coord_create(&conf, world_mono(&s->w));
@@ -203,6 +204,8 @@ void simcoord_crash(struct sim *s, int64_t down_ns)
 		return;
 	LINE(&s->w, "coord", "CRASHES after action %llu", (unsigned long long)c->proc.actions);
 	net_proc_died(s, &c->proc, false);
+	if (c->proc.resume_at > s->w.now)
+		c->stopped -= c->proc.resume_at - s->w.now;
 	c->proc.up = false;
 	c->proc.life++;
 	c->proc.resume_at = 0;
@@ -225,6 +228,7 @@ static void persist(struct sim *s, const struct action *a)
 	t->ticket = a->ticket;
 	c->n_txns++;
 	for (size_t i = 0; i < a->n_rows; i++) {
+		silence_row(s, &a->rows[i]);
 		*end = row_copy(s, &a->rows[i]);
 		end = &(*end)->next;
 	}
@@ -262,7 +266,7 @@ static void perform(struct sim *s, const struct action *a)
 				 (unsigned long long)a->link, action_name(a->type), (int)a->len,
 				 a->text != NULL ? a->text : "");
 		else if (a->type == ACT_SEND) {
-			check_sent(s, conn->end[1 - side].proc, a->text, a->len);
+			check_sent(s, conn, side, a->text, a->len);
 			net_send(s, conn, side, a->text, a->len);
 		}
 		else
@@ -304,7 +308,7 @@ static void feed(struct sim *s, struct coord_event *ev)
 		return;
 	ev->now = world_mono(&s->w);
 	ev->wall_ms = world_wall(&s->w);
-	rng_fill(&s->w.rng, ev->random, sizeof(ev->random));
+	rng_fill(&s->w.core_rng, ev->random, sizeof(ev->random));
 	r = coord_step(c->core, ev, &c->acts);
 	if (r < 0 || c->acts.failed)
 		sim_fail(s, "a step does not fail while there is memory (coordinator)");
@@ -356,6 +360,7 @@ void simcoord_link_up(struct sim *s, struct conn *c)
 		ev.who = WHO_LOCAL;
 		ev.uid = RUN_UID;
 		ev.user = "ann";
+		ev.admin = c->end[0].proc->kind == PK_ADMIN;
 	} else {
 		const struct proc *from = c->end[0].proc;
 

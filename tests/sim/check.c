@@ -42,6 +42,8 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	    (strcmp(j->final, r->state) != 0 || j->exit_code != r->exit_code))
 		sim_fail(s, "5: a final state never changes (job %" PRIu64 ": %s %u, then %s %u)", r->job,
 			 j->final, j->exit_code, r->state, r->exit_code);
+	if (!j->seen)
+		j->since = s->w.now;
 	j->seen = true;
 	j->attempt = r->attempt;
 	snprintf(j->client_id, sizeof(j->client_id), "%s", r->client_id);
@@ -74,16 +76,32 @@ void check_row(struct sim *s, const struct row *now)
 	msg_finish(&m);
 }
 
-/* What the coordinator says may be said only when it is on disk. */
-void check_sent(struct sim *s, const struct proc *to, const char *text, size_t len)
+/* Decoding all that is sent would take too long. */
+static bool worth_a_look(const char *text, size_t len)
 {
+	static const char *const begins[] = { "submitted", "forget", "node_registered", "status" };
+
+	for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++) {
+		size_t n = strlen(begins[i]);
+
+		if (len > 6 + n && memcmp(text + 6, begins[i], n) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What the coordinator says may be said only when it is on disk. */
+void check_sent(struct sim *s, struct conn *c, int side, const char *text, size_t len)
+{
+	const struct proc *to = c->end[1 - side].proc;
 	struct msg m;
 
-	if (len < 12 || (strncmp(text, "{\"t\":\"submi", 11) != 0 &&
-			 strncmp(text, "{\"t\":\"forge", 11) != 0))
+	if (!worth_a_look(text, len) || msg_decode(text, len, &m, NULL) < 0)
 		return;
-	if (msg_decode(text, len, &m, NULL) < 0)
-		return;
+	if (m.type == MSG_node_registered)
+		silence_registered(s, c);
+	if (m.type == MSG_status)
+		silence_shown(s, &m.u.status);
 	if (m.type == MSG_submitted && !check_job(s, m.u.submitted.job)->seen)
 		sim_fail(s, "3: a submit is acknowledged only when it is on disk (job %" PRIu64 ")",
 			 m.u.submitted.job);
@@ -335,6 +353,8 @@ void check_message(struct sim *s, struct conn *c, int side, const struct msg *m)
 		check_job(s, m->u.kill.job)->kill_asked = true;
 	if (c->kind != CONN_CONTROL)
 		return;
+	if (to->kind == PK_COORD)
+		silence_word(s, c);
 	if (from->kind == PK_AGENT && to->kind == PK_COORD)
 		from_agent(s, from->idx, m);
 	else if (from->kind == PK_COORD && to->kind == PK_AGENT)

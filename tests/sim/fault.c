@@ -171,6 +171,15 @@ static void stop(struct proc *p, int64_t until)
 		p->resume_at = until;
 }
 
+static void stop_coord(struct sim *s, int64_t until)
+{
+	int64_t from = s->coord.proc.resume_at > s->w.now ? s->coord.proc.resume_at : s->w.now;
+
+	if (s->coord.proc.up && until > from)
+		s->coord.stopped += until - from;
+	stop(&s->coord.proc, until);
+}
+
 static void begin(struct sim *s, const struct fault *f)
 {
 	struct agent_actor *a = &s->agents[f->host];
@@ -205,7 +214,7 @@ static void begin(struct sim *s, const struct fault *f)
 		stop(&a->proc, s->w.now + f->lasts);
 		break;
 	case FT_STOP_COORD:
-		stop(&s->coord.proc, s->w.now + f->lasts);
+		stop_coord(s, s->w.now + f->lasts);
 		break;
 	case FT_DISK_FULL:
 		disks(s, true);

@@ -223,6 +223,9 @@ static void up(struct sim *s, struct conn *c, int i)
 	case PK_ROGUE:
 		rogue_link_up(s, c);
 		break;
+	case PK_ADMIN:
+		admin_link_up(s, c);
+		break;
 	}
 }
 
@@ -244,6 +247,9 @@ static void down(struct sim *s, struct conn *c, int i, const char *why)
 	case PK_ROGUE:
 		rogue_link_down(s, c);
 		break;
+	case PK_ADMIN:
+		admin_link_down(s, c);
+		break;
 	}
 }
 
@@ -264,6 +270,9 @@ static void message(struct sim *s, struct conn *c, int i, const struct msg *m)
 		break;
 	case PK_ROGUE:
 		rogue_message(s, c, m);
+		break;
+	case PK_ADMIN:
+		admin_message(s, c, m);
 		break;
 	}
 }

@@ -1,18 +1,17 @@
 /* scenario.c - what happens in a run: who submits what, and what goes wrong when */
+#include "tests/sim/scenario.h"
+
 #include <string.h>
 
-#include "tests/sim/sim.h"
-
-static int64_t ms(struct sim *s, int64_t lo, int64_t hi)
+int64_t scn_ms(struct sim *s, int64_t lo, int64_t hi)
 {
 	return rng_range(&s->w.rng, lo * 1000, hi * 1000) * 1000;
 }
 
-/* Agents need a moment to register; some submits come before that. */
-static struct client *submit(struct sim *s, uint32_t nnodes, uint32_t ppn)
+struct client *scn_submit(struct sim *s, uint32_t nnodes, uint32_t ppn)
 {
 	uint32_t host = (uint32_t)rng_below(&s->w.rng, s->n_agents);
-	struct client *k = client_add(s, host, ms(s, 0, 1500));
+	struct client *k = client_add(s, host, scn_ms(s, 0, 1500));
 
 	k->plan->nnodes = nnodes;
 	k->plan->ppn = ppn;
@@ -24,13 +23,13 @@ static struct client *submit(struct sim *s, uint32_t nnodes, uint32_t ppn)
 	return k;
 }
 
-static void spice(struct sim *s, struct plan *p)
+void scn_spice(struct sim *s, struct plan *p)
 {
 	p->stubborn = rng_chance(&s->w.rng, 300) ? 400 : 0;
 	p->leftover = rng_chance(&s->w.rng, 300) ? 300 : 0;
 }
 
-static void fails_with(struct sim *s, struct plan *p, int rank, uint32_t code)
+void scn_fails(struct sim *s, struct plan *p, int rank, uint32_t code)
 {
 	p->fail_rank = rank;
 	p->fail_code = code;
@@ -38,12 +37,11 @@ static void fails_with(struct sim *s, struct plan *p, int rank, uint32_t code)
 	p->run_ms = 60000; /* the others would hang on in a collective */
 }
 
-/* At some time, or right after something has happened. */
-static void fault_sometime(struct sim *s, int64_t lo_ms, int64_t hi_ms, enum fault_kind kind,
+void scn_fault(struct sim *s, int64_t lo_ms, int64_t hi_ms, enum fault_kind kind,
 			   uint32_t host, int64_t lasts)
 {
 	if (rng_chance(&s->w.rng, 500))
-		fault_at(s, ms(s, lo_ms, hi_ms), kind, host, lasts);
+		fault_at(s, scn_ms(s, lo_ms, hi_ms), kind, host, lasts);
 	else
 		fault_at_action(s, (uint64_t)rng_range(&s->w.rng, 1, kind == FT_COORD_CRASH ? 60 : 30),
 				kind, host, lasts);
@@ -53,109 +51,109 @@ static void fault_sometime(struct sim *s, int64_t lo_ms, int64_t hi_ms, enum fau
 
 static void one(struct sim *s)
 {
-	submit(s, 1, 1);
+	scn_submit(s, 1, 1);
 }
 
 static void two_by_two(struct sim *s)
 {
-	spice(s, submit(s, 2, 2)->plan);
+	scn_spice(s, scn_submit(s, 2, 2)->plan);
 }
 
 static void rank_fails(struct sim *s)
 {
-	struct client *k = submit(s, 4, 1);
+	struct client *k = scn_submit(s, 4, 1);
 
-	fails_with(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
+	scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
 	if (rng_chance(&s->w.rng, 300))
 		k->plan->fail_sig = 11;
-	spice(s, k->plan);
+	scn_spice(s, k->plan);
 }
 
 static void missing_command(struct sim *s)
 {
-	struct client *k = submit(s, 3, 2);
+	struct client *k = scn_submit(s, 3, 2);
 
 	k->plan->missing_host = (int)rng_below(&s->w.rng, 3);
 }
 
 static void unstartable(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 
 	k->plan->unstartable = 400;
 	k->plan->run_ms = rng_chance(&s->w.rng, 500) ? 300 : 30000;
-	spice(s, k->plan);
+	scn_spice(s, k->plan);
 }
 
 static void kill_running(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 
 	k->plan->run_ms = 60000;
 	k->kill_in = "running";
-	k->kill_after = ms(s, 0, 600);
-	spice(s, k->plan);
+	k->kill_after = scn_ms(s, 0, 600);
+	scn_spice(s, k->plan);
 }
 
 static void kill_preparing(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1);
+	struct client *k = scn_submit(s, 2, 1);
 
 	k->plan->run_ms = 60000;
 	k->kill_in = "preparing";
-	k->kill_after = ms(s, 0, 60);
+	k->kill_after = scn_ms(s, 0, 60);
 }
 
 static void time_limit(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 
 	k->plan->run_ms = 60000;
 	k->plan->time_s = (uint32_t)rng_range(&s->w.rng, 1, 4);
-	spice(s, k->plan);
+	scn_spice(s, k->plan);
 }
 
 static void two_jobs(struct sim *s)
 {
-	spice(s, submit(s, 2, 1)->plan);
-	spice(s, submit(s, 2, 2)->plan);
+	scn_spice(s, scn_submit(s, 2, 1)->plan);
+	scn_spice(s, scn_submit(s, 2, 2)->plan);
 }
 
 /* ---- people come and go ------------------------------------------------------------ */
 
 static void client_vanishes(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 
-	k->vanish_after = ms(s, 1, 2000);
+	k->vanish_after = scn_ms(s, 1, 2000);
 	if (rng_chance(&s->w.rng, 300))
-		fails_with(s, k->plan, 1, 3);
+		scn_fails(s, k->plan, 1, 3);
 }
 
 /* Two connections, one client id; the agent or the coordinator may fall in between. */
 static void duplicate_submit(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1), *twin;
+	struct client *k = scn_submit(s, 2, 1), *twin;
 
 	k->twice = rng_chance(&s->w.rng, 500);
-	twin = client_add(s, (uint32_t)rng_below(&s->w.rng, s->n_agents), ms(s, 0, 1500));
+	twin = client_add(s, (uint32_t)rng_below(&s->w.rng, s->n_agents), scn_ms(s, 0, 1500));
 	*twin->plan = *k->plan;
 	strcpy(twin->client_id, k->client_id);
 	twin->plan_no = k->plan_no;
 	twin->plan = k->plan;
 	if (rng_chance(&s->w.rng, 400))
-		fault_at(s, ms(s, 100, 2000), FT_COORD_CRASH, 0, ms(s, 50, 3000));
+		fault_at(s, scn_ms(s, 100, 2000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
 }
 
 static void local_watcher(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1);
+	struct client *k = scn_submit(s, 2, 1);
 
 	k->local_watch = true;
 	if (rng_chance(&s->w.rng, 400)) {
 		k->plan->run_ms = 30000;
 		k->kill_in = "running";
-		k->kill_after = ms(s, 0, 300);
+		k->kill_after = scn_ms(s, 0, 300);
 	}
 }
 
@@ -163,48 +161,48 @@ static void local_watcher(struct sim *s)
 
 static void node_reboots(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 
 	k->plan->run_ms = 6000;
-	spice(s, k->plan);
-	fault_sometime(s, 500, 6000, FT_REBOOT, (uint32_t)rng_below(&s->w.rng, 2), ms(s, 4000, 30000));
+	scn_spice(s, k->plan);
+	scn_fault(s, 500, 6000, FT_REBOOT, (uint32_t)rng_below(&s->w.rng, 2), scn_ms(s, 4000, 30000));
 }
 
 static void agent_restarts(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 	int n = (int)rng_range(&s->w.rng, 1, 3);
 
 	k->plan->run_ms = rng_range(&s->w.rng, 100, 5000);
 	if (rng_chance(&s->w.rng, 400))
-		fails_with(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
 	for (int i = 0; i < n; i++)
-		fault_sometime(s, 200, 5000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, s->n_agents),
-			 ms(s, 20, 2500));
+		scn_fault(s, 200, 5000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, s->n_agents),
+			 scn_ms(s, 20, 2500));
 }
 
 static void coordinator_restarts(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 	int n = (int)rng_range(&s->w.rng, 1, 3);
 
 	k->plan->run_ms = rng_range(&s->w.rng, 100, 5000);
 	if (rng_chance(&s->w.rng, 400))
-		fails_with(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
 	for (int i = 0; i < n; i++)
-		fault_sometime(s, 200, 5000, FT_COORD_CRASH, 0, ms(s, 20, 5000));
+		scn_fault(s, 200, 5000, FT_COORD_CRASH, 0, scn_ms(s, 20, 5000));
 }
 
 static void shim_killed(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 
 	k->plan->run_ms = 5000;
 	k->plan->leftover = 500;
-	fault_sometime(s, 500, 5000, FT_SHIM_KILL, (uint32_t)rng_below(&s->w.rng, 2), 0);
+	scn_fault(s, 500, 5000, FT_SHIM_KILL, (uint32_t)rng_below(&s->w.rng, 2), 0);
 	if (rng_chance(&s->w.rng, 400))
-		fault_sometime(s, 500, 5000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2),
-			 ms(s, 50, 2000));
+		scn_fault(s, 500, 5000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2),
+			 scn_ms(s, 50, 2000));
 }
 
 /* ---- the network ------------------------------------------------------------------------- */
@@ -216,97 +214,97 @@ static enum fault_kind some_cut(struct sim *s)
 
 static void black_hole_short(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 
 	s->node_lost_ms = 60000;
 	k->plan->run_ms = rng_range(&s->w.rng, 100, 20000);
 	if (rng_chance(&s->w.rng, 300))
-		fails_with(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
-	fault_sometime(s, 300, 6000, some_cut(s), (uint32_t)rng_below(&s->w.rng, 2),
-		 ms(s, 50, 15000));
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
+	scn_fault(s, 300, 6000, some_cut(s), (uint32_t)rng_below(&s->w.rng, 2),
+		 scn_ms(s, 50, 15000));
 }
 
 static void black_hole_long(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 
 	k->plan->run_ms = rng_range(&s->w.rng, 1000, 90000);
-	spice(s, k->plan);
-	fault_sometime(s, 300, 6000, some_cut(s), (uint32_t)rng_below(&s->w.rng, 2),
-		 ms(s, s->node_lost_ms + 1000, s->node_lost_ms + 40000));
+	scn_spice(s, k->plan);
+	scn_fault(s, 300, 6000, some_cut(s), (uint32_t)rng_below(&s->w.rng, 2),
+		 scn_ms(s, s->node_lost_ms + 1000, s->node_lost_ms + 40000));
 }
 
 static void resets(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 	int n = (int)rng_range(&s->w.rng, 1, 8);
 
 	if (rng_chance(&s->w.rng, 300))
-		fails_with(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
 	s->slow_net = true;
 	for (int i = 0; i < n; i++)
-		fault_sometime(s, 100, 5000, FT_RESET, (uint32_t)rng_below(&s->w.rng, 2), 0);
+		scn_fault(s, 100, 5000, FT_RESET, (uint32_t)rng_below(&s->w.rng, 2), 0);
 }
 
 /* SIGSTOP for longer than the coordinator waits: what it finds in its socket
  * when it goes on is of another time (16). */
 static void stopped_agent(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1);
+	struct client *k = scn_submit(s, 2, 1);
 
 	k->plan->run_ms = rng_range(&s->w.rng, 100, 4000);
-	fault_sometime(s, 300, 3000, FT_STOP_AGENT, (uint32_t)rng_below(&s->w.rng, 2),
-		 ms(s, 100, s->node_lost_ms + 20000));
+	scn_fault(s, 300, 3000, FT_STOP_AGENT, (uint32_t)rng_below(&s->w.rng, 2),
+		 scn_ms(s, 100, s->node_lost_ms + 20000));
 }
 
 static void stopped_coordinator(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1);
+	struct client *k = scn_submit(s, 2, 1);
 
 	k->plan->run_ms = rng_range(&s->w.rng, 100, 8000);
-	fault_sometime(s, 300, 3000, FT_STOP_COORD, 0, ms(s, 100, s->node_lost_ms + 20000));
+	scn_fault(s, 300, 3000, FT_STOP_COORD, 0, scn_ms(s, 100, s->node_lost_ms + 20000));
 }
 
 static void queued(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1);
+	struct client *k = scn_submit(s, 2, 1);
 
-	fault_at(s, 0, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2), ms(s, 3000, 20000));
+	fault_at(s, 0, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2), scn_ms(s, 3000, 20000));
 	s->loss_allowed = false;
 	if (rng_chance(&s->w.rng, 300)) {
 		k->kill_in = "queued";
-		k->kill_after = ms(s, 0, 2000);
+		k->kill_after = scn_ms(s, 0, 2000);
 	}
 	if (rng_chance(&s->w.rng, 300))
-		fault_at(s, ms(s, 1000, 9000), FT_COORD_CRASH, 0, ms(s, 50, 3000));
+		fault_at(s, scn_ms(s, 1000, 9000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
 }
 
 /* ---- disks and clocks ----------------------------------------------------------------------- */
 
 static void disk_full(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1);
+	struct client *k = scn_submit(s, 2, 1);
 
 	if (rng_chance(&s->w.rng, 300))
 		k->kill_in = "running";
-	fault_at(s, ms(s, 0, 2500), FT_DISK_FULL, 0, ms(s, 500, 12000));
+	fault_at(s, scn_ms(s, 0, 2500), FT_DISK_FULL, 0, scn_ms(s, 500, 12000));
 	if (rng_chance(&s->w.rng, 400))
-		fault_at(s, ms(s, 500, 6000), FT_COORD_CRASH, 0, ms(s, 50, 2000));
+		fault_at(s, scn_ms(s, 500, 6000), FT_COORD_CRASH, 0, scn_ms(s, 50, 2000));
 }
 
 static void wall_clock(struct sim *s)
 {
-	struct client *k = submit(s, 2, 2);
+	struct client *k = scn_submit(s, 2, 2);
 
 	if (rng_chance(&s->w.rng, 400))
 		k->plan->time_s = 3;
 	if (rng_chance(&s->w.rng, 400))
-		fails_with(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
 	k->plan->run_ms = 8000;
 	for (int i = 0; i < 6; i++)
-		fault_at(s, ms(s, 0, 6000), FT_WALL_JUMP, 0, 0);
+		fault_at(s, scn_ms(s, 0, 6000), FT_WALL_JUMP, 0, 0);
 	if (rng_chance(&s->w.rng, 300))
-		fault_at(s, ms(s, 1000, 5000), FT_COORD_CRASH, 0, ms(s, 50, 2000));
+		fault_at(s, scn_ms(s, 1000, 5000), FT_COORD_CRASH, 0, scn_ms(s, 50, 2000));
 }
 
 /* ---- those who are not what they say ---------------------------------------------------------- */
@@ -314,63 +312,63 @@ static void wall_clock(struct sim *s)
 /* The coordinator comes back with an empty database of another lineage (9). */
 static void other_lineage(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1);
+	struct client *k = scn_submit(s, 2, 1);
 
 	k->plan->run_ms = rng_range(&s->w.rng, 3000, 20000);
 	s->no_kills = s->no_progress_checks = true;
 	s->loss_allowed = true;
-	fault_at(s, ms(s, 2000, 5000), FT_LINEAGE, 0, 0);
+	fault_at(s, scn_ms(s, 2000, 5000), FT_LINEAGE, 0, 0);
 	if (rng_chance(&s->w.rng, 500))
-		fault_at(s, ms(s, 5000, 9000), FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2),
-			 ms(s, 50, 2000));
+		fault_at(s, scn_ms(s, 5000, 9000), FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2),
+			 scn_ms(s, 50, 2000));
 	s->heal_at += 10 * SECOND;
 }
 
 static void liar(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1);
+	struct client *k = scn_submit(s, 2, 1);
 
 	k->plan->hosts = "n1,n2";
 	k->plan->run_ms = 4000;
 	if (rng_chance(&s->w.rng, 300))
-		fails_with(s, k->plan, (int)rng_below(&s->w.rng, 2), 7);
-	rogue_add(s, ROGUE_LIAR, ms(s, 100, 1500));
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 2), 7);
+	rogue_add(s, ROGUE_LIAR, scn_ms(s, 100, 1500));
 	if (rng_chance(&s->w.rng, 300))
-		fault_at(s, ms(s, 1000, 4000), FT_COORD_CRASH, 0, ms(s, 50, 2000));
+		fault_at(s, scn_ms(s, 1000, 4000), FT_COORD_CRASH, 0, scn_ms(s, 50, 2000));
 }
 
 static void clone(struct sim *s)
 {
-	struct client *k = submit(s, 2, 1);
+	struct client *k = scn_submit(s, 2, 1);
 
 	k->plan->run_ms = 3000;
 	s->no_progress_checks = s->loss_allowed = true;
 	s->heal_at = 10 * SECOND;
-	rogue_add(s, ROGUE_CLONE, ms(s, 200, 3000));
+	rogue_add(s, ROGUE_CLONE, scn_ms(s, 200, 3000));
 }
 
 /* ---- everything at once -------------------------------------------------------------------------- */
 
 static void chaos_job(struct sim *s)
 {
-	struct client *k = submit(s, (uint32_t)rng_range(&s->w.rng, 1, 4),
+	struct client *k = scn_submit(s, (uint32_t)rng_range(&s->w.rng, 1, 4),
 				  (uint32_t)rng_range(&s->w.rng, 1, 3));
 
 	k->plan->run_ms = rng_range(&s->w.rng, 10, 15000);
 	k->plan->unstartable = rng_chance(&s->w.rng, 100) ? 200 : 0;
-	spice(s, k->plan);
+	scn_spice(s, k->plan);
 	if (rng_chance(&s->w.rng, 250))
-		fails_with(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
 	if (rng_chance(&s->w.rng, 100))
 		k->plan->missing_host = (int)rng_below(&s->w.rng, 4);
 	if (rng_chance(&s->w.rng, 150))
 		k->plan->time_s = (uint32_t)rng_range(&s->w.rng, 1, 6);
 	if (rng_chance(&s->w.rng, 200)) {
 		k->kill_in = rng_chance(&s->w.rng, 500) ? "running" : "preparing";
-		k->kill_after = ms(s, 0, 3000);
+		k->kill_after = scn_ms(s, 0, 3000);
 	}
 	if (rng_chance(&s->w.rng, 150))
-		k->vanish_after = ms(s, 1, 4000);
+		k->vanish_after = scn_ms(s, 1, 4000);
 	k->twice = rng_chance(&s->w.rng, 100);
 	k->local_watch = rng_chance(&s->w.rng, 100);
 }
@@ -387,9 +385,16 @@ static void chaos(struct sim *s)
 	if (rng_chance(&s->w.rng, 200))
 		s->fetch_fails = s->lease_fails = s->spawn_fails = s->prove_fails = 60;
 	for (int i = 0; i < faults; i++)
-		fault_random(s, rng_chance(&s->w.rng, 700) ? ms(s, 0, 15000) : -1);
+		fault_random(s, rng_chance(&s->w.rng, 700) ? scn_ms(s, 0, 15000) : -1);
 }
 
+static void watched_chaos(struct sim *s)
+{
+	chaos(s);
+	admin_add(s, 0);
+}
+
+/* Chaos is the last one: main.c gives it every second seed. */
 const struct scenario scenarios[] = {
 	{ "one", 1, one, true },
 	{ "two-by-two", 2, two_by_two, true },
@@ -418,6 +423,10 @@ const struct scenario scenarios[] = {
 	{ "other-lineage", 2, other_lineage, false },
 	{ "liar", 2, liar, false },
 	{ "clone", 2, clone, false },
+	{ "start-interrupted", 3, scn_start_interrupted, false },
+	{ "no-ports", 2, scn_no_ports, false },
+	{ "silent-node", 3, scn_silent_node, false },
+	{ "watched-chaos", 4, watched_chaos, false },
 	{ "chaos", 4, chaos, false },
 };
 

@@ -39,6 +39,8 @@ const char *proc_name(const struct sim *s, const struct proc *p)
 	case PK_CLIENT:
 		snprintf(out, sizeof(names[0]), "client%u", p->idx);
 		return out;
+	case PK_ADMIN:
+		return "admin";
 	case PK_ROGUE:
 		break;
 	}
@@ -168,6 +170,9 @@ static void dispatch(struct sim *s, const struct event *e)
 		break;
 	case PK_ROGUE:
 		rogue_event(s, e);
+		break;
+	case PK_ADMIN:
+		admin_event(s, e);
 		break;
 	}
 }

@@ -6,7 +6,7 @@
  *   actor_agent.c  agents, their files and side effects fault.c     things going wrong
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
- *   once_failed.c  seeds that are always run
+ *   actor_admin.c  who looks at the nodes               once_failed.c seeds that are always run
  *
  * The cores are the real ones. Everything they ask for takes time or fails
  * here as it would in the world; nothing takes effect inside a step.
@@ -28,7 +28,7 @@
 #define JOBS_MAX 512
 #define RUN_UID 1000
 
-enum proc_kind { PK_COORD, PK_AGENT, PK_SHIM, PK_CLIENT, PK_ROGUE };
+enum proc_kind { PK_COORD, PK_AGENT, PK_SHIM, PK_CLIENT, PK_ROGUE, PK_ADMIN };
 
 /* A process: what all kinds have in common. */
 struct proc {
@@ -82,6 +82,7 @@ struct coord_actor {
 	struct row *rows; /* durable */
 	int64_t store_free; /* the store works one transaction at a time */
 	bool disk_full;
+	int64_t stopped; /* for so long in all, up to resume_at: it did not listen then */
 	uint64_t lineage;
 	unsigned n_txns;
 };
@@ -129,6 +130,10 @@ struct agent_actor {
 	struct held_file *files;
 	struct status_file *status;
 	struct lease *leases;
+	struct conn *session; /* it is registered over this one; NULL: with no coordinator of now */
+	int64_t heard; /* its last word there came, or the coordinator began to wait for one */
+	int64_t heard_awake; /* the same, less the time that the coordinator was stopped */
+	int64_t back_at; /* it was heard again after node_lost_ms or more */
 	bool cut_up, cut_down; /* to and from the coordinator */
 	bool cut_peers; /* no connections with other nodes */
 	uint32_t disk_full; /* permille of status writes that fail */
@@ -227,10 +232,11 @@ struct jobrec {
 	uint32_t exit_code;
 	uint32_t attempt; /* durable */
 	bool acked;
+	uint64_t lost_ranks; /* bits: ranks of this attempt that were given up */
 	bool kill_asked, time_limited, prepare_failed, lost_allowed;
 	struct plan *plan;
 	struct ready_mark *marks;
-	int64_t over_at;
+	int64_t since, over_at;
 };
 
 struct crash_plan {
@@ -262,8 +268,9 @@ struct sim {
 	struct shim_actor **shims;
 	struct client clients[CLIENTS_MAX];
 	struct plan plans[CLIENTS_MAX];
-	struct proc rogue_proc;
+	struct proc rogue_proc, admin_proc;
 	struct rogue *rogue;
+	struct admin *admin;
 	uint32_t n_agents, n_clients, n_shims, cap_shims, n_conns, next_pid;
 	struct conn *conns;
 	struct exec *execs;
@@ -382,6 +389,14 @@ void rogue_message(struct sim *s, struct conn *c, const struct msg *m);
 const uint8_t *rogue_key(const struct sim *s);
 bool rogue_quiet(struct sim *s); /* for the end of the run */
 
+/* ---- actor_admin.c ----------------------------------------------------------------------- */
+
+void admin_add(struct sim *s, int64_t at); /* asks for the status all the time, from then on */
+void admin_event(struct sim *s, const struct event *e);
+void admin_link_up(struct sim *s, struct conn *c);
+void admin_link_down(struct sim *s, struct conn *c);
+void admin_message(struct sim *s, struct conn *c, const struct msg *m);
+
 /* ---- fault.c ------------------------------------------------------------------------------- */
 
 enum fault_kind {
@@ -415,7 +430,7 @@ void fault_random(struct sim *s, int64_t at); /* of any kind but LINEAGE; at -1:
 
 struct jobrec *check_job(struct sim *s, uint64_t job);
 void check_message(struct sim *s, struct conn *c, int side, const struct msg *m);
-void check_sent(struct sim *s, const struct proc *to, const char *text, size_t len); /* by the coordinator */
+void check_sent(struct sim *s, struct conn *c, int side, const char *text, size_t len); /* by the coordinator */
 void check_row(struct sim *s, const struct row *now);
 void check_shim_ready(struct sim *s, const struct shim_actor *h);
 void check_start(struct sim *s, struct shim_actor *h);
@@ -426,6 +441,12 @@ void check_coord(struct sim *s);
 void check_deferred(struct sim *s, const struct event *e);
 void check_shim_told(struct sim *s, struct shim_actor *h, uint32_t grace_ms);
 void check_shim_died(struct sim *s, struct shim_actor *h);
+/* check_silence.c */
+void silence_begins(struct sim *s); /* a coordinator starts: it has heard nobody yet */
+void silence_word(struct sim *s, const struct conn *c); /* came to the coordinator */
+void silence_registered(struct sim *s, struct conn *c);
+void silence_shown(struct sim *s, const struct rec_status *m);
+void silence_row(struct sim *s, const struct store_row *r);
 /* check_end.c */
 bool check_quiet(struct sim *s); /* nothing is left to wait for */
 void check_liveness(struct sim *s);

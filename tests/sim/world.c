@@ -151,6 +151,7 @@ void world_begin(struct world *w, uint64_t seed)
 	w->current = w->blocks;
 	w->current->used = 0;
 	rng_seed(&w->rng, seed);
+	rng_seed(&w->core_rng, ~seed);
 	w->now = 0;
 	w->wall_offset_ms = INT64_C(1790000000000);
 	w->seq = w->steps = 0;
@@ -267,7 +268,7 @@ const char *event_kind_name(enum event_kind k)
 		[EV_CHECKED] = "checked", [EV_STARTED] = "started", [EV_EXIT] = "exit",
 		[EV_REAP] = "reap",	  [EV_CLOSED] = "closed",   [EV_WRITTEN] = "written",
 		[EV_CLIENT] = "client",	  [EV_ROGUE] = "rogue",	    [EV_FAULT] = "fault",
-		[EV_CHECK] = "check",
+		[EV_CHECK] = "check",	  [EV_ADMIN] = "admin",
 	};
 
 	return k < EV_KINDS ? names[k] : "?";

@@ -49,6 +49,7 @@ enum event_kind {
 	EV_WRITTEN, /* shim */
 	EV_CLIENT, /* client: a: what */
 	EV_ROGUE, /* lying node: a: what */
+	EV_ADMIN, /* administrator: a: what */
 	EV_FAULT, /* p: fault */
 	EV_CHECK, /* a deferred check; a: which */
 	EV_KINDS
@@ -66,7 +67,8 @@ struct event {
 
 struct pool_block;
 struct world {
-	struct rng rng;
+	struct rng rng; /* what the world does */
+	struct rng core_rng; /* what cores are handed: how often they are stepped changes no history */
 	int64_t now; /* ns since the run began */
 	int64_t wall_offset_ms;
 	uint64_t seq, steps;

@@ -1,0 +1,25 @@
+/* scenario.h - what the scenarios of several files share
+ *
+ *   scenario.c          the list; runs without faults, with single faults, chaos
+ *   scenario_restart.c  restarts at the worst moments
+ *   scenario_silence.c  nodes that are not heard
+ */
+#ifndef SIM_SCENARIO_H
+#define SIM_SCENARIO_H
+
+#include "tests/sim/sim.h"
+
+int64_t scn_ms(struct sim *s, int64_t lo, int64_t hi); /* some time between, in ns */
+/* A job on nodes n1.., some of them before the agents have registered. */
+struct client *scn_submit(struct sim *s, uint32_t nnodes, uint32_t ppn);
+void scn_spice(struct sim *s, struct plan *p); /* some ranks ignore TERM or leave something behind */
+void scn_fails(struct sim *s, struct plan *p, int rank, uint32_t code);
+/* At some time, or right after something has happened. */
+void scn_fault(struct sim *s, int64_t lo_ms, int64_t hi_ms, enum fault_kind kind, uint32_t host,
+	       int64_t lasts);
+
+void scn_start_interrupted(struct sim *s);
+void scn_no_ports(struct sim *s);
+void scn_silent_node(struct sim *s);
+
+#endif

@@ -1,0 +1,31 @@
+/* scenario_restart.c - restarts at the worst moments of a job's life */
+#include "tests/sim/scenario.h"
+
+/* Coordinator and agents fall while a job is being started: some have, some
+ * have not, and who comes back must be told where its rank 0 listens. */
+void scn_start_interrupted(struct sim *s)
+{
+	struct client *k = scn_submit(s, (uint32_t)rng_range(&s->w.rng, 2, 3), 1);
+	int n = (int)rng_range(&s->w.rng, 1, 3);
+
+	k->plan->run_ms = rng_range(&s->w.rng, 3000, 20000);
+	fault_at_action(s, (uint64_t)rng_range(&s->w.rng, 20, 45), FT_COORD_CRASH, 0,
+			scn_ms(s, 50, 6000));
+	for (int i = 0; i < n; i++)
+		scn_fault(s, 500, 6000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, s->n_agents),
+			  scn_ms(s, 50, 4000));
+}
+
+/* An agent that was restarted must lease its ports anew, and gets none. */
+void scn_no_ports(struct sim *s)
+{
+	struct client *k = scn_submit(s, 2, 1);
+	int n = (int)rng_range(&s->w.rng, 2, 4);
+
+	k->plan->run_ms = 3000;
+	s->lease_fails = 300;
+	if (rng_chance(&s->w.rng, 700)) /* preparing takes long: there is time for a restart */
+		fault_at(s, scn_ms(s, 0, 1500), FT_CUT_DOWN, 1, scn_ms(s, 1000, 20000));
+	for (int i = 0; i < n; i++)
+		scn_fault(s, 500, 9000, FT_AGENT_CRASH, 0, scn_ms(s, 50, 3000));
+}

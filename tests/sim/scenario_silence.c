@@ -1,0 +1,39 @@
+/* scenario_silence.c - nodes that are not heard, and somebody who looks
+ *
+ * Silence of any length around the two limits: the 4 s after which it is
+ * shown, and node_lost_ms, before which it does nothing (check_silence.c).
+ */
+#include "tests/sim/scenario.h"
+
+static int64_t some_length(struct sim *s)
+{
+	int64_t lost = s->node_lost_ms;
+
+	switch (rng_below(&s->w.rng, 4)) {
+	case 0:
+		return scn_ms(s, 500, 5000);
+	case 1:
+		return scn_ms(s, 4000, lost - 1000);
+	case 2:
+		return scn_ms(s, lost - 2000, lost + 2000);
+	default:
+		return scn_ms(s, lost + 1000, lost + 20000);
+	}
+}
+
+/* Every way to be silent. */
+void scn_silent_node(struct sim *s)
+{
+	static const enum fault_kind ways[] = { FT_CUT, FT_CUT_UP, FT_CUT_DOWN, FT_STOP_AGENT,
+						FT_AGENT_CRASH, FT_STOP_COORD, FT_COORD_CRASH };
+	struct client *k = scn_submit(s, 2, 2);
+	int n = (int)rng_range(&s->w.rng, 1, 2);
+
+	admin_add(s, 0);
+	k->plan->run_ms = rng_range(&s->w.rng, 1000, 60000);
+	if (rng_chance(&s->w.rng, 300))
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
+	for (int i = 0; i < n; i++)
+		scn_fault(s, 300, 8000, ways[rng_below(&s->w.rng, 7)],
+			  (uint32_t)rng_below(&s->w.rng, s->n_agents), some_length(s));
+}
