@@ -1,0 +1,176 @@
+/* hw.h - what is read from the hardware, and the sources it is read from
+ *
+ * Values only, no judgement. All zeroes means that nothing is known: a number
+ * is known when it says so, a text when it is not empty. "Could not be read"
+ * is thus never 0 and never well.
+ *
+ * Each source is a row of functions. They may block (a driver that hangs, a
+ * name service that does not answer), so each source lives in a thread of its
+ * own and shares nothing with the others. Texts are UTF-8, cut to their arrays.
+ */
+#ifndef NA_HW_HW_H
+#define NA_HW_HW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/arena.h"
+#include "common/mono.h"
+
+#define HW_GPUS_MAX 256
+#define HW_PORTS_MAX 256
+#define HW_PROCS_MAX 64 /* of one GPU */
+#define HW_NUMA_MAX 256
+#define HW_PCI_SIZE 17 /* "0000:17:00.0" and NUL; a domain may take 8 digits */
+#define HW_TEXT_SIZE 257 /* of texts for people */
+
+struct hw_u32 {
+	bool known;
+	uint32_t v;
+};
+
+struct hw_u64 {
+	bool known;
+	uint64_t v;
+};
+
+static inline struct hw_u32 hw_u32(uint32_t v)
+{
+	return (struct hw_u32){ true, v };
+}
+
+static inline struct hw_u64 hw_u64(uint64_t v)
+{
+	return (struct hw_u64){ true, v };
+}
+
+/* Whether a source could be had. not ok: text says why; ok: what it is. */
+struct hw_source {
+	char name[17];
+	bool ok;
+	char text[HW_TEXT_SIZE];
+};
+
+struct hw_gpu_proc {
+	uint32_t pid; /* as seen in this process's pid namespace */
+	struct hw_u32 uid;
+	char user[65];
+	char name[65]; /* comm */
+	struct hw_u64 mem; /* bytes */
+};
+
+struct hw_gpu {
+	char uuid[65];
+	char name[97];
+	char pci[HW_PCI_SIZE]; /* rows are in the order of these addresses */
+	struct hw_u32 numa;
+	struct hw_u64 mem_total, mem_used; /* bytes */
+	struct hw_u32 temp_c;
+	struct hw_u32 power_mw, power_limit_mw;
+	struct hw_u32 util; /* percent of the last sample (1/6 s to 1 s) in which a kernel ran */
+	struct hw_u64 ecc_corrected, ecc_uncorrected; /* since the driver was loaded */
+	struct hw_u32 xids; /* since the source began to listen; unknown: it cannot listen */
+	struct hw_u32 xid; /* the last one's number */
+	int64_t xid_wall_ms; /* when xid is known */
+	char text[HW_TEXT_SIZE]; /* why it cannot be read */
+	struct hw_gpu_proc *procs; /* in the arena of the readings */
+	size_t n_procs;
+};
+
+struct hw_port {
+	char device[65];
+	uint32_t port;
+	const char *state; /* Down Initializing Armed Active ActiveDefer; NULL: unknown */
+	const char *phys_state; /* Sleep Polling Disabled Training LinkUp LinkErrorRecovery PhyTest */
+	const char *speed; /* of a lane: SDR DDR QDR FDR10 FDR EDR HDR NDR XDR */
+	const char *link_layer; /* InfiniBand Ethernet */
+	struct hw_u32 rate_mbps; /* lanes times speed, as the port is now: meaningless when Down */
+	struct hw_u32 lanes;
+	struct hw_u32 lid, sm_lid;
+	struct hw_u32 gids; /* entries in use */
+	struct hw_u32 mtu; /* active, bytes */
+	struct hw_u32 numa;
+	char gid[41]; /* index 0 */
+	char fw[65], board[65], pci[HW_PCI_SIZE], netdev[33];
+	int64_t since_wall_ms; /* when a change of state was seen; 0: none was */
+	bool excluded; /* by configuration: its device is not asked anything */
+	char text[HW_TEXT_SIZE]; /* what could not be read, and why */
+};
+
+struct hw_host {
+	struct hw_u32 cpus; /* online */
+	struct hw_u32 numa_nodes;
+	struct hw_u64 mem_total, mem_available; /* bytes */
+	struct hw_u64 clock_error_us; /* the kernel's estimate; unknown unless synchronised */
+	bool clock_known, clock_synced;
+};
+
+/* How near two devices are; a and b are PCI addresses of GPUs or names of RDMA devices. */
+struct hw_affinity {
+	char a[65], b[65];
+	const char *how; /* PIX PXB PHB NODE SYS */
+};
+
+struct hw_numa {
+	uint32_t numa;
+	char cpus[1025]; /* "0-31,64-95" */
+	struct hw_u64 mem; /* bytes */
+};
+
+/* One poll of one source: each fills in its own part and leaves the rest. */
+struct hw_readings {
+	struct arena arena; /* holds the arrays */
+	struct hw_source sources[2];
+	size_t n_sources;
+	struct hw_gpu *gpus;
+	size_t n_gpus;
+	struct hw_port *ports;
+	size_t n_ports;
+	struct hw_host *host;
+	struct hw_affinity *affinity;
+	size_t n_affinity;
+	struct hw_numa *numa;
+	size_t n_numa;
+};
+
+struct hw_options {
+	const char *sysfs; /* in place of /sys; NULL: /sys, and verbs may be used */
+	const char *proc; /* in place of /proc; NULL: /proc */
+	const char *nvml; /* path of the library; NULL: libnvidia-ml.so.1 */
+	const char *const *exclude; /* RDMA devices not to ask anything */
+	size_t n_exclude;
+};
+
+struct hw_ops {
+	const char *name; /* of the source, until its first poll says more */
+	int period_ms; /* between polls; -1: only when asked */
+	/* NULL: no memory. That the hardware or a library is absent is no failure. */
+	void *(*open)(const struct hw_options *o);
+	/* Fills in *ret (zeroed). What cannot be read says so in texts. */
+	void (*poll)(void *source, struct hw_readings *ret);
+	/* Sleeps until wake_fd is readable, at most timeout_ms (-1: no limit), or
+	 * until something has happened that poll should look at: true. NULL: only
+	 * wake_fd matters. */
+	bool (*wait)(void *source, int wake_fd, int timeout_ms);
+	void (*close)(void *source);
+};
+
+extern const struct hw_ops hw_nvml; /* gpus */
+extern const struct hw_ops hw_ports; /* ports: verbs, or sysfs where verbs cannot be had */
+extern const struct hw_ops hw_host; /* host */
+extern const struct hw_ops hw_topology; /* affinity, numa; asked again when devices change */
+
+/* Fills in a source's line; fmt NULL: no text. */
+void hw_say(struct hw_source *s, const char *name, bool ok, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* Copies text, cut to fit and made UTF-8. 'size' is the array's. */
+void hw_copy(char *out, size_t size, const char *text);
+/* Adds "; "-separated remarks to a text. */
+void hw_remark(char *text, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* poll(2) on wake_fd alone, for sources without descriptors. */
+void hw_sleep(int wake_fd, int timeout_ms);
+mono_t hw_now(void);
+int64_t hw_wall_ms(void);
+
+#endif

@@ -1,0 +1,38 @@
+/* nvml.h - what nvml.c (session, GPUs, events) and nvml_read.c (values) share */
+#ifndef NA_HW_NVML_H
+#define NA_HW_NVML_H
+
+#include "common/err.h"
+#include "hw/hw.h"
+#include "hw/nvml_lib.h"
+#include "hw/usernames.h"
+
+struct nvml_gpu {
+	nvml_device handle; /* NULL: cannot be had, see trouble or odd */
+	unsigned number; /* NVML's own */
+	const char *trouble; /* why it cannot be read */
+	nvml_ret odd; /* an error that is nobody's fault that we know, else 0 */
+	struct hw_gpu row; /* what stays, and Xid counts; the rest is filled in for each poll */
+};
+
+struct nvml_source {
+	const struct hw_options *o;
+	struct nvml_lib lib; /* lib.handle NULL: no session */
+	struct err why; /* there is no session */
+	mono_t retry;
+	char driver[64];
+	struct nvml_gpu *gpus;
+	size_t n;
+	unsigned count; /* NVML's */
+	unsigned refused; /* of these, not ours to use */
+	unsigned listening; /* GPUs whose events are in the set */
+	nvml_event_set set;
+	bool listen_again;
+	bool over; /* the driver said that the session is */
+	struct usernames *users;
+};
+
+/* Reads all GPUs of an open session. -ENOMEM. */
+int nvml_read_all(struct nvml_source *s, struct hw_readings *ret);
+
+#endif

@@ -1,0 +1,195 @@
+/* nvml_read.c - the values of each GPU and the processes on it */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hw/nvml.h"
+#include "hw/sysfs.h"
+
+#define PID_LIMIT 4194304u /* PID_MAX_LIMIT of 64-bit Linux */
+#define PROCS_ASKED 1024 /* more are a question of a mistake, not of a size */
+
+/* Whether a call gave its value. What it says about the GPU is kept. */
+static bool got(struct nvml_source *s, struct nvml_gpu *g, nvml_ret r)
+{
+	if (r == NVML_OK)
+		return true;
+	if (nvml_gpu_trouble(r))
+		g->trouble = nvml_gpu_trouble(r);
+	else if (nvml_session_over(r))
+		s->over = true;
+	else if (r != NVML_NOT_SUPPORTED && r != NVML_NO_PERMISSION && r != NVML_FUNCTION_NOT_FOUND)
+		g->odd = r;
+	return false;
+}
+
+/* Calls what the library has, unless the GPU is known to be in trouble by now:
+ * each call to a lost one may take seconds. */
+#define ASK(s, g, name, ...)                                                                       \
+	(!(g)->trouble && (s)->lib.name && got(s, g, (s)->lib.name((g)->handle, __VA_ARGS__)))
+
+static void read_memory(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	struct nvml_memory m;
+
+	if (!ASK(s, g, nvmlDeviceGetMemoryInfo, &m))
+		return;
+	row->mem_total = hw_u64(m.total);
+	row->mem_used = hw_u64(m.used);
+}
+
+static void read_u32(bool ok, unsigned v, struct hw_u32 *ret)
+{
+	if (ok)
+		*ret = hw_u32(v);
+}
+
+static void read_gauges(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	struct nvml_utilization u = { 0 };
+	unsigned v = 0;
+	bool ok;
+
+	ok = ASK(s, g, nvmlDeviceGetTemperature, NVML_TEMPERATURE_GPU, &v);
+	read_u32(ok, v, &row->temp_c);
+	ok = ASK(s, g, nvmlDeviceGetPowerUsage, &v);
+	read_u32(ok, v, &row->power_mw);
+	ok = ASK(s, g, nvmlDeviceGetEnforcedPowerLimit, &v);
+	read_u32(ok, v, &row->power_limit_mw);
+	ok = ASK(s, g, nvmlDeviceGetUtilizationRates, &u); /* not with MIG */
+	read_u32(ok && u.gpu <= 100, u.gpu, &row->util);
+}
+
+static void read_ecc(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	unsigned long long v;
+
+	if (ASK(s, g, nvmlDeviceGetTotalEccErrors, NVML_ECC_CORRECTED, NVML_ECC_VOLATILE, &v))
+		row->ecc_corrected = hw_u64(v);
+	if (ASK(s, g, nvmlDeviceGetTotalEccErrors, NVML_ECC_UNCORRECTED, NVML_ECC_VOLATILE, &v))
+		row->ecc_uncorrected = hw_u64(v);
+}
+
+/* ---- processes ------------------------------------------------------------ */
+
+/* Who it is: the owner of /proc/PID and its comm. Of another pid namespace, or
+ * with hidepid, or gone by now: only the pid stays. */
+static void name_process(struct nvml_source *s, int proc, struct hw_gpu_proc *p)
+{
+	char path[32], text[SYSFS_TEXT];
+	struct stat st;
+
+	snprintf(path, sizeof path, "%u", p->pid);
+	if (fstatat(proc, path, &st, 0) < 0)
+		return;
+	p->uid = hw_u32(st.st_uid);
+	usernames_get(s->users, st.st_uid, p->user, sizeof p->user);
+	snprintf(path, sizeof path, "%u/comm", p->pid);
+	if (sysfs_read(proc, path, text, sizeof text) > 0)
+		hw_copy(p->name, sizeof p->name, text);
+}
+
+static void add_memory(struct hw_u64 *sum, unsigned long long used)
+{
+	if (used != NVML_VALUE_NOT_AVAILABLE)
+		*sum = hw_u64(sum->v + used);
+}
+
+/* One entry for each pid: a process may have several contexts. */
+static size_t gather(const struct nvml_process *list, unsigned n, struct hw_gpu_proc *out)
+{
+	size_t found = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		size_t k = 0;
+
+		while (k < found && out[k].pid != list[i].pid)
+			k++;
+		if (k == HW_PROCS_MAX || list[i].pid == 0 || list[i].pid > PID_LIMIT)
+			continue;
+		if (k == found)
+			out[found++] = (struct hw_gpu_proc){ .pid = list[i].pid };
+		add_memory(&out[k].mem, list[i].used);
+	}
+	return found;
+}
+
+static int read_processes(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row,
+			  struct arena *a)
+{
+	struct nvml_process list[PROCS_ASKED];
+	struct hw_gpu_proc procs[HW_PROCS_MAX];
+	unsigned n = PROCS_ASKED;
+	int proc;
+
+	if (!ASK(s, g, nvmlDeviceGetComputeRunningProcesses, &n, list) || n == 0)
+		return 0;
+	row->n_procs = gather(list, n < PROCS_ASKED ? n : PROCS_ASKED, procs);
+	row->procs = arena_memdup(a, procs, row->n_procs * sizeof *procs);
+	if (!row->procs)
+		return -ENOMEM;
+	proc = open(s->o->proc ? s->o->proc : "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (proc < 0)
+		return 0;
+	for (size_t i = 0; i < row->n_procs; i++)
+		name_process(s, proc, &row->procs[i]);
+	close(proc);
+	return 0;
+}
+
+/* ---- one GPU -------------------------------------------------------------- */
+
+/* A handle that could not be had may be there now. */
+static void look_again(struct nvml_source *s, struct nvml_gpu *g)
+{
+	if (!g->handle && got(s, g, s->lib.nvmlDeviceGetHandleByIndex_v2(g->number, &g->handle)))
+		s->over = true; /* it has come back: list all of them anew */
+}
+
+static void say(const struct nvml_gpu *g, struct hw_gpu *row)
+{
+	if (g->trouble)
+		hw_copy(row->text, sizeof row->text, g->trouble);
+	else if (g->odd)
+		hw_remark(row->text, sizeof row->text, "the driver answers with error %d", g->odd);
+	else if (!g->handle)
+		hw_copy(row->text, sizeof row->text, "the driver does not show it");
+}
+
+static int read_gpu(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row, struct arena *a)
+{
+	int rc = 0;
+
+	*row = g->row;
+	g->trouble = NULL; /* asked anew: it may have been reset */
+	g->odd = NVML_OK;
+	if (!g->handle) {
+		look_again(s, g);
+		g->handle = NULL;
+	} else {
+		read_memory(s, g, row);
+		read_gauges(s, g, row);
+		read_ecc(s, g, row);
+		rc = read_processes(s, g, row, a);
+	}
+	say(g, row);
+	return rc;
+}
+
+int nvml_read_all(struct nvml_source *s, struct hw_readings *ret)
+{
+	int rc = 0;
+
+	if (s->n == 0)
+		return 0;
+	ret->gpus = arena_alloc(&ret->arena, s->n * sizeof *ret->gpus);
+	if (!ret->gpus)
+		return -ENOMEM;
+	for (size_t i = 0; i < s->n && rc == 0; i++)
+		rc = read_gpu(s, &s->gpus[i], &ret->gpus[i], &ret->arena);
+	ret->n_gpus = rc == 0 ? s->n : 0;
+	return rc;
+}

@@ -1,0 +1,287 @@
+/* nvml.c - a library like libnvidia-ml.so.1 without a GPU behind it
+ *
+ * What it shows comes from the file that the environment's FAKE_NVML names,
+ * read again whenever it has changed:
+ *
+ *   init CODE          what nvmlInit_v2 answers
+ *   count N            GPUs; number I of NVML's has the PCI bus 16*(N-I): not its order
+ *   lost I CODE        every call for this GPU answers CODE
+ *   refuse I           no permission to use it
+ *   temp I CELSIUS
+ *   proc I PID BYTES   a process with a context (BYTES -: not available)
+ *   xid I NUMBER       each line that is new is one event
+ *   hang               nvmlDeviceGetCount_v2 does not return while this is there
+ *
+ * FAKE_OLD: as an old driver's, without events, ECC and v3 of PCI. FAKE_OLDER:
+ * without what nothing works without.
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/hw/nvml_abi.h"
+
+#define GPUS_MAX 64
+#define PROCS_MAX 256
+#define EVENTS_MAX 4096
+
+struct nvml_device {
+	unsigned index;
+	int code; /* 0: well */
+	bool refused;
+	unsigned temp;
+	struct nvml_process procs[PROCS_MAX];
+	unsigned n_procs;
+};
+
+struct nvml_event_set {
+	unsigned long long members; /* a bit for each GPU */
+};
+
+static struct nvml_device gpus[GPUS_MAX];
+static unsigned count, n_xids;
+static struct {
+	unsigned gpu;
+	unsigned long long number;
+} xids[EVENTS_MAX];
+static int init_code;
+static bool hanging;
+static struct timespec read_at;
+
+#define X(name, params, needed) nvml_ret name params;
+NVML_FUNCTIONS(X)
+#undef X
+
+static void take_proc(struct nvml_device *g, unsigned pid, const char *bytes)
+{
+	struct nvml_process *p = &g->procs[g->n_procs++];
+
+	p->pid = pid;
+	p->used = *bytes == '-' ? NVML_VALUE_NOT_AVAILABLE : strtoull(bytes, NULL, 10);
+}
+
+static void take_line(const char *line)
+{
+	char word[16] = "", rest[32] = "";
+	unsigned a = 0, b = 0;
+
+	if (sscanf(line, "%15s %u %u %31s", word, &a, &b, rest) < 1)
+		return;
+	if (!strcmp(word, "init"))
+		init_code = (int)a;
+	else if (!strcmp(word, "count"))
+		count = a < GPUS_MAX ? a : GPUS_MAX;
+	else if (!strcmp(word, "hang"))
+		hanging = true;
+	else if (a >= GPUS_MAX)
+		return;
+	else if (!strcmp(word, "lost"))
+		gpus[a].code = (int)b;
+	else if (!strcmp(word, "refuse"))
+		gpus[a].refused = true;
+	else if (!strcmp(word, "temp"))
+		gpus[a].temp = b;
+	else if (!strcmp(word, "proc") && gpus[a].n_procs < PROCS_MAX)
+		take_proc(&gpus[a], b, rest);
+	else if (!strcmp(word, "xid") && n_xids < EVENTS_MAX) {
+		xids[n_xids].gpu = a;
+		xids[n_xids++].number = b;
+	}
+}
+
+static void read_file(void)
+{
+	const char *path = getenv("FAKE_NVML");
+	char line[128];
+	struct stat st;
+	FILE *f;
+
+	if (!path || stat(path, &st) < 0 || !memcmp(&st.st_mtim, &read_at, sizeof read_at))
+		return;
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	read_at = st.st_mtim;
+	memset(gpus, 0, sizeof gpus);
+	for (unsigned i = 0; i < GPUS_MAX; i++)
+		gpus[i] = (struct nvml_device){ .index = i, .temp = 40 + i };
+	count = n_xids = 0;
+	init_code = NVML_OK;
+	hanging = false;
+	while (fgets(line, sizeof line, f))
+		take_line(line);
+	fclose(f);
+}
+
+nvml_ret nvmlInit_v2(void)
+{
+	read_file();
+	return init_code;
+}
+
+nvml_ret nvmlShutdown(void)
+{
+	return NVML_OK;
+}
+
+nvml_ret nvmlSystemGetDriverVersion(char *text, unsigned size)
+{
+	snprintf(text, size, "580.95.05");
+	return NVML_OK;
+}
+
+#ifndef FAKE_OLDER
+nvml_ret nvmlDeviceGetCount_v2(unsigned *ret)
+{
+	read_file();
+	while (hanging) {
+		usleep(20000);
+		read_file();
+	}
+	if (init_code != NVML_OK)
+		return init_code;
+	*ret = count;
+	return NVML_OK;
+}
+#endif
+
+nvml_ret nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *ret)
+{
+	if (index >= count)
+		return 2; /* invalid argument */
+	if (gpus[index].refused)
+		return NVML_NO_PERMISSION;
+	if (gpus[index].code)
+		return gpus[index].code;
+	*ret = &gpus[index];
+	return NVML_OK;
+}
+
+static void place(nvml_device g, struct nvml_pci *pci)
+{
+	pci->domain = 0;
+	pci->bus = 16 * (count - g->index);
+	pci->device = 0;
+}
+
+#ifdef FAKE_OLD
+nvml_ret nvmlDeviceGetPciInfo_v2(nvml_device g, struct nvml_pci *pci)
+{
+	memset(pci, 0, 52);
+#else
+nvml_ret nvmlDeviceGetPciInfo_v3(nvml_device g, struct nvml_pci *pci)
+{
+	memset(pci, 0, sizeof *pci);
+#endif
+	place(g, pci);
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetUUID(nvml_device g, char *text, unsigned size)
+{
+	snprintf(text, size, "GPU-00000000-0000-0000-0000-%012u", g->index);
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetName(nvml_device g, char *text, unsigned size)
+{
+	snprintf(text, size, "NVIDIA Pretence 80GB");
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetMemoryInfo(nvml_device g, struct nvml_memory *m)
+{
+	m->total = 80ull << 30;
+	m->used = 1ull << 30;
+	m->free = m->total - m->used;
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetTemperature(nvml_device g, int sensor, unsigned *ret)
+{
+	*ret = g->temp;
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetPowerUsage(nvml_device g, unsigned *ret)
+{
+	*ret = 70000 + g->index;
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetEnforcedPowerLimit(nvml_device g, unsigned *ret)
+{
+	*ret = 700000;
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetUtilizationRates(nvml_device g, struct nvml_utilization *u)
+{
+	u->gpu = g->n_procs ? 99 : 0;
+	u->memory = 0;
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetComputeRunningProcesses(nvml_device g, unsigned *n, struct nvml_process *list)
+{
+	if (g->code)
+		return g->code;
+	if (*n < g->n_procs) {
+		*n = g->n_procs;
+		return NVML_INSUFFICIENT_SIZE;
+	}
+	memcpy(list, g->procs, g->n_procs * sizeof *list);
+	*n = g->n_procs;
+	return NVML_OK;
+}
+
+#ifndef FAKE_OLD
+nvml_ret nvmlDeviceGetTotalEccErrors(nvml_device g, int type, int counter, unsigned long long *ret)
+{
+	*ret = type == NVML_ECC_CORRECTED ? 5 : 0;
+	return counter == NVML_ECC_VOLATILE ? g->code : 2;
+}
+
+nvml_ret nvmlEventSetCreate(nvml_event_set *ret)
+{
+	*ret = calloc(1, sizeof **ret);
+	return *ret ? NVML_OK : 20;
+}
+
+nvml_ret nvmlEventSetFree(nvml_event_set set)
+{
+	free(set);
+	return NVML_OK;
+}
+
+nvml_ret nvmlDeviceRegisterEvents(nvml_device g, unsigned long long types, nvml_event_set set)
+{
+	if (types != NVML_EVENT_XID)
+		return 2;
+	set->members |= 1ull << g->index;
+	return g->code;
+}
+
+nvml_ret nvmlEventSetWait(nvml_event_set set, struct nvml_event *ev, unsigned timeout_ms)
+{
+	static unsigned given_xids;
+
+	for (unsigned waited = 0;; waited += 50) {
+		read_file();
+		for (; given_xids < n_xids; given_xids++)
+			if (set->members >> xids[given_xids].gpu & 1) {
+				ev->device = &gpus[xids[given_xids].gpu];
+				ev->type = NVML_EVENT_XID;
+				ev->data = xids[given_xids++].number;
+				return NVML_OK;
+			}
+		if (waited >= timeout_ms)
+			return NVML_TIMEOUT;
+		usleep(50000);
+	}
+}
+#endif

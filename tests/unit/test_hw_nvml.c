@@ -1,0 +1,356 @@
+/* test_hw_nvml.c - GPUs through a library like NVIDIA's: well, lost, mismatched, old, absent */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "hw/nvidia_pci.h"
+#include "hw/nvml.h"
+#include "hw/usernames.h"
+#include "tests/unit/tree.h"
+
+#define TEST(name) static void name(void **state)
+
+static char root[64], library[4096], control[128];
+static struct hw_options options;
+static void *source;
+static struct hw_readings r;
+
+static int setup(void **state)
+{
+	tree_make(root);
+	snprintf(control, sizeof control, "%s/fake", root);
+	snprintf(library, sizeof library, "%s", tree_fake("libnvml.so"));
+	setenv("FAKE_NVML", control, 1);
+	options = (struct hw_options){ .sysfs = root, .nvml = library };
+	source = NULL;
+	return 0;
+}
+
+static void forget(void)
+{
+	arena_finish(&r.arena);
+	memset(&r, 0, sizeof r);
+}
+
+static int teardown(void **state)
+{
+	forget();
+	if (source)
+		hw_nvml.close(source);
+	tree_remove(root);
+	return 0;
+}
+
+static void show(const char *text)
+{
+	tree_file(root, "fake", text);
+}
+
+static const struct hw_source *poll_gpus(void)
+{
+	forget();
+	if (!source)
+		source = hw_nvml.open(&options);
+	hw_nvml.poll(source, &r);
+	assert_int_equal(r.n_sources, 1);
+	assert_string_equal(r.sources[0].name, "nvml");
+	return &r.sources[0];
+}
+
+static void expect_not_ok(const char *words)
+{
+	assert_false(poll_gpus()->ok);
+	assert_int_equal(r.n_gpus, 0);
+	if (!strstr(r.sources[0].text, words))
+		fail_msg("\"%s\" does not say \"%s\"", r.sources[0].text, words);
+}
+
+TEST(eight_healthy_gpus_come_in_the_order_of_the_bus)
+{
+	char pci[HW_PCI_SIZE];
+
+	show("count 8");
+	tree_file(root, "bus/pci/devices/0000:10:00.0/numa_node", "1");
+	assert_true(poll_gpus()->ok);
+	assert_string_equal(r.sources[0].text, "driver 580.95.05");
+	assert_int_equal(r.n_gpus, 8);
+	for (unsigned i = 0; i < 8; i++) {
+		const struct hw_gpu *g = &r.gpus[i];
+
+		snprintf(pci, sizeof pci, "0000:%x0:00.0", i + 1);
+		assert_string_equal(g->pci, pci);
+		assert_int_equal(g->uuid[strlen(g->uuid) - 1], '7' - (int)i); /* NVML's order is another */
+		assert_string_equal(g->name, "NVIDIA Pretence 80GB");
+		assert_int_equal(g->mem_total.v, 80ull << 30);
+		assert_int_equal(g->mem_used.v, 1ull << 30);
+		assert_int_equal(g->temp_c.v, 47 - i);
+		assert_int_equal(g->power_mw.v, 70007 - i);
+		assert_int_equal(g->power_limit_mw.v, 700000);
+		assert_true(g->util.known);
+		assert_int_equal(g->ecc_corrected.v, 5);
+		assert_true(g->ecc_uncorrected.known && g->ecc_uncorrected.v == 0);
+		assert_true(g->xids.known && g->xids.v == 0);
+		assert_false(g->xid.known);
+		assert_string_equal(g->text, "");
+		assert_int_equal(g->n_procs, 0);
+		assert_int_equal(g->numa.known, i == 0);
+	}
+	assert_int_equal(r.gpus[0].numa.v, 1);
+}
+
+TEST(a_lost_gpu_keeps_its_row_and_says_why)
+{
+	show("count 4");
+	poll_gpus();
+	show("count 4\nlost 1 15");
+	poll_gpus();
+	assert_true(r.sources[0].ok);
+	assert_int_equal(r.n_gpus, 4);
+	assert_string_equal(r.gpus[2].pci, "0000:30:00.0");
+	assert_string_equal(r.gpus[2].uuid, "GPU-00000000-0000-0000-0000-000000000001");
+	assert_non_null(strstr(r.gpus[2].text, "fell off the bus"));
+	assert_false(r.gpus[2].mem_total.known);
+	assert_false(r.gpus[2].temp_c.known);
+	for (int i = 0; i < 4; i++)
+		if (i != 2)
+			assert_true(r.gpus[i].temp_c.known && !r.gpus[i].text[0]);
+	show("count 4"); /* it was reset */
+	poll_gpus();
+	assert_true(r.gpus[2].temp_c.known);
+	assert_string_equal(r.gpus[2].text, "");
+}
+
+TEST(a_gpu_lost_before_we_came_has_the_address_that_is_left)
+{
+	char path[64];
+
+	for (int i = 1; i <= 4; i++) {
+		snprintf(path, sizeof path, "bus/pci/devices/0000:%d0:00.0/vendor", i);
+		tree_file(root, path, "0x10de");
+		snprintf(path, sizeof path, "bus/pci/devices/0000:%d0:00.0/class", i);
+		tree_file(root, path, "0x030200");
+	}
+	tree_file(root, "bus/pci/devices/0000:05:00.0/vendor", "0x10de"); /* an NVSwitch */
+	tree_file(root, "bus/pci/devices/0000:05:00.0/class", "0x068000");
+	tree_file(root, "bus/pci/devices/0000:06:00.0/vendor", "0x8086");
+	tree_file(root, "bus/pci/devices/0000:06:00.0/class", "0x030000");
+	show("count 4\nlost 2 15");
+	poll_gpus();
+	assert_int_equal(r.n_gpus, 4);
+	assert_string_equal(r.gpus[1].pci, "0000:20:00.0");
+	assert_non_null(strstr(r.gpus[1].text, "fell off the bus"));
+	assert_true(r.gpus[0].temp_c.known && r.gpus[2].temp_c.known && r.gpus[3].temp_c.known);
+	show("count 4"); /* back: found at one poll, listed anew at the next */
+	poll_gpus();
+	poll_gpus();
+	assert_true(r.gpus[1].temp_c.known);
+	assert_string_equal(r.gpus[1].text, "");
+}
+
+TEST(other_troubles_have_their_own_words)
+{
+	show("count 2");
+	poll_gpus();
+	show("count 2\nlost 0 16\nlost 1 999");
+	poll_gpus();
+	assert_non_null(strstr(r.gpus[0].text, "error 999"));
+	assert_non_null(strstr(r.gpus[1].text, "needs a reset"));
+}
+
+TEST(a_driver_that_does_not_start_says_why)
+{
+	show("init 18");
+	expect_not_ok("is another version than its library: the driver was updated; reboot");
+}
+
+TEST(a_driver_that_is_not_loaded)
+{
+	show("init 9");
+	expect_not_ok("its library is there, its kernel module is not");
+}
+
+TEST(a_library_that_is_not_there)
+{
+	options.nvml = "/nonexistent/libnvidia-ml.so.1";
+	tree_file(root, "bus/pci/devices/0000:17:00.0/vendor", "0x10de");
+	tree_file(root, "bus/pci/devices/0000:17:00.0/class", "0x030200");
+	expect_not_ok("cannot be loaded");
+	assert_non_null(strstr(r.sources[0].text, "the PCI bus shows 1 GPU"));
+}
+
+TEST(an_old_driver_has_less)
+{
+	snprintf(library, sizeof library, "%s", tree_fake("libnvml-old.so"));
+	show("count 2\nproc 0 1 4096");
+	assert_true(poll_gpus()->ok);
+	assert_int_equal(r.n_gpus, 2);
+	assert_string_equal(r.gpus[1].pci, "0000:20:00.0"); /* of the second version's struct */
+	assert_true(r.gpus[0].temp_c.known);
+	assert_false(r.gpus[0].ecc_corrected.known);
+	assert_false(r.gpus[0].xids.known);
+	assert_int_equal(r.gpus[1].n_procs, 1);
+	/* and without events waiting is only sleeping */
+	int wake = eventfd(1, 0);
+	assert_false(hw_nvml.wait(source, wake, 10000));
+	close(wake);
+}
+
+TEST(a_driver_that_is_too_old_is_named_so)
+{
+	snprintf(library, sizeof library, "%s", tree_fake("libnvml-older.so"));
+	show("count 2");
+	expect_not_ok("too old: its library has no nvmlDeviceGetCount_v2");
+}
+
+TEST(a_driver_exchanged_beneath_us_is_opened_again)
+{
+	show("count 2\nxid 0 31");
+	poll_gpus();
+	assert_int_equal(r.n_gpus, 2);
+	show("init 18\ncount 2");
+	expect_not_ok("another version");
+	show("count 3");
+	((struct nvml_source *)source)->retry = (mono_t){ 0 }; /* the pause between tries is over */
+	assert_true(poll_gpus()->ok);
+	assert_int_equal(r.n_gpus, 3);
+}
+
+TEST(xids_are_events_and_are_counted)
+{
+	int wake = eventfd(0, 0);
+	int64_t before = hw_wall_ms();
+
+	show("count 2");
+	poll_gpus();
+	show("count 2\nxid 1 79\nxid 1 48");
+	assert_true(hw_nvml.wait(source, wake, 10000));
+	poll_gpus();
+	assert_int_equal(r.gpus[0].xids.v, 2);
+	assert_int_equal(r.gpus[0].xid.v, 48);
+	assert_true(r.gpus[0].xid_wall_ms >= before);
+	assert_int_equal(r.gpus[1].xids.v, 0);
+	assert_false(hw_nvml.wait(source, wake, 60)); /* none left */
+	close(wake);
+}
+
+TEST(waiting_ends_when_it_is_woken)
+{
+	int wake = eventfd(1, 0);
+	mono_t begin = hw_now();
+
+	show("count 2");
+	poll_gpus();
+	assert_false(hw_nvml.wait(source, wake, 30000));
+	assert_true(mono_sub_ms(hw_now(), begin) < 2000);
+	close(wake);
+}
+
+TEST(processes_have_owner_name_and_memory)
+{
+	char text[256];
+	const struct hw_gpu_proc *p;
+	const struct passwd *pw = getpwuid(geteuid());
+
+	snprintf(text, sizeof text, "count 1\nproc 0 %d 1000\nproc 0 4194000 -\nproc 0 %d 24\nproc 0 0 1",
+		 getpid(), getpid());
+	show(text);
+	poll_gpus();
+	assert_int_equal(r.gpus[0].n_procs, 2);
+	p = &r.gpus[0].procs[0];
+	assert_int_equal(p->pid, getpid());
+	assert_true(p->uid.known);
+	assert_int_equal(p->uid.v, geteuid());
+	assert_string_equal(p->user, pw ? pw->pw_name : "");
+	assert_string_equal(p->name, "test_hw_nvml");
+	assert_int_equal(p->mem.v, 1024); /* two contexts of one process */
+	p = &r.gpus[0].procs[1];
+	assert_int_equal(p->pid, 4194000); /* of another pid namespace, or gone */
+	assert_false(p->uid.known);
+	assert_false(p->mem.known);
+	assert_string_equal(p->name, "");
+}
+
+TEST(no_more_than_64_processes_of_a_gpu_are_kept)
+{
+	char text[4096] = "count 1";
+
+	for (int i = 0; i < 100; i++)
+		sprintf(text + strlen(text), "\nproc 0 %d 1", 4000000 + i);
+	show(text);
+	poll_gpus();
+	assert_int_equal(r.gpus[0].n_procs, 64);
+}
+
+TEST(gpus_that_are_not_ours_are_not_counted)
+{
+	show("count 4\nrefuse 0\nrefuse 3");
+	poll_gpus();
+	assert_int_equal(r.n_gpus, 2);
+	assert_string_equal(r.gpus[0].pci, "0000:20:00.0");
+	assert_non_null(strstr(r.sources[0].text, "2 more GPUs may not be used from here"));
+}
+
+TEST(addresses_are_ordered_by_domain_first)
+{
+	assert_true(pci_order("0000:ff:00.0", "10000:01:00.0") < 0);
+	assert_true(pci_order("0000:1a:00.0", "0000:20:00.0") < 0);
+	assert_true(pci_order("0000:9a:00.0", "0000:a0:00.0") < 0);
+	assert_true(pci_order("", "0000:a0:00.0") > 0);
+	assert_int_equal(pci_order("", ""), 0);
+}
+
+TEST(names_of_users_are_kept)
+{
+	struct usernames *u = usernames_new();
+	char name[65];
+
+	usernames_get(u, 0, name, sizeof name);
+	assert_string_equal(name, "root");
+	usernames_get(u, 0, name, sizeof name);
+	assert_string_equal(name, "root");
+	for (uint32_t uid = 4000000000; uid < 4000000300; uid++) /* more than are kept */
+		usernames_get(u, uid, name, sizeof name);
+	assert_string_equal(name, "");
+	usernames_get(u, 0, name, sizeof name);
+	assert_string_equal(name, "root");
+	usernames_get(NULL, 0, name, sizeof name);
+	assert_string_equal(name, "");
+	usernames_free(u);
+	usernames_free(NULL);
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(eight_healthy_gpus_come_in_the_order_of_the_bus),
+		CASE(a_lost_gpu_keeps_its_row_and_says_why),
+		CASE(a_gpu_lost_before_we_came_has_the_address_that_is_left),
+		CASE(other_troubles_have_their_own_words),
+		CASE(a_driver_that_does_not_start_says_why),
+		CASE(a_driver_that_is_not_loaded),
+		CASE(a_library_that_is_not_there),
+		CASE(an_old_driver_has_less),
+		CASE(a_driver_that_is_too_old_is_named_so),
+		CASE(a_driver_exchanged_beneath_us_is_opened_again),
+		CASE(xids_are_events_and_are_counted),
+		CASE(waiting_ends_when_it_is_woken),
+		CASE(processes_have_owner_name_and_memory),
+		CASE(no_more_than_64_processes_of_a_gpu_are_kept),
+		CASE(gpus_that_are_not_ours_are_not_counted),
+		CASE(addresses_are_ordered_by_domain_first),
+		CASE(names_of_users_are_kept),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
