@@ -49,12 +49,20 @@ IO := $(call objects,daemon/io)
 SHIM := $(call objects,daemon/shim)
 LAUNCHER := $(call objects,daemon/launcher)
 CLIENT := $(call objects,client)
+HW := $(call objects,daemon/hw)
+PROBE := $(call objects,daemon/probe)
 
 PROGS := $(B)/nodeagentd $(B)/nodectl $(B)/nodeagent-shim $(B)/nodeagent-launcher
+# readings of hardware want libibverbs and hwloc; without them nodes run jobs and show no ports
+HWLIBS := $(shell pkg-config --libs libibverbs hwloc 2>/dev/null)
+ifneq ($(HWLIBS),)
+PROGS += $(B)/nodeagent-probe
+endif
 WORKER := $(B)/worker-allreduce
 
 .PHONY: all worker clean
 all: $(PROGS)
+	@$(if $(HWLIBS),:,echo "no libibverbs and hwloc to build against: nodeagent-probe is left out")
 worker: $(WORKER)
 
 # common and proto as archives: every program takes what it uses
@@ -74,6 +82,9 @@ $(B)/nodeagent-shim: $(SHIM) $(B)/libproto.a $(B)/libcommon.a
 $(B)/nodeagent-launcher: $(LAUNCHER) $(B)/libcommon.a
 	$(LINK)
 
+$(B)/nodeagent-probe: $(PROBE) $(HW) $(B)/libproto.a $(B)/libcommon.a
+	$(LINK) $(HWLIBS) -lcjson -ldl -pthread -lm
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALLCFLAGS) -c -o $@ $<
@@ -85,28 +96,40 @@ $(WORKER): $(B)/tests/worker/allreduce.o
 
 # Everything but the mains, as archives: a test takes the object it names.
 # client/ and daemon/io/ have link.o each, so a test gets one or the other.
-LIBS := core io shim launcher client
+LIBS := core io shim launcher client $(if $(HWLIBS),hw probe)
 $(B)/libcore.a: $(CORE)
 $(B)/libio.a: $(IO)
 $(B)/libshim.a: $(filter-out %/main.o,$(SHIM))
 $(B)/liblauncher.a: $(filter-out %/main.o,$(LAUNCHER))
 $(B)/libclient.a: $(filter-out %/main.o,$(CLIENT))
+$(B)/libhw.a: $(HW)
+$(B)/libprobe.a: $(filter-out %/main.o,$(PROBE))
 $(LIBS:%=$(B)/lib%.a):
 	@rm -f $@; $(AR) rcs $@ $^
 
 ARCHIVES := $(LIBS:%=$(B)/lib%.a) $(B)/libproto.a $(B)/libcommon.a
 uses = $(shell grep -lE '$(2)' $(1))
 libs_of = -Wl,--start-group $(if $(call uses,$(1),include "client/),$(filter-out %/libio.a,$(ARCHIVES)),$(filter-out \
-  %/libclient.a,$(ARCHIVES))) -Wl,--end-group $(DAEMONLIBS)
+  %/libclient.a,$(ARCHIVES))) -Wl,--end-group $(DAEMONLIBS) $(HWLIBS) -ldl -pthread
 
 # tests/unit/test_*.c are cmocka programs, the other files there are helpers;
 # a test that includes failmalloc.h meets a failing malloc.
-UNIT := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c))
+UNIT := $(patsubst %.c,$(B)/%,$(filter-out $(if $(HWLIBS),,tests/unit/test_hw_% tests/unit/test_probe%),\
+  $(wildcard tests/unit/test_*.c)))
 UNIT_HELP := $(patsubst %.c,$(B)/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(UNIT): $(B)/%: $(B)/%.o $(UNIT_HELP) $(ARCHIVES)
 	$(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(if $(call uses,$*.c,failmalloc.h),$(WRAP) \
 	  $(UNIT_HELP),$(filter-out %/failmalloc.o,$(UNIT_HELP))) $(call libs_of,$*.c) -lcmocka
+
+# A library of NVIDIA's that is none: complete, of an old driver, and of one too old
+FAKES := $(addprefix $(B)/tests/fake/,libnvml.so libnvml-old.so libnvml-older.so)
+$(B)/tests/fake/libnvml.so: FAKE :=
+$(B)/tests/fake/libnvml-old.so: FAKE := -DFAKE_OLD
+$(B)/tests/fake/libnvml-older.so: FAKE := -DFAKE_OLDER
+$(FAKES): tests/fake/nvml.c daemon/hw/nvml_abi.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fPIE,$(ALLCFLAGS)) $(FAKE) -MF $@.d -fPIC -shared -o $@ $<
 
 SIM := $(call objects,tests/sim)
 SIM_ARCHIVES := $(B)/libcore.a $(B)/libshim.a $(B)/libproto.a $(B)/libcommon.a
@@ -122,8 +145,9 @@ BENCH := $(patsubst %.c,$(B)/%,$(filter-out tests/bench/nccl_%,$(wildcard tests/
 $(BENCH): $(B)/%: $(B)/%.o
 	$(LINK)
 
-.PHONY: unit-programs sim-program fuzz-programs bench-programs
-unit-programs: $(UNIT)
+.PHONY: unit-programs sim-program fuzz-programs bench-programs fakes
+unit-programs: $(UNIT) $(FAKES)
+fakes: $(FAKES)
 sim-program: $(if $(SIM),$(B)/sim)
 fuzz-programs: $(FUZZERS) $(ARCHIVES) $(B)/daemon/main.o $(WORKER)
 bench-programs: $(BENCH)
@@ -171,6 +195,7 @@ install: all
 	$(INSTALL) -m 755 $(B)/nodeagentd $(DESTDIR)$(PREFIX)/sbin/nodeagentd
 	$(INSTALL) -m 755 $(B)/nodeagent-shim $(DESTDIR)$(LIBEXEC)/nodeagent-shim
 	$(INSTALL) -m 755 $(B)/nodeagent-launcher $(DESTDIR)$(LIBEXEC)/nodeagent-launcher
+	$(if $(HWLIBS),$(INSTALL) -m 755 $(B)/nodeagent-probe $(DESTDIR)$(LIBEXEC)/nodeagent-probe)
 	set -e; for m in docs/man/*.[1-8]; do $(INSTALL) -m 644 $$m $(DESTDIR)$(SHARE)/man/man$${m##*.}/$${m##*/}; done
 	set -e; for u in $(UNITS); do $(call install_text,systemd/$$u,$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u); done
 	$(call install_text,systemd/sysusers.conf,$(DESTDIR)$(PREFIX)/lib/sysusers.d/nodeagent.conf)

@@ -1,0 +1,325 @@
+/* compose.c - see compose.h
+ *
+ * A value over a limit of the protocol is left out: one odd value must not cost
+ * the message. Texts fit by the size of their arrays. Everything is borrowed
+ * from the readings or lives in the message's arena. */
+#include "probe/compose.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "proto/frame.h"
+#include "proto/message.h"
+
+struct composer {
+	struct msg m;
+	mono_t now;
+	bool all; /* what is never still, too */
+	bool topology, procs;
+	bool no_memory;
+};
+
+/* records have the fields of hw.h by the same names */
+#define PUT(rec, name, from, field, max)                                                           \
+	do {                                                                                       \
+		if ((from)->field.known && (from)->field.v <= (max))                               \
+			MSG_SET(rec, name, field, (from)->field.v);                                \
+	} while (0)
+#define PUT_TEXT(rec, from, field) ((rec)->field = (from)->field[0] ? (from)->field : NULL)
+
+static void *rows(struct composer *c, size_t n, size_t size)
+{
+	void *p = arena_alloc(&c->m.arena, n * size);
+
+	c->no_memory = c->no_memory || !p;
+	return p;
+}
+
+/* ---- sources -------------------------------------------------------------- */
+
+static void put_source(struct composer *c, const struct source *src, const struct hw_source *line)
+{
+	struct rec_readings *r = &c->m.u.readings;
+	struct rec_source *to = &r->sources[r->n_sources++];
+
+	to->name = line ? line->name : src->ops->name;
+	if (src->stuck)
+		to->text = "does not answer: its driver or a device hangs";
+	else if (!line)
+		to->text = "not read yet";
+	else
+		PUT_TEXT(to, line, text);
+	to->ok = line && line->ok && !src->stuck;
+	if (c->all && src->taken)
+		MSG_SET(to, source, age_ms, (uint64_t)mono_sub_ms(c->now, src->taken_at));
+}
+
+static void put_sources(struct composer *c, const struct sources *s)
+{
+	struct rec_readings *r = &c->m.u.readings;
+
+	r->sources = rows(c, 2 * s->n + 1, sizeof *r->sources);
+	if (!r->sources)
+		return;
+	for (size_t i = 0; i < s->n; i++) {
+		const struct source *src = &s->list[i];
+
+		if (!src->taken || src->taken->n_sources == 0)
+			put_source(c, src, NULL);
+		for (size_t k = 0; src->taken && k < src->taken->n_sources; k++)
+			put_source(c, src, &src->taken->sources[k]);
+	}
+}
+
+/* ---- gpus ----------------------------------------------------------------- */
+
+static void put_procs(struct composer *c, const struct hw_gpu *g, struct rec_gpu *to)
+{
+	to->procs = rows(c, g->n_procs, sizeof *to->procs);
+	if (!to->procs)
+		return;
+	to->n_procs = g->n_procs;
+	for (size_t i = 0; i < g->n_procs; i++) {
+		const struct hw_gpu_proc *p = &g->procs[i];
+		struct rec_gpu_proc *rp = &to->procs[i];
+
+		rp->pid = p->pid;
+		PUT(rp, gpu_proc, p, uid, 4294967294u);
+		PUT_TEXT(rp, p, user);
+		PUT_TEXT(rp, p, name);
+		if (c->all)
+			PUT(rp, gpu_proc, p, mem, UINT64_MAX);
+	}
+}
+
+static void put_gauges(const struct hw_gpu *g, struct rec_gpu *to)
+{
+	PUT(to, gpu, g, mem_used, UINT64_MAX);
+	PUT(to, gpu, g, temp_c, 1000u);
+	PUT(to, gpu, g, power_mw, 10000000u);
+	PUT(to, gpu, g, util, 100u);
+	PUT(to, gpu, g, ecc_corrected, UINT64_MAX);
+}
+
+static void put_gpu(struct composer *c, const struct hw_gpu *g, struct rec_gpu *to)
+{
+	PUT_TEXT(to, g, uuid);
+	PUT_TEXT(to, g, name);
+	PUT_TEXT(to, g, pci);
+	PUT(to, gpu, g, numa, 65535u);
+	PUT(to, gpu, g, mem_total, UINT64_MAX);
+	PUT(to, gpu, g, power_limit_mw, 10000000u);
+	PUT(to, gpu, g, ecc_uncorrected, UINT64_MAX);
+	PUT(to, gpu, g, xids, 4294967294u);
+	PUT(to, gpu, g, xid, 65535u);
+	if (g->xid.known)
+		MSG_SET(to, gpu, xid_wall_ms, g->xid_wall_ms);
+	PUT_TEXT(to, g, text);
+	if (c->all)
+		put_gauges(g, to);
+	if (c->procs && g->n_procs > 0)
+		put_procs(c, g, to);
+}
+
+static void put_gpus(struct composer *c, const struct hw_readings *from)
+{
+	struct rec_readings *r = &c->m.u.readings;
+
+	if (from->n_gpus == 0)
+		return;
+	r->gpus = rows(c, from->n_gpus, sizeof *r->gpus);
+	if (!r->gpus)
+		return;
+	r->n_gpus = from->n_gpus;
+	for (size_t i = 0; i < from->n_gpus; i++) {
+		r->gpus[i].index = (uint32_t)i;
+		put_gpu(c, &from->gpus[i], &r->gpus[i]);
+	}
+}
+
+/* ---- ports ---------------------------------------------------------------- */
+
+static void put_port(const struct hw_port *p, struct rec_port *to)
+{
+	to->device = p->device;
+	to->port = p->port;
+	to->state = p->state;
+	to->phys_state = p->phys_state;
+	to->speed = p->speed;
+	to->link_layer = p->link_layer;
+	PUT(to, port, p, rate_mbps, 4294967294u);
+	PUT(to, port, p, lanes, 64u);
+	PUT(to, port, p, lid, 65535u);
+	PUT(to, port, p, sm_lid, 65535u);
+	PUT(to, port, p, gids, 65535u);
+	PUT(to, port, p, mtu, 65535u);
+	PUT(to, port, p, numa, 65535u);
+	PUT_TEXT(to, p, gid);
+	PUT_TEXT(to, p, fw);
+	PUT_TEXT(to, p, board);
+	PUT_TEXT(to, p, pci);
+	PUT_TEXT(to, p, netdev);
+	PUT_TEXT(to, p, text);
+	to->since_wall_ms = p->since_wall_ms;
+	to->excluded = p->excluded;
+}
+
+static void put_ports(struct composer *c, const struct hw_readings *from)
+{
+	struct rec_readings *r = &c->m.u.readings;
+
+	if (from->n_ports == 0)
+		return;
+	r->ports = rows(c, from->n_ports, sizeof *r->ports);
+	if (!r->ports)
+		return;
+	r->n_ports = from->n_ports;
+	for (size_t i = 0; i < from->n_ports; i++)
+		put_port(&from->ports[i], &r->ports[i]);
+}
+
+/* ---- host and topology ---------------------------------------------------- */
+
+static void put_host(struct composer *c, const struct hw_host *h)
+{
+	struct rec_readings *r = &c->m.u.readings;
+	struct rec_host *to = rows(c, 1, sizeof *to);
+
+	if (!to)
+		return;
+	r->host = to;
+	r->n_host = 1;
+	PUT(to, host, h, cpus, 65535u);
+	PUT(to, host, h, numa_nodes, 65535u);
+	PUT(to, host, h, mem_total, UINT64_MAX);
+	if (h->clock_known)
+		MSG_SET(to, host, clock_synced, h->clock_synced);
+	if (!c->all)
+		return;
+	PUT(to, host, h, mem_available, UINT64_MAX);
+	PUT(to, host, h, clock_error_us, UINT64_MAX);
+}
+
+/* The topology knows GPUs by their addresses, the message by their numbers. */
+static const char *device_name(struct composer *c, const char *name)
+{
+	const struct rec_readings *r = &c->m.u.readings;
+
+	if (!strchr(name, ':'))
+		return name;
+	for (size_t i = 0; i < r->n_gpus; i++)
+		if (r->gpus[i].pci && strcmp(r->gpus[i].pci, name) == 0)
+			return arena_printf(&c->m.arena, "gpu%zu", i);
+	return NULL; /* not one of ours */
+}
+
+static void put_affinity(struct composer *c, const struct hw_readings *from)
+{
+	struct rec_readings *r = &c->m.u.readings;
+	size_t n = from->n_affinity < 8192 ? from->n_affinity : 8192;
+
+	if (n == 0)
+		return;
+	r->topology = rows(c, n, sizeof *r->topology);
+	for (size_t i = 0; r->topology && i < n; i++) {
+		struct rec_affinity *to = &r->topology[r->n_topology];
+
+		to->a = device_name(c, from->affinity[i].a);
+		to->b = device_name(c, from->affinity[i].b);
+		to->how = from->affinity[i].how;
+		if (to->a && to->b)
+			r->n_topology++;
+	}
+}
+
+static void put_numa(struct composer *c, const struct hw_readings *from)
+{
+	struct rec_readings *r = &c->m.u.readings;
+
+	if (from->n_numa == 0)
+		return;
+	r->numa = rows(c, from->n_numa, sizeof *r->numa);
+	if (!r->numa)
+		return;
+	r->n_numa = from->n_numa;
+	for (size_t i = 0; i < from->n_numa; i++) {
+		r->numa[i].numa = from->numa[i].numa;
+		PUT_TEXT(&r->numa[i], &from->numa[i], cpus);
+		PUT(&r->numa[i], numa, &from->numa[i], mem, UINT64_MAX);
+	}
+}
+
+/* ---- the message ---------------------------------------------------------- */
+
+static void put_readings(struct composer *c, const struct hw_readings *from)
+{
+	put_gpus(c, from);
+	put_ports(c, from);
+	if (from->host)
+		put_host(c, from->host);
+}
+
+static int encode(const struct sources *s, struct composer *c, struct buf *ret, struct err *e)
+{
+	int r;
+
+	msg_init(&c->m, MSG_readings);
+	put_sources(c, s);
+	for (size_t i = 0; i < s->n; i++)
+		if (s->list[i].taken)
+			put_readings(c, s->list[i].taken);
+	for (size_t i = 0; c->topology && i < s->n; i++)
+		if (s->list[i].taken) {
+			put_affinity(c, s->list[i].taken); /* now that all GPUs have numbers */
+			put_numa(c, s->list[i].taken);
+		}
+	r = c->no_memory ? err_set(e, ENOMEM, "out of memory") : msg_encode(&c->m, ret, e);
+	msg_finish(&c->m);
+	return r;
+}
+
+int compose(const struct sources *s, enum compose_what what, mono_t now, struct buf *ret,
+	    struct err *e)
+{
+	size_t from = ret->len;
+
+	for (int less = 0; less < 3; less++) {
+		struct composer c = {
+			.now = now,
+			.all = what == COMPOSE_ALL,
+			.topology = less < 1,
+			.procs = less < 2,
+		};
+		int r = encode(s, &c, ret, e);
+
+		if (r < 0)
+			return r;
+		if (ret->len - from <= FRAME_MAX)
+			return 0;
+		ret->len = from;
+	}
+	return err_set(e, EMSGSIZE, "the readings do not fit into a frame");
+}
+
+static uint64_t mix(uint64_t h, const char *text)
+{
+	do /* FNV-1a, the NUL included */
+		h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+	while (*text++);
+	return h;
+}
+
+uint64_t compose_devices(const struct sources *s)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < s->n; i++) {
+		const struct hw_readings *r = s->list[i].taken;
+
+		for (size_t k = 0; r && k < r->n_gpus; k++)
+			h = mix(h, r->gpus[k].pci);
+		for (size_t k = 0; r && k < r->n_ports; k++)
+			h = mix(h, r->ports[k].device);
+	}
+	return h;
+}

@@ -1,0 +1,327 @@
+/* main.c - nodeagent-probe: reads the hardware, writes what it is to a descriptor
+ *
+ * A frame with everything that is known goes out at once when something of
+ * interest has changed, and every 10 s in any case, which also says that the
+ * probe is alive. It keeps no state that matters: whoever started it may end it
+ * at any time, and does so when frames stay away.
+ *
+ * It ends by itself when nobody reads any more. Judges nothing, needs no
+ * privileges, listens to nobody. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "hw/port_text.h"
+#include "probe/compose.h"
+#include "probe/out.h"
+#include "proto/frame.h"
+#include "proto/message.h"
+
+#define EXIT_USAGE 2
+#define HEARTBEAT_MS 10000
+#define FIRST_MS 3000 /* for all sources to be read once; who is later comes later */
+#define BURST_MS 100 /* between frames at least */
+#define STALL_MS 60000 /* a reader that takes nothing for so long is given up */
+#define EXCLUDE_MAX 256
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+struct probe {
+	struct hw_options hw;
+	const char *exclude[EXCLUDE_MAX];
+	uint32_t fd;
+	struct sources sources;
+	struct buf material, frame; /* of what was sent last */
+	uint64_t devices;
+	mono_t began, sent;
+	bool sent_any, pending; /* pending: something has changed since */
+};
+
+static struct source *find_source(struct probe *p, const struct hw_ops *ops)
+{
+	for (size_t i = 0; i < p->sources.n; i++)
+		if (p->sources.list[i].ops == ops)
+			return &p->sources.list[i];
+	return NULL;
+}
+
+/* ---- what to send, and when ----------------------------------------------- */
+
+/* Compares with what was sent last, and keeps the new text for the next time. */
+static bool is_material(struct probe *p, mono_t now)
+{
+	struct buf b;
+	bool changed;
+
+	buf_init(&b);
+	if (compose(&p->sources, COMPOSE_MATERIAL, now, &b, NULL) < 0) {
+		buf_finish(&b);
+		return false; /* no memory: the next one will do */
+	}
+	changed = b.len != p->material.len || memcmp(b.data, p->material.data, b.len) != 0;
+	buf_finish(&p->material);
+	p->material = b;
+	return changed;
+}
+
+static int send_frame(struct probe *p, mono_t now)
+{
+	char head[FRAME_HEADER];
+	struct err e;
+	int r;
+
+	buf_reset(&p->frame);
+	if (!buf_reserve(&p->frame, FRAME_HEADER))
+		return -ENOMEM;
+	p->frame.len += FRAME_HEADER;
+	r = compose(&p->sources, COMPOSE_ALL, now, &p->frame, &e);
+	if (r < 0) {
+		log_error("%s", e.text);
+		return r;
+	}
+	frame_put_header(head, FRAME_JSON, (uint32_t)(p->frame.len - FRAME_HEADER));
+	memcpy(p->frame.data, head, FRAME_HEADER);
+	p->sent = now;
+	p->sent_any = true;
+	p->pending = false;
+	return out_write((int)p->fd, p->frame.data, p->frame.len, STALL_MS);
+}
+
+static bool due(const struct probe *p, mono_t now)
+{
+	if (!p->sent_any)
+		return sources_complete(&p->sources) || mono_due(mono_add_ms(p->began, FIRST_MS), now);
+	return mono_due(mono_add_ms(p->sent, p->pending ? BURST_MS : HEARTBEAT_MS), now);
+}
+
+static int until_due(const struct probe *p, mono_t now)
+{
+	int64_t ms = HEARTBEAT_MS;
+
+	if (!p->sent_any)
+		ms = FIRST_MS - mono_sub_ms(now, p->began);
+	else if (p->pending)
+		ms = BURST_MS - mono_sub_ms(now, p->sent);
+	else
+		ms -= mono_sub_ms(now, p->sent);
+	return ms < 0 ? 0 : (int)ms + 1;
+}
+
+/* The topology is read again when devices come or go, and else only once. */
+static void watch_devices(struct probe *p)
+{
+	uint64_t devices = compose_devices(&p->sources);
+	struct source *topology = find_source(p, &hw_topology);
+
+	if (p->sent_any && devices != p->devices && topology)
+		sources_wake(topology);
+	p->devices = devices;
+}
+
+static int step(struct probe *p)
+{
+	mono_t now = hw_now();
+
+	if (sources_take(&p->sources, now)) {
+		watch_devices(p);
+		p->pending = is_material(p, now) || p->pending;
+	}
+	return due(p, now) ? send_frame(p, now) : 0;
+}
+
+static int loop(struct probe *p)
+{
+	struct pollfd fds[2] = {
+		{ .fd = p->sources.notify_fd, .events = POLLIN },
+		{ .fd = (int)p->fd }, /* errors only */
+	};
+	int r = 0;
+
+	p->began = hw_now();
+	while (r >= 0) {
+		if (poll(fds, 2, until_due(p, hw_now())) < 0 && errno != EINTR)
+			return -errno;
+		if (out_gone(fds[1].revents))
+			return 0;
+		r = step(p);
+		if (r == -ENOMEM)
+			r = 0;
+	}
+	if (r == -EPIPE)
+		return 0;
+	log_error("nobody takes the readings: %s", strerror(-r));
+	return r;
+}
+
+/* ---- start ---------------------------------------------------------------- */
+
+static void limit(int what, rlim_t most)
+{
+	struct rlimit r;
+
+	if (getrlimit(what, &r) < 0)
+		return;
+	if (r.rlim_max > most)
+		r.rlim_max = most;
+	if (r.rlim_cur > r.rlim_max)
+		r.rlim_cur = r.rlim_max;
+	setrlimit(what, &r);
+}
+
+/* A library gone wild must not take the node with it. */
+static void set_limits(void)
+{
+	limit(RLIMIT_NOFILE, 1024);
+	limit(RLIMIT_CORE, 0);
+	if (!SANITIZED)
+		limit(RLIMIT_DATA, 1u << 30);
+	mallopt(M_ARENA_MAX, 1); /* a few threads that seldom allocate */
+}
+
+static void close_others(int keep)
+{
+#ifdef SYS_close_range
+	if (keep > 3)
+		syscall(SYS_close_range, 3u, (unsigned)keep - 1, 0);
+	if (syscall(SYS_close_range, keep < 3 ? 3u : (unsigned)keep + 1, ~0u, 0) == 0)
+		return;
+#endif
+	for (int fd = 3, max = (int)sysconf(_SC_OPEN_MAX); fd < max; fd++)
+		if (fd != keep)
+			close(fd);
+}
+
+static const char usage[] =
+	"usage: nodeagent-probe [--sysfs-root ROOT] [--exclude DEV,DEV...] [--nvml PATH] [--fd N]\n"
+	"\n"
+	"Reads InfiniBand ports, GPUs, topology and clock, and writes frames of JSON to a\n"
+	"descriptor. nodeagentd starts it; by hand it serves to look at what it sees.\n"
+	"\n"
+	"  --sysfs-root ROOT  reads ROOT/class/infiniband/... in place of /sys/class/...;\n"
+	"                     verbs are not used then\n"
+	"  --exclude DEVS     RDMA devices that are shown but not asked anything\n"
+	"  --nvml PATH        library to use in place of libnvidia-ml.so.1\n"
+	"  --fd N             descriptor to write to (1)\n";
+
+static bool take_exclude(struct probe *p, char *list)
+{
+	char *save = NULL;
+
+	for (char *dev = strtok_r(list, ",", &save); dev; dev = strtok_r(NULL, ",", &save)) {
+		if (p->hw.n_exclude == EXCLUDE_MAX)
+			return false;
+		p->exclude[p->hw.n_exclude++] = dev;
+	}
+	return true;
+}
+
+enum { OPT_SYSFS = 256, OPT_EXCLUDE, OPT_NVML, OPT_FD, OPT_HELP, OPT_VERSION };
+
+static const struct option options[] = {
+	{ "sysfs-root", required_argument, NULL, OPT_SYSFS },
+	{ "exclude", required_argument, NULL, OPT_EXCLUDE },
+	{ "nvml", required_argument, NULL, OPT_NVML },
+	{ "fd", required_argument, NULL, OPT_FD },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* -1: go on; else the exit code. */
+static int take_option(struct probe *p, int option)
+{
+	uint64_t fd;
+
+	switch (option) {
+	case OPT_SYSFS:
+		p->hw.sysfs = optarg;
+		return -1;
+	case OPT_EXCLUDE:
+		return take_exclude(p, optarg) ? -1 : EXIT_USAGE;
+	case OPT_NVML:
+		p->hw.nvml = optarg;
+		return -1;
+	case OPT_FD:
+		if (!text_number(optarg, 65535, &fd) || fd == 0)
+			return EXIT_USAGE;
+		p->fd = (uint32_t)fd;
+		return -1;
+	case OPT_HELP:
+		return fputs(usage, stdout) < 0;
+	case OPT_VERSION:
+		return printf("nodeagent-probe %s\n", NA_SOFTWARE) < 0;
+	default:
+		return EXIT_USAGE;
+	}
+}
+
+static int parse_args(struct probe *p, int argc, char **argv)
+{
+	int option, rc = -1;
+
+	p->fd = 1;
+	p->hw.exclude = p->exclude;
+	if (SANITIZED) /* tests of whoever starts us */
+		p->hw.nvml = getenv("NODEAGENT_NVML");
+	while (rc < 0 && (option = getopt_long(argc, argv, "", options, NULL)) != -1)
+		rc = take_option(p, option);
+	if (rc < 0 && optind < argc)
+		rc = EXIT_USAGE;
+	if (rc < 0 && fcntl((int)p->fd, F_GETFD) < 0) {
+		fprintf(stderr, "nodeagent-probe: descriptor %u is not open\n", p->fd);
+		return EXIT_USAGE;
+	}
+	if (rc == EXIT_USAGE)
+		fputs(usage, stderr);
+	return rc;
+}
+
+static const struct hw_ops *const all_sources[] = { &hw_ports, &hw_nvml, &hw_host, &hw_topology,
+						    NULL };
+
+int main(int argc, char **argv)
+{
+	static struct probe p;
+	int r = parse_args(&p, argc, argv);
+
+	if (r >= 0)
+		return r;
+	log_setup("probe", LOG_LVL_INFO);
+	prctl(PR_SET_PDEATHSIG, SIGTERM); /* the parent may be gone by now: then nobody reads */
+	signal(SIGPIPE, SIG_IGN);
+	close_others((int)p.fd);
+	set_limits();
+	buf_init(&p.material);
+	buf_init(&p.frame);
+	r = sources_start(&p.sources, all_sources, &p.hw);
+	if (r < 0) {
+		log_error("cannot start: %s", strerror(-r));
+		return 1;
+	}
+	r = loop(&p);
+	if (!sources_stop(&p.sources)) /* its thread would run on in what we freed */
+		_exit(r < 0);
+	buf_finish(&p.material);
+	buf_finish(&p.frame);
+	return r < 0;
+}

@@ -1,0 +1,229 @@
+/* sources.c - see sources.h */
+#include "probe/sources.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAUSE_MS 50 /* between polls at least: events may come in bursts */
+#define NO_MEMORY_MS 2000 /* before the next try */
+#define STOP_S 3
+
+static void readings_free(struct hw_readings *r)
+{
+	if (!r)
+		return;
+	arena_finish(&r->arena);
+	free(r);
+}
+
+static void count_up(int fd)
+{
+	const uint64_t one = 1;
+
+	while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+static void count_down(int fd)
+{
+	uint64_t n;
+
+	while (read(fd, &n, sizeof n) < 0 && errno == EINTR)
+		;
+}
+
+/* ---- in the source's thread ----------------------------------------------- */
+
+static bool go_on(struct source *src, bool busy)
+{
+	bool stop;
+
+	pthread_mutex_lock(&src->lock);
+	stop = src->stop;
+	src->busy_since = busy && !stop ? hw_now() : MONO_NEVER;
+	pthread_mutex_unlock(&src->lock);
+	return !stop;
+}
+
+static void publish(struct source *src, struct hw_readings *r)
+{
+	struct hw_readings *old;
+
+	pthread_mutex_lock(&src->lock);
+	old = src->fresh;
+	src->fresh = r;
+	src->fresh_at = hw_now();
+	src->busy_since = MONO_NEVER;
+	pthread_mutex_unlock(&src->lock);
+	readings_free(old);
+	count_up(src->notify_fd);
+}
+
+static void rest(struct source *src, void *hw, mono_t since)
+{
+	const struct hw_ops *ops = src->ops;
+	int64_t left = ops->period_ms;
+
+	if (left >= 0) {
+		left -= mono_sub_ms(hw_now(), since);
+		left = left < 0 ? 0 : left;
+	}
+	if (ops->wait)
+		ops->wait(hw, src->wake_fd, (int)left);
+	else
+		hw_sleep(src->wake_fd, (int)left);
+}
+
+static void poll_again(struct source *src, void *hw)
+{
+	while (go_on(src, true)) {
+		struct hw_readings *r = calloc(1, sizeof *r);
+		mono_t since = hw_now();
+
+		count_down(src->wake_fd);
+		if (r) {
+			src->ops->poll(hw, r);
+			publish(src, r);
+		}
+		if (!go_on(src, false))
+			break;
+		rest(src, hw, since);
+		if (mono_sub_ms(hw_now(), since) < PAUSE_MS)
+			usleep(PAUSE_MS * 1000);
+	}
+}
+
+static void *run(void *arg)
+{
+	struct source *src = arg;
+	void *hw = NULL;
+
+	while (!hw && go_on(src, true)) {
+		hw = src->ops->open(src->options);
+		if (!hw)
+			hw_sleep(src->wake_fd, NO_MEMORY_MS);
+	}
+	if (!hw)
+		return NULL;
+	poll_again(src, hw);
+	src->ops->close(hw);
+	return NULL;
+}
+
+/* ---- in the taker's ------------------------------------------------------- */
+
+static int start(struct source *src)
+{
+	int r;
+
+	src->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (src->wake_fd < 0)
+		return -errno;
+	src->busy_since = MONO_NEVER;
+	pthread_mutex_init(&src->lock, NULL);
+	r = pthread_create(&src->thread, NULL, run, src);
+	if (r == 0)
+		return 0;
+	pthread_mutex_destroy(&src->lock);
+	close(src->wake_fd);
+	return -r;
+}
+
+int sources_start(struct sources *s, const struct hw_ops *const *ops, const struct hw_options *o)
+{
+	int r = 0;
+
+	*s = (struct sources){ .notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+	if (s->notify_fd < 0)
+		return -errno;
+	for (; *ops && s->n < SOURCES_MAX && r == 0; ops++) {
+		struct source *src = &s->list[s->n];
+
+		*src = (struct source){ .ops = *ops, .options = o, .notify_fd = s->notify_fd };
+		r = start(src);
+		if (r == 0)
+			s->n++;
+	}
+	if (r < 0)
+		sources_stop(s);
+	return r;
+}
+
+static bool take(struct source *src, mono_t now)
+{
+	struct hw_readings *r;
+	bool stuck;
+
+	pthread_mutex_lock(&src->lock);
+	r = src->fresh;
+	src->fresh = NULL;
+	if (r)
+		src->taken_at = src->fresh_at;
+	stuck = !mono_is_never(src->busy_since) &&
+		mono_sub_ms(now, src->busy_since) >= SOURCE_STUCK_MS;
+	pthread_mutex_unlock(&src->lock);
+	if (r) {
+		readings_free(src->taken);
+		src->taken = r;
+	}
+	if (!r && stuck == src->stuck)
+		return false;
+	src->stuck = stuck;
+	return true;
+}
+
+bool sources_take(struct sources *s, mono_t now)
+{
+	bool any = false;
+
+	count_down(s->notify_fd);
+	for (size_t i = 0; i < s->n; i++)
+		any = take(&s->list[i], now) || any;
+	return any;
+}
+
+bool sources_complete(const struct sources *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (!s->list[i].taken)
+			return false;
+	return true;
+}
+
+void sources_wake(struct source *src)
+{
+	count_up(src->wake_fd);
+}
+
+static void release(struct source *src)
+{
+	readings_free(src->fresh);
+	readings_free(src->taken);
+	pthread_mutex_destroy(&src->lock);
+	close(src->wake_fd);
+}
+
+bool sources_stop(struct sources *s)
+{
+	struct timespec until;
+
+	for (size_t i = 0; i < s->n; i++) {
+		pthread_mutex_lock(&s->list[i].lock);
+		s->list[i].stop = true;
+		pthread_mutex_unlock(&s->list[i].lock);
+		sources_wake(&s->list[i]);
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += STOP_S;
+	for (size_t i = 0; i < s->n; i++)
+		if (pthread_timedjoin_np(s->list[i].thread, NULL, &until) != 0)
+			return false;
+	for (size_t i = 0; i < s->n; i++)
+		release(&s->list[i]);
+	close(s->notify_fd);
+	s->n = 0;
+	return true;
+}

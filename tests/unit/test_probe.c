@@ -1,0 +1,478 @@
+/* test_probe.c - sources in threads, what becomes of readings on the wire, and slow readers */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "probe/compose.h"
+#include "probe/out.h"
+#include "proto/frame.h"
+#include "proto/message.h"
+
+#define TEST(name) static void name(void **state)
+
+/* ---- a source of our own -------------------------------------------------- */
+
+static atomic_int polls, opens, closes;
+static atomic_bool hang;
+
+static void *toy_open(const struct hw_options *o)
+{
+	return opens++ == 0 ? NULL : &polls; /* the first time there is no memory */
+}
+
+static void toy_poll(void *source, struct hw_readings *ret)
+{
+	polls++;
+	hw_say(&ret->sources[ret->n_sources++], "toy", true, NULL);
+	while (hang)
+		usleep(1000);
+}
+
+static void toy_close(void *source)
+{
+	closes++;
+}
+
+static struct hw_ops toy = { .name = "toy", .period_ms = 20, .open = toy_open, .poll = toy_poll,
+			     .close = toy_close };
+static const struct hw_ops *const toys[] = { &toy, NULL };
+
+static void take_within(struct sources *s, int ms)
+{
+	struct pollfd p = { .fd = s->notify_fd, .events = POLLIN };
+
+	assert_int_equal(poll(&p, 1, ms), 1);
+	assert_true(sources_take(s, hw_now()));
+}
+
+TEST(a_source_is_polled_again_and_again)
+{
+	struct hw_options o = { 0 };
+	struct sources s;
+
+	polls = opens = closes = 0; /* no memory at first: it tries again after 2 s */
+	assert_int_equal(sources_start(&s, toys, &o), 0);
+	assert_false(sources_complete(&s));
+	take_within(&s, 5000);
+	assert_true(sources_complete(&s));
+	take_within(&s, 5000);
+	assert_true(polls >= 2);
+	assert_true(sources_stop(&s));
+	assert_int_equal(closes, 1);
+}
+
+TEST(a_source_without_a_period_waits_to_be_woken)
+{
+	struct hw_options o = { 0 };
+	struct sources s;
+
+	polls = 0;
+	opens = 1;
+	toy.period_ms = -1;
+	assert_int_equal(sources_start(&s, toys, &o), 0);
+	take_within(&s, 5000);
+	usleep(100000);
+	assert_int_equal(polls, 1);
+	sources_wake(&s.list[0]);
+	take_within(&s, 5000);
+	assert_int_equal(polls, 2);
+	assert_true(sources_stop(&s));
+	toy.period_ms = 20;
+}
+
+TEST(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end)
+{
+	struct hw_options o = { 0 };
+	struct sources *s = calloc(1, sizeof *s); /* left to the thread */
+	mono_t begin;
+
+	opens = 1;
+	assert_int_equal(sources_start(s, toys, &o), 0);
+	take_within(s, 5000);
+	hang = true;
+	usleep(200000);
+	sources_take(s, hw_now());
+	assert_false(s->list[0].stuck);
+	assert_true(sources_take(s, mono_add_ms(hw_now(), SOURCE_STUCK_MS)));
+	assert_true(s->list[0].stuck);
+	assert_non_null(s->list[0].taken);
+	begin = hw_now();
+	assert_false(sources_stop(s));
+	assert_true(mono_sub_ms(hw_now(), begin) < 6000);
+	hang = false; /* for the sanitizer: now it ends, and so may we */
+	assert_true(sources_stop(s));
+	free(s);
+}
+
+/* ---- the message ---------------------------------------------------------- */
+
+static struct sources one;
+static struct hw_readings readings;
+
+static int setup(void **state)
+{
+	memset(&one, 0, sizeof one);
+	memset(&readings, 0, sizeof readings);
+	one.n = 1;
+	one.list[0].ops = &toy;
+	one.list[0].taken = &readings;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	arena_finish(&readings.arena);
+	return 0;
+}
+
+static void decode(struct msg *m, mono_t now)
+{
+	struct buf b;
+	struct err e = { 0 };
+
+	buf_init(&b);
+	if (compose(&one, COMPOSE_ALL, now, &b, &e) < 0)
+		fail_msg("%s", e.text);
+	if (msg_decode(b.data, b.len, m, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(m->type, MSG_readings);
+	buf_finish(&b);
+}
+
+static struct hw_gpu *gpus(size_t n)
+{
+	readings.gpus = arena_alloc(&readings.arena, n * sizeof *readings.gpus);
+	readings.n_gpus = n;
+	for (size_t i = 0; i < n; i++)
+		snprintf(readings.gpus[i].pci, HW_PCI_SIZE, "0000:%02zx:00.0", i);
+	return readings.gpus;
+}
+
+static struct hw_port *ports(size_t n)
+{
+	readings.ports = arena_alloc(&readings.arena, n * sizeof *readings.ports);
+	readings.n_ports = n;
+	for (size_t i = 0; i < n; i++) {
+		snprintf(readings.ports[i].device, 65, "mlx5_%zu", i);
+		readings.ports[i].port = 1;
+	}
+	return readings.ports;
+}
+
+TEST(known_zeroes_travel_and_unknown_values_do_not)
+{
+	struct hw_gpu *g = gpus(1);
+	struct hw_port *p = ports(1);
+	struct msg m;
+
+	g->temp_c = hw_u32(0);
+	g->ecc_uncorrected = hw_u64(0);
+	p->lid = hw_u32(0);
+	p->numa = hw_u32(0);
+	decode(&m, hw_now());
+	assert_true(MSG_HAS(&m.u.readings.gpus[0], gpu, temp_c));
+	assert_true(MSG_HAS(&m.u.readings.gpus[0], gpu, ecc_uncorrected));
+	assert_false(MSG_HAS(&m.u.readings.gpus[0], gpu, ecc_corrected));
+	assert_false(MSG_HAS(&m.u.readings.gpus[0], gpu, numa));
+	assert_null(m.u.readings.gpus[0].text);
+	assert_true(MSG_HAS(&m.u.readings.ports[0], port, lid));
+	assert_true(MSG_HAS(&m.u.readings.ports[0], port, numa));
+	assert_false(MSG_HAS(&m.u.readings.ports[0], port, sm_lid));
+	assert_null(m.u.readings.ports[0].state);
+	assert_false(MSG_HAS(&m.u.readings.ports[0], port, excluded));
+	msg_finish(&m);
+}
+
+TEST(sources_have_an_age_and_a_word_when_they_hang)
+{
+	mono_t now = hw_now();
+	struct msg m;
+
+	hw_say(&readings.sources[0], "verbs", false, "no");
+	hw_say(&readings.sources[1], "sysfs", true, NULL);
+	readings.n_sources = 2;
+	one.list[0].taken_at = now;
+	decode(&m, mono_add_ms(now, 1234));
+	assert_int_equal(m.u.readings.n_sources, 2);
+	assert_string_equal(m.u.readings.sources[0].name, "verbs");
+	assert_string_equal(m.u.readings.sources[0].text, "no");
+	assert_false(m.u.readings.sources[0].ok);
+	assert_true(m.u.readings.sources[1].ok);
+	assert_int_equal(m.u.readings.sources[1].age_ms, 1234);
+	msg_finish(&m);
+
+	one.list[0].stuck = true;
+	decode(&m, now);
+	assert_false(m.u.readings.sources[1].ok);
+	assert_non_null(strstr(m.u.readings.sources[1].text, "does not answer"));
+	msg_finish(&m);
+
+	one.list[0].taken = NULL;
+	one.list[0].stuck = false;
+	decode(&m, now);
+	assert_int_equal(m.u.readings.n_sources, 1);
+	assert_string_equal(m.u.readings.sources[0].name, "toy");
+	assert_string_equal(m.u.readings.sources[0].text, "not read yet");
+	assert_false(MSG_HAS(&m.u.readings.sources[0], source, age_ms));
+	msg_finish(&m);
+}
+
+TEST(odd_values_do_not_cost_the_message)
+{
+	struct hw_gpu *g = gpus(1);
+	struct hw_port *p = ports(1);
+	struct msg m;
+
+	g->temp_c = hw_u32(1001);
+	g->util = hw_u32(101);
+	g->power_mw = hw_u32(UINT32_MAX);
+	g->xid = hw_u32(65536);
+	memset(g->text, 'x', sizeof g->text - 1);
+	p->lid = hw_u32(65536);
+	memset(p->fw, 'y', sizeof p->fw - 1);
+	decode(&m, hw_now());
+	assert_false(MSG_HAS(&m.u.readings.gpus[0], gpu, temp_c));
+	assert_false(MSG_HAS(&m.u.readings.gpus[0], gpu, xid));
+	assert_int_equal(strlen(m.u.readings.gpus[0].text), 256);
+	assert_false(MSG_HAS(&m.u.readings.ports[0], port, lid));
+	msg_finish(&m);
+}
+
+static bool material(struct buf *was)
+{
+	struct buf b;
+	bool changed;
+
+	buf_init(&b);
+	assert_int_equal(compose(&one, COMPOSE_MATERIAL, hw_now(), &b, NULL), 0);
+	changed = b.len != was->len || memcmp(b.data, was->data, b.len) != 0;
+	buf_finish(was);
+	*was = b;
+	return changed;
+}
+
+TEST(what_is_never_still_is_not_material)
+{
+	struct hw_gpu_proc proc = { .pid = 7 };
+	struct hw_host host = { 0 };
+	struct hw_gpu *g = gpus(1);
+	struct hw_port *p = ports(1);
+	struct buf was;
+
+	buf_init(&was);
+	readings.host = &host;
+	hw_say(&readings.sources[0], "toy", true, NULL);
+	readings.n_sources = 1;
+	material(&was);
+	g->temp_c = hw_u32(50);
+	g->power_mw = hw_u32(50);
+	g->util = hw_u32(50);
+	g->mem_used = hw_u64(50);
+	g->ecc_corrected = hw_u64(50);
+	host.mem_available = hw_u64(50);
+	host.clock_error_us = hw_u64(50);
+	one.list[0].taken_at = hw_now();
+	assert_false(material(&was));
+	g->procs = &proc;
+	g->n_procs = 1;
+	assert_true(material(&was));
+	proc.mem = hw_u64(50);
+	assert_false(material(&was));
+	proc.pid = 8;
+	assert_true(material(&was));
+	g->xids = hw_u32(1);
+	assert_true(material(&was));
+	g->ecc_uncorrected = hw_u64(1);
+	assert_true(material(&was));
+	p->state = "Down";
+	assert_true(material(&was));
+	host.clock_known = true;
+	assert_true(material(&was));
+	one.list[0].stuck = true;
+	assert_true(material(&was));
+	readings.n_ports = 0;
+	assert_true(material(&was));
+	assert_false(material(&was));
+	buf_finish(&was);
+}
+
+TEST(gpus_of_the_topology_get_their_numbers)
+{
+	struct hw_affinity a[] = {
+		{ "0000:01:00.0", "0000:00:00.0", "PIX" },
+		{ "0000:00:00.0", "mlx5_0", "SYS" },
+		{ "0000:99:00.0", "mlx5_0", "SYS" }, /* a GPU that is not ours */
+	};
+	struct hw_numa numa = { .numa = 1, .cpus = "0-3" };
+	struct msg m;
+
+	gpus(2);
+	readings.affinity = a;
+	readings.n_affinity = 3;
+	readings.numa = &numa;
+	readings.n_numa = 1;
+	decode(&m, hw_now());
+	assert_int_equal(m.u.readings.n_topology, 2);
+	assert_string_equal(m.u.readings.topology[0].a, "gpu1");
+	assert_string_equal(m.u.readings.topology[0].b, "gpu0");
+	assert_string_equal(m.u.readings.topology[0].how, "PIX");
+	assert_string_equal(m.u.readings.topology[1].b, "mlx5_0");
+	assert_string_equal(m.u.readings.numa[0].cpus, "0-3");
+	msg_finish(&m);
+}
+
+TEST(the_largest_readings_fit_into_a_frame)
+{
+	struct hw_gpu_proc *procs = calloc(HW_PROCS_MAX, sizeof *procs);
+	struct hw_affinity *a = calloc(8128, sizeof *a);
+	struct hw_gpu *g = gpus(HW_GPUS_MAX);
+	struct hw_port *p = ports(HW_PORTS_MAX);
+	struct msg m;
+
+	for (size_t i = 0; i < HW_PROCS_MAX; i++) {
+		procs[i].pid = 4194304;
+		memset(procs[i].user, 'u', 64);
+		memset(procs[i].name, 'n', 64);
+	}
+	for (size_t i = 0; i < HW_GPUS_MAX; i++) {
+		g[i].procs = procs;
+		g[i].n_procs = HW_PROCS_MAX;
+		memset(g[i].text, 't', 256);
+		memset(p[i].text, 't', 256);
+	}
+	for (size_t i = 0; i < 8128; i++)
+		a[i] = (struct hw_affinity){ "0000:01:00.0", "0000:00:00.0", "NODE" };
+	readings.affinity = a;
+	readings.n_affinity = 8128;
+	decode(&m, hw_now()); /* fails unless it fits */
+	assert_int_equal(m.u.readings.n_gpus, HW_GPUS_MAX);
+	assert_int_equal(m.u.readings.n_ports, HW_PORTS_MAX);
+	assert_int_equal(m.u.readings.n_topology, 0);
+	assert_int_equal(m.u.readings.gpus[0].n_procs, 0);
+	msg_finish(&m);
+	for (size_t i = 0; i < HW_GPUS_MAX; i++)
+		g[i].n_procs = i < 8;
+	decode(&m, hw_now());
+	assert_int_equal(m.u.readings.n_topology, 8128);
+	assert_int_equal(m.u.readings.gpus[0].n_procs, 1);
+	msg_finish(&m);
+	free(procs);
+	free(a);
+}
+
+TEST(devices_that_change_are_noticed)
+{
+	uint64_t was;
+
+	gpus(2);
+	ports(2);
+	was = compose_devices(&one);
+	readings.ports[0].state = "Down";
+	assert_int_equal(compose_devices(&one), was);
+	readings.n_ports = 1;
+	assert_int_not_equal(compose_devices(&one), was);
+	readings.n_ports = 2;
+	readings.gpus[1].pci[0] = '1';
+	assert_int_not_equal(compose_devices(&one), was);
+}
+
+/* ---- writing -------------------------------------------------------------- */
+
+static void *slow_reader(void *arg)
+{
+	int fd = *(int *)arg;
+	char b[3000];
+	long sum = 0;
+	ssize_t n;
+
+	while ((n = read(fd, b, sizeof b)) > 0) {
+		sum += n;
+		usleep(200);
+	}
+	close(fd);
+	return (void *)sum;
+}
+
+static void write_all(int fds[2])
+{
+	size_t size = 1 << 20;
+	char *big = calloc(1, size);
+	pthread_t t;
+	void *sum;
+
+	assert_int_equal(pthread_create(&t, NULL, slow_reader, &fds[0]), 0);
+	assert_int_equal(out_write(fds[1], big, size, 5000), 0);
+	assert_false(fcntl(fds[1], F_GETFL) & O_NONBLOCK);
+	close(fds[1]);
+	pthread_join(t, &sum);
+	assert_int_equal((long)sum, size);
+	free(big);
+}
+
+TEST(a_slow_reader_gets_all_of_it)
+{
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	write_all(fds);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	write_all(fds);
+}
+
+static void give_up(int fds[2])
+{
+	char *big = calloc(1, 4 << 20);
+	mono_t begin = hw_now();
+
+	assert_int_equal(out_write(fds[1], big, 4 << 20, 200), -ETIMEDOUT);
+	assert_in_range(mono_sub_ms(hw_now(), begin), 199, 5000);
+	close(fds[0]);
+	assert_int_equal(out_write(fds[1], big, 10, 200), -EPIPE);
+	close(fds[1]);
+	free(big);
+}
+
+TEST(a_reader_that_takes_nothing_is_given_up)
+{
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	give_up(fds);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	give_up(fds);
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_source_is_polled_again_and_again),
+		cmocka_unit_test(a_source_without_a_period_waits_to_be_woken),
+		cmocka_unit_test(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end),
+		CASE(known_zeroes_travel_and_unknown_values_do_not),
+		CASE(sources_have_an_age_and_a_word_when_they_hang),
+		CASE(odd_values_do_not_cost_the_message),
+		CASE(what_is_never_still_is_not_material),
+		CASE(gpus_of_the_topology_get_their_numbers),
+		CASE(the_largest_readings_fit_into_a_frame),
+		CASE(devices_that_change_are_noticed),
+		cmocka_unit_test(a_slow_reader_gets_all_of_it),
+		cmocka_unit_test(a_reader_that_takes_nothing_is_given_up),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
