@@ -62,6 +62,9 @@ static void json_value(struct jw *w, const struct out_attr *a)
 	case OUT_UINT:
 		jw_uint(w, a->u);
 		break;
+	case OUT_NUM:
+		jw_dbl(w, a->d);
+		break;
 	case OUT_BOOL:
 		jw_bool(w, a->b);
 		break;
@@ -91,7 +94,7 @@ static void json_attr(struct out *o, const struct out_attr *a)
 	json_value(&j->w, a);
 }
 
-static void json_data(struct out *o, const char *key, const char *text)
+static void json_data(struct out *o, const char *key, const char *text, enum out_tone tone)
 {
 	struct out_json *j = (struct out_json *)o;
 
@@ -141,7 +144,13 @@ void out_destroy(struct out *o)
 void out_data(struct out *o, const char *key, const char *text)
 {
 	if (o)
-		o->ops->data(o, key, text);
+		o->ops->data(o, key, text, OUT_PLAIN);
+}
+
+void out_line(struct out *o, enum out_tone tone, const char *text)
+{
+	if (o)
+		o->ops->data(o, NULL, text, tone);
 }
 
 void out_attr(struct out *o, const struct out_attr *a)
@@ -163,6 +172,16 @@ void out_uint(struct out *o, const char *key, const char *title, uint64_t v)
 void out_int(struct out *o, const char *key, const char *title, int64_t v)
 {
 	out_attr(o, &(struct out_attr){ .key = key, .title = title, .kind = OUT_INT, .i = v });
+}
+
+void out_num(struct out *o, const char *key, const char *title, double v)
+{
+	out_attr(o, &(struct out_attr){ .key = key, .title = title, .kind = OUT_NUM, .d = v });
+}
+
+void out_null(struct out *o, const char *key)
+{
+	out_attr(o, &(struct out_attr){ .key = key, .kind = OUT_NULL });
 }
 
 void out_bool(struct out *o, const char *key, const char *title, bool v)

@@ -1,7 +1,8 @@
 /* out_text.c - documents as text: lines, tables and paragraphs within a width
  *
  * A table is kept until its end, when the widths of its columns are known. If
- * it is too wide, the widest column that may shrink gives way first.
+ * it is too wide, columns that can be spared are left out; then the widest
+ * column that may shrink gives way first.
  * Everything passes term_add_clean(): names come from elsewhere. */
 #include "client/out.h"
 
@@ -12,9 +13,10 @@
 
 #include "client/term.h"
 
-#define COLUMNS_MAX 16
+#define COLUMNS_MAX 24 /* a row of GPUs and NICs, see topology.c */
 #define GAP 2u
 #define LEAST 8u /* a column that shrinks keeps so much */
+#define FAIR 16u /* and so much before columns are left out for it */
 #define DEPTH 8
 
 struct column {
@@ -33,6 +35,7 @@ struct out_text {
 	bool colour;
 	enum out_form form[DEPTH];
 	unsigned depth;
+	unsigned hidden; /* depth within a row: nothing of it is shown */
 	bool begun; /* something was printed: sections are parted by an empty line */
 	bool in_lines; /* the last thing printed was a paragraph of the same OUT_LINES */
 	struct column cols[COLUMNS_MAX]; /* of the table, or title and value of an object */
@@ -103,6 +106,38 @@ static void set_cell(struct out_text *t, int col, const char *text, enum out_ton
 		t->cols[col].width = w;
 }
 
+static void drop_column(struct out_text *t, unsigned col)
+{
+	free(t->cols[col].title);
+	memmove(&t->cols[col], &t->cols[col + 1], (t->n_cols - col - 1) * sizeof(t->cols[0]));
+	for (size_t i = 0; i < t->n_rows; i++) {
+		struct cell *row = &t->cells[i * COLUMNS_MAX];
+
+		free(row[col].text);
+		memmove(&row[col], &row[col + 1], (t->n_cols - col - 1) * sizeof(*row));
+		row[t->n_cols - 1].text = NULL;
+	}
+	memset(&t->cols[--t->n_cols], 0, sizeof(t->cols[0]));
+}
+
+/* Leaves out what can be spared, from the right, until the rest has fair room. */
+static void spare(struct out_text *t)
+{
+	for (unsigned i = t->n_cols; i-- > 0;) {
+		unsigned total = GAP * (t->n_cols - 1);
+
+		for (unsigned k = 0; k < t->n_cols; k++) {
+			bool gives = (t->cols[k].flags & OUT_SHRINK) && t->cols[k].width > FAIR;
+
+			total += gives ? FAIR : t->cols[k].width;
+		}
+		if (total <= t->columns)
+			return;
+		if (t->cols[i].flags & OUT_SPARE)
+			drop_column(t, i);
+	}
+}
+
 /* Makes the table fit, as far as its columns may shrink. */
 static void shrink(struct out_text *t)
 {
@@ -167,8 +202,9 @@ static void part(struct out_text *t)
 
 static void print_table(struct out_text *t)
 {
-	if (t->n_rows) {
+	if (t->n_rows && t->n_cols) {
 		part(t);
+		spare(t);
 		shrink(t);
 		print_row(t, NULL);
 		for (size_t i = 0; i < t->n_rows; i++)
@@ -208,6 +244,10 @@ static void text_start(struct out *o, const char *key, enum out_form form)
 {
 	struct out_text *t = (struct out_text *)o;
 
+	if (t->hidden || inner(t) == OUT_ROW) {
+		t->hidden++;
+		return;
+	}
 	if (form == OUT_ROW)
 		add_row(t);
 	else
@@ -219,8 +259,13 @@ static void text_start(struct out *o, const char *key, enum out_form form)
 static void text_end(struct out *o)
 {
 	struct out_text *t = (struct out_text *)o;
-	enum out_form form = t->form[--t->depth];
+	enum out_form form;
 
+	if (t->hidden) {
+		t->hidden--;
+		return;
+	}
+	form = t->form[--t->depth];
 	if (form == OUT_TABLE)
 		print_table(t);
 	else if (form == OUT_OBJECT)
@@ -240,6 +285,9 @@ static void value_text(struct buf *b, const struct out_attr *a)
 		break;
 	case OUT_UINT:
 		buf_addf(b, "%" PRIu64, a->u);
+		break;
+	case OUT_NUM:
+		buf_addf(b, "%g", a->d);
 		break;
 	case OUT_BOOL:
 		buf_adds(b, a->b ? "yes" : "no");
@@ -264,7 +312,7 @@ static void text_attr(struct out *o, const struct out_attr *a)
 	struct out_text *t = (struct out_text *)o;
 	struct buf b;
 
-	if (!a->title)
+	if (!a->title || t->hidden)
 		return;
 	buf_init(&b);
 	value_text(&b, a);
@@ -277,17 +325,77 @@ static void text_attr(struct out *o, const struct out_attr *a)
 	buf_finish(&b);
 }
 
-static void text_data(struct out *o, const char *key, const char *text)
+/* Columns that the last line of b takes. */
+static unsigned last_width(struct buf *b)
+{
+	const char *s = buf_str(b), *p;
+
+	for (p = s + b->len; p > s && p[-1] != '\n'; p--)
+		;
+	return term_width(p);
+}
+
+/* Clause after clause: on the line where the last one ended if it fits there. */
+static void add_clauses(struct buf *b, const char *text, unsigned columns)
+{
+	const char *first = "! ";
+
+	while (*text) {
+		const char *end = strstr(text, "  ");
+		char *clause = end ? strndup(text, (size_t)(end - text)) : strdup(text);
+
+		if (!clause)
+			return;
+		if (b->len && last_width(b) + 2 + term_width(clause) <= columns) {
+			buf_adds(b, "  ");
+			term_add_clean(b, clause, strlen(clause));
+		} else {
+			if (b->len)
+				buf_addc(b, '\n');
+			term_add_wrapped(b, clause, first, "  ", columns);
+			b->len -= b->len > 0; /* its newline */
+		}
+		first = "  ";
+		text += strlen(clause);
+		text += strspn(text, " ");
+		free(clause);
+	}
+}
+
+static void print_line(struct out_text *t, const char *text, enum out_tone tone)
+{
+	struct buf b;
+	const char *s;
+
+	buf_init(&b);
+	add_clauses(&b, text, t->columns);
+	s = buf_str(&b);
+	if (t->colour && tone != OUT_PLAIN && *s) { /* only the mark: the sentence is to be read */
+		buf_adds(t->out.b, tones[tone]);
+		buf_addc(t->out.b, *s++);
+		buf_adds(t->out.b, "\033[0m");
+	}
+	buf_adds(t->out.b, s);
+	buf_addc(t->out.b, '\n');
+	buf_finish(&b);
+}
+
+static void text_data(struct out *o, const char *key, const char *text, enum out_tone tone)
 {
 	struct out_text *t = (struct out_text *)o;
 	bool lines = inner(t) == OUT_LINES;
 
+	if (t->hidden)
+		return;
 	print_pairs(t);
 	if (lines && !t->in_lines)
 		part(t);
 	t->in_lines = lines;
 	t->begun = true;
-	term_add_wrapped(o->b, text, lines ? "! " : "", lines ? "  " : "", t->columns);
+	if (lines)
+		print_line(t, text, tone);
+	else
+		term_add_wrapped(o->b, text, "", "", t->columns);
 }
 
 static void text_destroy(struct out *o)

@@ -106,6 +106,104 @@ TEST(no_line_is_wider_than_asked_for)
 	}
 }
 
+static void wide_table(struct out *o)
+{
+	out_start(o, NULL, OUT_OBJECT);
+	out_start(o, "t", OUT_TABLE);
+	out_start(o, NULL, OUT_ROW);
+	out_cell(o, "NODE", OUT_SHRINK, OUT_PLAIN, "gpu01");
+	out_cell(o, "LID", OUT_SPARE, OUT_PLAIN, "1234567");
+	out_cell(o, "STATE", 0, OUT_PLAIN, "Active");
+	out_cell(o, "FW", OUT_SPARE, OUT_PLAIN, "20.38.1002");
+	out_cell(o, "NOTE", OUT_SHRINK, OUT_PLAIN, "sixteen letters!");
+	out_end(o);
+	out_end(o);
+	out_end(o);
+	out_destroy(o);
+}
+
+TEST(columns_that_can_be_spared_go_first_from_the_right)
+{
+	static const struct {
+		unsigned columns;
+		const char *want;
+	} cases[] = {
+		{ 52, "NODE   LID      STATE   FW          NOTE\n"
+		      "gpu01  1234567  Active  20.38.1002  sixteen letters!\n" },
+		{ 51, "NODE   LID      STATE   NOTE\ngpu01  1234567  Active  sixteen letters!\n" },
+		{ 39, "NODE   STATE   NOTE\ngpu01  Active  sixteen letters!\n" },
+		{ 30, "NODE   STATE   NOTE\ngpu01  Active  sixteen lette..\n" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		buf_reset(&b);
+		wide_table(out_text_create(&b, cases[i].columns, false));
+		assert_string_equal(buf_str(&b), cases[i].want);
+	}
+}
+
+static void nested(struct out *o)
+{
+	out_start(o, NULL, OUT_OBJECT);
+	out_start(o, "gpus", OUT_TABLE);
+	for (unsigned i = 0; i < 2; i++) {
+		out_start(o, NULL, OUT_ROW);
+		out_uint(o, "index", "GPU", i);
+		out_start(o, "processes", OUT_TABLE);
+		out_start(o, NULL, OUT_ROW);
+		out_uint(o, "pid", "PID", 7);
+		out_data(o, "text", "a word");
+		out_end(o);
+		out_end(o);
+		out_num(o, "power_w", "POWER", 61.5);
+		out_null(o, "job");
+		out_end(o);
+	}
+	out_end(o);
+	out_end(o);
+	out_destroy(o);
+}
+
+TEST(what_stands_within_a_row_is_for_programs_only)
+{
+	nested(out_text_create(&b, 80, false));
+	assert_string_equal(buf_str(&b), "GPU  POWER\n0    61.5\n1    61.5\n");
+	buf_reset(&b);
+	nested(out_json_create(&b));
+	assert_string_equal(buf_str(&b),
+			    "{\"gpus\":[{\"index\":0,\"processes\":[{\"pid\":7,\"text\":\"a word\"}],\"power_w\":61.5,"
+			    "\"job\":null},{\"index\":1,\"processes\":[{\"pid\":7,\"text\":\"a word\"}],\"power_w\":61.5,"
+			    "\"job\":null}]}\n");
+}
+
+static const char *line(unsigned columns, bool colour, const char *text)
+{
+	struct out *o;
+
+	buf_reset(&b);
+	o = out_text_create(&b, columns, colour);
+	out_start(o, NULL, OUT_OBJECT);
+	out_start(o, "attention", OUT_LINES);
+	out_line(o, OUT_BAD, text);
+	out_end(o);
+	out_end(o);
+	out_destroy(o);
+	return buf_str(&b);
+}
+
+TEST(a_clause_is_not_torn_when_it_fits_a_line)
+{
+	const char *text = "gpu03: no manager  fix: restart opensm";
+
+	assert_string_equal(line(40, false, text), "! gpu03: no manager  fix: restart opensm\n");
+	assert_string_equal(line(39, false, text), "! gpu03: no manager\n  fix: restart opensm\n");
+	assert_string_equal(line(20, false, text), "! gpu03: no manager\n  fix: restart\n  opensm\n");
+	assert_string_equal(line(24, false, "a long first clause here  b  c"),
+			    "! a long first clause\n  here  b  c\n");
+	assert_string_equal(line(40, true, "x  y"), "\033[1;31m!\033[0m x  y\n");
+	assert_string_equal(line(40, true, ""), "\n");
+}
+
 TEST(pairs_go_on_under_their_values)
 {
 	struct out *o = out_text_create(&b, 24, false);
@@ -198,6 +296,9 @@ int main(void)
 		T(json_is_one_line_with_the_same_content),
 		T(colour_is_only_added_where_it_is_wanted),
 		T(no_line_is_wider_than_asked_for),
+		T(columns_that_can_be_spared_go_first_from_the_right),
+		T(what_stands_within_a_row_is_for_programs_only),
+		T(a_clause_is_not_torn_when_it_fits_a_line),
 		T(pairs_go_on_under_their_values),
 		T(names_from_elsewhere_cannot_drive_the_terminal),
 		T(absent_values_are_null_and_a_dash),
