@@ -15,13 +15,7 @@ static int print_jobs(const struct ctl *c, const struct rec_jobs *jobs, bool all
 
 	if (!jobs->n_jobs)
 		out_data(o, NULL, all ? "no jobs yet" : "no jobs; nodectl jobs --all shows those that have ended");
-	out_start(o, "jobs", OUT_TABLE);
-	for (size_t i = 0; i < jobs->n_jobs; i++) {
-		out_start(o, NULL, OUT_ROW);
-		render_job_row(o, &jobs->jobs[i], jobs->wall_ms);
-		out_end(o);
-	}
-	out_end(o);
+	render_jobs(o, jobs->jobs, jobs->n_jobs, jobs->wall_ms);
 	return ctl_print(o, &b);
 }
 

@@ -202,19 +202,23 @@ int link_next(struct link *l, struct frame *ret, struct err *e)
 	return frame_next(&l->in, ret, e);
 }
 
+/* 0 also after a signal: the caller looks again. */
 static int wait_for(struct link *l, mono_t deadline, struct err *e)
 {
 	struct pollfd p = { .fd = l->fd, .events = POLLIN };
-	int64_t left = mono_sub_ms(deadline, mono_now());
-	int r;
+	int64_t left = mono_sub_ms(deadline, mono_now()) + 1; /* LINK_ANSWER_MS at most */
+	struct timespec t = { left / 1000, left % 1000 * 1000000 };
 
-	if (left <= 0)
+	if (left <= 1)
 		return err_set(e, ETIME, "the agent did not answer in time; look at its log (journalctl -u nodeagentd)");
 	if (link_pending(l))
 		p.events |= POLLOUT;
-	r = poll(&p, 1, (int)left + 1); /* LINK_ANSWER_MS at most */
-	if (r < 0) /* EINTR: only where somebody has asked for signals */
+	if (ppoll(&p, 1, &t, l->open_mask) >= 0)
+		return 0;
+	if (errno != EINTR)
 		return err_set(e, errno, "cannot wait for the agent: %s", strerror(errno));
+	if (l->on_signal && l->on_signal(l->signal_arg))
+		return err_set(e, EINTR, "interrupted");
 	return 0;
 }
 

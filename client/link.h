@@ -6,6 +6,7 @@
 #ifndef NA_CLIENT_LINK_H
 #define NA_CLIENT_LINK_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -24,6 +25,11 @@ struct link {
 	size_t sent; /* of out */
 	uint32_t next_id; /* for rids and sids */
 	bool ready; /* welcome received */
+	/* For a caller that must hear signals while we wait: the mask to wait with,
+	 * and what to do after one; true ends the wait with -EINTR. Survive link_close. */
+	const sigset_t *open_mask; /* NULL: as it is */
+	bool (*on_signal)(void *arg);
+	void *signal_arg;
 };
 
 mono_t mono_now(void);

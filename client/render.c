@@ -1,7 +1,4 @@
-/* render.c - nodes and jobs as rows and details, see render.h
- *
- * Judgement is the server's: what a state means for work comes in 'note' and
- * 'why'; here stands only what a person can do about it. */
+/* render.c - jobs as rows and details, see render.h */
 #include "client/render.h"
 
 #include <inttypes.h>
@@ -11,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "client/job_gpus.h"
 #include "client/streams.h"
 #include "common/hostlist.h"
 
@@ -49,14 +47,15 @@ void render_count(struct buf *b, uint64_t n, const char *one, const char *many)
 	buf_addf(b, "%" PRIu64 " %s", n, n == 1 ? one : many);
 }
 
-static enum out_tone tone_of(const char *state)
+enum out_tone render_tone(const char *state)
 {
 	static const struct {
 		const char *state;
 		enum out_tone tone;
 	} tones[] = {
 		{ "ok", OUT_GOOD },	   { "unreachable", OUT_WARN }, { "down", OUT_BAD },
-		{ "quarantined", OUT_BAD }, { "running", OUT_GOOD },	{ "failed", OUT_BAD },
+		{ "quarantined", OUT_BAD }, { "degraded", OUT_WARN },	{ "Active", OUT_GOOD },
+		{ "Down", OUT_BAD },	   { "running", OUT_GOOD },	{ "failed", OUT_BAD },
 		{ "lost", OUT_BAD },	   { "ending", OUT_WARN },	{ "queued", OUT_DIM },
 		{ "killed", OUT_BAD },
 	};
@@ -70,7 +69,7 @@ static enum out_tone tone_of(const char *state)
 static void state_attr(struct out *o, const char *title, const char *state)
 {
 	out_attr(o, &(struct out_attr){ .key = "state", .title = title, .kind = OUT_STR, .s = state,
-					.tone = tone_of(state) });
+					.tone = render_tone(state) });
 }
 
 static void cut_attr(struct out *o, const char *key, const char *title, const char *s)
@@ -137,13 +136,15 @@ static void job_numbers(struct out *o, const struct rec_job_info *j)
 	opt_time(o, "end_ms", j->end_wall_ms);
 	out_str(o, "name", NULL, j->name);
 	opt_uint(o, "uid", MSG_HAS(j, job_info, uid), j->uid);
+	job_gpus_json(o, j);
 }
 
-void render_job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
+static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms, bool gpus)
 {
 	struct buf b;
 
 	buf_init(&b);
+	out_start(o, NULL, OUT_ROW);
 	out_uint(o, "job", "JOB", j->job);
 	cut_attr(o, "user", "USER", j->user);
 	job_numbers(o, j);
@@ -156,39 +157,28 @@ void render_job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms
 		out_cell(o, "RANKS", 0, OUT_PLAIN, "%u/%u", j->running, j->world);
 	else
 		out_cell(o, "RANKS", 0, OUT_PLAIN, "%u", j->world);
+	if (gpus && j->n_gpus)
+		out_cell(o, "GPUS", 0, OUT_PLAIN, "%u", job_gpus_count(j));
+	else if (gpus)
+		out_cell(o, "GPUS", 0, OUT_PLAIN, "-");
 	render_duration(&b, render_job_ms(j, wall_ms));
 	out_cell(o, "TIME", 0, OUT_PLAIN, "%s", buf_str(&b));
 	cut_attr(o, "command", "COMMAND", j->command);
 	out_str(o, "why", NULL, j->why);
+	out_end(o);
 	buf_finish(&b);
 }
 
-void render_node_row(struct out *o, const struct rec_node_info *n)
+void render_jobs(struct out *o, const struct rec_job_info *jobs, size_t n, int64_t wall_ms)
 {
-	struct buf b;
+	bool gpus = false;
 
-	buf_init(&b);
-	out_str(o, "name", "NODE", n->name);
-	state_attr(o, "STATE", n->state);
-	out_attr(o, &(struct out_attr){ .key = "jobs", .title = "JOBS", .kind = OUT_NUMS,
-					.strs = n->job_ids, .n = n->n_job_ids, .flags = OUT_SHRINK });
-	opt_uint(o, "job", n->n_job_ids, n->n_job_ids ? strtoull(n->job_ids[0], NULL, 10) : 0);
-	if (MSG_HAS(n, node_info, age_ms)) {
-		out_uint(o, "age_s", NULL, n->age_ms / 1000);
-		render_age(&b, n->age_ms);
-	} else {
-		out_str(o, "age_s", NULL, NULL);
-		buf_adds(&b, "never");
-	}
-	out_cell(o, "AGE", 0, OUT_PLAIN, "%s", buf_str(&b));
-	out_attr(o, &(struct out_attr){ .key = "note", .title = "NOTE", .kind = OUT_STR,
-					.s = n->note ? n->note : "", .flags = OUT_SHRINK });
-	opt_uint(o, "cpus", n->cpus, n->cpus);
-	out_str(o, "address", NULL, n->address);
-	out_str(o, "software", NULL, n->software);
-	out_str(o, "boot_id", NULL, n->boot_id);
-	out_bool(o, "submit", NULL, n->submit);
-	buf_finish(&b);
+	for (size_t i = 0; i < n; i++)
+		gpus |= jobs[i].n_gpus > 0;
+	out_start(o, "jobs", OUT_TABLE);
+	for (size_t i = 0; i < n; i++)
+		job_row(o, &jobs[i], wall_ms, gpus);
+	out_end(o);
 }
 
 /* Not sigabbrev_np(): glibc before 2.32 has none. */
@@ -298,7 +288,7 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 	buf_init(&b);
 	buf_addf(&b, "%" PRIu64 " %s", j->job, j->state);
 	out_attr(o, &(struct out_attr){ .title = "job", .kind = OUT_STR, .s = buf_str(&b),
-					.tone = tone_of(j->state) });
+					.tone = render_tone(j->state) });
 	if (j->name)
 		out_str(o, NULL, "name", j->name);
 	out_str(o, NULL, "command", j->command);
@@ -311,6 +301,9 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 	if (MSG_HAS(j, job_info, running) && !render_job_over(j))
 		buf_addf(&b, ", %u running", j->running);
 	out_str(o, NULL, "ranks", buf_str(&b));
+	buf_reset(&b);
+	job_gpus_text(&b, j);
+	out_str(o, NULL, b.len ? "GPUs" : NULL, buf_str(&b));
 	time_line(o, "submitted", j->submit_wall_ms);
 	time_line(o, "started", j->start_wall_ms);
 	time_line(o, "ended", j->end_wall_ms);
@@ -344,58 +337,5 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 	out_start(o, "notices", OUT_LINES);
 	for (size_t i = 0; i < j->n_notices; i++)
 		out_data(o, NULL, j->notices[i]);
-	out_end(o);
-}
-
-/* What to do about a node; the server's note says what is wrong. */
-static void node_attention(struct out *o, const struct rec_node_info *n)
-{
-	struct buf b;
-
-	if (strcmp(n->state, "ok") == 0)
-		return;
-	buf_init(&b);
-	buf_addf(&b, "%s is %s", n->name, n->state);
-	if (n->note && *n->note) {
-		buf_addf(&b, ": %s", n->note);
-	} else if (MSG_HAS(n, node_info, age_ms)) {
-		buf_adds(&b, ", last heard ");
-		render_age(&b, n->age_ms);
-		buf_adds(&b, " ago");
-	}
-	buf_adds(&b, ".  fix: ");
-	if (strcmp(n->state, "quarantined") == 0)
-		buf_addf(&b, "two hosts use this identity; stop one, then nodectl node-remove %s and join it again",
-			 n->name);
-	else
-		buf_addf(&b, "on %s: systemctl status nodeagentd, and the network to this host", n->name);
-	out_data(o, NULL, buf_str(&b));
-	buf_finish(&b);
-}
-
-static void job_attention(struct out *o, const struct rec_job_info *j)
-{
-	struct buf b;
-
-	buf_init(&b);
-	if (strcmp(j->state, "queued") == 0 && j->why && *j->why) {
-		buf_addf(&b, "job %" PRIu64 " waits: %s", j->job, j->why);
-		out_data(o, NULL, buf_str(&b));
-	}
-	for (size_t i = 0; i < j->n_notices && !render_job_over(j); i++) {
-		buf_reset(&b);
-		buf_addf(&b, "job %" PRIu64 ": %s", j->job, j->notices[i]);
-		out_data(o, NULL, buf_str(&b));
-	}
-	buf_finish(&b);
-}
-
-void render_attention(struct out *o, const struct rec_status *s)
-{
-	out_start(o, "attention", OUT_LINES);
-	for (size_t i = 0; i < s->n_nodes; i++)
-		node_attention(o, &s->nodes[i]);
-	for (size_t i = 0; i < s->n_jobs; i++)
-		job_attention(o, &s->jobs[i]);
 	out_end(o);
 }

@@ -1,4 +1,4 @@
-/* render.h - nodes and jobs as rows and details, and times as people read them */
+/* render.h - jobs as rows and details, and times as people read them */
 #ifndef NA_CLIENT_RENDER_H
 #define NA_CLIENT_RENDER_H
 
@@ -14,16 +14,15 @@ void render_duration(struct buf *b, uint64_t ms);
 bool render_job_over(const struct rec_job_info *j);
 /* How long it has run (or waited) at 'wall_ms', in milliseconds. */
 uint64_t render_job_ms(const struct rec_job_info *j, int64_t wall_ms);
-/* Attributes of one row (between out_start(OUT_ROW) and out_end). */
-void render_job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms);
-void render_node_row(struct out *o, const struct rec_node_info *n);
+/* The table "jobs". */
+void render_jobs(struct out *o, const struct rec_job_info *jobs, size_t n, int64_t wall_ms);
 /* All that is known of one job, within an open OUT_OBJECT. */
 void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms);
-/* Lines worth attention, under the key "attention". */
-void render_attention(struct out *o, const struct rec_status *s);
 
 /* "exited with code 7", "was killed by signal 9 (SIGKILL)", "could not start: ..." */
 void render_rank_end(struct buf *b, const struct rec_rank_state *r);
+/* The colour of a state of a node, a job, a rank or a port. */
+enum out_tone render_tone(const char *state);
 /* "3 nodes", "1 node" */
 void render_count(struct buf *b, uint64_t n, const char *one, const char *many);
 

@@ -1,15 +1,22 @@
-/* status.h - what status, nodes and node share */
+/* status.h - asking for the state of the cluster, and finding a node in the answer */
 #ifndef NA_CLIENT_STATUS_H
 #define NA_CLIENT_STATUS_H
 
-#include "client/gather.h"
-#include "client/out.h"
+#include "client/commands.h"
 
-/* Asks for the status over an open link; CTL_GO, or the exit code after the sentence. */
-int status_ask(struct link *l, struct gathered *ret);
-/* The table "nodes". */
-void status_nodes(struct out *o, const struct rec_status *s);
-/* ", 1 unreachable, 2 down": nodes that are not ok. */
-void status_count_states(struct buf *b, const struct rec_status *s);
+struct status_wish {
+	bool detail; /* GPUs, ports and sources of each node */
+	bool topology; /* needs 'node' */
+	const char *node; /* this one only; NULL: all */
+};
+
+/* A request, but for its rid. */
+void status_request(struct msg *m, const struct status_wish *wish);
+/* Asks over a link of its own; CTL_GO, or the exit code after the sentence. */
+int status_get(const struct ctl *c, const struct status_wish *wish, struct gathered *ret);
+
+const struct rec_node_info *status_node(const struct rec_status *s, const char *name);
+/* The exit code after a sentence that names a similar node. */
+int status_no_node(const struct ctl *c, const struct rec_status *s, const char *name);
 
 #endif

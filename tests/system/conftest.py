@@ -5,6 +5,7 @@ shared:     one of four nodes for a whole file of tests that do it no harm.
 site:       daemons started one by one, as on real hosts.
 Each asserts at its end that no process of it is left, and prints the daemons'
 logs when its test failed.
+agent, ctl: an agent that only plays, and nodectl at it.
 """
 import os
 import signal
@@ -14,6 +15,8 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import Cluster, Site, ROOT  # noqa: E402
+from ctl import Ctl  # noqa: E402
+from fake_agent import FakeAgent  # noqa: E402
 
 # started in the background or by nohup we would hand ignored signals down to every program under test
 for sig in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
@@ -73,6 +76,19 @@ def shared(request):
     c = Cluster(4)
     yield c
     close([c], str(request.fspath) in getattr(request.session, "failed_files", set()))
+
+
+@pytest.fixture
+def agent():
+    with FakeAgent() as a:
+        yield a
+
+
+@pytest.fixture
+def ctl(agent):
+    c = Ctl(agent)
+    yield c
+    c.close()
 
 
 def pytest_configure(config):

@@ -8,8 +8,9 @@
         a.end(exit_code=0)
 
 Every message that arrived is kept in a.seen as (type, fields). One job, any
-number of clients. Run by itself it plays a small job at DIR/nodectl.sock:
-    fake_agent.py DIR [status|lines|bars|fail|wait]
+number of clients. Run by itself it plays a small job at DIR/nodectl.sock, or
+shows a cluster of scenes.py:
+    fake_agent.py DIR [status|lines|bars|fail|wait|SCENE [N DIGITS]]
 """
 import os
 import select
@@ -21,6 +22,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import scenes  # noqa: E402
 import wire  # noqa: E402
 
 CHUNK = 60_000
@@ -140,7 +142,7 @@ class FakeAgent:
         self.honour_from, self.mute_submit, self.refuse, self.piecewise = True, False, {}, False
         self.welcome = {"proto": 1000, "software": "0.1.0", "node": "n1", "cluster": "lab"}
         self.status = {"cluster": "lab", "nodes": [], "jobs": []}
-        self.stdin_credit = 65536
+        self.stdin_credit, self.mute_status = 65536, False
         self.after_kill = lambda a: a.end(state="failed", exit_code=143, why="ended by its user")
 
     # ---- connections
@@ -320,15 +322,29 @@ class FakeAgent:
             for k in range(0, len(ranks), 3):
                 c.send("jobs", rid=m["rid"], jobs=[dict(job, ranks=ranks[k:k + 3])], more=True)
             jobs = []
-        c.send("jobs", rid=m["rid"], jobs=jobs, wall_ms=str(int(time.time() * 1000)))
+        c.send("jobs", rid=m["rid"], jobs=jobs, wall_ms=self.status.get("wall_ms", str(int(time.time() * 1000))))
 
     def on_status_get(self, c, m):
-        s, now = dict(self.status), str(int(time.time() * 1000))
-        if self.piecewise:
-            for key in ("nodes", "jobs"):
-                for one in s.pop(key):
-                    c.send("status", rid=m["rid"], wall_ms=now, cluster=s["cluster"], more=True, **{key: [one]})
-        c.send("status", rid=m["rid"], wall_ms=now, **s)
+        if self.mute_status:
+            return
+        s = {"wall_ms": str(int(time.time() * 1000)), **self.status}
+        s["nodes"] = [self.answer_node(n, m) for n in s["nodes"] if m.get("node") in (None, n["name"])]
+        nodes, jobs = s.pop("nodes"), s.pop("jobs")
+        size = 1 if self.piecewise else 100 if m.get("detail") else 2000
+        pieces = [{"nodes": nodes[k:k + size]} for k in range(0, len(nodes), size)]
+        pieces += [{"jobs": jobs[k:k + size]} for k in range(0, len(jobs), size)]
+        if not self.piecewise and len(pieces) == 2:
+            pieces = [{**pieces[0], **pieces[1]}]
+        for piece in pieces[:-1]:
+            c.send("status", rid=m["rid"], more=True, **piece, **s)
+        c.send("status", rid=m["rid"], **(pieces[-1] if pieces else {}), **s)
+
+    def answer_node(self, n, m):
+        """As the coordinator: what was not asked for is left out."""
+        leave = set() if m.get("topology") else {"topology", "numa"}
+        if not m.get("detail"):
+            leave |= {"gpu_list", "port_list", "host", "sources"}
+        return {k: v for k, v in n.items() if k not in leave}
 
     def on_token_create(self, c, m):
         c.send("token", rid=m["rid"], token="na1.SECRET.words", address="head:7070",
@@ -360,9 +376,9 @@ LAB = {
 }
 
 
-def play(a, what):
-    a.status = LAB
-    if what == "status":
+def play(a, what, *args):
+    a.status = getattr(scenes, what)(*map(int, args)) if hasattr(scenes, what) else LAB
+    if what == "status" or hasattr(scenes, what):
         time.sleep(3600)
     a.submitted()
     if what == "wait":
@@ -389,4 +405,4 @@ def play(a, what):
 
 if __name__ == "__main__":
     with FakeAgent(sys.argv[1]) as agent:
-        play(agent, sys.argv[2] if len(sys.argv) > 2 else "lines")
+        play(agent, *(sys.argv[2:] or ["lines"]))

@@ -3,76 +3,21 @@ import base64
 import hashlib
 import json
 import os
-import pty
 import re
-import select
 import signal
 import struct
 import subprocess
 import sys
-import termios
-import fcntl
 import time
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import NODECTL, SLOW, Reader, clean_env, proc_text, wait_until  # noqa: E402
-from fake_agent import LAB, FakeAgent  # noqa: E402
+from cluster import NODECTL, SLOW, Reader, proc_text, wait_until  # noqa: E402
+from ctl import Terminal, finish  # noqa: E402
+from fake_agent import FakeAgent  # noqa: E402
 
 MB = 1 << 20
-
-
-class Ctl:
-    """nodectl at a fake agent."""
-
-    def __init__(self, agent):
-        self.agent, self.env, self.procs = agent, clean_env(agent.dir), []
-        for name in ("TERM", "NO_COLOR", "PWD"):
-            self.env.pop(name, None)
-
-    def popen(self, *args, **kw):
-        kw.setdefault("stdin", subprocess.DEVNULL)
-        kw.setdefault("stdout", subprocess.PIPE)
-        kw.setdefault("stderr", subprocess.PIPE)
-        kw.setdefault("env", self.env)
-        p = subprocess.Popen([NODECTL, "--dir", self.agent.dir, *map(str, args)], **kw)
-        self.procs.append(p)
-        return p
-
-    def __call__(self, *args, input=None, timeout=30, **kw):
-        p = self.popen(*args, **({"stdin": subprocess.PIPE} if input is not None else {}), **kw)
-        out, err = p.communicate(input, timeout)
-        p.out, p.err = out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "surrogateescape")
-        p.code = p.returncode
-        assert p.code != 99 and "Sanitizer" not in p.err, p.err
-        return p
-
-
-@pytest.fixture
-def agent():
-    with FakeAgent() as a:
-        yield a
-
-
-@pytest.fixture
-def ctl(agent):
-    c = Ctl(agent)
-    yield c
-    for p in c.procs:
-        if p.poll() is None:
-            p.kill()
-        p.wait()
-        for f in (p.stdin, p.stdout, p.stderr):
-            if f:
-                f.close()
-
-
-def finish(p, seconds=20):
-    out, err = p.communicate(timeout=seconds)
-    err = err.decode("utf-8", "surrogateescape")
-    assert p.returncode != 99 and "Sanitizer" not in err, err
-    return p.returncode, out, err
 
 
 def decode_spec(blob):
@@ -106,7 +51,8 @@ def decode_spec(blob):
     (["logs", "1", "--rank", "3-1"], "3-1"), (["logs"], "which job"), (["attach", "x"], "no job id"), (["jobs", "4"], "nodectl job 4"),
     (["token"], "token create"), (["token", "create", "--uids", "1-2"], "--submit"), (["token", "create", "--uids", "x"], "1000-59999"),
     (["token", "create", "--uses", "0"], "--uses"), (["node-remove", "UPPER"], "UPPER"), (["status", "--watch"], "terminal"),
-    (["status", "gpu01"], "nodectl node gpu01"), (["help", "lunch"], "launch"),
+    (["status", "gpu01"], "nodectl node gpu01"), (["node"], "which node"), (["node", "a", "b"], "too many"),
+    (["nodes", "a"], "too many"), (["help", "lunch"], "launch"),
 ])
 def test_what_is_wrong_with_a_command_line_is_one_sentence(ctl, agent, words, want):
     r = ctl(*words)
@@ -128,7 +74,7 @@ def test_hosts_lists_are_checked_here_with_a_caret(ctl, agent):
 def test_every_command_has_help(ctl):
     out = ctl("help").out
     names = re.findall(r"^  (\w[\w-]*(?: \w+)?)  ", out, re.M)
-    assert {"launch", "attach", "logs", "kill", "jobs", "job", "status", "nodes", "node", "token create", "node-remove", "help"} <= set(names)
+    assert {"launch", "attach", "logs", "kill", "jobs", "job", "status", "nodes", "node", "ports", "gpus", "token create", "node-remove", "help"} <= set(names)
     for name in names:
         r = ctl(*name.split(), "--help")
         assert r.code == 0 and r.err == "" and f"usage: nodectl {name}" in r.out
@@ -776,89 +722,6 @@ def test_logs_stop_quietly_like_any_filter_when_nobody_reads(ctl, agent):
 # ---- tables and documents ----------------------------------------------------
 
 
-@pytest.mark.parametrize("columns", [60, 80, 200])
-def test_tables_fit_the_width(ctl, agent, columns):
-    from unicodedata import east_asian_width
-    agent.status = LAB
-    env = dict(ctl.env, COLUMNS=str(columns))
-    for words in (["status"], ["nodes"], ["jobs"], ["node", "gpu01"], ["job", 18]):
-        r = ctl(*words, env=env)
-        assert r.code == 0 and "\x1b" not in r.out, r.err
-        for line in r.out.splitlines():
-            assert sum(2 if east_asian_width(c) in "WF" else 1 for c in line) <= columns, line
-            assert line == line.rstrip()
-
-
-def test_status_says_what_needs_attention(ctl, agent):
-    agent.status = LAB
-    lines = ctl("status").out.splitlines()
-    assert lines[0] == "lab: 5 nodes, 1 unreachable, 1 down, 1 quarantined | 2 jobs running, 1 queued"
-    assert lines[2].split() == ["NODE", "STATE", "JOBS", "AGE", "NOTE"]
-    assert lines[3].split()[:4] == ["gpu01", "ok", "17,18", "0s"]
-    assert lines[5].split()[:4] == ["gpu03", "unreachable", "-", "3m"]
-    attention = [x for x in lines if x.startswith("! ")]
-    assert len(attention) == 5 and "gpu03" in attention[0]
-    assert any("job 19 waits: waiting for 4 nodes" in x for x in attention)
-
-
-def test_status_as_json(ctl, agent):
-    agent.status = LAB
-    r = ctl("--json", "status")
-    assert len(r.out.splitlines()) == 1
-    s = json.loads(r.out)
-    assert s["cluster"] == "lab" and [n["name"] for n in s["nodes"]] == [n["name"] for n in LAB["nodes"]]
-    n = s["nodes"][0]
-    assert (n["state"], n["age_s"], n["jobs"], n["job"]) == ("ok", 0, [17, 18], 17)
-    assert s["nodes"][2]["job"] is None and s["nodes"][4]["age_s"] is None
-    j = s["jobs"][1]
-    assert j["job"] == 2 ** 64 - 1 and j["nodes"] == ["gpu01"] and j["running"] == 3 and j["exit_code"] is None
-    assert len(s["attention"]) == 5
-    assert json.loads(ctl("--json", "nodes").out)["nodes"] == s["nodes"]
-    assert json.loads(ctl("--json", "node", "gpu02").out) == s["nodes"][1]
-    r = ctl("node", "gpu93")
-    assert r.code == 1 and "gpu0" in r.err
-
-
-def test_job_as_json_and_as_text(ctl, agent):
-    agent.start("n1", "n2", each=2)
-    ranks = [{"rank": r, "state": "running", "pid": 100 + r} for r in range(4)]
-    ranks[3] = {"rank": 3, "state": "killed", "pid": 103, "sig": 9, "node": "n2"}
-    ranks[2] = {"rank": 2, "state": "exited", "pid": 102, "code": 0, "ours": True}
-    agent.update(ranks=ranks, state="failed", exit_code=137, first=[ranks[3]], notices=["look out"], why="rank 3 died")
-    j = json.loads(ctl("--json", "job", 18).out)
-    assert (j["job"], j["state"], j["exit_code"], j["nodes"], j["world"]) == (18, "failed", 137, ["n1", "n2"], 4)
-    keys = ("rank", "node", "state", "pid", "code", "signal")
-    assert [tuple(r[k] for k in keys) for r in j["ranks"]] == [
-        (0, "n1", "running", 100, None, None), (1, "n1", "running", 101, None, None), (2, "n2", "exited", 102, 0, None),
-        (3, "n2", "killed", 103, None, 9)]
-    assert j["notices"] == ["look out"] and j["why"] == "rank 3 died"
-    out = ctl("job", 18).out
-    for text in ("18 failed", "signal 9", "look out", "rank 3 died", "RANK", "exit code"):
-        assert text in out, out
-    r = ctl("job", 5)
-    assert r.code == 1 and "no job 5" in r.err
-
-
-def test_answers_in_pieces_are_put_together(ctl, agent):
-    agent.status = LAB
-    whole = json.loads(ctl("--json", "status").out)
-    agent.piecewise = True
-    parts = json.loads(ctl("--json", "status").out)
-    assert [n["name"] for n in parts["nodes"]] == [n["name"] for n in whole["nodes"]]
-    assert [j["job"] for j in parts["jobs"]] == [j["job"] for j in whole["jobs"]]
-    agent.start("n1", "n2", each=5)
-    agent.update(ranks=[{"rank": r, "state": "running", "pid": 100 + r} for r in range(10)])
-    j = json.loads(ctl("--json", "job", 18).out)
-    assert [r["rank"] for r in j["ranks"]] == list(range(10)) and j["ranks"][9]["node"] == "n2"
-
-
-def test_jobs_as_json(ctl, agent):
-    agent.start("n1")
-    j = json.loads(ctl("--json", "jobs", "--all").out)["jobs"]
-    assert len(j) == 1 and (j[0]["job"], j[0]["state"], j[0]["user"]) == (18, "running", "li")
-    assert agent.got("jobs_get")[0]["all"] is True
-
-
 def test_kill_says_what_happened(ctl, agent):
     agent.start()
     r = ctl("kill", "--grace", "5s", 18)
@@ -883,63 +746,7 @@ def test_the_administrators_words_go_to_the_coordinators_socket(ctl, agent):
     assert r.code == 2 and "^" in r.err
 
 
-def test_watching_as_json_is_one_object_a_line(ctl, agent):
-    agent.status = LAB
-    p = ctl.popen("--json", "status", "--watch")
-    lines = [json.loads(p.stdout.readline()) for _ in range(2)]
-    assert all(x["cluster"] == "lab" for x in lines)
-    agent.go_away()
-    time.sleep(0.3)
-    agent.listen()
-    assert json.loads(p.stdout.readline())["cluster"] == "lab"
-
-
 # ---- on a terminal -------------------------------------------------------------
-
-
-class Terminal:
-    """nodectl with a pseudo-terminal for all three."""
-
-    def __init__(self, ctl, *args, columns=80, env=None):
-        self.fd, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self.data = b""
-
-        def own():
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        self.p = ctl.popen(*args, stdin=slave, stdout=slave, stderr=slave, preexec_fn=own,
-                           env=dict(ctl.env, TERM="xterm", **(env or {})))
-        os.close(slave)
-
-    def wait(self, pattern, seconds=10):
-        end = time.monotonic() + seconds
-        while not re.search(pattern, self.data):
-            left = end - time.monotonic()
-            assert left > 0, f"{pattern!r} not in {self.data!r}"
-            self.read(left)
-        return self.data
-
-    def read(self, seconds):
-        if select.select([self.fd], [], [], seconds)[0]:
-            try:
-                self.data += os.read(self.fd, 65536)
-            except OSError:  # the other end is closed
-                return False
-        return True
-
-    def end(self, seconds=20):
-        end = time.monotonic() + seconds
-        while self.p.poll() is None and time.monotonic() < end:
-            self.read(0.1)
-        while self.read(0.1) and select.select([self.fd], [], [], 0)[0]:
-            pass
-        os.close(self.fd)
-        return self.p.returncode
-
-    def type(self, text):
-        os.write(self.fd, text)
 
 
 def test_a_prompt_is_shown_after_a_moment_and_closed_before_another_rank_writes(ctl, agent):
@@ -1004,20 +811,3 @@ def test_a_closed_terminal_leaves_the_job(ctl, agent):
     assert t.p.wait(10) == 129 and not agent.got("kill")
 
 
-def test_watching_draws_in_place_and_restores_the_screen(ctl, agent):
-    agent.status = LAB
-    t = Terminal(ctl, "status", "--watch")
-    t.wait(rb"(?s)\x1b\[\?1049h.*lab: 5 nodes.*\x1b\[H.*lab: 5 nodes", 5)
-    assert b"\x1b[2J" not in t.data, "no clearing of the whole screen: that flickers"
-    t.type(b"\x03")
-    assert t.end() == 0 and t.data.rstrip().endswith(b"\x1b[?1049l")
-
-
-def test_colour_is_for_terminals_that_want_it(ctl, agent):
-    agent.status = LAB
-    t = Terminal(ctl, "status")
-    t.end()
-    assert b"\x1b[32mok" in t.data
-    t = Terminal(ctl, "status", env={"NO_COLOR": "1"})
-    t.end()
-    assert b"\x1b[" not in t.data and b"gpu01" in t.data

@@ -1,0 +1,396 @@
+/* attention.c - what needs a person, see attention.h
+ *
+ * Every matter becomes an item. A node's name within its sentences is taken
+ * out first, so that "gpu03 is silent" and "gpu04 is silent" are seen to be
+ * equal; what stands there in the end is the host list of all of them.
+ *
+ * No memory: there are fewer lines, never wrong ones. */
+#include "client/attention.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/render.h"
+#include "common/arena.h"
+#include "common/hostlist.h"
+
+#define HERE '\001' /* in a sentence: the names of the nodes */
+
+enum grade { BAD, WARN, JOB_WAITS, JOB_SAYS };
+
+struct item {
+	enum grade grade;
+	const char *node; /* NULL: not about a node */
+	const char *what; /* "mlx5_2", a subject that is no node, or a job's number; "" */
+	const char *text, *fix;
+	size_t at; /* first come, first shown, where nothing else decides */
+};
+
+struct items {
+	struct arena arena;
+	struct item *v;
+	size_t n, cap;
+};
+
+static bool name_char(char c)
+{
+	return isalnum((unsigned char)c) || c == '-' || c == '_';
+}
+
+/* s begins with this name, and the name ends there: "gpu01." does, "gpu01.lab" and "gpu011" do not. */
+static bool named(const char *s, const char *node)
+{
+	size_t n = strlen(node);
+
+	if (strncmp(s, node, n) != 0 || name_char(s[n]))
+		return false;
+	return s[n] != '.' || !name_char(s[n + 1]);
+}
+
+static const char *without_name(struct arena *a, const char *text, const char *node)
+{
+	const char *kept;
+	struct buf b;
+	char before = ' ';
+
+	if (!text || !node || !*node)
+		return text ? text : "";
+	buf_init(&b);
+	while (*text) {
+		if (!name_char(before) && before != '.' && named(text, node)) {
+			buf_addc(&b, HERE);
+			text += strlen(node);
+			before = HERE;
+		} else {
+			before = *text++;
+			buf_addc(&b, before);
+		}
+	}
+	kept = arena_strdup(a, buf_str(&b));
+	buf_finish(&b);
+	return kept ? kept : "";
+}
+
+static void add(struct items *all, struct item i)
+{
+	if (all->n == all->cap) {
+		size_t cap = all->cap ? all->cap * 2 : 32;
+		struct item *more = realloc(all->v, cap * sizeof(*more));
+
+		if (!more)
+			return;
+		all->v = more;
+		all->cap = cap;
+	}
+	i.at = all->n;
+	all->v[all->n++] = i;
+}
+
+/* "gpu03 mlx5_2" or "gpu03: mlx5_2" is about mlx5_2 of gpu03; NULL: about something else. */
+static const char *part_of(const char *subject, const char *node)
+{
+	if (!named(subject, node))
+		return NULL;
+	subject += strlen(node);
+	return subject + strspn(subject, " :");
+}
+
+static enum grade grade_of(const struct rec_attention *a)
+{
+	return strcmp(a->severity, "bad") == 0 ? BAD : WARN;
+}
+
+static void add_judgement(struct items *all, const struct rec_node_info *n,
+			  const struct rec_attention *a)
+{
+	const char *part = part_of(a->subject, n->name), *node = part ? n->name : NULL;
+
+	add(all, (struct item){ .grade = grade_of(a),
+				.node = node,
+				.what = part ? part : a->subject,
+				.text = without_name(&all->arena, a->text, node),
+				.fix = without_name(&all->arena, a->fix, node) });
+}
+
+/* A state that nobody has explained: what is known of it, and the usual remedy. */
+static void add_state(struct items *all, const struct rec_node_info *n)
+{
+	bool twins = strcmp(n->state, "quarantined") == 0, ill = strcmp(n->state, "degraded") == 0;
+	const char *fix = "on \001: systemctl status nodeagentd, and the network to this host";
+	struct buf b;
+
+	if (twins)
+		fix = "two hosts use this identity; stop one, then nodectl node-remove \001 and join it again";
+	buf_init(&b);
+	buf_adds(&b, n->state);
+	if (n->note && *n->note) {
+		buf_addf(&b, ", %s", n->note);
+	} else if (MSG_HAS(n, node_info, age_ms) && !ill) {
+		buf_adds(&b, ", last heard ");
+		render_age(&b, n->age_ms);
+		buf_adds(&b, " ago");
+	}
+	add(all, (struct item){ .grade = ill ? WARN : BAD,
+				.node = n->name,
+				.what = "",
+				.text = without_name(&all->arena, buf_str(&b), n->name),
+				.fix = ill ? "" : fix });
+	buf_finish(&b);
+}
+
+static void collect_node(struct items *all, const struct rec_node_info *n)
+{
+	for (size_t i = 0; i < n->n_attention; i++)
+		add_judgement(all, n, &n->attention[i]);
+	if (!n->n_attention && strcmp(n->state, "ok") != 0)
+		add_state(all, n);
+}
+
+static void collect_job(struct items *all, const struct rec_job_info *j)
+{
+	const char *id = arena_printf(&all->arena, "%" PRIu64, j->job);
+
+	if (!id || render_job_over(j))
+		return;
+	if (strcmp(j->state, "queued") == 0 && j->why && *j->why)
+		add(all, (struct item){ .grade = JOB_WAITS, .what = id, .text = j->why, .fix = "" });
+	for (size_t i = 0; i < j->n_notices; i++)
+		add(all, (struct item){ .grade = JOB_SAYS, .what = id, .text = j->notices[i], .fix = "" });
+}
+
+/* ---- equal matters side by side ------------------------------------------ */
+
+static int same_matter(const struct item *a, const struct item *b)
+{
+	int c = (int)a->grade - (int)b->grade;
+
+	if (!c)
+		c = strcmp(a->text, b->text);
+	if (!c)
+		c = strcmp(a->fix, b->fix);
+	return c ? c : !a->node - !b->node;
+}
+
+static int by_matter(const void *pa, const void *pb)
+{
+	const struct item *a = pa, *b = pb;
+	int c = same_matter(a, b);
+
+	if (!c && a->node)
+		c = node_name_cmp(a->node, b->node);
+	if (!c && (a->node || a->grade < JOB_WAITS))
+		c = node_name_cmp(a->what, b->what);
+	return c ? c : (a->at > b->at) - (a->at < b->at);
+}
+
+/* The parts of one node that a matter is about: "mlx5_2,mlx5_5". */
+struct owner {
+	const char *node, *parts;
+};
+
+static int by_parts(const void *pa, const void *pb)
+{
+	const struct owner *a = pa, *b = pb;
+	int c = strcmp(a->parts, b->parts);
+
+	return c ? c : node_name_cmp(a->node, b->node);
+}
+
+/* v[0..n) is sorted by node, then by part. */
+static size_t find_owners(struct arena *arena, const struct item *v, size_t n, struct owner *ret)
+{
+	size_t found = 0;
+	struct buf parts;
+
+	buf_init(&parts);
+	for (size_t i = 0, end; i < n; i = end) {
+		buf_reset(&parts);
+		for (end = i; end < n && strcmp(v[end].node, v[i].node) == 0; end++)
+			if (end == i || strcmp(v[end].what, v[end - 1].what) != 0)
+				buf_addf(&parts, "%s%s", parts.len ? "," : "", v[end].what);
+		ret[found] = (struct owner){ v[i].node, arena_strdup(arena, buf_str(&parts)) };
+		found += ret[found].parts != NULL;
+	}
+	buf_finish(&parts);
+	return found;
+}
+
+static void add_names(struct buf *b, const struct owner *v, size_t n)
+{
+	const char **names = calloc(n, sizeof(*names));
+	char *list = NULL;
+
+	for (size_t i = 0; names && i < n; i++)
+		names[i] = v[i].node;
+	if (names)
+		list = hostlist_format(names, n);
+	buf_adds(b, list ? list : "?");
+	free(list);
+	free(names);
+}
+
+/* "gpu[03-09] mlx5_2,mlx5_5; gpu12 mlx5_1": sorts the owners by their parts. */
+static void add_owners(struct buf *b, struct owner *v, size_t n)
+{
+	qsort(v, n, sizeof(*v), by_parts);
+	for (size_t i = 0, end; i < n; i = end) {
+		for (end = i + 1; end < n && strcmp(v[end].parts, v[i].parts) == 0; end++)
+			;
+		if (i)
+			buf_adds(b, "; ");
+		add_names(b, v + i, end - i);
+		if (*v[i].parts)
+			buf_addf(b, " %s", v[i].parts);
+	}
+}
+
+static void add_filled(struct buf *b, const char *text, const char *names)
+{
+	for (; *text; text++) {
+		if (*text == HERE)
+			buf_adds(b, names);
+		else
+			buf_addc(b, *text);
+	}
+}
+
+/* One line about v[0..n), which are the same matter. */
+struct line {
+	enum grade grade;
+	const char *first; /* node, for the order; NULL */
+	size_t at;
+	const char *text;
+};
+
+static void node_line(struct arena *arena, struct buf *b, const struct item *v, size_t n)
+{
+	struct owner *owners = calloc(n, sizeof(*owners));
+	struct buf names;
+	size_t count;
+
+	if (!owners)
+		return;
+	buf_init(&names);
+	count = find_owners(arena, v, n, owners);
+	add_names(&names, owners, count);
+	add_owners(b, owners, count);
+	buf_adds(b, ": ");
+	add_filled(b, v->text, buf_str(&names));
+	if (*v->fix) {
+		buf_adds(b, "  fix: ");
+		add_filled(b, v->fix, buf_str(&names));
+	}
+	buf_finish(&names);
+	free(owners);
+}
+
+/* A subject of its own: a job, a service, the cluster. */
+static void other_line(struct buf *b, const struct item *v, size_t n)
+{
+	if (v->grade == JOB_WAITS || v->grade == JOB_SAYS)
+		buf_adds(b, n > 1 ? "jobs " : "job ");
+	for (size_t i = 0; i < n; i++)
+		if (!i || strcmp(v[i].what, v[i - 1].what) != 0)
+			buf_addf(b, "%s%s", i ? "," : "", v[i].what);
+	if (v->grade == JOB_WAITS)
+		buf_adds(b, n > 1 ? " wait" : " waits");
+	buf_addf(b, ": %s", v->text);
+	if (*v->fix)
+		buf_addf(b, "  fix: %s", v->fix);
+}
+
+static int by_weight(const void *pa, const void *pb)
+{
+	const struct line *a = pa, *b = pb;
+	int c = (int)a->grade - (int)b->grade;
+
+	if (!c)
+		c = !!a->first - !!b->first; /* what is about all comes before what is about some */
+	if (!c && a->first)
+		c = node_name_cmp(a->first, b->first);
+	return c ? c : (a->at > b->at) - (a->at < b->at);
+}
+
+static size_t fold(struct items *all, struct line *lines)
+{
+	size_t count = 0;
+	struct buf b;
+
+	buf_init(&b);
+	qsort(all->v, all->n, sizeof(*all->v), by_matter);
+	for (size_t i = 0, end; i < all->n; i = end) {
+		const struct item *v = &all->v[i];
+
+		for (end = i + 1; end < all->n && same_matter(v, &all->v[end]) == 0; end++)
+			;
+		buf_reset(&b);
+		if (v->node)
+			node_line(&all->arena, &b, v, end - i);
+		else
+			other_line(&b, v, end - i);
+		lines[count] = (struct line){ v->grade, v->node, v->at, arena_strdup(&all->arena, buf_str(&b)) };
+		count += lines[count].text && *lines[count].text;
+	}
+	buf_finish(&b);
+	qsort(lines, count, sizeof(*lines), by_weight);
+	return count;
+}
+
+static void print(struct out *o, struct items *all)
+{
+	static const enum out_tone tones[] = { [BAD] = OUT_BAD, [WARN] = OUT_WARN };
+	struct line *lines = calloc(all->n + 1, sizeof(*lines));
+	size_t n = lines && all->n ? fold(all, lines) : 0;
+
+	out_start(o, "attention", OUT_LINES);
+	for (size_t i = 0; i < n; i++)
+		out_line(o, lines[i].grade <= WARN ? tones[lines[i].grade] : OUT_PLAIN, lines[i].text);
+	out_end(o);
+	free(lines);
+	free(all->v);
+	arena_finish(&all->arena);
+}
+
+void attention_lines(struct out *o, const struct rec_status *s)
+{
+	struct items all = { .n = 0 };
+
+	arena_init(&all.arena);
+	for (size_t i = 0; i < s->n_nodes; i++)
+		collect_node(&all, &s->nodes[i]);
+	for (size_t i = 0; i < s->n_jobs; i++)
+		collect_job(&all, &s->jobs[i]);
+	print(o, &all);
+}
+
+void attention_of_node(struct out *o, const struct rec_node_info *n)
+{
+	struct items all = { .n = 0 };
+
+	arena_init(&all.arena);
+	collect_node(&all, n);
+	print(o, &all);
+}
+
+const struct rec_attention *attention_worst(const struct rec_node_info *n)
+{
+	for (size_t i = 0; i < n->n_attention; i++)
+		if (grade_of(&n->attention[i]) == BAD)
+			return &n->attention[i];
+	return n->n_attention ? &n->attention[0] : NULL;
+}
+
+void attention_short(struct buf *b, const struct rec_attention *a, const char *node)
+{
+	const char *part = part_of(a->subject, node), *what = part ? part : a->subject;
+	const char *end = strstr(a->text, ". ");
+	size_t n = end ? (size_t)(end - a->text) : strlen(a->text);
+
+	if (n && a->text[n - 1] == '.')
+		n--;
+	if (*what)
+		buf_addf(b, "%s ", what);
+	buf_add(b, a->text, n);
+}

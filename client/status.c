@@ -1,0 +1,68 @@
+/* status.c - asking for the state of the cluster, see status.h */
+#include "client/status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void status_request(struct msg *m, const struct status_wish *wish)
+{
+	msg_init(m, MSG_status_get);
+	m->u.status_get.detail = wish->detail;
+	m->u.status_get.topology = wish->topology;
+	m->u.status_get.node = wish->node;
+}
+
+int status_get(const struct ctl *c, const struct status_wish *wish, struct gathered *ret)
+{
+	struct link l;
+	struct msg m;
+	int r = ctl_connect(c, &l);
+
+	if (r != CTL_GO)
+		return r;
+	status_request(&m, wish);
+	m.u.status_get.rid = link_id(&l);
+	r = ctl_gather(&l, &m, m.u.status_get.rid, MSG_status, ret);
+	link_close(&l);
+	return r;
+}
+
+const struct rec_node_info *status_node(const struct rec_status *s, const char *name)
+{
+	for (size_t i = 0; i < s->n_nodes; i++)
+		if (strcmp(s->nodes[i].name, name) == 0)
+			return &s->nodes[i];
+	return NULL;
+}
+
+static int suggest(const struct rec_status *s, const char *name)
+{
+	const char **names = calloc(s->n_nodes + 1, sizeof(*names)), *close;
+	int r;
+
+	for (size_t i = 0; names && i < s->n_nodes; i++)
+		names[i] = s->nodes[i].name;
+	close = names ? opts_nearest(name, names) : NULL;
+	if (close)
+		r = ctl_fail(EXIT_REFUSED, "there is no node \"%s\"; did you mean \"%s\"?", name, close);
+	else
+		r = ctl_fail(EXIT_REFUSED, "there is no node \"%s\"; nodectl nodes lists them", name);
+	free(names);
+	return r;
+}
+
+int status_no_node(const struct ctl *c, const struct rec_status *s, const char *name)
+{
+	struct gathered all;
+	int r;
+
+	if (s->n_nodes)
+		return suggest(s, name);
+	/* asked for one node, we know no others */
+	r = status_get(c, &(struct status_wish){ 0 }, &all);
+	if (r != CTL_GO)
+		return r;
+	r = suggest(&all.all.u.status, name);
+	gather_finish(&all);
+	return r;
+}
