@@ -217,11 +217,16 @@ static void fill_readings(struct arena *a, struct coord *c, const struct node *n
 	fill_verdicts(a, c, n, i);
 }
 
+static void *copy_rows(struct arena *a, const void *rows, size_t n, size_t size)
+{
+	return n > 0 ? arena_memdup(a, rows, n * size) : NULL;
+}
+
 /* GPUs with the jobs that hold them. */
 static struct rec_gpu *fill_gpus(struct arena *a, struct coord *c, const struct node *n,
 				 const struct rec_readings *r)
 {
-	struct rec_gpu *v = arena_memdup(a, r->gpus, r->n_gpus * sizeof(*v) + !r->n_gpus);
+	struct rec_gpu *v = copy_rows(a, r->gpus, r->n_gpus, sizeof(*v));
 
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
@@ -249,7 +254,7 @@ static void fill_detail(struct arena *a, struct coord *c, const struct node *n,
 	i->n_port_list = r->n_ports;
 	i->host = r->host;
 	i->n_host = r->n_host;
-	i->sources = arena_memdup(a, r->sources, r->n_sources * sizeof(*r->sources) + !r->n_sources);
+	i->sources = copy_rows(a, r->sources, r->n_sources, sizeof(*r->sources));
 	i->n_sources = i->sources != NULL ? r->n_sources : 0;
 	age = (uint64_t)mono_sub_ms(c->now, n->readings_at);
 	for (size_t k = 0; k < i->n_sources; k++)

@@ -22,6 +22,7 @@
 #define HW_PORTS_MAX 256
 #define HW_PROCS_MAX 64 /* of one GPU */
 #define HW_NUMA_MAX 256
+#define HW_ANCESTORS_MAX 32
 #define HW_PCI_SIZE 17 /* "0000:17:00.0" and NUL; a domain may take 8 digits */
 #define HW_TEXT_SIZE 257 /* of texts for people */
 
@@ -49,6 +50,7 @@ static inline struct hw_u64 hw_u64(uint64_t v)
 struct hw_source {
 	char name[17];
 	bool ok;
+	bool absent; /* not ok, for there is no such hardware: no fault */
 	char text[HW_TEXT_SIZE];
 };
 
@@ -58,6 +60,8 @@ struct hw_gpu_proc {
 	char user[65];
 	char name[65]; /* comm */
 	struct hw_u64 mem; /* bytes */
+	uint32_t ancestors[HW_ANCESTORS_MAX]; /* its parent's pid, and so on upwards */
+	size_t n_ancestors;
 };
 
 struct hw_gpu {

@@ -282,7 +282,7 @@ static int list_gpus(struct nvml_source *s, unsigned count)
 
 /* ---- opening -------------------------------------------------------------- */
 
-static void add_bus(const struct nvml_source *s, struct err *e)
+static void add_bus(struct nvml_source *s, struct err *e)
 {
 	char all[HW_GPUS_MAX][HW_PCI_SIZE];
 	struct sysfs fs;
@@ -291,6 +291,7 @@ static void add_bus(const struct nvml_source *s, struct err *e)
 	sysfs_open(&fs, s->o->sysfs ? s->o->sysfs : "/sys");
 	n = nvidia_pci_list(&fs, all, HW_GPUS_MAX);
 	sysfs_close(&fs);
+	s->absent = n == 0 && e->code == -ENODEV;
 	if (n > 0)
 		hw_remark(e->text, HW_TEXT_SIZE, "the PCI bus shows %zu GPU%s", n, n == 1 ? "" : "s");
 }
@@ -299,6 +300,7 @@ static bool begin_session(struct nvml_source *s, unsigned *ret_count)
 {
 	char driver[81];
 
+	s->absent = false;
 	if (nvml_lib_open(&s->lib, s->o->nvml, &s->why) < 0) {
 		add_bus(s, &s->why);
 		return false;
@@ -355,6 +357,7 @@ static void nvml_poll(void *source, struct hw_readings *ret)
 
 	if (!session(s)) {
 		hw_say(line, "nvml", false, "%s", s->why.text);
+		line->absent = s->absent;
 		return;
 	}
 	if (s->listen_again) {

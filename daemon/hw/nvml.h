@@ -19,6 +19,7 @@ struct nvml_source {
 	const struct hw_options *o;
 	struct nvml_lib lib; /* lib.handle NULL: no session */
 	struct err why; /* there is no session */
+	bool absent; /* ... and no NVIDIA GPU on the bus either */
 	mono_t retry;
 	char driver[64];
 	struct nvml_gpu *gpus;

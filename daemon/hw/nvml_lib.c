@@ -18,7 +18,7 @@ static int load(struct nvml_lib *lib, const char *path, struct err *e)
 	if (path || access("/proc/driver/nvidia/version", F_OK) == 0)
 		return err_set(e, ENOENT, "the NVIDIA driver's library cannot be loaded: %.150s",
 			       dlerror());
-	return err_set(e, ENOENT, "no NVIDIA driver on this host (%s is not installed)", LIBRARY);
+	return err_set(e, ENODEV, "no NVIDIA driver on this host (%s is not installed)", LIBRARY);
 }
 
 static int bind_all(struct nvml_lib *lib, struct err *e)
@@ -77,7 +77,7 @@ static int say_init(nvml_ret r, struct err *e)
 {
 	switch (r) {
 	case NVML_DRIVER_NOT_LOADED:
-		return err_set(e, ENOENT,
+		return err_set(e, ENODEV,
 			       "the NVIDIA driver is not loaded: its library is there, its kernel module is not");
 	case NVML_LIB_RM_VERSION_MISMATCH:
 		return say_mismatch(e);

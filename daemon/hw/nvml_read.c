@@ -75,6 +75,30 @@ static void read_ecc(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *r
 
 /* ---- processes ------------------------------------------------------------ */
 
+/* The fourth field of /proc/PID/stat, behind a name that may hold anything. 0: not to be had. */
+static uint32_t parent_of(int proc, uint32_t pid)
+{
+	char path[32], text[SYSFS_TEXT];
+	const char *end;
+	unsigned ppid;
+	char state;
+
+	snprintf(path, sizeof path, "%u/stat", pid);
+	if (sysfs_read(proc, path, text, sizeof text) <= 0)
+		return 0;
+	end = strrchr(text, ')');
+	return end && sscanf(end + 1, " %c %u", &state, &ppid) == 2 && ppid <= PID_LIMIT ? ppid : 0;
+}
+
+/* By these its job is known: a job's shim is the parent of whatever lost its own. */
+static void find_ancestors(int proc, struct hw_gpu_proc *p)
+{
+	uint32_t pid = parent_of(proc, p->pid);
+
+	for (; pid > 1 && p->n_ancestors < HW_ANCESTORS_MAX; pid = parent_of(proc, pid))
+		p->ancestors[p->n_ancestors++] = pid;
+}
+
 /* Who it is: the owner of /proc/PID and its comm. Of another pid namespace, or
  * with hidepid, or gone by now: only the pid stays. */
 static void name_process(struct nvml_source *s, int proc, struct hw_gpu_proc *p)
@@ -90,6 +114,7 @@ static void name_process(struct nvml_source *s, int proc, struct hw_gpu_proc *p)
 	snprintf(path, sizeof path, "%u/comm", p->pid);
 	if (sysfs_read(proc, path, text, sizeof text) > 0)
 		hw_copy(p->name, sizeof p->name, text);
+	find_ancestors(proc, p);
 }
 
 static void add_memory(struct hw_u64 *sum, unsigned long long used)

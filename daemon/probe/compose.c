@@ -50,6 +50,8 @@ static void put_source(struct composer *c, const struct source *src, const struc
 	else
 		PUT_TEXT(to, line, text);
 	to->ok = line && line->ok && !src->stuck;
+	if (line && line->absent && !src->stuck)
+		MSG_SET(to, source, absent, true);
 	if (c->all && src->taken)
 		MSG_SET(to, source, age_ms, (uint64_t)mono_sub_ms(c->now, src->taken_at));
 }
@@ -73,6 +75,18 @@ static void put_sources(struct composer *c, const struct sources *s)
 
 /* ---- gpus ----------------------------------------------------------------- */
 
+static void put_ancestors(struct composer *c, const struct hw_gpu_proc *p, struct rec_gpu_proc *to)
+{
+	const char **v = rows(c, p->n_ancestors, sizeof *v);
+
+	for (size_t i = 0; v && i < p->n_ancestors; i++) {
+		v[i] = arena_printf(&c->m.arena, "%u", p->ancestors[i]);
+		c->no_memory = c->no_memory || !v[i];
+	}
+	to->ancestors = v;
+	to->n_ancestors = v ? p->n_ancestors : 0;
+}
+
 static void put_procs(struct composer *c, const struct hw_gpu *g, struct rec_gpu *to)
 {
 	to->procs = rows(c, g->n_procs, sizeof *to->procs);
@@ -87,6 +101,7 @@ static void put_procs(struct composer *c, const struct hw_gpu *g, struct rec_gpu
 		PUT(rp, gpu_proc, p, uid, 4294967294u);
 		PUT_TEXT(rp, p, user);
 		PUT_TEXT(rp, p, name);
+		put_ancestors(c, p, rp);
 		if (c->all)
 			PUT(rp, gpu_proc, p, mem, UINT64_MAX);
 	}

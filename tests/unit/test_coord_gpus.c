@@ -414,6 +414,21 @@ TEST(what_a_running_job_holds_survives_the_coordinator)
 	assert_int_equal(busy(w, "gpu01"), 0);
 }
 
+TEST(a_node_without_GPUs_and_ports_is_shown_as_well)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+	struct rec_node_info *i;
+	struct msg m;
+
+	read_gpus(w, a, &(struct box){ .gpus = 0 });
+	i = show(w, "gpu01", &m);
+	assert_int_equal(i->n_gpu_list, 0);
+	assert_int_equal(i->n_sources, 1);
+	assert_true(MSG_HAS(i, node_info, gpus));
+	msg_finish(&m);
+}
+
 TEST(GPUs_of_a_node_that_went_are_not_shown_as_free)
 {
 	struct world *w = *state;
@@ -526,6 +541,7 @@ int main(void)
 		T(immediate_is_refused_with_the_reason),
 		T(GPUs_come_back_on_every_way_out),
 		T(what_a_running_job_holds_survives_the_coordinator),
+		T(a_node_without_GPUs_and_ports_is_shown_as_well),
 		T(GPUs_of_a_node_that_went_are_not_shown_as_free),
 		T(a_ping_is_answered_with_the_times_of_its_coming),
 		T(a_topology_is_asked_of_the_node_and_waited_for_in_vain_only_so_long),
