@@ -328,6 +328,7 @@ static int run_agent(const struct command *c)
 		.end_jobs_on_term = c->end_jobs,
 		.sysfs_root = c->s.sysfs_root,
 		.exclude_ports = c->s.exclude_ports,
+		.nvml = c->s.nvml,
 		.no_probe = !c->s.probe,
 		.gpu_share = c->s.gpu_share,
 		.gpu_share_of = c->s.gpu_share_of,

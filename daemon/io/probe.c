@@ -148,7 +148,7 @@ static void start_work(uv_work_t *req)
 	struct probe *p = list_entry(req, struct probe, req);
 	const struct agent_opts *o = p->io->opts;
 	struct spawn_fd map = { p->write_fd, PROBE_FD };
-	char *argv[8] = { (char *)"nodeagent-probe", (char *)"--fd", (char *)"3" };
+	char *argv[10] = { (char *)"nodeagent-probe", (char *)"--fd", (char *)"3" };
 	char *env[] = { (char *)"PATH=/usr/bin:/bin", NULL };
 	int n = 3;
 
@@ -159,6 +159,10 @@ static void start_work(uv_work_t *req)
 	if (o->exclude_ports != NULL) {
 		argv[n++] = (char *)"--exclude";
 		argv[n++] = (char *)(uintptr_t)o->exclude_ports;
+	}
+	if (o->nvml != NULL) {
+		argv[n++] = (char *)"--nvml";
+		argv[n++] = (char *)(uintptr_t)o->nvml;
 	}
 	p->rc = spawn_program(p->path, argv, env, &map, 1, 1024, 1024, &p->pid, &p->e);
 	close(p->write_fd);

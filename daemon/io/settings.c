@@ -63,6 +63,7 @@ static const struct conf_key table[] = {
 	     "bytes of all specifications of unfinished jobs submitted here"),
 	SIZE("agent", "specs_user_max", specs_user_max, 64 * KIB, 1024 * GIB,
 	     "bytes of one user's"),
+	STR("agent", "nvml", nvml, "library in place of libnvidia-ml.so.1"),
 	STR("agent", "sysfs_root", sysfs_root, "read ROOT/class/... in place of /sys/class/..."),
 	UINT("agent", "gpu_share", gpu_share, 0, 4095, "of the host's GPUs those i with i mod SHARE_OF = this"),
 	UINT("agent", "gpu_share_of", gpu_share_of, 0, 4096, "agents of this host that share its GPUs out"),

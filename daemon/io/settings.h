@@ -20,7 +20,7 @@ struct settings {
 	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms;
 
 	char *agent_state, *agent_run, *agent_socket, *agent_listen;
-	char *shim, *launcher, *sysfs_root, *exclude_ports;
+	char *shim, *launcher, *sysfs_root, *exclude_ports, *nvml;
 	bool probe;
 	uint32_t gpu_share, gpu_share_of;
 	uint32_t peer_port;
