@@ -18,7 +18,7 @@
 #include "proto/spec.h"
 
 enum {
-	NODES = 1, HOSTS, EXCLUDE, GPUS, PER_NODE, PER_GPU, PROCS, ENV, CLEAN_ENV, CWD, NAME, DETACH,
+	NODES = 1, HOSTS, EXCLUDE, GPUS, BUSY_GPUS, PER_NODE, PER_GPU, PROCS, ENV, CLEAN_ENV, CWD, NAME, DETACH,
 	STDIN, TIME, GRACE, IMMEDIATE, DRY_RUN, LABEL, NO_LABEL,
 	MAX_RESTARTS, RESTART_ON, SPARES, NET, NO_PREFLIGHT,
 };
@@ -27,7 +27,10 @@ static const struct opt opts[] = {
 	{ NODES, 'N', "nodes", "N", "how many nodes (default: 1, or all of -w)" },
 	{ HOSTS, 'w', "hosts", "HOSTLIST", "on these nodes: gpu[01-04,07]" },
 	{ EXCLUDE, 'x', "exclude", "HOSTLIST", "not on these nodes" },
+	{ GPUS, 'G', "gpus-per-node", "N", "N GPUs of each node for this job alone (default: all; 0: none)" },
+	{ BUSY_GPUS, 0, "busy-gpus", NULL, "also GPUs that processes of no job use" },
 	{ PER_NODE, 0, "per-node", NULL, "one process on each node (default)" },
+	{ PER_GPU, 0, "per-gpu", NULL, "one process for each GPU; needs -G N" },
 	{ PROCS, 0, "procs-per-node", "K", "K processes on each node" },
 	{ ENV, 0, "env", "NAME[=VALUE]", "set a variable, or pass on one that is dropped otherwise" },
 	{ CLEAN_ENV, 0, "clean-env", NULL, "pass on only HOME USER LOGNAME SHELL PATH LANG LC_* TERM TZ" },
@@ -41,8 +44,6 @@ static const struct opt opts[] = {
 	{ DRY_RUN, 0, "dry-run", NULL, "show what would be started, and start nothing" },
 	{ LABEL, 0, "label", NULL, "begin each line of output with [node:rank]" },
 	{ NO_LABEL, 0, "no-label", NULL, "never do (default: when there is more than one process)" },
-	{ GPUS, 'G', "gpus-per-node", "N", "0 only, in this version" },
-	{ PER_GPU, 0, "per-gpu", NULL, NULL },
 	{ MAX_RESTARTS, 0, "max-restarts", "N", NULL },
 	{ RESTART_ON, 0, "restart-on", "WHAT", NULL },
 	{ SPARES, 0, "spares", "K", NULL },
@@ -52,17 +53,9 @@ static const struct opt opts[] = {
 };
 
 /* Options of later versions are refused: ignoring one would be a silent lie. */
-static int not_yet(const struct ctl *c, int id, const char *value)
+static int not_yet(const struct ctl *c, int id)
 {
 	switch (id) {
-	case GPUS:
-		if (strcmp(value, "0") == 0)
-			return CTL_GO;
-		return ctl_usage(c, "giving GPUs to jobs (-G %s) is not in this version; a job sees all GPUs of "
-				    "its nodes, -G 0 says so", value);
-	case PER_GPU:
-		return ctl_usage(c, "--per-gpu is not in this version; --procs-per-node K starts K processes on "
-				    "each node");
 	case MAX_RESTARTS:
 		return ctl_usage(c, "--max-restarts is not in this version: a job that fails is not started again");
 	case RESTART_ON:
@@ -88,13 +81,13 @@ static int take_list(const struct ctl *c, const char *option, const char *text, 
 	return CTL_GO;
 }
 
-static int take_number(const struct ctl *c, const char *option, const char *text, uint64_t max,
-		       uint32_t *ret)
+static int take_number(const struct ctl *c, const char *option, const char *text, uint64_t min,
+		       uint64_t max, uint32_t *ret)
 {
 	uint64_t n;
 	struct err e;
 
-	if (opts_uint(option, text, 1, max, &n, &e) < 0)
+	if (opts_uint(option, text, min, max, &n, &e) < 0)
 		return ctl_usage(c, "%s", e.text);
 	*ret = (uint32_t)n;
 	return CTL_GO;
@@ -145,18 +138,27 @@ static int take_option(struct ctl *c, int id, const char *value, struct launch *
 
 	switch (id) {
 	case NODES:
-		return take_number(c, "-N", value, 65536, &m->nnodes);
+		return take_number(c, "-N", value, 1, 65536, &m->nnodes);
 	case HOSTS:
 		m->hosts = value;
 		return take_list(c, "-w", value, &w->hosts);
 	case EXCLUDE:
 		m->exclude = value;
 		return take_list(c, "-x", value, &w->exclude);
+	case GPUS:
+		m->has |= MSG_BIT(submit, gpus_per_node); /* 0 is an answer, too */
+		return take_number(c, "-G", value, 0, 1024, &m->gpus_per_node);
+	case BUSY_GPUS:
+		m->busy_gpus = true;
+		return CTL_GO;
 	case PER_NODE:
 		w->per_node = true;
 		return CTL_GO;
+	case PER_GPU:
+		w->per_gpu = true;
+		return CTL_GO;
 	case PROCS:
-		return take_number(c, "--procs-per-node", value, 4096, &m->procs_per_node);
+		return take_number(c, "--procs-per-node", value, 1, 4096, &m->procs_per_node);
 	case ENV:
 		return add_env(w, value);
 	case CWD:
@@ -187,7 +189,7 @@ static int take_option(struct ctl *c, int id, const char *value, struct launch *
 		w->labels = id == LABEL ? LABELS_ON : LABELS_OFF;
 		return CTL_GO;
 	default:
-		return not_yet(c, id, value);
+		return not_yet(c, id);
 	}
 }
 
@@ -201,15 +203,10 @@ static uint32_t count_hosts(const struct launch *w)
 	return n;
 }
 
-/* What single options cannot know of each other. */
-static int check(const struct ctl *c, struct launch *w)
+static int check_nodes(const struct ctl *c, struct launch *w)
 {
 	struct rec_submit *m = &w->request.u.submit;
 
-	if (w->per_node && m->procs_per_node)
-		return ctl_usage(c, "--per-node and --procs-per-node exclude each other");
-	if (w->detach && m->with_stdin)
-		return ctl_usage(c, "--stdin needs this nodectl to stay; leave --detach out");
 	if (w->hosts.count && m->nnodes > w->hosts.count)
 		return ctl_usage(c, "-N %u asks for more nodes than -w %s names (%zu)", m->nnodes, m->hosts,
 				 w->hosts.count);
@@ -218,16 +215,51 @@ static int check(const struct ctl *c, struct launch *w)
 		if (!m->nnodes)
 			return ctl_usage(c, "-x %s leaves none of -w %s", m->exclude, m->hosts);
 	}
+	if (!m->nnodes)
+		m->nnodes = 1;
+	return CTL_GO;
+}
+
+/* How many processes on each node, and that the command is made for it. */
+static int check_processes(const struct ctl *c, struct launch *w)
+{
+	struct rec_submit *m = &w->request.u.submit;
+	const char *starter;
+
+	if (w->per_node + w->per_gpu + (m->procs_per_node != 0) > 1)
+		return ctl_usage(c, "--per-node, --per-gpu and --procs-per-node exclude each other");
+	if (m->busy_gpus && MSG_HAS(m, submit, gpus_per_node) && !m->gpus_per_node)
+		return ctl_usage(c, "--busy-gpus says which GPUs may be used, and -G 0 that none are wanted");
+	if (w->per_gpu) {
+		if (!m->gpus_per_node)
+			return ctl_usage(c, "--per-gpu needs to know how many GPUs that are: give -G N with it");
+		starter = launch_own_workers(w->argv);
+		if (starter)
+			return ctl_usage(c, "%s starts a worker for each GPU by itself: leave --per-gpu out, so that "
+					    "it is started once on each node", starter);
+		m->procs_per_node = m->gpus_per_node;
+	}
+	m->per_node = !m->procs_per_node;
+	if (!m->procs_per_node)
+		m->procs_per_node = 1;
+	return CTL_GO;
+}
+
+/* What single options cannot know of each other. */
+static int check(const struct ctl *c, struct launch *w)
+{
+	int r;
+
+	if (w->detach && w->request.u.submit.with_stdin)
+		return ctl_usage(c, "--stdin needs this nodectl to stay; leave --detach out");
+	r = check_nodes(c, w);
+	if (r != CTL_GO)
+		return r;
 	if (!w->argv)
 		return ctl_usage(c, "what is to be started? nodectl launch -N 2 -- COMMAND [ARG...]");
 	if (!w->argv[0][0])
 		return ctl_usage(c, "the command is empty");
-	m->per_node = !m->procs_per_node;
-	if (!m->procs_per_node)
-		m->procs_per_node = 1;
-	if (!m->nnodes)
-		m->nnodes = 1;
-	return CTL_GO;
+	return check_processes(c, w);
 }
 
 static int parse(struct ctl *c, struct launch *w)

@@ -123,7 +123,56 @@ void launch_command_text(char *const *argv, char *out, size_t size)
 	buf_finish(&b);
 }
 
+static const char *one_of(const char *const *list, const char *word)
+{
+	for (; *list; list++)
+		if (strcmp(*list, word) == 0)
+			return *list;
+	return NULL;
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* Also as "python [-u] -m torch.distributed.run ...", which is what torchrun is. */
+const char *launch_own_workers(char *const *argv)
+{
+	static const char *const programs[] = { "torchrun", "llamafactory-cli", "deepspeed", "accelerate",
+						NULL };
+	static const char *const modules[] = { "torch.distributed.run", "torch.distributed.launch",
+					       "accelerate.commands.launch", "deepspeed.launcher.runner",
+					       "llamafactory.cli", NULL };
+	const char *name = base_name(argv[0]);
+
+	if (strncmp(name, "python", 6) != 0)
+		return one_of(programs, name);
+	for (char *const *a = argv + 1; *a && **a == '-'; a++)
+		if (strcmp(*a, "-m") == 0 && a[1])
+			return one_of(modules, a[1]);
+	return argv[1] && argv[1][0] != '-' ? one_of(programs, base_name(argv[1])) : NULL;
+}
+
 /* ---- --dry-run ---------------------------------------------------------- */
+
+static void dry_gpus(struct out *o, const struct rec_submit *m)
+{
+	const char *busy = m->busy_gpus ? ", busy ones too" : "";
+	char text[64];
+
+	if (!MSG_HAS(m, submit, gpus_per_node)) {
+		snprintf(text, sizeof(text), "all%s", busy);
+		out_null(o, "gpus_per_node");
+	} else {
+		snprintf(text, sizeof(text), "%u%s", m->gpus_per_node, busy);
+		out_uint(o, "gpus_per_node", NULL, m->gpus_per_node);
+	}
+	out_str(o, NULL, "GPUs of each", m->gpus_per_node || !MSG_HAS(m, submit, gpus_per_node) ? text : "none");
+	out_bool(o, "busy_gpus", NULL, m->busy_gpus);
+}
 
 static void dry_nodes(struct out *o, const struct launch *w)
 {
@@ -141,6 +190,7 @@ static void dry_nodes(struct out *o, const struct launch *w)
 	out_strs(o, "hosts", NULL, (const char *const *)w->hosts.names, w->hosts.count);
 	out_strs(o, "exclude", NULL, (const char *const *)w->exclude.names, w->exclude.count);
 	out_uint(o, "procs_per_node", "processes on each", m->procs_per_node);
+	dry_gpus(o, m);
 	buf_finish(&b);
 }
 

@@ -13,7 +13,7 @@ struct launch {
 	const char **choices; /* --env, in order */
 	size_t n_choices;
 	const char *cwd; /* as given; NULL */
-	bool per_node, clean_env, detach, dry_run;
+	bool per_node, per_gpu, clean_env, detach, dry_run;
 	enum labels labels;
 	struct hostlist hosts, exclude;
 	/* made by launch_prepare() */
@@ -28,6 +28,9 @@ struct launch {
 int launch_prepare(struct launch *w, struct err *e);
 /* The command line for people: arguments with blanks are quoted, UTF-8, cut. */
 void launch_command_text(char *const *argv, char *out, size_t size);
+/* The name of the program in the command line that starts a worker for each
+ * GPU by itself (torchrun and its like), or NULL. */
+const char *launch_own_workers(char *const *argv);
 int launch_dry_run(const struct ctl *c, const struct launch *w);
 
 #endif

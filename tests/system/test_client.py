@@ -42,7 +42,17 @@ def decode_spec(blob):
     (["launch", "--per-node", "--procs-per-node", "2", "--", "true"], "exclude each other"),
     (["launch", "--detach", "--stdin", "--", "true"], "--stdin"), (["launch", "-N", "3", "-w", "a,b", "--", "true"], "-N 3"),
     (["launch", "-w", "a,b", "-x", "a,b", "--", "true"], "leaves none"), (["launch", "--name", "", "--", "true"], "--name"),
-    (["launch", "-G", "2", "--", "true"], "not in this version"), (["launch", "--per-gpu", "--", "true"], "not in this version"),
+    (["launch", "-G", "two", "--", "true"], "from 0 to 1024"), (["launch", "-G", "1025", "--", "true"], "from 0 to 1024"),
+    (["launch", "--per-gpu", "--", "true"], "give -G N"), (["launch", "--per-gpu", "-G", "0", "--", "true"], "give -G N"),
+    (["launch", "--per-gpu", "-G", "8", "--per-node", "--", "true"], "exclude each other"),
+    (["launch", "--per-gpu", "-G", "8", "--procs-per-node", "8", "--", "true"], "exclude each other"),
+    (["launch", "-G", "0", "--busy-gpus", "--", "true"], "none are wanted"),
+    (["launch", "--per-gpu", "-G", "8", "--", "torchrun", "train.py"], "torchrun starts a worker for each GPU by itself"),
+    (["launch", "--per-gpu", "-G", "8", "--", "/opt/env/bin/llamafactory-cli", "train", "x"], "llamafactory-cli starts"),
+    (["launch", "--per-gpu", "-G", "8", "deepspeed", "x.py"], "deepspeed starts"),
+    (["launch", "--per-gpu", "-G", "8", "accelerate", "launch"], "accelerate starts"),
+    (["launch", "--per-gpu", "-G", "8", "--", "python3.10", "-u", "-m", "torch.distributed.run", "x.py"], "torch.distributed.run starts"),
+    (["launch", "--per-gpu", "-G", "8", "--", "python", "/opt/env/bin/torchrun", "x.py"], "torchrun starts"),
     (["launch", "--max-restarts", "1", "--", "true"], "not in this version"),
     (["launch", "--restart-on", "any", "--", "true"], "not in this version"),
     (["launch", "--spares", "1", "--", "true"], "not in this version"), (["launch", "--net", "ib", "--", "true"], "not in this version"),
@@ -138,13 +148,29 @@ def test_the_request_says_what_was_asked_for(ctl, agent):
     want = {"nnodes": 2, "hosts": "gpu[01-04]", "exclude": "gpu03", "procs_per_node": 4, "name": "训练", "time_s": 5400,
             "grace_ms": 90000, "immediate": True, "command": "python -u 'a b' -- -x", "spec_size": len(agent.spec)}
     assert {k: m.get(k) for k in want} == want
-    assert not m.get("per_node") and not m.get("with_stdin")
+    assert not m.get("per_node") and not m.get("with_stdin") and m["gpus_per_node"] == 0 and not m.get("busy_gpus")
     assert re.fullmatch("[0-9a-f]{32}", m["client_id"])
 
 
 def test_one_process_per_node_is_the_default(ctl, agent):
     m, _ = launched(ctl, agent, "--", "true")
     assert m["per_node"] is True and m["nnodes"] == 1 and m["procs_per_node"] == 1
+
+
+def test_gpus_are_asked_for_and_all_when_nobody_says(ctl, agent):
+    m, _ = launched(ctl, agent, "--", "true")
+    assert "gpus_per_node" not in m and not m.get("busy_gpus")
+    for args, want in ((["-G", "4"], (4, None, 1, True)), (["-G4", "--busy-gpus"], (4, True, 1, True)), (["--busy-gpus"], (None, True, 1, True)),
+                       (["-N", "2", "--per-gpu", "-G", "8"], (8, None, 8, None)), (["-G", "8", "--procs-per-node", "2"], (8, None, 2, None))):
+        agent.reset()
+        agent.seen.clear()
+        m, _ = launched(ctl, agent, *args, "--", "python", "torchrun_like.py")
+        assert (m.get("gpus_per_node"), m.get("busy_gpus"), m["procs_per_node"], m.get("per_node")) == want, args
+
+
+def test_a_command_that_starts_its_own_workers_may_do_so_on_each_node(ctl, agent):
+    m, (_, argv, _) = launched(ctl, agent, "-G", "8", "--", "torchrun", "train.py")
+    assert m["per_node"] is True and m["procs_per_node"] == 1 and argv[0] == b"torchrun"
 
 
 def test_hosts_without_a_number_mean_all_that_are_not_excluded(ctl, agent):
@@ -189,6 +215,11 @@ def test_dry_run_shows_and_sends_nothing(ctl, agent):
     assert "sesame" not in r.out and "open" not in r.out
     j = json.loads(ctl("--json", *args, env=env).out)
     assert j["argv"] == ["python", "a b"] and j["nnodes"] == 2 and "SLURM_JOB_ID" in j["env_dropped"]
+    assert j["gpus_per_node"] is None and j["busy_gpus"] is False and re.search(r"^GPUs of each +all$", r.out, re.M)
+    for more, want, number in ((["-G", "0"], "none", 0), (["-G", "4", "--busy-gpus"], "4, busy ones too", 4), (["--busy-gpus"], "all, busy ones too", None)):
+        assert re.search(rf"^GPUs of each +{want}$", ctl("launch", *more, *args[1:], env=env).out, re.M)
+        j = json.loads(ctl("--json", "launch", *more, *args[1:], env=env).out)
+        assert (j["gpus_per_node"], j["busy_gpus"]) == (number, "--busy-gpus" in more)
     assert j["env_nccl"] == ["NCCL_DEBUG=INFO"] and j["env_set"] == ["HF_TOKEN=(not shown)", "A=1"]
 
 
