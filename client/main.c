@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "client/commands.h"
+#include "client/complete.h"
 
 static const struct opt main_opts[] = {
 	{ OPT_VERSION, 'V', "version", NULL, "the version of this program" },
+	{ OPT_COMPLETE, 0, "complete", "WHAT", NULL }, /* for shells: complete.c */
 	{ 0 },
 };
 
@@ -67,6 +69,8 @@ int main(int argc, char **argv)
 			break;
 		case OPT_VERSION:
 			return print_version();
+		case OPT_COMPLETE:
+			return complete(&c, value);
 		case OPT_HELP:
 			c.cmd = &cmd_help;
 			return cmd_help.run(&c);

@@ -21,7 +21,7 @@ struct opt {
 	const char *help; /* NULL: understood but not in the help */
 };
 
-enum { OPT_END = 0, OPT_OPERAND = 1000, OPT_HELP, OPT_JSON, OPT_DIR, OPT_SOCKET, OPT_VERSION };
+enum { OPT_END = 0, OPT_OPERAND = 1000, OPT_HELP, OPT_JSON, OPT_DIR, OPT_SOCKET, OPT_VERSION, OPT_COMPLETE };
 
 struct opts {
 	const char *what; /* "nodectl launch", for sentences */
