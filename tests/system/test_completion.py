@@ -186,3 +186,25 @@ def test_zsh_knows_every_command_and_option(zsh, ctl):
         shown = zsh.tab(f"nodectl {command} -")
         for option in set(options(ctl, command)) - {"-h"}:
             assert re.search(rf"(?<![\w-]){option}\b", shown), (command, option, shown)
+
+
+# ---- manual pages ----------------------------------------------------------------
+
+
+def test_every_command_has_a_page_that_names_its_options(ctl):
+    for command in commands(ctl):
+        if command == "help":
+            continue
+        name = os.path.join(MAN, f"nodectl-{command.split()[0]}.1")
+        with open(name, encoding="utf-8") as f:
+            page = f.read()
+        plain = page.replace("\\-", "-").replace("\\(en", "-")
+        with open(os.path.join(MAN, "nodectl.1"), encoding="utf-8") as f:
+            assert f" Xr nodectl-{command.split()[0]} 1\n" in f.read()
+        for option in options(ctl, command):
+            if option in ("--dir", "--socket", "--json", "--help", "-h"):
+                continue
+            assert re.search(rf"^\.(It|Op|Fl).*\bFl {option[1:]}\b|^\.It Fl .* , {option[1:]}\b", plain, re.M), (command, option)
+        documented = set(re.findall(r"^\.It Fl (?:\w , )?-([\w-]+)", plain, re.M))
+        known = {o[2:] for o in options(ctl, command) if o.startswith("--")}
+        assert documented <= known | {"label"}, (command, documented - known)
