@@ -1,4 +1,4 @@
-"""test_completion.py - Tab in bash and zsh: words, options, and what is alive now
+"""test_completion.py - Tab in bash and zsh: words, options, and what is alive now; and the pages that name them
 
 bash is asked as it asks itself (COMP_WORDS); zsh is typed at on a terminal.
 What the programs take is read from their --help, so nothing can be forgotten.
@@ -208,3 +208,14 @@ def test_every_command_has_a_page_that_names_its_options(ctl):
         documented = set(re.findall(r"^\.It Fl (?:\w , )?-([\w-]+)", plain, re.M))
         known = {o[2:] for o in options(ctl, command) if o.startswith("--")}
         assert documented <= known | {"label"}, (command, documented - known)
+
+
+def test_both_readmes_hold_the_same_sessions():
+    """What is typed and what comes back is the same in any language; a remark behind three blanks is not."""
+    sessions = []
+    for name in ("README.md", "README.zh-CN.md"):
+        with open(os.path.join(TOP, name), encoding="utf-8") as f:
+            text = f.read()
+        blocks = re.findall(r"```\n(.*?)```", text, re.S)
+        sessions.append([re.sub(r"(?m)^(\w+# .*?)   .*$", r"\1", b) for b in blocks] + re.findall(r"(?m)^\| `.*?` \|", text))
+    assert sessions[0] == sessions[1] and len(sessions[0]) > 10
