@@ -1,7 +1,8 @@
 /* nvml.c - a library like libnvidia-ml.so.1 without a GPU behind it
  *
- * What it shows comes from the file that the environment's FAKE_NVML names,
- * read again whenever it has changed:
+ * What it shows comes from the file that the environment's FAKE_NVML names, else
+ * from that beside the library with ".conf" behind its name; read again whenever
+ * it has changed:
  *
  *   init CODE          what nvmlInit_v2 answers
  *   count N            GPUs; number I of NVML's has the PCI bus 16*(N-I): not its order
@@ -15,6 +16,7 @@
  * FAKE_OLD: as an old driver's, without events, ECC and v3 of PCI. FAKE_OLDER:
  * without what nothing works without.
  */
+#include <dlfcn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,9 +95,23 @@ static void take_line(const char *line)
 	}
 }
 
+static const char *conf_path(void)
+{
+	static char path[4096];
+	const char *named = getenv("FAKE_NVML");
+	Dl_info self;
+
+	if (named)
+		return named;
+	if (!dladdr((void *)&read_at, &self) || !self.dli_fname)
+		return NULL;
+	snprintf(path, sizeof path, "%s.conf", self.dli_fname);
+	return path;
+}
+
 static void read_file(void)
 {
-	const char *path = getenv("FAKE_NVML");
+	const char *path = conf_path();
 	char line[128];
 	struct stat st;
 	FILE *f;
