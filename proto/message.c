@@ -129,6 +129,19 @@ void msg_finish(struct msg *m)
 	arena_finish(&m->arena);
 }
 
+int msg_copy(const struct msg *m, struct msg *ret)
+{
+	struct buf b;
+	int r;
+
+	buf_init(&b);
+	r = msg_encode(m, &b, NULL);
+	if (r == 0)
+		r = msg_decode(b.data, b.len, ret, NULL);
+	buf_finish(&b);
+	return r;
+}
+
 const char *msg_name(enum msg_type type)
 {
 	if (type <= MSG_none || type >= MSG_TYPE_COUNT)

@@ -159,6 +159,8 @@ struct msg {
 void msg_init(struct msg *m, enum msg_type type);
 /* Frees what a decoded message holds; harmless on a message of your own. */
 void msg_finish(struct msg *m);
+/* A deep copy with memory of its own. 0; -ENOMEM; -EINVAL when it breaks its own limits. */
+int msg_copy(const struct msg *m, struct msg *ret);
 /* Appends the JSON text of *m (no frame). 0, -EINVAL when a REQ pointer field
  * is NULL or a limit is exceeded (text names the field), -ENOMEM. */
 int msg_encode(const struct msg *m, struct buf *b, struct err *e);

@@ -9,8 +9,12 @@
  */
 #include "core/agent_internal.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/utf8.h"
 
 #define STALE_MS 30000 /* it speaks every 10 s */
 
@@ -46,7 +50,7 @@ static void complete(const struct agent *a, struct rec_readings *r)
 	for (size_t i = 0; i < r->n_gpus; i++) {
 		struct rec_gpu *g = &r->gpus[i];
 
-		if (a->conf.gpu_share_of > 1 && i % a->conf.gpu_share_of != a->conf.gpu_share)
+		if (a->conf.gpu_share_of > 1 && g->index % a->conf.gpu_share_of != a->conf.gpu_share)
 			MSG_SET(g, gpu, shared_out, true);
 		for (size_t k = 0; k < g->n_procs; k++)
 			find_job(a, &g->procs[k]);
@@ -68,27 +72,15 @@ void readings_send(struct agent *a)
 	act_send(a->out, a->coord_link, &m);
 }
 
-static int copy_msg(const struct msg *m, struct msg *ret)
-{
-	struct buf b;
-	int r;
-
-	buf_init(&b);
-	r = msg_encode(m, &b, NULL);
-	if (r == 0)
-		r = msg_decode(b.data, b.len, ret, NULL);
-	buf_finish(&b);
-	return r;
-}
-
 static void keep(struct agent *a, const struct msg *m)
 {
 	struct msg copy;
+	int r = msg_copy(m, &copy);
 
-	if (copy_msg(m, &copy) < 0) {
+	if (r == -ENOMEM)
 		a->oom = true;
+	if (r < 0)
 		return;
-	}
 	readings_free(a);
 	a->readings = copy;
 	a->have_readings = true;
@@ -99,9 +91,12 @@ static void keep(struct agent *a, const struct msg *m)
 /* No readings, and why. */
 static void withdraw(struct agent *a, const char *why)
 {
-	struct rec_source s = { .name = "probe", .text = why };
+	struct rec_source s = { .name = "probe" };
+	char text[256];
 	struct msg m;
 
+	snprintf(text, sizeof(text), "%s", why);
+	s.text = utf8_scrub(text);
 	msg_init(&m, MSG_readings);
 	m.u.readings.sources = &s;
 	m.u.readings.n_sources = 1;

@@ -198,6 +198,8 @@ static void fill_readings(struct arena *a, struct coord *c, const struct node *n
 		MSG_SET(i, node_info, skew_error_us, n->skew_error_us);
 	}
 	i->skew_ref = node_is_ref(c, n);
+	if (n->link != NULL)
+		fill_verdicts(a, c, n, i);
 	if (r == NULL)
 		return;
 	if (node_gpu_truth(n) == GPU_SOME) {
@@ -214,7 +216,6 @@ static void fill_readings(struct arena *a, struct coord *c, const struct node *n
 	}
 	if (r->n_host && MSG_HAS(r->host, host, clock_synced))
 		MSG_SET(i, node_info, clock_synced, r->host->clock_synced);
-	fill_verdicts(a, c, n, i);
 }
 
 static void *copy_rows(struct arena *a, const void *rows, size_t n, size_t size)
@@ -290,7 +291,7 @@ static void fill_node(struct arena *a, struct coord *c, const struct node *n,
 
 /* An answer must fit one frame, so long ones are sent in pieces. */
 #define NODES_A_PIECE 500
-#define PIECE_BYTES (600u << 10)
+#define PIECE_BYTES (512u << 10) /* then the piece is sent: half of what a frame holds */
 #define JOBS_A_PIECE 150
 #define RANKS_A_PIECE 3000
 
@@ -312,18 +313,46 @@ static void status_piece(struct coord *c, struct clink *l, struct msg *m, struct
 	status_begin(c, m, m->u.status.rid);
 }
 
-/* About how long a node's JSON gets. */
-static size_t weight(const struct rec_node_info *i)
+/* A text's length in JSON: users choose names and commands, and a control
+ * character takes six bytes there. */
+static size_t text_weight(const char *s)
 {
-	size_t n = 600 + 800 * i->n_attention + 22 * i->n_job_ids + 600 * i->n_port_list;
+	size_t n = 0;
 
-	for (size_t k = 0; k < i->n_gpu_list; k++)
-		n += 700 + 160 * i->gpu_list[k].n_procs;
+	for (; s != NULL && *s != '\0'; s++)
+		n += (unsigned char)*s < 0x20 || *s == 0x7f ? 6 : *s == '"' || *s == '\\' ? 2 : 1;
 	return n;
 }
 
-static void status_nodes(struct coord *c, struct clink *l, bool detail, struct msg *m,
-			 struct arena *a)
+/* At least how long a record's JSON may get. */
+static size_t node_weight(const struct rec_node_info *i)
+{
+	size_t n = 1000 + 24 * i->n_job_ids;
+
+	for (size_t k = 0; k < i->n_attention; k++)
+		n += 100 + text_weight(i->attention[k].subject) + text_weight(i->attention[k].text) +
+		     text_weight(i->attention[k].fix);
+	for (size_t k = 0; k < i->n_port_list; k++)
+		n += 900 + text_weight(i->port_list[k].text);
+	for (size_t k = 0; k < i->n_gpu_list; k++) {
+		n += 1000 + text_weight(i->gpu_list[k].text);
+		for (size_t p = 0; p < i->gpu_list[k].n_procs; p++)
+			n += 200 + text_weight(i->gpu_list[k].procs[p].name);
+	}
+	for (size_t k = 0; k < i->n_sources; k++)
+		n += 100 + text_weight(i->sources[k].text);
+	return n;
+}
+
+static size_t job_weight(const struct rec_job_info *i)
+{
+	return 800 + text_weight(i->name) + text_weight(i->command) + text_weight(i->nodes) +
+	       text_weight(i->why) + text_weight(i->user);
+}
+
+/* What is in m at the end, in bytes or a little more, is still to be sent. */
+static size_t status_nodes(struct coord *c, struct clink *l, bool detail, struct msg *m,
+			   struct arena *a)
 {
 	struct rec_node_info *v = NULL;
 	size_t n = 0, bytes = 0;
@@ -336,7 +365,7 @@ static void status_nodes(struct coord *c, struct clink *l, bool detail, struct m
 		fill_node(a, c, c->nodes[i], &v[n]);
 		if (detail)
 			fill_detail(a, c, c->nodes[i], &v[n]);
-		bytes += weight(&v[n++]);
+		bytes += node_weight(&v[n++]);
 		m->u.status.nodes = v;
 		m->u.status.n_nodes = n;
 		if (i + 1 < c->n_nodes && (n == NODES_A_PIECE || bytes > PIECE_BYTES)) {
@@ -345,6 +374,7 @@ static void status_nodes(struct coord *c, struct clink *l, bool detail, struct m
 			n = bytes = 0;
 		}
 	}
+	return bytes;
 }
 
 static uint32_t asker(const struct clink *l, uint32_t claimed)
@@ -403,7 +433,9 @@ static void one_node(struct coord *c, struct clink *l, const struct rec_status_g
 
 void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g)
 {
+	struct rec_job_info *info;
 	struct arena a;
+	size_t bytes;
 	struct msg m;
 
 	if (g->node != NULL) {
@@ -412,19 +444,23 @@ void answer_status(struct coord *c, struct clink *l, const struct rec_status_get
 	}
 	arena_init(&a);
 	status_begin(c, &m, g->rid);
-	status_nodes(c, l, g->detail, &m, &a);
+	bytes = status_nodes(c, l, g->detail, &m, &a);
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 
 		if (job_over(j) || !j->stored)
 			continue;
-		if (m.u.status.n_jobs == JOBS_A_PIECE)
+		if (m.u.status.n_jobs == JOBS_A_PIECE || bytes > PIECE_BYTES) {
 			status_piece(c, l, &m, &a, true);
+			bytes = 0;
+		}
 		if (m.u.status.jobs == NULL)
 			m.u.status.jobs = arena_alloc(&a, JOBS_A_PIECE * sizeof(*m.u.status.jobs));
-		if (m.u.status.jobs != NULL)
-			fill_brief(&a, c, j, may_touch_job(l, asker(l, g->uid), j),
-				   &m.u.status.jobs[m.u.status.n_jobs++]);
+		if (m.u.status.jobs == NULL)
+			break;
+		info = &m.u.status.jobs[m.u.status.n_jobs++];
+		fill_brief(&a, c, j, may_touch_job(l, asker(l, g->uid), j), info);
+		bytes += job_weight(info);
 	}
 	status_piece(c, l, &m, &a, false);
 }
@@ -441,6 +477,8 @@ static void jobs_begin(struct coord *c, struct msg *m, uint32_t rid)
 /* Newest first. */
 static void list_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g)
 {
+	struct rec_job_info *info;
+	size_t bytes = 0;
 	struct arena a;
 	struct msg m;
 
@@ -451,17 +489,20 @@ static void list_jobs(struct coord *c, struct clink *l, const struct rec_jobs_ge
 
 		if (!j->stored || (!g->all && job_over(j)))
 			continue;
-		if (m.u.jobs.n_jobs == JOBS_A_PIECE) {
+		if (m.u.jobs.n_jobs == JOBS_A_PIECE || bytes > PIECE_BYTES) {
 			m.u.jobs.more = true;
 			act_send(c->out, l->id, &m);
 			arena_finish(&a);
 			jobs_begin(c, &m, g->rid);
+			bytes = 0;
 		}
 		if (m.u.jobs.jobs == NULL)
 			m.u.jobs.jobs = arena_alloc(&a, JOBS_A_PIECE * sizeof(*m.u.jobs.jobs));
-		if (m.u.jobs.jobs != NULL)
-			fill_brief(&a, c, j, may_touch_job(l, asker(l, g->uid), j),
-				   &m.u.jobs.jobs[m.u.jobs.n_jobs++]);
+		if (m.u.jobs.jobs == NULL)
+			break;
+		info = &m.u.jobs.jobs[m.u.jobs.n_jobs++];
+		fill_brief(&a, c, j, may_touch_job(l, asker(l, g->uid), j), info);
+		bytes += job_weight(info);
 	}
 	act_send(c->out, l->id, &m);
 	arena_finish(&a);

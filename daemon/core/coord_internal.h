@@ -65,6 +65,9 @@ struct node {
 	bool has_skew;
 	int64_t skew_us; /* its clock minus ours */
 	uint64_t skew_error_us;
+	uint64_t gpus_all; /* bit i: GPU i is there for jobs, by the last readings */
+	bool gpu_procs; /* ... and some process uses some GPU */
+	bool ever_gpus; /* of this session: GPUs were seen */
 	uint64_t gpus_held; /* bit i: a job holds GPU i */
 	bool reserved; /* of one scheduling pass: an earlier job waits for its GPUs */
 };
@@ -118,6 +121,7 @@ struct place {
 	bool held_ready; /* recovering: holds it, not started */
 	uint32_t master_port, proof_port;
 	uint64_t gpus; /* that it holds there */
+	mono_t ended_at; /* PL_ENDED: since when all of it is known to be dead */
 	uint64_t reached; /* bit i: reached address i of node rank 0 */
 	char proof_text[512]; /* why not */
 };
@@ -274,7 +278,7 @@ void tokens_free(struct coord *c);
 
 /* coord_readings.c */
 void node_free(struct node *n);
-void readings_registered(struct coord *c, struct node *n, bool probe);
+void readings_registered(struct coord *c, struct node *n, bool probe, bool again);
 void readings_on(struct coord *c, struct node *n, const struct msg *m);
 void readings_on_ping(struct coord *c, struct node *n, const struct rec_ping *p);
 void readings_deadlines(struct coord *c);
@@ -282,6 +286,7 @@ const struct rec_readings *node_readings(const struct node *n); /* NULL: none, o
 const struct rec_source *readings_source(const struct rec_readings *r, const char *name);
 bool node_is_ref(const struct coord *c, const struct node *n);
 enum gpu_truth node_gpu_truth(const struct node *n);
+const char *node_gpus_why(const struct node *n); /* GPU_UNKNOWN: a few words */
 /* Masks by index: that jobs may have at all; used by processes of no job; free. */
 uint64_t node_gpus(const struct node *n);
 uint64_t node_gpus_strange(struct coord *c, const struct node *n);
@@ -289,6 +294,7 @@ uint64_t node_gpus_free(struct coord *c, const struct node *n, bool strangers_to
 uint64_t gpus_lowest(uint64_t mask, uint32_t n);
 const char *gpus_text(struct arena *a, uint64_t mask); /* "0,1,5" */
 uint64_t gpus_parse(const char *text); /* NULL and nonsense: 0 */
+void place_ended(struct coord *c, struct place *p); /* all of it is dead */
 void place_hold(struct place *p);
 void place_release(struct place *p);
 
@@ -300,10 +306,10 @@ void topology_deadlines(struct coord *c);
 void topology_free(struct coord *c);
 
 /* coord_place.c */
-/* Nodes that queued jobs wait for are marked: who comes later does not overtake. */
-void place_reserve(struct coord *c);
-void place_reserve_for(struct coord *c, struct job *j);
-/* 1: placed; 0: must wait (job->why says for what); -EINVAL: can never be (e->text). */
+/* Before all queued jobs are placed anew, in order. */
+void place_begin(struct coord *c);
+/* 1: placed; 0: must wait (job->why says for what; the nodes that it waits for
+ * are kept from those who come later); -EINVAL: can never be (e->text). */
 int place_job(struct coord *c, struct job *j, struct err *e);
 
 /* coord_jobs.c */

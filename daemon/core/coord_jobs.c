@@ -253,10 +253,8 @@ static struct job *job_new(struct coord *c, struct clink *l, const struct rec_su
 static bool place_new(struct coord *c, struct clink *l, struct job *j, uint32_t rid)
 {
 	struct err e = { 0 };
-	int r;
+	int r = place_job(c, j, &e);
 
-	place_reserve(c);
-	r = place_job(c, j, &e);
 	if (r == 1) {
 		j->state = JOB_PREPARING;
 	} else if (r == 0 && !j->immediate) {
@@ -723,8 +721,7 @@ static void try_place(struct coord *c, struct job *j)
  * without GPUs share nodes and hold up nobody. */
 void jobs_schedule(struct coord *c)
 {
-	for (size_t i = 0; i < c->n_nodes; i++)
-		c->nodes[i]->reserved = false;
+	place_begin(c);
 	list_foreach_safe(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 
@@ -732,8 +729,6 @@ void jobs_schedule(struct coord *c)
 			j->retry_save = MONO_NEVER;
 		if (j->state == JOB_QUEUED && j->stored && mono_is_never(j->retry_save))
 			try_place(c, j);
-		if (j->state == JOB_QUEUED && j->stored)
-			place_reserve_for(c, j);
 	}
 }
 

@@ -61,7 +61,7 @@ void job_send_prepare(struct coord *c, struct job *j, uint32_t i)
 	p->name = j->name;
 	p->per_node = j->per_node;
 	p->submit_node = j->submit_node;
-	if (node_gpu_truth(j->places[i].node) == GPU_SOME || j->places[i].gpus != 0)
+	if (node_gpu_truth(j->places[i].node) != GPU_NONE)
 		p->gpus = gpus_text(&c->out->arena, j->places[i].gpus);
 	act_send(c->out, place_link(j, i)->id, &m);
 }
@@ -427,7 +427,7 @@ void job_place_ended(struct coord *c, struct job *j, uint32_t i)
 
 	if (p->phase >= PL_ENDED)
 		return;
-	p->phase = PL_ENDED;
+	place_ended(c, p);
 	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++) {
 		bad = bad || rank_bad(&j->ranks[k]);
 		waiting = waiting || !rank_is_over(&j->ranks[k]);

@@ -351,7 +351,7 @@ static bool may_register(struct coord *c, struct clink *l, struct node *n,
 void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_register *r)
 {
 	struct node *n = node_of_key(c, l->key);
-	bool fresh;
+	bool fresh, again = n != NULL && n->link == l;
 
 	if (l->who != WHO_NODE || !may_register(c, l, n, r))
 		return;
@@ -377,7 +377,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 		save_boot(c, n);
 	}
 	coord_wake_at(c, mono_add_ms(c->now, c->conf.unreachable_ms));
-	readings_registered(c, n, r->probe);
+	readings_registered(c, n, r->probe, again);
 	send_registered(c, l, n);
 	send_revokes(c, l);
 	peers_check_keys(c, l, r);

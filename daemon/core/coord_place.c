@@ -27,6 +27,7 @@ struct candidate {
 	enum fit fit;
 	uint64_t free; /* its free GPUs */
 	uint32_t want; /* of them */
+	bool last; /* it has no GPUs, and others have: only if they do not suffice */
 };
 
 /* The nodes a job may use at all, in the order of preference. */
@@ -68,6 +69,8 @@ static int by_load(const void *a, const void *b)
 	const struct candidate *x = a, *y = b;
 	uint32_t fx = x->want > 0 ? count(x->free) : 0, fy = y->want > 0 ? count(y->free) : 0;
 
+	if (x->last != y->last)
+		return x->last ? 1 : -1;
 	if (fx != fy)
 		return fx < fy ? -1 : 1;
 	if (x->node->jobs != y->node->jobs)
@@ -121,6 +124,21 @@ static int choose_any(struct coord *c, const struct hostlist *x, struct choice *
 	return 0;
 }
 
+/* By default a job wants GPUs: nodes that have none are not for it where enough
+ * others have some, free or not. */
+static void prefer_gpus(const struct job *j, struct choice *ch)
+{
+	uint32_t with = 0, need = j->nnodes != 0 ? j->nnodes : 1;
+
+	for (size_t i = 0; i < ch->n; i++)
+		with += ch->v[i].want > 0 && ch->v[i].fit >= FIT_AWAY;
+	for (size_t i = 0; i < ch->n && with > 0; i++) {
+		ch->v[i].last = ch->v[i].want == 0;
+		if (ch->v[i].last && with >= need && ch->v[i].fit == FIT_NOW)
+			ch->v[i].fit = FIT_NEVER;
+	}
+}
+
 /* The candidates of a job, each judged. */
 static int choose(struct coord *c, const struct job *j, struct choice *ret, struct err *e)
 {
@@ -135,6 +153,8 @@ static int choose(struct coord *c, const struct job *j, struct choice *ret, stru
 		r = hosts.count > 0 ? choose_listed(c, &hosts, &x, ret, e) : choose_any(c, &x, ret);
 	for (size_t i = 0; r == 0 && i < ret->n; i++)
 		judge(c, j, &ret->v[i]);
+	if (r == 0 && j->all_gpus && !ret->listed)
+		prefer_gpus(j, ret);
 	if (r == 0 && !ret->listed)
 		qsort(ret->v, ret->n, sizeof(*ret->v), by_load);
 	hostlist_finish(&hosts);
@@ -172,7 +192,7 @@ static const struct job *holder(struct coord *c, const struct node *n)
 
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
-		const struct place *p = job_over(j) ? NULL : job_place_of(j, n, &at);
+		const struct place *p = j->saved ? NULL : job_place_of(j, n, &at);
 
 		if (p != NULL && p->gpus != 0)
 			return j;
@@ -198,8 +218,12 @@ static size_t why_not(struct coord *c, const struct candidate *x, char *out, siz
 	if (!node_usable(x->node))
 		return (size_t)snprintf(out, size, "%s is %s", name,
 					x->node->jobs >= NODE_JOBS_MAX ? "full" : node_state(x->node));
-	return (size_t)snprintf(out, size, "the GPUs of %s are not known%s", name,
-				x->node->awaits_first ? " yet" : "");
+	if (x->fit == FIT_NEVER)
+		return (size_t)snprintf(out, size, "%s shows %u GPU%s", name, count(node_gpus(x->node)),
+					count(node_gpus(x->node)) == 1 ? "" : "s");
+	return (size_t)snprintf(out, size, "the GPUs of %s are not known%s%.150s", name,
+				x->node->awaits_first ? " yet" : ": ",
+				x->node->awaits_first ? "" : node_gpus_why(x->node));
 }
 
 static void describe(const struct job *j, const struct choice *ch, char out[64])
@@ -217,11 +241,13 @@ static void describe(const struct job *j, const struct choice *ch, char out[64])
 /* "waiting for 2 nodes with 8 free GPUs: gpu03 runs job 12 of li since 3 h, ..." */
 static void say_waiting(struct coord *c, struct job *j, const struct choice *ch)
 {
-	static const enum fit first_things_first[] = { FIT_BUSY, FIT_BEHIND, FIT_AWAY };
-	char list[500] = "", what[64];
+	static const enum fit first_things_first[] = { FIT_BUSY, FIT_BEHIND, FIT_AWAY, FIT_NEVER };
+	/* what it never fits on is worth saying when only that is left */
+	size_t kinds = count_fit(ch, FIT_AWAY) >= j->nnodes ? 3 : 4;
+	char list[700] = "", what[64];
 	size_t len = 0, shown = 0, missing = 0;
 
-	for (size_t k = 0; k < 3; k++)
+	for (size_t k = 0; k < kinds; k++)
 		for (size_t i = 0; i < ch->n; i++) {
 			if (ch->v[i].fit != first_things_first[k])
 				continue;
@@ -282,14 +308,27 @@ static int too_few(const struct job *j, const struct choice *ch, size_t possible
 		       j->gpus == 1 ? " were" : "s each were", where, less, possible);
 }
 
+/* Who waits for GPUs keeps later jobs from the nodes it could use; but not when
+ * it could not run even if all of them were free. */
+static void reserve(const struct job *j, struct choice *ch)
+{
+	if (count_fit(ch, FIT_BUSY) < j->nnodes)
+		return;
+	for (size_t i = 0; i < ch->n; i++)
+		if (ch->v[i].want > 0 && ch->v[i].fit >= FIT_BUSY)
+			ch->v[i].node->reserved = true;
+}
+
 static int place_from(struct coord *c, struct job *j, struct choice *ch, struct err *e)
 {
 	size_t possible = count_fit(ch, FIT_AWAY), n = 0;
 
-	if (j->nnodes > possible)
+	/* What was accepted is not refused because of what one reading says. */
+	if (j->nnodes > ch->n || (j->nnodes > possible && !j->stored))
 		return too_few(j, ch, possible, e);
 	if (count_fit(ch, FIT_NOW) < j->nnodes) {
 		say_waiting(c, j, ch);
+		reserve(j, ch);
 		return 0;
 	}
 	for (size_t i = 0; i < ch->n && n < j->nnodes; i++)
@@ -328,28 +367,8 @@ int place_job(struct coord *c, struct job *j, struct err *e)
 	return r == -E2BIG ? -EINVAL : r;
 }
 
-/* ---- the queue ------------------------------------------------------------------------- */
-
-void place_reserve_for(struct coord *c, struct job *j)
-{
-	struct choice ch = { 0 };
-	struct err e;
-
-	if (choose(c, j, &ch, &e) == 0)
-		for (size_t i = 0; i < ch.n; i++)
-			if (ch.v[i].want > 0 && ch.v[i].fit != FIT_NEVER)
-				ch.v[i].node->reserved = true;
-	free(ch.v);
-}
-
-void place_reserve(struct coord *c)
+void place_begin(struct coord *c)
 {
 	for (size_t i = 0; i < c->n_nodes; i++)
 		c->nodes[i]->reserved = false;
-	list_foreach(e, &c->jobs) {
-		struct job *j = list_entry(e, struct job, all);
-
-		if (j->state == JOB_QUEUED)
-			place_reserve_for(c, j);
-	}
 }

@@ -23,26 +23,15 @@ void node_free(struct node *n)
 	free(n);
 }
 
-/* Own copy: what a message points to goes with it. */
-static int copy_msg(const struct msg *m, struct msg *ret)
-{
-	struct buf b;
-	int r;
-
-	buf_init(&b);
-	r = msg_encode(m, &b, NULL);
-	if (r == 0)
-		r = msg_decode(b.data, b.len, ret, NULL);
-	buf_finish(&b);
-	return r;
-}
+static void note_gpus(struct node *n);
 
 static void forget_readings(struct node *n)
 {
 	if (n->have_readings)
 		msg_finish(&n->readings);
 	memset(&n->readings, 0, sizeof(n->readings));
-	n->have_readings = false;
+	n->have_readings = n->gpu_procs = false;
+	n->gpus_all = 0;
 }
 
 void readings_on(struct coord *c, struct node *n, const struct msg *m)
@@ -50,23 +39,29 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	uint64_t free_before = node_gpus_free(c, n, false);
 	enum gpu_truth truth_before = node_gpu_truth(n);
 	struct msg copy;
+	int r = msg_copy(m, &copy);
 
-	if (copy_msg(m, &copy) < 0) {
+	if (r == -ENOMEM)
 		c->oom = true;
+	if (r < 0)
 		return;
-	}
 	forget_readings(n);
 	n->readings = copy;
 	n->have_readings = true;
 	n->readings_at = c->now;
 	n->awaits_first = false;
+	note_gpus(n);
 	if (node_gpus_free(c, n, false) != free_before || node_gpu_truth(n) != truth_before)
 		c->have_dirty = true; /* somebody may have waited for these */
 }
 
-void readings_registered(struct coord *c, struct node *n, bool probe)
+/* The same session registers again when its addresses change: its readings stay. */
+void readings_registered(struct coord *c, struct node *n, bool probe, bool again)
 {
+	if (again && n->probe == probe)
+		return;
 	forget_readings(n);
+	n->ever_gpus = false;
 	n->has_skew = false;
 	n->probe = n->awaits_first = probe;
 	n->first_until = mono_add_ms(c->now, FIRST_MS);
@@ -126,37 +121,72 @@ static uint64_t bit(uint32_t index)
 	return index < 64 ? UINT64_C(1) << index : 0;
 }
 
+/* What a driver that is being exchanged says for a moment is not believed while
+ * a job holds GPUs there. A probe that never gets to speak of GPUs is no reason
+ * to keep a node from which no GPU was ever heard. */
 enum gpu_truth node_gpu_truth(const struct node *n)
 {
 	const struct rec_readings *r = node_readings(n);
 	const struct rec_source *s = r != NULL ? readings_source(r, "nvml") : NULL;
+	bool held = n->gpus_held != 0;
 
 	if (!n->probe)
-		return GPU_NONE;
-	if (s == NULL) /* not yet, or it has no word to say on GPUs */
-		return GPU_UNKNOWN;
-	return s->ok ? GPU_SOME : s->absent ? GPU_NONE : GPU_UNKNOWN;
+		return held ? GPU_UNKNOWN : GPU_NONE;
+	if (s == NULL)
+		return held || n->ever_gpus || n->awaits_first ? GPU_UNKNOWN : GPU_NONE;
+	if (s->absent)
+		return held ? GPU_UNKNOWN : GPU_NONE;
+	return s->ok ? GPU_SOME : GPU_UNKNOWN;
+}
+
+const char *node_gpus_why(const struct node *n)
+{
+	const struct rec_readings *r = node_readings(n);
+	const struct rec_source *s = r != NULL ? readings_source(r, "nvml") : NULL;
+
+	if (s == NULL && r != NULL)
+		s = readings_source(r, "probe");
+	if (s != NULL && s->text != NULL)
+		return s->text;
+	return "its probe has said nothing yet";
 }
 
 uint64_t node_gpus(const struct node *n)
 {
-	const struct rec_readings *r = node_readings(n);
-	uint64_t mask = 0;
-
-	for (size_t i = 0; r != NULL && node_gpu_truth(n) == GPU_SOME && i < r->n_gpus; i++)
-		if (!r->gpus[i].shared_out && r->gpus[i].text == NULL)
-			mask |= bit(r->gpus[i].index);
-	return mask;
+	return node_gpu_truth(n) == GPU_SOME ? n->gpus_all : 0;
 }
 
-/* A process of a job whose part here is over is dead already; the reading is
- * only older than that. */
-static bool is_stranger(struct coord *c, const struct node *n, const struct rec_gpu_proc *p)
+/* Once for each reading: scheduling asks for it again and again. */
+static void note_gpus(struct node *n)
+{
+	const struct rec_readings *r = &n->readings.u.readings;
+
+	n->gpus_all = 0;
+	n->gpu_procs = false;
+	for (size_t i = 0; i < r->n_gpus; i++) {
+		if (!r->gpus[i].shared_out && r->gpus[i].text == NULL)
+			n->gpus_all |= bit(r->gpus[i].index);
+		n->gpu_procs = n->gpu_procs || r->gpus[i].n_procs > 0;
+	}
+	n->ever_gpus = n->ever_gpus || n->gpus_all != 0;
+}
+
+/* In use by somebody who does not hold it. What is left of a job that was given
+ * up counts too; a reading that is older than the proof that all of a job is
+ * dead here does not. */
+static bool is_stranger(struct coord *c, const struct node *n, const struct rec_gpu *g,
+			const struct rec_gpu_proc *p)
 {
 	struct job *j = MSG_HAS(p, gpu_proc, job) ? job_find(c, p->job) : NULL;
-	uint32_t at;
+	const struct place *at;
+	uint32_t i;
 
-	return j == NULL || job_place_of(j, n, &at) == NULL;
+	at = j != NULL ? job_place_of(j, n, &i) : NULL;
+	if (at == NULL)
+		return true;
+	if (at->phase == PL_ENDED)
+		return mono_before(at->ended_at, n->readings_at);
+	return at->phase == PL_LOST || !(at->gpus & bit(g->index));
 }
 
 uint64_t node_gpus_strange(struct coord *c, const struct node *n)
@@ -164,9 +194,9 @@ uint64_t node_gpus_strange(struct coord *c, const struct node *n)
 	const struct rec_readings *r = node_readings(n);
 	uint64_t mask = 0;
 
-	for (size_t i = 0; r != NULL && i < r->n_gpus; i++)
+	for (size_t i = 0; r != NULL && n->gpu_procs && i < r->n_gpus; i++)
 		for (size_t k = 0; k < r->gpus[i].n_procs; k++)
-			if (is_stranger(c, n, &r->gpus[i].procs[k]))
+			if (is_stranger(c, n, &r->gpus[i], &r->gpus[i].procs[k]))
 				mask |= bit(r->gpus[i].index);
 	return mask & node_gpus(n);
 }
@@ -212,6 +242,12 @@ uint64_t gpus_parse(const char *text)
 		text = *end == ',' ? end + 1 : end;
 	}
 	return mask;
+}
+
+void place_ended(struct coord *c, struct place *p)
+{
+	p->phase = PL_ENDED;
+	p->ended_at = c->now;
 }
 
 void place_hold(struct place *p)

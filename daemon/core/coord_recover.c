@@ -152,7 +152,7 @@ static void not_held(struct coord *c, struct job *j, uint32_t i)
 	if (j->state == JOB_ENDING && p->phase < PL_STARTED && !j->recovering) {
 		job_place_ended(c, j, i); /* nothing had begun there */
 	} else if (j->recovering && j->state == JOB_ENDING) {
-		p->phase = PL_ENDED;
+		place_ended(c, p);
 	} else if (j->recovering) {
 		p->missing = true;
 	} else if (p->phase >= PL_STARTED) {
@@ -171,7 +171,7 @@ static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec
 	for (size_t k = 0; k < h->n_ranks; k++)
 		job_update_rank(c, j, i, &h->ranks[k]);
 	if (strcmp(h->phase, "ended") == 0)
-		p->phase = PL_ENDED;
+		place_ended(c, p);
 	else if (j->state == JOB_ENDING)
 		job_send_end(c, j, i);
 	else if (j->state == JOB_RUNNING && !held_started(h) && p->phase < PL_ENDED)

@@ -18,8 +18,8 @@ static const struct port_row port_rows[] = {
 	{ IB, "Initializing", "LinkUp", "bad",
 	  "Initializing: the cable is up, but no subnet manager has configured the port. Other "
 	  "ports stay Active without one, so it may be down for all, or this port alone is left out",
-	  "look whether opensm runs where it should (systemctl status opensm, on a host or on the "
-	  "switch), restart it, and enable it so that it comes back after a reboot" },
+	  "see whether opensm runs where it should (systemctl status opensm, on a host or the "
+	  "switch); restart it, and enable it for the next boot" },
 	{ IB, "Initializing", NULL, "bad",
 	  "Initializing: the link is coming up and no subnet manager has configured it yet",
 	  "if it stays so for a minute, look at the cable first, then at opensm" },
@@ -74,8 +74,9 @@ static bool is_active(const struct rec_port *p)
 
 static const char *port_name(struct arena *a, const struct verdict_in *in, const struct rec_port *p)
 {
-	return p->port == 1 ? arena_printf(a, "%s %s", in->node, p->device)
-			    : arena_printf(a, "%s %s/%u", in->node, p->device, p->port);
+	/* both may have 64 bytes, a subject 128 */
+	return p->port == 1 ? arena_printf(a, "%s %.50s", in->node, p->device)
+			    : arena_printf(a, "%s %.50s/%u", in->node, p->device, p->port);
 }
 
 /* "PORT" and "NETDEV" in a remedy become this port's. */

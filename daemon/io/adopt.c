@@ -105,8 +105,13 @@ static bool read_status(struct agent_io *io, uint64_t job, uint32_t attempt, str
 static void take_ports(struct agent_io *io, const struct rec_row_held *h)
 {
 	const char *at = h->ports;
-	char *end;
+	char name[48], *old = NULL, *end;
+	size_t n;
 
+	if (at == NULL) { /* held by an agent that kept them in a file of their own */
+		shims_file(h->job, h->attempt, "ports", name);
+		at = old = read_small(io->shims_dir, name, 65536, &n);
+	}
 	for (; at != NULL; at = end) {
 		unsigned long port = strtoul(at, &end, 10);
 
@@ -115,6 +120,7 @@ static void take_ports(struct agent_io *io, const struct rec_row_held *h)
 		if (port > 0 && port < 65536)
 			ports_retake(io->ports, h->job, h->attempt, (uint32_t)port);
 	}
+	free(old);
 }
 
 /* The spool's expected owner and ranks come from the prepare message in the record. */

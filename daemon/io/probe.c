@@ -42,6 +42,7 @@ struct probe {
 	unsigned deaths;
 	mono_t born;
 	/* the pool thread's */
+	pid_t started_pid;
 	int write_fd;
 	struct err e;
 	int rc;
@@ -164,7 +165,7 @@ static void start_work(uv_work_t *req)
 		argv[n++] = (char *)"--nvml";
 		argv[n++] = (char *)(uintptr_t)o->nvml;
 	}
-	p->rc = spawn_program(p->path, argv, env, &map, 1, 1024, 1024, &p->pid, &p->e);
+	p->rc = spawn_program(p->path, argv, env, &map, 1, 1024, 1024, &p->started_pid, &p->e);
 	close(p->write_fd);
 }
 
@@ -184,13 +185,15 @@ static void started(uv_work_t *req, int status)
 {
 	struct probe *p = list_entry(req, struct probe, req);
 
+	p->pid = p->rc == 0 ? p->started_pid : 0;
 	if (p->rc != 0) {
-		p->pid = 0;
 		give_up(p);
 		withdraw(p, p->e.text);
 		later(p);
 		return;
 	}
+	if (p->pipe == NULL) /* given up meanwhile */
+		kill(p->pid, SIGKILL);
 	log_debug("nodeagent-probe runs as pid %d", (int)p->pid);
 	uv_timer_start(&p->timer, on_timer, HANG_MS, 0);
 	probe_reap(p->io); /* its SIGCHLD may have come before we knew it */
@@ -214,8 +217,14 @@ static void start(struct probe *p)
 	p->pipe = agent_alloc(sizeof(*p->pipe));
 	p->pipe->data = p;
 	uv_pipe_init(&p->io->loop, p->pipe, 0);
-	uv_pipe_open(p->pipe, fds[0]);
-	uv_read_start((uv_stream_t *)p->pipe, room, on_read);
+	if (uv_pipe_open(p->pipe, fds[0]) != 0 ||
+	    uv_read_start((uv_stream_t *)p->pipe, room, on_read) != 0) {
+		close(fds[1]);
+		give_up(p);
+		withdraw(p, "the probe's pipe cannot be read");
+		later(p);
+		return;
+	}
 	uv_queue_work(&p->io->loop, &p->req, start_work, started);
 }
 

@@ -233,7 +233,8 @@ static int launch_as_self(struct launch *l)
 static void remove_files(struct agent_io *io, uint64_t job, uint32_t attempt)
 {
 	/* held before latch: a held record without its latch would mean "may be started" */
-	static const char *const suffixes[] = { "sock", "held", "latch" };
+	/* "ports" was a file of its own in 0.1.0 before it came into "held" */
+	static const char *const suffixes[] = { "sock", "held", "ports", "latch" };
 	char name[48];
 
 	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {

@@ -23,7 +23,7 @@ struct name {
 static const struct name names[] = {
 	{ "CROSS_RANK", OURS },
 	{ "CROSS_SIZE", OURS },
-	{ "CUDA_DEVICE_ORDER", DEFAULT },
+	{ "CUDA_DEVICE_ORDER", GPUS }, /* the indices are ours: in another order they name others' GPUs */
 	{ "CUDA_VISIBLE_DEVICES", GPUS },
 	{ "FORCE_TORCHRUN", DEFAULT },
 	{ "GLOO_SOCKET_IFNAME", DEFAULT },

@@ -361,6 +361,7 @@ static void on_written(struct shim *s, const struct shim_event *ev, struct shim_
 	s->writing = false;
 	s->written = ev->error == 0;
 	s->unwritten = ev->error != 0;
+	s->hopeless = ev->error == -ENOENT || ev->error == -EROFS;
 	if (ev->error && !s->no_tails) {
 		s->no_tails = true;
 		write_status(s, ev->now, a);
@@ -419,7 +420,7 @@ static void settle(struct shim *s, mono_t now, struct shim_actions *a)
 
 static void on_deadline(struct shim *s, mono_t now, struct shim_actions *a)
 {
-	if (mono_due(s->exit_at, now) && s->written) {
+	if (mono_due(s->exit_at, now) && (s->written || s->hopeless)) {
 		s->exit_at = MONO_NEVER;
 		shim_act(a, SACT_EXIT);
 		return;
@@ -535,7 +536,7 @@ void shim_step(struct shim *s, const struct shim_event *ev, struct shim_actions 
 	case SEV_TYPE_COUNT:
 		break;
 	}
-	tell_ranks(s, false, out); /* before the status file is synced: others wait for it */
+	tell_ranks(s, false, out); /* before all else: others wait for it */
 	settle(s, ev->now, out);
 	if (!s->agent && before_start(s) && mono_is_never(s->absent_at))
 		s->absent_at = mono_add_ms(ev->now, SHIM_ABSENT_MS);

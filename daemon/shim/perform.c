@@ -170,7 +170,9 @@ static void start_rank(struct host *h, struct spawn *sp, struct env *env, int nu
 		re->pid = pid;
 }
 
-/* A disk that is full when the job ends must still hold how it ended. */
+/* A disk that is full when the job ends must still hold how it ended. Where we
+ * make the file ourselves, that is when nobody is there to be told: see
+ * step_one(). */
 static void reserve_status(const struct host *h)
 {
 	off_t room = 4096 + (off_t)h->nprocs * 192;
@@ -339,6 +341,10 @@ static void step_one(struct host *h, struct shim_event *ev)
 
 	ev->now = host_now();
 	ev->wall_ms = host_wall_ms();
+	if (ev->type == SEV_AGENT_DOWN && h->status_fd < 0 && shim_running(h->machine) > 0) {
+		h->status_fd = spool_status(h->spool_fd);
+		reserve_status(h);
+	}
 	shim_actions_init(&acts);
 	shim_step(h->machine, ev, &acts);
 	for (size_t i = 0; i < acts.n; i++)

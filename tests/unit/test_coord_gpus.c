@@ -7,6 +7,8 @@
 
 struct box {
 	uint32_t gpus;
+	int unreadable; /* GPU that is, counted from 1; 0: none */
+	bool absent; /* the driver is */
 	bool broken; /* the driver is */
 	int stranger; /* GPU with a process of nobody's, or -1 */
 	uint64_t of_job; /* ... or of this job's */
@@ -14,7 +16,8 @@ struct box {
 
 static void read_gpus(struct world *w, uint64_t link, const struct box *x)
 {
-	struct rec_source s = { .name = "nvml", .ok = !x->broken, .text = x->broken ? "versions differ" : NULL };
+	struct rec_source s = { .name = "nvml", .ok = !x->broken && !x->absent,
+				.text = x->broken ? "versions differ" : NULL, .absent = x->absent };
 	struct rec_gpu_proc p = { .pid = 99, .user = "wang", .name = "python" };
 	struct rec_gpu g[16];
 	struct msg m;
@@ -26,12 +29,13 @@ static void read_gpus(struct world *w, uint64_t link, const struct box *x)
 		g[i].index = i;
 		g[i].procs = &p;
 		g[i].n_procs = (int)i == x->stranger;
+		g[i].text = (int)i == x->unreadable - 1 ? "busy" : NULL;
 	}
 	msg_init(&m, MSG_readings);
 	m.u.readings.sources = &s;
 	m.u.readings.n_sources = 1;
 	m.u.readings.gpus = g;
-	m.u.readings.n_gpus = x->broken ? 0 : x->gpus;
+	m.u.readings.n_gpus = x->broken || x->absent ? 0 : x->gpus;
 	say(w, link, &m);
 }
 
@@ -288,6 +292,164 @@ TEST(a_reading_older_than_a_jobs_end_does_not_make_its_GPU_a_strangers)
 	assert_string_equal(given(w, a), "0");
 }
 
+TEST(what_a_lost_job_left_running_is_in_use)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+
+	want(w, a, 1, NULL, 1, false);
+	run(w, a);
+	link_down(w, a);
+	tick(w, 121000); /* given up, not proved dead */
+	store(w);
+	store(w);
+	a = silent_box(w, "gpu01");
+	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = 0, .of_job = 1 });
+	want(w, a, 1, "gpu01", 1, false);
+	assert_string_equal(given(w, a), "none");
+	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = -1 });
+	store(w);
+	assert_string_equal(given(w, a), "0");
+}
+
+TEST(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+
+	store(w);
+	want(w, a, 1, NULL, -1, false);
+	run(w, a);
+	link_down(w, a);
+	a = box_holding(w, "gpu01", 1); /* the agent was upgraded */
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = 0, .of_job = 1 });
+	want(w, a, 1, "gpu01", 1, false);
+	assert_string_equal(given(w, a), "1");
+}
+
+TEST(one_bad_reading_ends_no_job_that_was_accepted)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 4);
+
+	want(w, a, 1, NULL, 4, false);
+	run(w, a);
+	want(w, a, 1, NULL, 4, false);
+	read_gpus(w, a, &(struct box){ .gpus = 4, .unreadable = 3, .stranger = -1 });
+	store(w);
+	assert_non_null(strstr(why(w, 2), "queued: "));
+	read_gpus(w, a, &(struct box){ .absent = true }); /* the library is being exchanged */
+	store(w);
+	want(w, a, 1, "gpu01", -1, false);
+	assert_string_equal(given(w, a), "none"); /* all are held: it must not see them */
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1 });
+	forget_sent(w);
+	w->job = 1;
+	end_well(w, a);
+	assert_string_equal(given(w, a), "0,1,2,3");
+}
+
+TEST(a_default_job_prefers_nodes_with_GPUs)
+{
+	struct world *w = *state;
+	uint64_t head = node_up(w, "gpu01"), b = box(w, "gpu02", 8);
+
+	store(w);
+	want(w, head, 1, NULL, -1, false);
+	assert_string_equal(given(w, b), "0,1,2,3,4,5,6,7");
+	run(w, b);
+	want(w, head, 1, NULL, -1, false); /* waits, and does not run where there are none */
+	assert_string_equal(given(w, head), "none");
+	assert_string_equal(given(w, b), "none");
+	want(w, head, 1, "gpu01", -1, false);
+	assert_string_equal(given(w, head), "-");
+}
+
+TEST(a_job_that_cannot_run_anyway_holds_up_nobody)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 4), b = box(w, "gpu02", 4), c = box(w, "gpu03", 4);
+
+	link_down(w, c);
+	want(w, a, 3, NULL, 4, false);
+	assert_string_equal(given(w, a), "none");
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "0");
+	want(w, a, 1, "gpu02", -1, false);
+	assert_string_equal(given(w, b), "0,1,2,3");
+}
+
+TEST(a_probe_that_never_speaks_of_GPUs_is_no_reason_to_wait_for_ever)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+	struct rec_source s = { .name = "probe", .text = "it ended with code 3" };
+	struct msg m;
+
+	want(w, a, 1, "gpu01", -1, false);
+	assert_string_equal(given(w, a), "none");
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	say(w, a, &m);
+	store(w);
+	assert_string_equal(given(w, a), "-");
+}
+
+TEST(a_session_that_registers_again_keeps_its_readings)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+	struct rec_addr addr = { .ip = "10.0.0.9" };
+	struct msg m;
+
+	msg_init(&m, MSG_node_register);
+	m.u.node_register.node = "gpu01";
+	m.u.node_register.boot_id = "boot-1";
+	m.u.node_register.incarnation = a;
+	m.u.node_register.addrs = &addr;
+	m.u.node_register.n_addrs = 1;
+	MSG_SET(&m.u.node_register, node_register, probe, true);
+	say(w, a, &m);
+	assert_int_equal(show(w, "gpu01", &m)->gpus, 2);
+	msg_finish(&m);
+}
+
+TEST(a_status_of_many_troubled_nodes_and_ugly_jobs_comes_in_pieces_that_fit)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1), l;
+	uint64_t all[] = { a, box(w, "gpu02", 1), box(w, "gpu03", 1) };
+	char ugly[257];
+	struct rec_port p[200];
+	struct rec_source s = { .name = "sysfs", .ok = true };
+	struct msg m;
+
+	memset(ugly, 1, 256);
+	ugly[256] = '\0';
+	memset(p, 0, sizeof(p));
+	for (int i = 0; i < 200; i++)
+		p[i] = (struct rec_port){ .device = "mlx5_0", .port = (uint32_t)i, .text = ugly };
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	m.u.readings.ports = p;
+	m.u.readings.n_ports = 200;
+	for (int i = 0; i < 3; i++)
+		say(w, all[i], &m);
+	for (int i = 0; i < 60; i++)
+		want(w, a, 1, "gpu02", -1, false); /* its GPUs are not known: they wait */
+	l = link_up(w, WHO_LOCAL, NULL, "client");
+	forget_sent(w);
+	msg_init(&m, MSG_status_get);
+	m.u.status_get.rid = 1;
+	m.u.status_get.detail = true;
+	say(w, l, &m);
+	assert_true(w->n_sent >= 2);
+	for (size_t i = 0; i < w->n_sent; i++)
+		assert_true(strlen(w->sent[i].text) < 900000);
+}
+
 TEST(whole_nodes_stay_whole)
 {
 	struct world *w = *state;
@@ -535,6 +697,14 @@ int main(void)
 		T(what_is_not_known_is_not_given_out),
 		T(a_strangers_GPU_is_left_out_unless_allowed),
 		T(a_reading_older_than_a_jobs_end_does_not_make_its_GPU_a_strangers),
+		T(what_a_lost_job_left_running_is_in_use),
+		T(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses),
+		T(one_bad_reading_ends_no_job_that_was_accepted),
+		T(a_default_job_prefers_nodes_with_GPUs),
+		T(a_job_that_cannot_run_anyway_holds_up_nobody),
+		T(a_probe_that_never_speaks_of_GPUs_is_no_reason_to_wait_for_ever),
+		T(a_session_that_registers_again_keeps_its_readings),
+		T(a_status_of_many_troubled_nodes_and_ugly_jobs_comes_in_pieces_that_fit),
 		T(whole_nodes_stay_whole),
 		T(a_large_job_is_not_overtaken_by_small_ones),
 		T(who_waits_for_one_node_holds_up_nobody_elsewhere),

@@ -303,6 +303,7 @@ static void what_nobody_else_knows_is_not_given_up(void **state)
 		feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOSPC });
 	}
 	assert_false(p.exited);
+	feed(&p, (struct shim_event){ .type = SEV_WRITTEN, .error = -ENOENT });
 	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:exited=5 at 10.0.0.1:20000}; send shim_ended{ 8:exited=5"
 				" 'the status file could not be written'};");
 	T(bye_settled(&p), " exit;");
