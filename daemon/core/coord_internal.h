@@ -118,7 +118,8 @@ struct place {
 	char boot_id[37]; /* the boot that was chosen; another one refuses */
 	enum place_phase phase;
 	bool missing; /* recovering: registered, but does not hold the job */
-	bool held_ready; /* recovering: holds it, not started */
+	bool held_waiting; /* recovering: holds it, not started; also when its agent was restarted
+	                    * and its shim has not spoken: it registers again when that is ready */
 	uint32_t master_port, proof_port;
 	uint64_t gpus; /* that it holds there */
 	mono_t ended_at; /* PL_ENDED: since when all of it is known to be dead */

@@ -76,7 +76,7 @@ static void start_the_rest(struct coord *c, struct job *j)
 		coord_wake_at(c, j->run_until);
 	}
 	for (uint32_t i = 0; i < j->n_places; i++) {
-		if (j->places[i].held_ready && j->places[i].phase == PL_UNKNOWN)
+		if (j->places[i].held_waiting && j->places[i].phase == PL_UNKNOWN)
 			start_late(c, j, i);
 		else if (j->places[i].missing)
 			job_lose_place(c, j, i, "its node knows nothing of the job any more");
@@ -111,7 +111,7 @@ static void recover_decide(struct coord *c, struct job *j)
 {
 	for (size_t i = 0; i < j->n_places; i++)
 		if (j->places[i].phase == PL_UNKNOWN && !j->places[i].missing &&
-		    !j->places[i].held_ready)
+		    !j->places[i].held_waiting)
 			return;
 	j->recovering = false;
 	free(j->why);
@@ -167,7 +167,7 @@ static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec
 	if (held_was_started(h))
 		note_started(c, j, i, h);
 	else if (j->recovering && strcmp(h->phase, "ended") != 0)
-		p->held_ready = strcmp(h->phase, "ready") == 0, p->missing = !p->held_ready;
+		p->held_waiting = true, p->missing = false;
 	for (size_t k = 0; k < h->n_ranks; k++)
 		job_update_rank(c, j, i, &h->ranks[k]);
 	if (strcmp(h->phase, "ended") == 0)

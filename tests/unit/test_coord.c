@@ -479,6 +479,24 @@ static void a_half_started_job_is_started_everywhere_after_a_restart(void **stat
 	assert_job(w, "running", -1);
 }
 
+static void a_node_whose_shim_has_not_spoken_yet_is_waited_for(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	restart(w);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "preparing", "waiting", 1, 0);
+	store(w);
+	assert_false(was_told(w, a, MSG_end));
+	assert_job(w, "running", -1);
+	forget_sent(w);
+	link_down(w, b);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "ready", "waiting", 1, 0);
+	assert_true(was_told(w, b, MSG_start));
+}
+
 static void a_half_started_job_ends_when_nobody_knows_where_rank_0_listens(void **state)
 {
 	struct world *w = *state;
@@ -1011,6 +1029,7 @@ int main(void)
 		T(a_client_may_leave_when_all_reachable_nodes_are_clean),
 		T(a_running_job_survives_the_coordinator),
 		T(a_half_started_job_is_started_everywhere_after_a_restart),
+		T(a_node_whose_shim_has_not_spoken_yet_is_waited_for),
 		T(a_half_started_job_ends_when_nobody_knows_where_rank_0_listens),
 		T(a_job_nobody_has_started_is_prepared_again),
 		T(a_job_of_another_lineage_is_left_alone),
