@@ -135,7 +135,7 @@ uint32_t simshim_sweep(struct sim *s, struct shim_actor *h)
 		vanish(h, &h->workers[i]);
 	}
 	if (h->proc.up) {
-		LINE(&s->w, proc_name(s, &h->proc), "swept while alive");
+		sim_fail(s, "a shim that is alive is not swept (%s)", proc_name(s, &h->proc));
 		gone(s, h);
 		n++;
 	}
@@ -362,6 +362,15 @@ static void checked(struct sim *s, struct shim_actor *h)
 		check_shim_ready(s, h);
 }
 
+/* Dead ones count until they are reaped. */
+static bool has_children(const struct shim_actor *h)
+{
+	for (uint32_t i = 0; i < h->n_workers; i++)
+		if (h->workers[i].alive || !h->workers[i].reaped)
+			return true;
+	return false;
+}
+
 static void started(struct sim *s, struct shim_actor *h)
 {
 	struct shim_event ev = { .type = SEV_STARTED };
@@ -379,7 +388,7 @@ static void started(struct sim *s, struct shim_actor *h)
 	}
 	ev.ranks = v;
 	ev.n_ranks = h->nprocs;
-	ev.gone = simshim_alive(h) == 0;
+	ev.gone = !has_children(h);
 	feed(s, h, &ev);
 }
 

@@ -28,6 +28,13 @@ static bool is_final(const char *state)
 	       strcmp(state, "lost") == 0;
 }
 
+/* Coordinator and agents fell while the job was being started, and the shims
+ * that were started are stopped: ended, with this sentence. */
+static bool nobody_knows(const char *why)
+{
+	return why != NULL && strstr(why, "where its rank 0 listens") != NULL;
+}
+
 /* ---- what is durable -------------------------------------------------------------- */
 
 static void job_row(struct sim *s, const struct rec_row_job *r)
@@ -50,6 +57,8 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	j->plan = plan_of_hash(s, r->spec_hash.p);
 	if (r->ending != NULL && r->ending_code == 124)
 		j->time_limited = true;
+	if (j->shim_stopped && nobody_knows(r->ending))
+		j->lost_allowed = true;
 	if (!is_final(r->state) || j->final[0] != '\0')
 		return;
 	snprintf(j->final, sizeof(j->final), "%s", r->state);
@@ -229,7 +238,7 @@ struct deferred {
 	struct shim_actor *shim;
 	struct agent_actor *agent;
 	uint32_t life;
-	int64_t since;
+	int64_t since, wait;
 };
 
 static void defer(struct sim *s, int what, struct shim_actor *h, uint32_t life, int64_t wait)
@@ -241,6 +250,7 @@ static void defer(struct sim *s, int what, struct shim_actor *h, uint32_t life, 
 	d->agent = &s->agents[h->host];
 	d->life = life;
 	d->since = s->w.now;
+	d->wait = wait;
 	world_at(&s->w, s->w.now + wait, EV_CHECK, NULL, 0, d);
 }
 
@@ -280,6 +290,11 @@ void check_deferred(struct sim *s, const struct event *e)
 
 	if (n == 0)
 		return;
+	if (d->shim->proc.up && d->shim->proc.resume_at > d->since) {
+		/* stopped meanwhile: its time runs from when it goes on */
+		defer(s, d->what, d->shim, d->life, d->shim->proc.resume_at - s->w.now + d->wait);
+		return;
+	}
 	if (d->what == DF_SHIM_END && d->shim->proc.life == d->life)
 		sim_fail(s, "6: nothing lives longer than the grace after its shim was told to end it "
 			    "(job %" PRIu64 " on %s: %u processes)",

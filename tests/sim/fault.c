@@ -15,6 +15,7 @@ static const char *const names[FT_KINDS] = {
 	[FT_CUT] = "cable is cut",		  [FT_CUT_UP] = "cable is cut one way (up)",
 	[FT_CUT_DOWN] = "cable is cut one way (down)", [FT_RESET] = "connections are reset",
 	[FT_STOP_AGENT] = "agent is stopped",	  [FT_STOP_COORD] = "coordinator is stopped",
+	[FT_STOP_SHIM] = "shim is stopped",
 	[FT_DISK_FULL] = "disks are full",	  [FT_CUT_PEERS] = "peers cannot be reached",
 	[FT_WALL_JUMP] = "wall clock jumps",	  [FT_LINEAGE] = "coordinator's database is made anew",
 	[FT_END] = "is over",
@@ -71,9 +72,9 @@ void fault_random(struct sim *s, int64_t at)
 		{ FT_CUT_DOWN, 100, 30000, 2 },	 { FT_RESET, 0, 0, 4 },
 		{ FT_STOP_AGENT, 50, 30000, 3 }, { FT_STOP_COORD, 50, 8000, 2 },
 		{ FT_DISK_FULL, 100, 5000, 2 },	 { FT_CUT_PEERS, 100, 5000, 1 },
-		{ FT_WALL_JUMP, 0, 0, 1 },
+		{ FT_WALL_JUMP, 0, 0, 1 },	 { FT_STOP_SHIM, 50, 20000, 2 },
 	};
-	uint64_t at_weight = rng_below(&s->w.rng, 34);
+	uint64_t at_weight = rng_below(&s->w.rng, 36);
 	uint32_t host;
 	int64_t lasts;
 	size_t i = 0;
@@ -98,13 +99,20 @@ static void ends_after(struct sim *s, const struct fault *f)
 	world_at(&s->w, s->w.now + f->lasts, EV_FAULT, NULL, 0, end);
 }
 
-static void kill_a_shim(struct sim *s, uint32_t host)
+static struct shim_actor *a_shim(struct sim *s, uint32_t host)
 {
 	for (uint32_t i = 0; i < s->n_shims; i++)
-		if (s->shims[i]->host == host && s->shims[i]->proc.up) {
-			simshim_kill9(s, s->shims[i]);
-			return;
-		}
+		if (s->shims[i]->host == host && s->shims[i]->proc.up)
+			return s->shims[i];
+	return NULL;
+}
+
+static void kill_a_shim(struct sim *s, uint32_t host)
+{
+	struct shim_actor *h = a_shim(s, host);
+
+	if (h != NULL)
+		simshim_kill9(s, h);
 }
 
 static void cut(struct sim *s, uint32_t host, bool up, bool down, bool on)
@@ -155,7 +163,7 @@ static void over(struct sim *s, const struct fault *f)
 static void note_loss(struct sim *s, const struct fault *f)
 {
 	bool silences = f->kind != FT_DISK_FULL && f->kind != FT_CUT_PEERS &&
-			f->kind != FT_WALL_JUMP && f->kind != FT_SHIM_KILL;
+			f->kind != FT_WALL_JUMP && f->kind != FT_SHIM_KILL && f->kind != FT_STOP_SHIM;
 
 	if (silences)
 		s->silence += f->lasts > 4 * SECOND ? f->lasts + 16 * SECOND : 2 * f->lasts + SECOND;
@@ -165,19 +173,23 @@ static void note_loss(struct sim *s, const struct fault *f)
 		s->loss_allowed = true;
 }
 
-static void stop(struct proc *p, int64_t until)
-{
-	if (p->resume_at < until)
-		p->resume_at = until;
-}
-
 static void stop_coord(struct sim *s, int64_t until)
 {
 	int64_t from = s->coord.proc.resume_at > s->w.now ? s->coord.proc.resume_at : s->w.now;
 
 	if (s->coord.proc.up && until > from)
 		s->coord.stopped += until - from;
-	stop(&s->coord.proc, until);
+	world_stop(&s->w, &s->coord.proc, until);
+}
+
+static void stop_a_shim(struct sim *s, uint32_t host, int64_t until)
+{
+	struct shim_actor *h = a_shim(s, host);
+
+	if (h == NULL)
+		return;
+	world_stop(&s->w, &h->proc, until);
+	check_job(s, h->job)->shim_stopped = true;
 }
 
 static void begin(struct sim *s, const struct fault *f)
@@ -211,10 +223,13 @@ static void begin(struct sim *s, const struct fault *f)
 		net_host_reset(s, (int)f->host);
 		break;
 	case FT_STOP_AGENT:
-		stop(&a->proc, s->w.now + f->lasts);
+		world_stop(&s->w, &a->proc, s->w.now + f->lasts);
 		break;
 	case FT_STOP_COORD:
 		stop_coord(s, s->w.now + f->lasts);
+		break;
+	case FT_STOP_SHIM:
+		stop_a_shim(s, f->host, s->w.now + f->lasts);
 		break;
 	case FT_DISK_FULL:
 		disks(s, true);

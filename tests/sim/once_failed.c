@@ -14,6 +14,8 @@ const struct once_failed once_failed[] = {
 	/* master-forgotten; test_agent: an_adopted_shim_knows_what_it_was_started_with */
 	{ "start-interrupted", 121 },
 	{ "chaos", 10291 },
+	/* unspoken-lost; test_coord: a_node_whose_shim_has_not_spoken_yet_is_waited_for */
+	{ "stopped-shim", 557 },
 	/* own-absence; test_coord: a_coordinator_that_was_stopped_has_not_heard_anybody */
 	{ "silent-node", 193 },
 };

@@ -425,6 +425,7 @@ const struct scenario scenarios[] = {
 	{ "clone", 2, clone, false },
 	{ "start-interrupted", 3, scn_start_interrupted, false },
 	{ "no-ports", 2, scn_no_ports, false },
+	{ "stopped-shim", 2, scn_stopped_shim, false },
 	{ "silent-node", 3, scn_silent_node, false },
 	{ "watched-chaos", 4, watched_chaos, false },
 	{ "chaos", 4, chaos, false },

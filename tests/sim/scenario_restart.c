@@ -16,6 +16,26 @@ void scn_start_interrupted(struct sim *s)
 			  scn_ms(s, 50, 4000));
 }
 
+/* Its ranks go on, nothing is ended because it does not answer, and it tells
+ * all when it goes on. */
+void scn_stopped_shim(struct sim *s)
+{
+	struct client *k = scn_submit(s, 2, 2);
+
+	k->plan->run_ms = rng_range(&s->w.rng, 100, 10000);
+	if (rng_chance(&s->w.rng, 300))
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
+	if (rng_chance(&s->w.rng, 300))
+		k->kill_in = "running";
+	scn_spice(s, k->plan);
+	scn_fault(s, 300, 5000, FT_STOP_SHIM, (uint32_t)rng_below(&s->w.rng, 2), scn_ms(s, 100, 30000));
+	if (rng_chance(&s->w.rng, 400))
+		scn_fault(s, 300, 5000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2),
+			  scn_ms(s, 50, 3000));
+	if (rng_chance(&s->w.rng, 400))
+		scn_fault(s, 300, 5000, FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
+}
+
 /* An agent that was restarted must lease its ports anew, and gets none. */
 void scn_no_ports(struct sim *s)
 {

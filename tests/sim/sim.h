@@ -234,6 +234,7 @@ struct jobrec {
 	bool acked;
 	uint64_t lost_ranks; /* bits: ranks of this attempt that were given up */
 	bool kill_asked, time_limited, prepare_failed, lost_allowed;
+	bool shim_stopped; /* one of its shims was, for a while */
 	struct plan *plan;
 	struct ready_mark *marks;
 	int64_t since, over_at;
@@ -410,6 +411,7 @@ enum fault_kind {
 	FT_RESET,
 	FT_STOP_AGENT, /* SIGSTOP */
 	FT_STOP_COORD,
+	FT_STOP_SHIM, /* a living one of that host; its ranks go on */
 	FT_DISK_FULL,
 	FT_CUT_PEERS,
 	FT_WALL_JUMP,

@@ -194,11 +194,9 @@ static void heap_push(struct world *w, const struct event *e)
 	w->heap[i] = *e;
 }
 
-static struct event heap_pop(struct world *w)
+/* Puts e where it belongs at or below i. */
+static void sink(struct world *w, size_t i, struct event e)
 {
-	struct event top = w->heap[0], last = w->heap[--w->n];
-	size_t i = 0;
-
 	for (;;) {
 		size_t k = 2 * i + 1;
 
@@ -206,12 +204,19 @@ static struct event heap_pop(struct world *w)
 			break;
 		if (k + 1 < w->n && earlier(&w->heap[k + 1], &w->heap[k]))
 			k++;
-		if (!earlier(&w->heap[k], &last))
+		if (!earlier(&w->heap[k], &e))
 			break;
 		w->heap[i] = w->heap[k];
 		i = k;
 	}
-	w->heap[i] = last;
+	w->heap[i] = e;
+}
+
+static struct event heap_pop(struct world *w)
+{
+	struct event top = w->heap[0], last = w->heap[--w->n];
+
+	sink(w, 0, last);
 	return top;
 }
 
@@ -225,6 +230,13 @@ void world_at(struct world *w, int64_t at, enum event_kind kind, struct proc *p,
 	heap_push(w, &e);
 }
 
+/* What befalls a stopped process all the same: it is started anew, its disk
+ * writes, its children (other processes) exit. */
+static bool goes_on(const struct event *e)
+{
+	return e->kind == EV_RESTART || e->kind == EV_COMMIT || e->kind == EV_EXIT;
+}
+
 /* An event for a process that is stopped waits until it goes on; its timers
  * come after what was said meanwhile, as in a loop that woke up in poll(). */
 bool world_pop(struct world *w, struct event *ret)
@@ -234,8 +246,7 @@ bool world_pop(struct world *w, struct event *ret)
 
 		if (e.proc != NULL && e.life != e.proc->life)
 			continue;
-		if (e.proc != NULL && e.proc->resume_at > e.at && e.kind != EV_RESTART &&
-		    e.kind != EV_COMMIT) {
+		if (e.proc != NULL && e.proc->resume_at > e.at && !goes_on(&e)) {
 			e.at = e.proc->resume_at + (e.kind == EV_TIMER ? MS : 0);
 			e.seq = ++w->seq;
 			heap_push(w, &e);
@@ -247,6 +258,26 @@ bool world_pop(struct world *w, struct event *ret)
 		return true;
 	}
 	return false;
+}
+
+void world_stop(struct world *w, struct proc *p, int64_t until)
+{
+	int64_t before = p->resume_at;
+
+	if (before >= until)
+		return;
+	p->resume_at = until;
+	if (before <= w->now)
+		return;
+	for (size_t i = 0; i < w->n; i++) {
+		struct event *e = &w->heap[i];
+
+		if (e->proc == p && e->life == p->life && e->at >= before && e->at <= before + MS &&
+		    !goes_on(e))
+			e->at += until - before;
+	}
+	for (size_t i = w->n / 2; i-- > 0;)
+		sink(w, i, w->heap[i]);
 }
 
 mono_t world_mono(const struct world *w)

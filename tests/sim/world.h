@@ -95,6 +95,8 @@ char *world_printf(struct world *w, const char *fmt, ...) __attribute__((format(
 void world_at(struct world *w, int64_t at, enum event_kind kind, struct proc *p, uint64_t a,
 	      void *arg);
 bool world_pop(struct world *w, struct event *ret); /* sets now; false: nothing left */
+/* p is stopped until then; what waits for it already stays in order. */
+void world_stop(struct world *w, struct proc *p, int64_t until);
 mono_t world_mono(const struct world *w);
 int64_t world_wall(const struct world *w);
 const char *event_kind_name(enum event_kind k);
