@@ -173,14 +173,14 @@ static void row(struct out *o, const struct devices *d, const struct device *one
 		reading_cell(o, "POWER", OUT_SPARE, g, reading_power);
 	if (k->util)
 		number_cell(o, "UTIL", 0, MSG_HAS(g, gpu, util), g->util, "%");
+	if (k->numa)
+		devices_numa_cell(o, MSG_HAS(g, gpu, numa), g->numa);
 	if (k->job)
 		job_cell(o, g);
 	if (k->procs)
 		procs_cell(o, g);
 	if (k->note)
 		note_cell(o, d, g);
-	if (k->numa)
-		devices_numa_cell(o, MSG_HAS(g, gpu, numa), g->numa);
 	out_end(o);
 }
 

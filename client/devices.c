@@ -14,17 +14,15 @@ const struct opt devices_opts[] = {
 	{ 0 },
 };
 
-/* qsort() hands no argument down; one kind is sorted at a time. */
-static const struct device_kind *sorted;
-
-static int by_trouble(const void *pa, const void *pb)
+static int by_trouble(const void *pa, const void *pb, void *arg)
 {
+	const struct device_kind *kind = arg;
 	const struct device *a = pa, *b = pb;
 	int c = a->rank - b->rank;
 
 	if (!c)
 		c = node_name_cmp(a->n->name, b->n->name);
-	return c ? c : sorted->compare(a, b);
+	return c ? c : kind->compare(a, b);
 }
 
 static bool wanted(const struct hostlist *hosts, const struct rec_node_info *n)
@@ -52,8 +50,7 @@ int devices_find(const struct device_kind *kind, const struct rec_status *s,
 			d.v[d.n++].n = n;
 		}
 	}
-	sorted = kind;
-	qsort(d.v, d.n, sizeof(*d.v), by_trouble);
+	qsort_r(d.v, d.n, sizeof(*d.v), by_trouble, (void *)(uintptr_t)kind);
 	*ret = d;
 	return 0;
 }

@@ -63,10 +63,21 @@ static void add_nodes(struct buf *b, const struct share *v, size_t n)
 	free(names);
 }
 
+/* Of a job that holds none (yet). */
+static void add_wish(struct buf *b, uint32_t n)
+{
+	if (n)
+		buf_addf(b, "%u of each node wanted", n);
+	else
+		buf_adds(b, "none wanted");
+}
+
 void job_gpus_text(struct buf *b, const struct rec_job_info *j)
 {
 	struct share *v = calloc(j->n_gpus + 1, sizeof(*v));
 
+	if (!j->n_gpus && MSG_HAS(j, job_info, gpus_per_node))
+		add_wish(b, j->gpus_per_node);
 	for (size_t i = 0; v && i < j->n_gpus; i++)
 		v[i] = (struct share){ *j->gpus[i] ? j->gpus[i] : "none", node_of(j, i), i };
 	if (v)

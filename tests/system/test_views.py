@@ -355,6 +355,9 @@ def test_a_jobs_gpus_are_told_for_each_node(ctl, agent):
     agent.update(gpus=["0-1,6", "", "3"])
     assert json.loads(ctl("--json", "job", 18).out)["gpus"][0] == {"node": "n1", "gpus": [0, 1, 6]}
     assert re.search(r"^GPUs +0-1,6 of n1; 3 of n3; none of n2$", ctl("job", 18).out, re.M)
+    for n, want in ((8, "8 of each node wanted"), (0, "none wanted")):
+        agent.update(gpus=[], gpus_per_node=n, state="queued")
+        assert re.search(rf"^GPUs +{want}$", ctl("job", 18).out, re.M)
 
 
 def test_jobs_as_json(ctl, agent):
