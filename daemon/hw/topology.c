@@ -172,9 +172,10 @@ static void read_numa(hwloc_topology_t t, struct hw_readings *ret)
 
 static bool load(hwloc_topology_t t, const char *xml)
 {
-	/* what matters is PCI and memory; caches, cores and packages only cost time */
+	/* what matters is PCI and memory; caches and cores only cost time */
 	hwloc_topology_set_all_types_filter(t, HWLOC_TYPE_FILTER_KEEP_NONE);
 	hwloc_topology_set_io_types_filter(t, HWLOC_TYPE_FILTER_KEEP_ALL);
+	hwloc_topology_set_type_filter(t, HWLOC_OBJ_PACKAGE, HWLOC_TYPE_FILTER_KEEP_ALL);
 	hwloc_topology_set_type_filter(t, HWLOC_OBJ_GROUP, HWLOC_TYPE_FILTER_KEEP_STRUCTURE);
 	if (xml && hwloc_topology_set_xml(t, xml) < 0)
 		return false;

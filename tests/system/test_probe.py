@@ -272,6 +272,31 @@ def test_a_socket_and_other_descriptors(bed):
     assert p.p.wait(10) == 0
 
 
+def test_topology_is_read_again_when_devices_change(bed):
+    xml = os.path.join(bed.dir, "host.xml")
+    with open(os.path.join(os.path.dirname(__file__), "../unit/golden/two_sockets.xml"), encoding="utf-8") as f:
+        text = f.read()
+
+    def host(text):
+        with open(xml, "w", encoding="utf-8") as f:
+            f.write(text)
+
+    host(text)
+    bed.tree.device("mlx5_0")
+    p = Probe(PROBE, "--sysfs-root", bed.tree.root, "--nvml", FAKE, env=dict(bed.env(), HWLOC_XMLFILE=xml))
+    bed.probes.append(p)
+    m = p.next(5 * SLOW)
+    # the library's GPUs are on other addresses than the file's: what is not there is not told
+    assert {(a["a"], a["b"]): a["how"] for a in m["topology"]} == {("mlx5_0", "mlx5_1"): "PHB"}
+    assert [(n["numa"], n["cpus"], n["mem"]) for n in m["numa"]] == [(0, "0-1", str(1 << 30)), (1, "2-3", str(2 << 30))]
+    host(text.replace("1073741824", "4096"))
+    bed.tree.set("mlx5_0", state="1: DOWN")
+    p.until(lambda m: port(m, "mlx5_0")["state"] == "Down", 3, "no device")
+    assert p.last["numa"][0]["mem"] == str(1 << 30), "nothing has come or gone"
+    bed.tree.device("mlx5_1", 1)
+    p.until(lambda m: m["numa"][0]["mem"] == "4096", 5, "a new look at the topology")
+
+
 def test_what_it_is_told(bed):
     def run(*args):
         return subprocess.run([PROBE, *args], capture_output=True, text=True, env=bed.env(), timeout=20, check=False)
