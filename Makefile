@@ -6,6 +6,8 @@
 #   make check          deps, build, all tests; the last line counts them (SUITES="unit system": only these)
 #   make bench          figures beside what other launchers need on the same machine
 #   make sim SEEDS=n    the simulator, optimised           make fuzz FUZZ_S=n   each decoder for n seconds
+#   make testbed-ibsim  ports of a simulated fabric with a real subnet manager
+#   make testbed-rxe    a virtual machine with soft RoCE: events, hot unplug, several rails
 #   make lint           warnings of gcc and clang, cppcheck, clang-tidy, shellcheck, mandoc
 #   make install DESTDIR= PREFIX=                          make uninstall
 #
@@ -156,7 +158,8 @@ bench-programs: $(BENCH)
 
 # ---- what people type ---------------------------------------------------
 
-.PHONY: deps deps-build deps-bench deps-testbeds quickstart check bench sim fuzz lint install uninstall
+.PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe quickstart check bench sim fuzz lint \
+  install uninstall
 deps:
 	@tests/deps.sh check
 deps-build deps-bench deps-testbeds:
@@ -178,6 +181,10 @@ sim:
 
 fuzz:
 	@CC="$(CC)" FUZZ_S=$(FUZZ_S) tests/run-suites fuzz
+
+testbed-ibsim testbed-rxe: deps-testbeds
+	@$(MAKE) --no-print-directory SAN=0 all
+	tests/testbeds/$(if $(filter %-rxe,$@),rxe-vm,ibsim).sh build
 
 bench: deps-bench
 	@$(MAKE) --no-print-directory SAN=0 all worker bench-programs

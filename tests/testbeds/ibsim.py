@@ -1,0 +1,325 @@
+"""ibsim.py BUILD - see ibsim.sh
+
+ibsim's library shows a tool a host's ports as files in a folder, a snapshot of
+the moment the tool began. So a snapshot is taken, put where the probe looks,
+and taken again: the probe runs all the while, as it does on a real host.
+"""
+import concurrent.futures
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "tests/system"))
+from probe import Probe, port  # noqa: E402
+
+PRELOAD = (glob.glob("/usr/lib/*/umad2sim/libumad2sim.so") + glob.glob("/usr/lib*/umad2sim/libumad2sim.so") + [""])[0]
+# The glob makes the library connect and write its folder. It disconnects in its destructor, which bash runs and
+# dash does not; ibsim has room for ten clients.
+TAKE = 'for f in /sys/class/infiniband/*; do :; done; env -u LD_PRELOAD cp -r "sys-$$/sys" "$1"; exit $?'
+
+
+class Fabric:
+    """ibsim with a network of our own; hosts are names in it."""
+
+    def __init__(self, where, net):
+        self.dir = tempfile.mkdtemp(dir=where)
+        self.started = []
+        with open(self.path("net"), "w", encoding="ascii") as f:
+            f.write(net)
+        os.mkfifo(self.path("console"))
+        self.env = dict(os.environ, IBSIM_SOCKNAME=f"nodeagent-{os.getpid()}-{os.path.basename(self.dir)}",
+                        OSM_TMP_DIR=self.dir, OSM_CACHE_DIR=self.dir)
+        console = os.open(self.path("console"), os.O_RDWR)  # a reader of its own: opening does not wait
+        self.log = open(self.path("ibsim.log"), "wb")
+        self.ibsim = subprocess.Popen(["ibsim", "-s", self.path("net")], stdin=console, stdout=self.log,
+                                      stderr=self.log, env=self.env, cwd=self.dir)
+        self.started.append(self.ibsim)
+        self.console_fd = console
+        self.wait_ready()
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def wait_ready(self):
+        for _ in range(500):
+            with open(self.path("ibsim.log"), "rb") as f:
+                if b"sim>" in f.read():
+                    return
+            assert self.ibsim.poll() is None, open(self.path("ibsim.log")).read()
+            time.sleep(0.01)
+        raise AssertionError("ibsim is not ready")
+
+    def console(self, line):
+        os.write(self.console_fd, line.encode() + b"\n")
+        time.sleep(0.2)
+
+    def on(self, host):
+        return dict(self.env, SIM_HOST=host, LD_PRELOAD=PRELOAD)
+
+    def ibstat(self, host):
+        r = subprocess.run(["ibstat"], env=self.on(host), cwd=self.dir, capture_output=True, text=True, timeout=10,
+                           check=True)
+        return parse_ibstat(r.stdout)
+
+    def snapshot(self, host, target):
+        """The folder 'target' gets class/infiniband/... of the host, as it is now."""
+        r = subprocess.run(["bash", "-c", TAKE, "take", target], env=self.on(host), cwd=self.dir, timeout=10,
+                           capture_output=True, text=True, check=False)
+        assert r.returncode == 0, r.stderr  # in good times it has words too: "real_poll failure", at SIGCHLD
+
+    def opensm(self, host):
+        """A subnet manager that stays, sweeping every second."""
+        log = open(self.path("opensm.out"), "wb")
+        p = subprocess.Popen(["opensm", "-s", "1", "-f", self.path("opensm.log")], env=self.on(host), cwd=self.dir,
+                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        log.close()
+        self.started.append(p)
+        return p
+
+    @staticmethod
+    def end(p):
+        if p.poll() is None:
+            p.send_signal(signal.SIGTERM)
+            try:
+                p.wait(5)
+            except subprocess.TimeoutExpired:
+                p.kill()
+                p.wait()
+
+    def finish(self):
+        for p in reversed(self.started):
+            self.end(p)
+        os.close(self.console_fd)
+        self.log.close()
+
+
+def parse_ibstat(text):
+    """{port: {field: value}}, with the device's own fields in each."""
+    device, ports, now = {}, {}, None
+    for line in text.splitlines():
+        m = re.match(r"\s*Port (\d+):$", line)
+        if m:
+            now = ports.setdefault(int(m.group(1)), {})
+        elif ": " in line:
+            key, value = line.strip().split(": ", 1)
+            (device if now is None else now)[key] = value
+    for p in ports.values():
+        p.update(device)
+    return ports
+
+
+def differences(row, said):
+    """Fields in which the probe's row differs from what ibstat said."""
+    guid = int(said["Port GUID"], 16)
+    expected = {
+        "state": said["State"], "phys_state": said["Physical state"],
+        "rate_mbps": int(float(said["Rate"]) * 1000), "lid": int(said["Base lid"]), "sm_lid": int(said["SM lid"]),
+        "link_layer": {"IB": "InfiniBand"}.get(said["Link layer"], said["Link layer"]),
+        "fw": said["Firmware version"], "board": said["CA type"],
+    }
+    bad = {k: (row.get(k), v) for k, v in expected.items() if row.get(k) != v}
+    if int(row["gid"].replace(":", "")[16:], 16) != guid:
+        bad["gid"] = (row["gid"], said["Port GUID"])
+    return bad
+
+
+def at_once(f, items):
+    """[f(i)], four at a time: ibsim has room for ten clients."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        return list(pool.map(f, items))
+
+
+class View:
+    """What the probe is shown: a link that is moved from one snapshot to the next."""
+
+    def __init__(self, where):
+        self.dir = tempfile.mkdtemp(dir=where)
+        self.root = os.path.join(self.dir, "root")
+        self.n = 0
+        os.mkdir(self.next())
+        self.turn()
+
+    def next(self):
+        return os.path.join(self.dir, f"s{self.n + 1}")
+
+    def turn(self):
+        self.n += 1
+        os.symlink(f"s{self.n}", self.root + "~")
+        os.replace(self.root + "~", self.root)
+
+    def show(self, fabric, host):
+        fabric.snapshot(host, self.next())
+        self.turn()
+
+    def show_all(self, fabric, hosts):
+        """All hosts at once, each as a device of its name."""
+        os.makedirs(os.path.join(self.next(), "class/infiniband"))
+
+        def take(h):
+            one = os.path.join(self.dir, f"one-{h}")
+            fabric.snapshot(h, one)
+            os.rename(os.path.join(one, "class/infiniband/ibsim0"), os.path.join(self.next(), "class/infiniband", h))
+            shutil.rmtree(one)
+
+        at_once(take, hosts)
+        self.turn()
+
+
+def say(what):
+    print(f"ok    {what}", flush=True)
+
+
+def until_shown(probe, good, what):
+    """good(message) within 5 s; a probe that is silent for longer than its round has nothing new to say."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end and (m := probe.next(2.5)):
+        if good(m):
+            return
+    assert good(probe.last), f"{what}; shown: {probe.last}"
+
+
+def compare(fabric, host, view, probe, device="ibsim0"):
+    """The probe shows, within two of its rounds, just what ibstat says now."""
+    view.show(fabric, host)
+    said = fabric.ibstat(host)
+    until_shown(probe, lambda m: all(port(m, device, n) and not differences(port(m, device, n), s)
+                                     for n, s in said.items()), f"{host} as ibstat says: {said}")
+    return {n: port(probe.last, device, n) for n in said}
+
+
+def settled(fabric, hosts, state, seconds=20):
+    """Waits until ibstat says the same of all hosts twice: the subnet manager is done."""
+    end, before = time.monotonic() + seconds, None
+    while True:
+        now = {h: fabric.ibstat(h)[1] for h in hosts}
+        if now == before and all(p["State"] == state for p in now.values()):
+            return
+        assert time.monotonic() < end, f"not {state}: {now}"
+        before = now
+
+
+def compare_active(fabric, host, view, probe):
+    settled(fabric, [host], "Active")
+    return compare(fabric, host, view, probe)[1]
+
+
+# w= and s= are verbs' numbers for lanes and speed: hostB has 4X SDR, hostC 8X DDR, hostD 1X SDR
+SMALL = """Switch 8 "Sw1"
+[1] "hostA"[1]
+[2] "hostB"[1]
+[3] "hostC"[1] w=4 s=2
+[4] "hostD"[1] w=1 s=1
+
+Hca 1 "hostA"
+[1] "Sw1"[1]
+
+Hca 1 "hostB"
+[1] "Sw1"[2]
+
+Hca 2 "hostC"
+[1] "Sw1"[3] w=4 s=2
+
+Hca 1 "hostD"
+[1] "Sw1"[4] w=1 s=1
+"""
+
+
+def states(where, program):
+    """Initializing, Active after opensm, Down after Unlink, and stuck without it."""
+    f, view = Fabric(where, SMALL), View(where)
+    probe = Probe(program, "--sysfs-root", view.root)
+    try:
+        rows = compare(f, "hostB", view, probe)
+        assert (rows[1]["state"], rows[1]["phys_state"], rows[1]["lid"]) == ("Initializing", "LinkUp", 0), rows
+        say(f"hostB before any subnet manager: {rows[1]['state']}, {rows[1]['phys_state']}, lid 0")
+        for host, rate, lanes in (("hostC", 40000, 8), ("hostD", 2500, 1)):
+            rows = compare(f, host, view, probe)
+            assert (rows[1]["rate_mbps"], rows[1]["lanes"]) == (rate, lanes), rows
+            say(f"{host}: {rate / 1000:g} Gb/s on {lanes} lane{'s' * (lanes > 1)}")
+
+        sm = f.opensm("hostA")
+        row = compare_active(f, "hostB", view, probe)
+        assert row["lid"] > 0 and row["sm_lid"] > 0 and int(row["since_wall_ms"]) > 0, row
+        say(f"opensm configures hostB: {row['state']}, lid {row['lid']}, SM lid {row['sm_lid']}")
+
+        f.console('Unlink "hostB"[1]')
+        rows = compare(f, "hostB", view, probe)
+        assert (rows[1]["state"], rows[1]["phys_state"]) == ("Down", "Polling"), rows
+        say("its cable is pulled: Down, Polling")
+        f.console('ReLink "hostB"[1]')
+        row = compare_active(f, "hostB", view, probe)
+        say("plugged in again: Active")
+
+        f.end(sm)
+        rows = compare(f, "hostB", view, probe)
+        assert rows[1]["state"] == "Active", rows
+        say("opensm ends: ports stay Active")
+        f.console('Unlink "hostB"[1]')
+        f.console('ReLink "hostB"[1]')
+        time.sleep(2)
+        rows = compare(f, "hostB", view, probe)
+        assert (rows[1]["state"], rows[1]["phys_state"]) == ("Initializing", "LinkUp"), rows
+        say("flapped without it: stuck in Initializing, LinkUp")
+    finally:
+        code = probe.finish()
+        f.finish()
+    assert code == 0, code
+
+
+def large(where, program, n=36):
+    """As many hosts as a switch has ports, all of them compared."""
+    hosts = [f"h{i:02d}" for i in range(1, n + 1)]
+    net = f'Switch {n} "Sw1"\n' + "".join(f'[{i}] "{h}"[1]\n' for i, h in enumerate(hosts, 1))
+    net += "".join(f'\nHca 1 "{h}"\n[1] "Sw1"[{i}]\n' for i, h in enumerate(hosts, 1))
+    f, view = Fabric(where, net), View(where)
+    probe = Probe(program, "--sysfs-root", view.root)
+
+    def all_as_ibstat():
+        view.show_all(f, hosts)
+        said = dict(zip(hosts, at_once(lambda h: f.ibstat(h)[1], hosts)))
+        until_shown(probe, lambda m: all(port(m, h) and not differences(port(m, h), said[h]) for h in hosts),
+                    f"as ibstat says: {said}")
+        return [port(probe.last, h) for h in hosts]
+
+    try:
+        assert {r["state"] for r in all_as_ibstat()} == {"Initializing"}
+        say(f"{n} ports, all Initializing, all as ibstat says")
+        f.opensm(hosts[0])
+        settled(f, [hosts[0], hosts[-1]], "Active", 60)
+        rows = all_as_ibstat()
+        assert {r["state"] for r in rows} == {"Active"}, rows
+        assert len({r["lid"] for r in rows}) == n and {r["sm_lid"] for r in rows} == {rows[0]["lid"]}, rows
+        say(f"{n} ports Active with lids of their own, all as ibstat says")
+        f.console(f'Unlink "{hosts[20]}"[1]')
+        rows = all_as_ibstat()
+        assert [h for h, r in zip(hosts, rows) if r["state"] != "Active"] == [hosts[20]], rows
+        say(f"one cable pulled: {hosts[20]} alone is Down")
+    finally:
+        code = probe.finish()
+        f.finish()
+    assert code == 0, code
+
+
+def main():
+    program = os.path.join(TOP, sys.argv[1], "nodeagent-probe")
+    assert PRELOAD, "libumad2sim is not installed: make deps-testbeds"
+    where = tempfile.mkdtemp(prefix="nodeagent-ibsim-")
+    begin = time.monotonic()
+    try:
+        states(where, program)
+        large(where, program)
+        print(f"passed in {time.monotonic() - begin:.1f} s")
+    finally:
+        shutil.rmtree(where)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main()
