@@ -4,7 +4,7 @@
 # FOLDER (default build/portable) gets bin/ and lib/; the programs find
 # lib/ by their own place ($ORIGIN/../lib), so LD_LIBRARY_PATH stays alone and
 # jobs never see our libraries. The C library is the target's: one at least as
-# new as this machine's.
+# new as this machine's; so is libibverbs (rdma-core).
 set -eu
 cd "$(dirname "$0")/../.."
 out=${1:-build/portable}
@@ -20,6 +20,7 @@ for p in "$out"/bin/*; do
 	ldd "$p" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | while read -r lib; do
 		case ${lib##*/} in
 		libc.so* | libm.so* | libpthread.so* | libdl.so* | librt.so* | ld-linux*) ;; # the target's own
+		libibverbs.so* | libnl-* | libudev.so*) ;; # so are these: libibverbs goes with its host's drivers only
 		*) [ -e "$out/lib/${lib##*/}" ] || cp -L "$lib" "$out/lib/" ;;
 		esac
 	done
