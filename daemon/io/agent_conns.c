@@ -421,7 +421,22 @@ static void on_down(struct link *l, const char *why, void *arg)
 		tell_down(io, id, why);
 }
 
-static const struct link_callbacks conn_callbacks = { on_up, conn_on_json, on_data, on_drain, on_down };
+static void on_bad(struct link *l, int error, const char *why, void *arg)
+{
+	const struct conn *c = arg;
+
+	if (c->kind == LINK_CLIENT)
+		conn_refuse(l, 0, error == -EMSGSIZE ? "too-large" : "bad-request", "%s", why);
+}
+
+static const struct link_callbacks conn_callbacks = {
+	.on_up = on_up,
+	.on_json = conn_on_json,
+	.on_data = on_data,
+	.on_drain = on_drain,
+	.on_down = on_down,
+	.on_bad = on_bad,
+};
 
 /* ---- at the door ------------------------------------------------------- */
 
@@ -449,8 +464,12 @@ static void refused_down(struct link *l, const char *why, void *arg)
 {
 }
 
-static const struct link_callbacks refused_callbacks = { refused_up, refused_json, refused_data, NULL,
-							  refused_down };
+static const struct link_callbacks refused_callbacks = {
+	.on_up = refused_up,
+	.on_json = refused_json,
+	.on_data = refused_data,
+	.on_down = refused_down,
+};
 
 static bool admit_client(void *arg, struct link *l, const struct link_who *who,
 			 const struct link_callbacks **ret_cb, void **ret_arg)

@@ -225,7 +225,12 @@ static void on_down(struct link *link, const char *why, void *arg)
 	pool_link_free(l);
 }
 
-static const struct link_callbacks callbacks = { on_up, on_json, on_data, NULL, on_down };
+static const struct link_callbacks callbacks = {
+	.on_up = on_up,
+	.on_json = on_json,
+	.on_data = on_data,
+	.on_down = on_down,
+};
 
 /* ---- for users -------------------------------------------------------------- */
 

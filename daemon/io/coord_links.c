@@ -185,10 +185,19 @@ static void on_down(struct link *l, const char *why, void *arg)
 		free(c);
 }
 
+static void on_bad(struct link *l, int error, const char *why, void *arg)
+{
+	struct coord_link *c = arg;
+
+	if (c->who == WHO_LOCAL)
+		refuse(c, 0, error == -EMSGSIZE ? "too-large" : "bad-request", why);
+}
+
 static const struct link_callbacks callbacks = {
 	.on_up = on_up,
 	.on_json = on_json,
 	.on_down = on_down,
+	.on_bad = on_bad,
 };
 
 /* ---- admission ---------------------------------------------------------- */

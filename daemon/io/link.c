@@ -159,6 +159,17 @@ void link_is_up(struct link *l)
 
 /* ---- input -------------------------------------------------------------- */
 
+/* The other side may not know what it did wrong: it is told, where somebody cares to. */
+static void bad_input(struct link *l, int error, const char *why)
+{
+	if (l->cb->on_bad == NULL) {
+		link_kill(l, why);
+		return;
+	}
+	l->cb->on_bad(l, error, why, l->arg);
+	link_close(l, why);
+}
+
 static void deliver(struct link *l, const struct frame *f)
 {
 	struct data_header h;
@@ -169,9 +180,9 @@ static void deliver(struct link *l, const struct frame *f)
 	if (f->type == FRAME_JSON) {
 		l->cb->on_json(l, f->data, f->len, l->arg);
 	} else if (!l->cb->on_data) {
-		link_kill(l, "it sent bulk data where only messages are allowed");
+		bad_input(l, -EPROTO, "it sent bulk data where only messages are allowed");
 	} else if (frame_get_data(f, &h, &payload, &n, &e) < 0) {
-		link_kill(l, e.text);
+		bad_input(l, -EPROTO, e.text);
 	} else {
 		l->cb->on_data(l, &h, payload, n, l->arg);
 	}
@@ -186,7 +197,7 @@ void link_dispatch(struct link *l)
 	while (l->state == LS_UP && !l->paused && (r = frame_next(&l->in, &f, &e)) > 0)
 		deliver(l, &f);
 	if (r < 0)
-		link_kill(l, e.text);
+		bad_input(l, r, e.text);
 	if (l->state == LS_UP && l->in.in.cap > (size_t)2 * READ_SMALL)
 		hub_mark_big(l);
 }

@@ -29,6 +29,9 @@ struct link_callbacks {
 	/* Last call, also when the connection never came up. 'why' is a phrase:
 	 * "connection refused", "closed by the other side", "silent for 5 s". */
 	void (*on_down)(struct link *l, const char *why, void *arg);
+	/* What came in is not of this protocol: too long, of an unknown type, malformed.
+	 * What is sent now still goes out; the link closes after. May be NULL: closed at once. */
+	void (*on_bad)(struct link *l, int error, const char *why, void *arg);
 };
 
 #define LINK_HIGH (4u << 20) /* queued bytes from which link_send* reports full */

@@ -141,7 +141,8 @@ def test_junk_from_an_enrolled_node(steady, what):
 
 
 def test_refusals_are_sentences(shared):
-    for what, word in (("not json", "json"), ("future version", "upgrade")):
+    for what, word in (("not json", "json"), ("future version", "upgrade"), ("huge length", "4294967295 bytes"),
+                       ("unknown type", "frame type 77"), ("short data", "data frame")):
         got = talk(local(shared), JUNK[what])
         assert b'"refused"' in got, (what, got)
         text = json.loads(got[5:5 + struct.unpack(">I", got[:4])[0]])["text"]

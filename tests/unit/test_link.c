@@ -101,8 +101,19 @@ static void on_down(struct link *l, const char *why, void *arg)
 	snprintf(x->why, sizeof(x->why), "%s", why);
 }
 
+static void on_bad(struct link *l, int error, const char *why, void *arg)
+{
+	char text[256];
+	int n = snprintf(text, sizeof(text), "%d: %s", error, why);
+
+	assert_int_equal(link_send_json(l, text, (size_t)n), 0);
+}
+
 static const struct link_callbacks callbacks = {
 	.on_up = on_up, .on_json = on_json, .on_data = on_data, .on_drain = on_drain, .on_down = on_down,
+};
+static const struct link_callbacks polite = {
+	.on_up = on_up, .on_json = on_json, .on_down = on_down, .on_bad = on_bad,
 };
 static const struct link_callbacks control = {
 	.on_up = on_up, .on_json = on_json, .on_down = on_down,
@@ -185,14 +196,20 @@ static void listen_tls(unsigned max_pending)
 		fail_msg("%s", e.text);
 }
 
-static void listen_unix(void)
+/* Accepted links get these callbacks. */
+static void listen_unix_for(const struct link_callbacks *cb)
 {
 	char path[128];
 	struct err e = { 0 };
 
 	snprintf(path, sizeof(path), "%s/sock", dir);
-	if (link_listen_unix(&loop, path, 0600, admit, NULL, &listener, &e) < 0)
+	if (link_listen_unix(&loop, path, 0600, admit, (void *)(uintptr_t)cb, &listener, &e) < 0)
 		fail_msg("%s", e.text);
+}
+
+static void listen_unix(void)
+{
+	listen_unix_for(&callbacks);
 }
 
 static void dial_tls(const uint8_t *pin, uint32_t deadline)
@@ -509,6 +526,61 @@ TEST(an_unknown_frame_type_ends_a_unix_link)
 	close(fd);
 }
 
+/* What a raw client gets back until the end. */
+static size_t read_to_end(int fd, char *out, size_t size)
+{
+	size_t n = 0;
+
+	for (;;) {
+		ssize_t r;
+
+		uv_run(&loop, UV_RUN_NOWAIT);
+		r = recv(fd, out + n, size - 1 - n, MSG_DONTWAIT);
+		if (r == 0 || (r < 0 && errno != EAGAIN))
+			break;
+		n += r > 0 ? (size_t)r : 0;
+	}
+	out[n] = '\0';
+	return n;
+}
+
+TEST(who_cares_to_says_what_was_wrong_before_the_link_closes)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+		int error;
+		const char *words;
+	} rows[] = {
+		{ "\x7f\xff\xff\xff\1{", 6, -EMSGSIZE, "2147483647 bytes" },
+		{ "\0\0\0\1\x7fx", 6, -EPROTO, "frame type 127" },
+		{ "\0\0\0\1\2x", 6, -EPROTO, "bulk data" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct sockaddr_un a = { .sun_family = AF_UNIX };
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		char got[512], number[16];
+		size_t n;
+
+		listen_unix_for(&polite);
+		snprintf(a.sun_path, sizeof(a.sun_path), "%s/sock", dir);
+		assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+		assert_int_equal(write(fd, rows[i].bytes, rows[i].n), (ssize_t)rows[i].n);
+		n = read_to_end(fd, got, sizeof(got));
+		assert_true(n > 5);
+		snprintf(number, sizeof(number), "%d: ", rows[i].error);
+		assert_memory_equal(got + 5, number, strlen(number));
+		assert_non_null(strstr(got + 5, rows[i].words));
+		close(fd);
+		wait_for(&acceptor.downs, 1);
+		acceptor.downs = acceptor.ups = 0;
+		link_listener_close(listener);
+		listener = NULL;
+		uv_run(&loop, UV_RUN_NOWAIT);
+	}
+}
+
 TEST(a_truncated_frame_is_just_a_closed_link)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -808,6 +880,7 @@ int main(void)
 		T(a_stranger_may_not_send_a_big_frame),
 		T(a_raised_limit_lets_a_full_frame_through_and_no_more),
 		T(an_unknown_frame_type_ends_a_unix_link),
+		T(who_cares_to_says_what_was_wrong_before_the_link_closes),
 		T(a_truncated_frame_is_just_a_closed_link),
 		T(bulk_on_a_control_link_ends_it),
 		T(many_small_frames_come_back_in_order_over_tls),
