@@ -307,9 +307,11 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 	time_line(o, "submitted", j->submit_wall_ms);
 	time_line(o, "started", j->start_wall_ms);
 	time_line(o, "ended", j->end_wall_ms);
-	buf_reset(&b);
-	render_duration(&b, render_job_ms(j, wall_ms));
-	out_str(o, NULL, j->start_wall_ms ? "time" : "waiting", buf_str(&b));
+	if (j->start_wall_ms || !render_job_over(j)) {
+		buf_reset(&b);
+		render_duration(&b, render_job_ms(j, wall_ms));
+		out_str(o, NULL, j->start_wall_ms ? "time" : "waiting", buf_str(&b));
+	}
 	if (MSG_HAS(j, job_info, exit_code))
 		out_uint(o, NULL, "exit code", j->exit_code);
 	buf_finish(&b);

@@ -15,31 +15,32 @@
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin" /* of a job without PATH */
 #define SHEBANG_MAX 256 /* what the kernel reads of a script */
 
-int check_cwd(const struct spec *spec, const char *node, struct err *e)
+int check_cwd(const struct spec *spec, struct err *e)
 {
 	if (chdir(spec->cwd) == 0)
 		return 0;
 
 	switch (errno) {
 	case ENOENT:
-		return err_set(e, ENOENT, "cwd %s does not exist on node %s", spec->cwd, node);
+		return err_set(e, ENOENT, "cwd %s does not exist", spec->cwd);
 	case ENOTDIR:
-		return err_set(e, ENOTDIR, "cwd %s is not a directory on node %s", spec->cwd, node);
+		return err_set(e, ENOTDIR, "cwd %s is not a directory", spec->cwd);
 	case EACCES:
-		return err_set(e, EACCES, "cwd %s may not be entered by uid %u on node %s",
-			       spec->cwd, (unsigned)geteuid(), node);
+		return err_set(e, EACCES, "cwd %s may not be entered by uid %u", spec->cwd,
+			       (unsigned)geteuid());
 	default:
-		return err_set(e, errno, "cwd %s cannot be used on node %s: %s", spec->cwd, node,
-			       strerror(errno));
+		return err_set(e, errno, "cwd %s cannot be used: %s", spec->cwd, strerror(errno));
 	}
 }
 
-/* 0, or -errno: ENOENT as well as EACCES. */
-static int runnable(const char *path)
+/* 0, or -errno: ENOENT as well as EACCES. *ret_there: it exists as far as we
+ * can see; a directory on the way that may not be entered hides it. */
+static int runnable(const char *path, bool *ret_there)
 {
 	struct stat st;
 
-	if (stat(path, &st) < 0)
+	*ret_there = stat(path, &st) == 0;
+	if (!*ret_there)
 		return -errno;
 	if (S_ISDIR(st.st_mode))
 		return -EISDIR;
@@ -69,15 +70,15 @@ static bool shebang(const char *path, char out[SHEBANG_MAX])
 	return *out != '\0';
 }
 
-static int check_interpreter(const char *name, const char *path, const char *node,
-			     uint32_t *ret_code, struct err *e)
+static int check_interpreter(const char *name, const char *path, uint32_t *ret_code, struct err *e)
 {
 	char interp[SHEBANG_MAX], *cr;
+	bool there;
 	int r;
 
 	if (!shebang(path, interp))
 		return 0;
-	r = runnable(interp);
+	r = runnable(interp, &there);
 	if (r == 0)
 		return 0;
 
@@ -87,39 +88,39 @@ static int check_interpreter(const char *name, const char *path, const char *nod
 		*cr = '\0';
 		return err_set(e, r,
 			       "the first line of '%s' ends in CR LF, so its interpreter '%s' is "
-			       "not found on %s: convert the file to Unix line ends",
-			       name, interp, node);
+			       "not found: convert the file to Unix line ends",
+			       name, interp);
 	}
-	return err_set(e, r, "the interpreter '%s' of the script '%s' %s on %s", interp, path,
-		       *ret_code == 127 ? "does not exist" : "cannot be executed", node);
+	return err_set(e, r, "the interpreter '%s' of the script '%s' %s", interp, path,
+		       *ret_code == 127 ? "does not exist" : "cannot be executed");
 }
 
-static int not_executable(const char *path, const char *node, int code, uint32_t *ret_code,
-			  struct err *e)
+static int not_executable(const char *path, int code, uint32_t *ret_code, struct err *e)
 {
 	*ret_code = 126;
 	if (code == -EISDIR)
-		return err_set(e, EISDIR, "command '%s' is a directory on %s", path, node);
-	return err_set(e, -code, "command '%s' is not executable for uid %u on %s: %s", path,
-		       (unsigned)geteuid(), node, strerror(-code));
+		return err_set(e, EISDIR, "command '%s' is a directory", path);
+	return err_set(e, -code, "command '%s' is not executable for uid %u: %s", path,
+		       (unsigned)geteuid(), strerror(-code));
 }
 
-static int found(const char *name, const char *path, const char *node, char **ret_path,
-		 uint32_t *ret_code, struct err *e)
+static int found(const char *name, const char *path, char **ret_path, uint32_t *ret_code,
+		 struct err *e)
 {
-	int r = check_interpreter(name, path, node, ret_code, e);
+	int r = check_interpreter(name, path, ret_code, e);
 	char *copy;
 
 	if (r < 0)
 		return r;
 	copy = strdup(path);
 	if (!copy)
-		return err_set(e, ENOMEM, "out of memory on %s", node);
+		return err_set(e, ENOMEM, "out of memory");
 	*ret_path = copy;
 	return 0;
 }
 
-/* Like a shell: the first that can run; else remember one that is there but cannot. */
+/* Like a shell: the first that can run; else remember a file that is there but
+ * cannot. Directories of that name, and those that may not be entered, do not count. */
 static int search(const char *name, const char *dirs, char *out, char *denied)
 {
 	int why = -ENOENT;
@@ -127,13 +128,14 @@ static int search(const char *name, const char *dirs, char *out, char *denied)
 	*denied = '\0';
 	for (const char *p = dirs;; p++) {
 		size_t n = strcspn(p, ":");
+		bool there = false;
 		int r = -ENAMETOOLONG;
 
 		if (snprintf(out, PATH_MAX, "%.*s%s%s", (int)n, p, n ? "/" : "./", name) < PATH_MAX)
-			r = runnable(out);
+			r = runnable(out, &there);
 		if (r == 0)
 			return 0;
-		if ((r == -EACCES || r == -EISDIR) && !*denied) {
+		if (r == -EACCES && there && !*denied) {
 			memcpy(denied, out, strlen(out) + 1);
 			why = r;
 		}
@@ -143,30 +145,30 @@ static int search(const char *name, const char *dirs, char *out, char *denied)
 	}
 }
 
-int check_command(const struct spec *spec, const char *node, char **ret_path, uint32_t *ret_code,
-		  struct err *e)
+int check_command(const struct spec *spec, char **ret_path, uint32_t *ret_code, struct err *e)
 {
 	const char *name = spec->argv[0], *dirs = env_get(spec->env, "PATH");
 	char path[PATH_MAX], denied[PATH_MAX];
+	bool there;
 	int r;
 
 	*ret_code = 127;
 	if (strchr(name, '/')) {
-		r = runnable(name);
+		r = runnable(name, &there);
 		if (r == 0)
-			return found(name, name, node, ret_path, ret_code, e);
+			return found(name, name, ret_path, ret_code, e);
 		if (r == -EACCES || r == -EISDIR)
-			return not_executable(name, node, r, ret_code, e);
-		return err_set(e, -r, "command '%s' not found on %s: %s", name, node, strerror(-r));
+			return not_executable(name, r, ret_code, e);
+		return err_set(e, -r, "command '%s' not found: %s", name, strerror(-r));
 	}
 
 	if (!dirs)
 		dirs = DEFAULT_PATH;
 	r = *name ? search(name, dirs, path, denied) : -ENOENT;
 	if (r == 0)
-		return found(name, path, node, ret_path, ret_code, e);
+		return found(name, path, ret_path, ret_code, e);
 	if (r == -EACCES)
-		return not_executable(denied, node, r, ret_code, e);
-	return err_set(e, ENOENT, "command '%s' not found on %s (PATH=%.400s%s)", name, node, dirs,
+		return not_executable(denied, r, ret_code, e);
+	return err_set(e, ENOENT, "command '%s' not found (PATH=%.400s%s)", name, dirs,
 		       strlen(dirs) > 400 ? "..." : "");
 }

@@ -2,6 +2,8 @@
  *
  * Blocks like any look at a file: a dead network mount stops the shim here,
  * where nothing runs yet; the agent's own deadline notices.
+ *
+ * Sentences do not name the node: the coordinator, who has heard several, does.
  */
 #ifndef NA_SHIM_CHECK_H
 #define NA_SHIM_CHECK_H
@@ -11,13 +13,12 @@
 #include "common/err.h"
 #include "proto/spec.h"
 
-/* Changes into spec->cwd. 0 or -errno and a sentence that names the node. */
-int check_cwd(const struct spec *spec, const char *node, struct err *e);
+/* Changes into spec->cwd. 0 or -errno and a sentence. */
+int check_cwd(const struct spec *spec, struct err *e);
 
 /* Finds argv[0] in the PATH of the job's environment, or as a path when it
  * has a slash, relative to the present directory. 0 and a path to execve
  * (caller frees); or -errno, *ret_code 126 or 127 as shells do, and a sentence. */
-int check_command(const struct spec *spec, const char *node, char **ret_path, uint32_t *ret_code,
-		  struct err *e);
+int check_command(const struct spec *spec, char **ret_path, uint32_t *ret_code, struct err *e);
 
 #endif

@@ -102,9 +102,9 @@ static void do_check(struct host *h, const struct rec_shim_setup *setup)
 	if (r == 0)
 		r = read_spec(h, &h->err);
 	if (r == 0)
-		r = check_cwd(&h->spec, h->setup.node, &h->err);
+		r = check_cwd(&h->spec, &h->err);
 	if (r == 0)
-		r = check_command(&h->spec, h->setup.node, &h->path, &ev.code, &h->err);
+		r = check_command(&h->spec, &h->path, &ev.code, &h->err);
 	ev.error = r;
 	ev.text = r ? h->err.text : NULL;
 	answer(h, ev);
@@ -116,7 +116,7 @@ static void rank_failed(struct host *h, struct shim_rank_event *re, int error, c
 {
 	re->error = error;
 	re->code = error == -ENOENT ? 127 : 126;
-	re->text = arena_printf(&h->scratch, "%s on %s: %s", what, h->setup.node, strerror(-error));
+	re->text = arena_printf(&h->scratch, "%s: %s", what, strerror(-error));
 	output_close(h->out, 2 * re->local, 0);
 	output_close(h->out, 2 * re->local + 1, 0);
 }

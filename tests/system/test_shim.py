@@ -232,13 +232,13 @@ def script(directory, name, text, mode=0o755):
 
 
 @pytest.mark.parametrize("what, code, words", [
-    ("no-cwd", 1, ["cwd /no/such/place does not exist on node gpu02"]),
-    ("file-cwd", 1, ["is not a directory on node gpu02"]),
-    ("no-command", 127, ["command 'no-such-command' not found on gpu02 (PATH=/usr/local/bin:/usr/bin:/bin)"]),
-    ("no-path", 127, ["command './none' not found on gpu02"]),
-    ("not-executable", 126, ["is not executable", "gpu02"]),
-    ("directory", 126, ["is a directory on gpu02"]),
-    ("no-interpreter", 127, ["interpreter '/opt/none/python'", "does not exist on gpu02"]),
+    ("no-cwd", 1, ["cwd /no/such/place does not exist"]),
+    ("file-cwd", 1, ["is not a directory"]),
+    ("no-command", 127, ["command 'no-such-command' not found (PATH=/usr/local/bin:/usr/bin:/bin)"]),
+    ("no-path", 127, ["command './none' not found"]),
+    ("not-executable", 126, ["is not executable for uid"]),
+    ("directory", 126, ["is a directory"]),
+    ("no-interpreter", 127, ["interpreter '/opt/none/python'", "does not exist"]),
     ("dos-script", 127, ["CR LF", "'/bin/sh'"]),
     ("bad-spec", 1, []),
 ])

@@ -344,6 +344,14 @@ def test_job_as_json_and_as_text(ctl, agent):
     assert r.code == 1 and "no job 5" in r.err
 
 
+def test_a_job_that_ended_before_it_started_waits_no_more(ctl, agent):
+    agent.update(state="queued", why="waiting for 2 nodes: gpu03 is down")
+    assert any(x.split()[:1] == ["waiting"] for x in ctl("job", 18).out.splitlines())
+    agent.update(state="failed", exit_code=127, why="node n1: command 'x' not found", end_wall_ms=agent.info["submit_wall_ms"])
+    out = ctl("job", 18).out
+    assert "failed" in out and not any(x.split()[:1] in (["waiting"], ["time"]) for x in out.splitlines()), out
+
+
 def test_a_jobs_gpus_are_told_for_each_node(ctl, agent):
     agent.start("n1", "n2", "n3", each=4)
     agent.update(gpus=["0-3", "4-7", "0-3"], gpus_per_node=4)
