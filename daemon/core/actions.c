@@ -104,6 +104,22 @@ void act_close(struct actions *a, uint64_t link, const char *why)
 		a->failed = true;
 }
 
+void act_log(struct actions *a, uint64_t job, const char *fmt, ...)
+{
+	struct action *e = act_add(a, ACT_LOG);
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	e->job = job;
+	e->text = arena_strdup(&a->arena, text);
+	e->len = strlen(text);
+	if (e->text == NULL)
+		a->failed = true;
+}
+
 void act_refuse(struct actions *a, uint64_t link, uint32_t rid, const char *code, const char *fmt,
 		...)
 {
@@ -148,6 +164,7 @@ const char *action_name(enum action_type t)
 {
 	static const char *const names[] = {
 		[ACT_SEND] = "send",	 [ACT_CLOSE] = "close",	  [ACT_PERSIST] = "persist",
+		[ACT_LOG] = "log",
 		[ACT_DROP_KEY] = "drop-key", [ACT_DIAL] = "dial", [ACT_FETCH] = "fetch",
 		[ACT_LEASE] = "lease",	 [ACT_SPAWN] = "spawn",	  [ACT_PROVE] = "prove",
 		[ACT_UNLISTEN] = "unlisten", [ACT_LATCH] = "latch", [ACT_SWEEP] = "sweep",

@@ -28,6 +28,7 @@ enum action_type {
 	/* both */
 	ACT_SEND, /* link, text, len: one JSON message */
 	ACT_CLOSE, /* link, text: flush what was sent before, then close; the text is for the log */
+	ACT_LOG, /* text: one line for the log; job when it concerns one */
 	/* coordinator */
 	ACT_PERSIST, /* ticket, rows: one durable transaction; answered by CEV_STORED, in order */
 	ACT_DROP_KEY, /* key: close links of this key that the core does not know yet */
@@ -81,6 +82,9 @@ void actions_finish(struct actions *a);
 struct action *act_add(struct actions *a, enum action_type type);
 void act_send(struct actions *a, uint64_t link, const struct msg *m);
 void act_close(struct actions *a, uint64_t link, const char *why);
+/* One transition, as "node gpu02: ok -> unreachable (silent for 3.6 s)". job 0: none. */
+void act_log(struct actions *a, uint64_t job, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* refused{rid (0: none), code, text} */
 void act_refuse(struct actions *a, uint64_t link, uint32_t rid, const char *code, const char *fmt,
 		...) __attribute__((format(printf, 5, 6)));

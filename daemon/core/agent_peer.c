@@ -177,8 +177,13 @@ void peers_on_allow(struct agent *a, const struct rec_allow *m)
 
 	if (s != NULL && m->whole)
 		fade(a, s);
-	if (m->n_peers == 0 || !make_room(a))
+	if (m->n_peers == 0)
 		return;
+	if (!make_room(a)) {
+		act_log(a->out, m->job, "job %llu: none of its %zu peers can be let in: %u are already, the most "
+			"there may be", (unsigned long long)m->job, m->n_peers, PEERS_MAX);
+		return;
+	}
 	s = set_find(a, m->job); /* it may have gone to make room */
 	if (s == NULL && (s = set_new(a, m->job)) == NULL)
 		return;

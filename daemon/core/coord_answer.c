@@ -623,6 +623,26 @@ void answer_unwatch(struct coord *c, struct clink *l, const struct rec_unwatch *
 	}
 }
 
+/* Neither command nor causes: they may hold what is the user's alone. */
+static void log_job(struct coord *c, struct job *j)
+{
+	const char *was = j->logged != NULL ? j->logged : "new";
+	char text[512] = "";
+
+	if (!j->stored)
+		return;
+	j->logged = job_shown_state(j);
+	if (strcmp(was, j->logged) == 0)
+		return;
+	if (j->saved)
+		snprintf(text, sizeof(text), " (exit code %u)", j->exit_code);
+	else if (strcmp(was, "new") == 0)
+		snprintf(text, sizeof(text), " (of %s, from %s: %u node%s, %u process%s each)", j->user,
+			 j->submit_node, j->nnodes, j->nnodes == 1 ? "" : "s", j->ppn,
+			 j->ppn == 1 ? "" : "es");
+	act_log(c->out, j->id, "job %llu: %s -> %s%s", (unsigned long long)j->id, was, j->logged, text);
+}
+
 void watches_flush(struct coord *c)
 {
 	c->have_dirty = false;
@@ -632,6 +652,7 @@ void watches_flush(struct coord *c)
 		if (!j->dirty)
 			continue;
 		j->dirty = false;
+		log_job(c, j);
 		list_foreach(f, &j->watches)
 			send_update(c, list_entry(f, struct watch, of_job));
 	}

@@ -49,6 +49,7 @@ struct node {
 	               * the time it was absent itself since */
 	bool ever; /* heard at all in this life of the coordinator */
 	bool silent; /* unreachable_ms have passed */
+	const char *logged; /* state that the log was told last; NULL: down */
 	struct rec_addr *addrs; /* own copy */
 	size_t n_addrs;
 	uint32_t peer_port, cpus;
@@ -150,6 +151,7 @@ struct job {
 	bool saved; /* final state durable */
 	bool end_stored; /* that it is to end is durable */
 	bool dirty; /* watchers must hear */
+	const char *logged; /* state that the log was told last; NULL: none */
 	bool unwatched; /* a node's watch has ended: its places must hear */
 	char client_id[65];
 	uint32_t uid;

@@ -11,6 +11,7 @@
 #include "core/coord_internal.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +100,42 @@ bool node_usable(const struct node *n)
 	       n->jobs < NODE_JOBS_MAX;
 }
 
+/* One line for each transition; all of them pass here. */
+static void changed(struct coord *c, struct node *n, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void changed(struct coord *c, struct node *n, const char *fmt, ...)
+{
+	const char *was = n->logged != NULL ? n->logged : "down";
+	char why[200];
+	va_list ap;
+
+	n->logged = n->removed ? "removed" : node_state(n);
+	if (strcmp(was, n->logged) == 0)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	act_log(c->out, 0, "node %s: %s -> %s (%s)", n->name, was, n->logged, why);
+}
+
+static double seconds_since(const struct coord *c, mono_t t)
+{
+	return (double)mono_sub_ms(c->now, t) / 1000;
+}
+
+/* Not a state that anybody else is shown: from here its ranks count as lost. */
+static void log_lost(struct coord *c, struct node *n)
+{
+	const char *was = n->logged != NULL ? n->logged : "down";
+
+	if (strcmp(was, "lost") == 0)
+		return;
+	n->logged = "lost";
+	act_log(c->out, 0, "node %s: %s -> lost (not heard for %.1f s)", n->name, was,
+		seconds_since(c, n->heard));
+}
+
 /* ---- being heard, and silence ------------------------------------------------ */
 
 static void quarantine(struct coord *c, struct node *n)
@@ -111,16 +148,19 @@ static void quarantine(struct coord *c, struct node *n)
 		coord_close(c, both[i], "two live sessions with different boot ids");
 	}
 	n->link = n->rival = NULL;
+	changed(c, n, "two machines use its key");
 	jobs_node_state(c, n);
 }
 
 /* Called for a word on n->link. */
 void node_heard(struct coord *c, struct node *n)
 {
+	double silence = seconds_since(c, n->heard);
 	bool was = n->silent;
 
 	n->heard = c->now;
 	n->silent = false;
+	changed(c, n, "heard again after %.1f s", silence);
 	/* What was said before the rival came may be read after it. */
 	if (n->rival != NULL && mono_due(mono_add_ms(n->rival_since, RIVAL_MS), c->now))
 		quarantine(c, n);
@@ -152,6 +192,7 @@ void node_link_gone(struct coord *c, struct clink *l)
 	if (n->link != l)
 		return;
 	n->link = NULL;
+	changed(c, n, "%s", c->ev->text != NULL ? c->ev->text : "its connection is gone");
 	coord_wake_at(c, mono_add_ms(n->heard, c->conf.unreachable_ms));
 	admit_rival(c, n);
 	jobs_node_state(c, n);
@@ -205,6 +246,7 @@ static void node_deadline(struct coord *c, struct node *n)
 	if (!n->silent && (n->link != NULL || n->jobs > 0)) {
 		if (mono_due(silent, c->now)) {
 			n->silent = true;
+			changed(c, n, "silent for %.1f s", seconds_since(c, n->heard));
 			admit_rival(c, n);
 			jobs_node_state(c, n);
 		} else {
@@ -223,6 +265,7 @@ static void node_deadline(struct coord *c, struct node *n)
 
 		snprintf(why, sizeof(why), "node %s has not been heard for %u s", n->name,
 			 c->conf.node_lost_ms / 1000);
+		log_lost(c, n);
 		jobs_node_lost(c, n, why);
 		fence(c, n);
 	}
@@ -378,6 +421,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	}
 	coord_wake_at(c, mono_add_ms(c->now, c->conf.unreachable_ms));
 	readings_registered(c, n, r->probe, again);
+	changed(c, n, "registered from %s", n->n_addrs > 0 ? n->addrs[0].ip : "an unknown address");
 	send_registered(c, l, n);
 	send_revokes(c, l);
 	peers_check_keys(c, l, r);
@@ -434,6 +478,7 @@ static void node_take_out(struct coord *c, struct node *n)
 		coord_close(c, n->link, "node removed");
 	}
 	n->link = n->rival = NULL;
+	changed(c, n, "its key is out");
 	n->heard = mono_min(n->heard, c->now);
 	coord_wake_at(c, mono_add_ms(n->heard, c->conf.node_lost_ms));
 }

@@ -358,6 +358,7 @@ void coord_loaded(struct coord *c, struct actions *out)
 		if (job_over(j) || j->n_places == 0)
 			continue;
 		j->recovering = j->restored = true;
+		j->logged = job_shown_state(j);
 		if (j->ending == NULL)
 			coord_set_text(c, &j->why,
 				       "the coordinator was restarted; waiting for the job's nodes");

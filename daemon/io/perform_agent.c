@@ -134,6 +134,9 @@ void perform_agent(struct agent_io *io, const struct action *a)
 	case ACT_CLOSE:
 		hang_up(io, a);
 		break;
+	case ACT_LOG:
+		log_info("%s", a->text);
+		break;
 	case ACT_DIAL:
 		conns_dial_coordinator(io);
 		break;

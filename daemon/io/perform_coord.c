@@ -91,6 +91,9 @@ void coord_perform(struct coord_role *r)
 		case ACT_CLOSE:
 			perform_close(r, a);
 			break;
+		case ACT_LOG:
+			log_info("%s", a->text);
+			break;
 		case ACT_PERSIST:
 			perform_persist(r, a);
 			break;

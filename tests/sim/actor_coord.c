@@ -272,6 +272,8 @@ static void perform(struct sim *s, const struct action *a)
 		else
 			net_close(s, conn, side, a->text);
 		break;
+	case ACT_LOG:
+		break;
 	case ACT_PERSIST:
 		persist(s, a);
 		break;

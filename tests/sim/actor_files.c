@@ -329,6 +329,8 @@ void simagent_perform(struct sim *s, struct agent_actor *a, const struct action 
 	case ACT_CLOSE:
 		do_link(s, a, act);
 		break;
+	case ACT_LOG:
+		break;
 	case ACT_DIAL:
 		do_dial(s, a);
 		break;

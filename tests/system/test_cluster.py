@@ -236,6 +236,26 @@ def test_a_silent_node_is_unreachable_in_4_s_and_its_job_untouched(site):
     assert alive(pid) and site.job(job)["state"] == "running"
 
 
+def test_the_coordinators_log_tells_each_transition(site):
+    site.head()
+    site.node("a1")
+    a2 = site.node("a2")
+    job, _ = job_on(site, "a2", "sleep 100; echo SECRETWORD")
+    os.kill(a2.pid, signal.SIGSTOP)
+    wait_until(lambda: site.state("a2") == "unreachable", 6, "shown unreachable")
+    os.kill(a2.pid, signal.SIGCONT)
+    wait_until(lambda: site.state("a2") == "ok", 10 * SLOW, "back again")
+    site.ctl("kill", job, "--grace", "1s").ok()
+    site.wait_end(job)
+    with open(site.path("head.log"), encoding="utf-8") as f:
+        log = f.read()
+    for words in (r"node a2: down -> ok \(registered from 127\.0\.0\.1\)", r"node a2: ok -> unreachable \(silent for [34]\.\d s\)",
+                  r"node a2: unreachable -> ok \(", rf"job {job}: new -> preparing \(of \S+, from a1: 1 node, 1 process each\)",
+                  rf"job {job}: preparing -> running$", rf"job {job}: running -> ending$", rf"job {job}: ending -> failed \(exit code 143\)$"):
+        assert len(re.findall(words, log, re.M)) == 1, (words, log)
+    assert "SECRETWORD" not in log
+
+
 def test_a_dead_agent_is_down_at_once_and_its_job_untouched(site):
     site.head()
     site.node("a1")

@@ -48,6 +48,7 @@ struct world {
 	} queue[64];
 	size_t n_queue;
 	bool disk_full;
+	char log[65536]; /* one line each */
 	uint64_t closed[64];
 	size_t n_closed;
 	uint8_t random;
@@ -71,6 +72,10 @@ UNUSED static void take_actions(struct world *w)
 			assert_true(w->n_sent < MAX_SENT);
 			w->sent[w->n_sent].link = a->link;
 			w->sent[w->n_sent++].text = strndup(a->text, a->len);
+		} else if (a->type == ACT_LOG) {
+			size_t at = strlen(w->log);
+
+			snprintf(w->log + at, sizeof(w->log) - at, "%s\n", a->text);
 		} else if (a->type == ACT_CLOSE) {
 			w->closed[w->n_closed++ % 64] = a->link;
 		} else if (a->type == ACT_PERSIST) {
@@ -369,6 +374,24 @@ UNUSED static void submit_as(struct world *w, uint64_t link, const char *client_
 	m.u.submit.spec_size = 10;
 	MSG_SET(&m.u.submit, submit, uid, uid);
 	m.u.submit.user = "li";
+	say(w, link, &m);
+}
+
+UNUSED static void submit_excluding(struct world *w, uint64_t link, const char *client_id,
+			     uint32_t nnodes, const char *exclude)
+{
+	static const uint8_t hash[32] = { 1 };
+	struct msg m;
+
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 9;
+	m.u.submit.client_id = client_id;
+	m.u.submit.nnodes = nnodes;
+	m.u.submit.exclude = exclude;
+	m.u.submit.command = "true";
+	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
+	m.u.submit.spec_size = 10;
+	MSG_SET(&m.u.submit, submit, uid, 1000);
 	say(w, link, &m);
 }
 

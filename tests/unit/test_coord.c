@@ -696,6 +696,110 @@ static void a_node_that_does_not_get_ready_is_named(void **state)
 	msg_finish(&m);
 }
 
+static void remove_node(struct world *w, const char *name)
+{
+	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
+	struct msg m;
+
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 2;
+	m.u.node_remove.node = name;
+	say(w, l, &m);
+	store(w);
+	assert_true(was_told(w, l, MSG_ok));
+	link_down(w, l);
+}
+
+/* ---- log ------------------------------------------------------------------------------------- */
+
+static void each_transition_of_a_node_is_one_line(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = node_up(w, "gpu01");
+	struct coord_event gone = { .type = CEV_LINK_DOWN, .text = "closed by the other side" };
+	struct msg m;
+
+	assert_string_equal(w->log, "node gpu01: down -> ok (registered from 10.0.0.1)\n");
+	w->log[0] = '\0';
+	tick(w, 5000);
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	say(w, l, &m);
+	gone.link = l;
+	feed(w, &gone);
+	assert_string_equal(w->log, "node gpu01: ok -> unreachable (silent for 3.5 s)\n"
+				    "node gpu01: unreachable -> ok (heard again after 5.0 s)\n"
+				    "node gpu01: ok -> down (closed by the other side)\n");
+	w->log[0] = '\0';
+	remove_node(w, "gpu01");
+	assert_string_equal(w->log, "node gpu01: down -> removed (its key is out)\n");
+}
+
+static void each_transition_of_a_job_is_one_line_without_its_command(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	w->log[0] = '\0';
+	ended(w, b, 1, "exited", 7, false);
+	store(w);
+	ended(w, a, 0, "killed", 0, true);
+	store(w);
+	assert_string_equal(w->log, "job 1: running -> ending\n"
+				    "job 1: ending -> failed (exit code 7)\n");
+	w->log[0] = '\0';
+	submit_as(w, a, "c2", 1, "gpu03", 1000);
+	store(w);
+	restart(w);
+	assert_string_equal(w->log, "job 2: new -> queued (of li, from gpu01: 1 node, 1 process each)\n");
+}
+
+static void a_lost_node_is_logged_once(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+	char *lost;
+
+	running_pair(w, &a, &b);
+	node_up(w, "gpu03");
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	for (int i = 0; i < 125; i++) {
+		tick(w, 1000);
+		say(w, a, &m);
+		say(w, a + 2, &m);
+	}
+	lost = strstr(w->log, "node gpu02: unreachable -> lost (not heard for 120.0 s)\n");
+	assert_non_null(lost);
+	assert_null(strstr(strchr(lost, '\n'), "-> lost (not heard"));
+	w->log[0] = '\0';
+	node_up(w, "gpu02");
+	assert_string_equal(w->log, "node gpu02: lost -> ok (registered from 10.0.0.1)\n");
+}
+
+static void excluded_nodes_are_named_only_when_some_are(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	struct msg m;
+
+	submit(w, a, "c1", 4);
+	assert_true(last_to(w, a, MSG_refused, &m));
+	assert_string_equal(m.u.refused.text, "4 nodes were asked for, but this cluster has 3");
+	msg_finish(&m);
+	submit_as(w, a, "c2", 3, "gpu[01-02]", 1000);
+	assert_true(last_to(w, a, MSG_refused, &m));
+	assert_string_equal(m.u.refused.text, "3 nodes were asked for, but the host list has 2");
+	msg_finish(&m);
+	submit_excluding(w, a, "c3", 3, "gpu03");
+	assert_true(last_to(w, a, MSG_refused, &m));
+	assert_string_equal(m.u.refused.text,
+			    "3 nodes were asked for, but this cluster less the excluded ones has 2");
+	msg_finish(&m);
+}
+
 /* ---- specifications ------------------------------------------------------------------------ */
 
 /* How many unfinished jobs this registered node was told to keep specifications for; -1: not told. */
@@ -935,20 +1039,6 @@ static void a_placement_that_cannot_be_saved_lets_nobody_in(void **state)
 	msg_finish(&m);
 }
 
-static void remove_node(struct world *w, const char *name)
-{
-	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
-	struct msg m;
-
-	msg_init(&m, MSG_node_remove);
-	m.u.node_remove.rid = 2;
-	m.u.node_remove.node = name;
-	say(w, l, &m);
-	store(w);
-	assert_true(was_told(w, l, MSG_ok));
-	link_down(w, l);
-}
-
 /* gpu02 registers, letting in gpu01 and gpu03. Which of them is revoked: 1, 3, or 0 for neither. */
 static int revoked_for(struct world *w)
 {
@@ -1046,6 +1136,10 @@ int main(void)
 		T(a_placement_that_cannot_be_saved_lets_nobody_in),
 		T(keys_that_left_the_cluster_are_revoked_whoever_removed_them),
 		T(a_node_enrolled_again_with_its_key_is_not_revoked),
+		T(each_transition_of_a_node_is_one_line),
+		T(each_transition_of_a_job_is_one_line_without_its_command),
+		T(a_lost_node_is_logged_once),
+		T(excluded_nodes_are_named_only_when_some_are),
 		T(only_the_submitting_node_is_told_that_a_job_is_over_and_only_when_saved),
 		T(a_registering_node_is_told_its_unfinished_jobs),
 		T(a_repeated_submit_says_whether_its_specification_is_needed),
