@@ -58,15 +58,24 @@ static void use_free(struct spec_use *u)
 	free(u);
 }
 
+static bool used_otherwise(const struct agent *a, const struct spec_use *u)
+{
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): those freed before are off the list */
+	list_foreach(e, &a->spec_uses) {
+		const struct spec_use *o = list_entry(e, struct spec_use, all);
+
+		if (o != u && memcmp(o->hash, u->hash, 32) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* The last use of a specification takes it along. */
 static void use_over(struct agent *a, struct spec_use *u)
 {
-	uint8_t hash[32];
-
-	memcpy(hash, u->hash, 32);
+	if (a->specs_known && !used_otherwise(a, u))
+		memcpy(act_add(a->out, ACT_DROP_SPEC)->key, u->hash, 32);
 	use_free(u);
-	if (!agent_spec_needed(a, hash))
-		memcpy(act_add(a->out, ACT_DROP_SPEC)->key, hash, 32);
 }
 
 void specs_free(struct agent *a)

@@ -79,7 +79,7 @@ static void tell(struct coord *c, const struct node *n, struct job *j)
 {
 	struct peers p = { 0 };
 
-	if (n == NULL || n->link == NULL)
+	if (n->link == NULL)
 		return;
 	p.v = arena_alloc(&c->out->arena, (most(j) + 1) * sizeof(*p.v));
 	if (p.v == NULL) {
@@ -94,7 +94,7 @@ void peers_tell_source(struct coord *c, struct job *j)
 {
 	const struct node *src = node_find(c, j->submit_node);
 
-	for (size_t i = 0; i < j->n_places; i++)
+	for (size_t i = 0; src != NULL && i < j->n_places; i++)
 		if (j->places[i].node != src) {
 			tell(c, src, j);
 			return;

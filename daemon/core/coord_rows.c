@@ -5,6 +5,7 @@
  */
 #include "core/coord_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -223,7 +224,8 @@ static int load_places(struct coord *c, struct job *j, const struct rec_row_job 
 
 static void load_ranks(struct coord *c, struct job *j, const struct rec_row_job *r)
 {
-	for (size_t i = 0; i < r->n_ranks && j->ppn > 0; i++)
+	assert(j->ppn > 0); /* load_job() has seen to it */
+	for (size_t i = 0; i < r->n_ranks; i++)
 		job_update_rank(c, j, r->ranks[i].rank / j->ppn, &r->ranks[i]);
 	if (r->n_first == 1 && r->first[0].rank < j->n_ranks) {
 		job_update_rank(c, j, r->first[0].rank / j->ppn, &r->first[0]);
@@ -289,7 +291,7 @@ static int load_job(struct coord *c, const struct rec_row_job *r, struct err *e)
 		return -ENOMEM;
 	list_init(&j->all);
 	list_init(&j->watches);
-	if (r->job == 0 || r->spec_hash.n != 32 || state_from_name(r->state, &s) < 0 ||
+	if (r->job == 0 || r->spec_hash.n != 32 || r->procs_per_node == 0 || state_from_name(r->state, &s) < 0 ||
 	    (uint64_t)r->nnodes * r->procs_per_node > JOB_RANKS_MAX ||
 	    (r->n_places != 0 && r->n_places != r->nnodes) || job_find(c, r->job) != NULL) {
 		free(j);

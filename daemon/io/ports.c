@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/list.h"
+#include "io/sockets.h"
 
 #define PORT_TORCHRUN 29500 /* the default of everybody else */
 #define PORT_NCCL_RAS 28028 /* NCCL's default */
@@ -118,17 +119,6 @@ static int test_loopback(uint32_t port)
 		rc = -errno;
 	close(fd);
 	return rc;
-}
-
-static uint32_t local_port(int fd)
-{
-	struct sockaddr_storage ss = { 0 };
-	socklen_t len = sizeof(ss);
-
-	if (getsockname(fd, (void *)&ss, &len) != 0)
-		return 0;
-	return ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
-					       : ((struct sockaddr_in *)&ss)->sin_port);
 }
 
 /* ---- searching ------------------------------------------------------- */
@@ -365,7 +355,7 @@ static int lease_proof(struct ports *p, struct lease *l, struct err *e)
 	int fd = listen_all(0), rc = fd;
 
 	if (fd >= 0) {
-		l->proof_port = local_port(fd);
+		l->proof_port = socket_local_port(fd);
 		rc = door_open(p->loop, fd, &l->doors[1]);
 	}
 	return rc >= 0 ? 0 : err_set(e, rc, "cannot listen on an ephemeral port: %s", strerror(-rc));

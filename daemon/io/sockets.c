@@ -66,6 +66,20 @@ int socket_unix_connect(const char *path)
 	return fd;
 }
 
+uint16_t socket_local_port(int fd)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} a = { 0 };
+	socklen_t n = sizeof(a);
+
+	if (getsockname(fd, &a.any, &n) != 0)
+		return 0;
+	return ntohs(a.any.sa_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
+}
+
 bool socket_numeric(const char *host, uint16_t port, struct sockaddr_storage *ret,
 		    socklen_t *ret_len)
 {

@@ -16,6 +16,8 @@ void socket_tune(int fd);
 int socket_unix_address(const char *path, struct sockaddr_un *ret, struct err *e);
 /* A connected non-blocking socket, or -errno. Unix sockets answer at once. */
 int socket_unix_connect(const char *path);
+/* The local port of a bound TCP socket, v4 or v6; 0: it has none. */
+uint16_t socket_local_port(int fd);
 /* Numeric v4 or v6 address. False when 'host' is a name. */
 bool socket_numeric(const char *host, uint16_t port, struct sockaddr_storage *ret,
 		    socklen_t *ret_len);

@@ -260,6 +260,8 @@ static int read_named(struct specs_disk *d, const char *name, const uint8_t hash
 	uint8_t have[32];
 	int fd, rc;
 
+	*ret = NULL;
+	*ret_n = 0;
 	fd = openat(d->fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return err_set(e, errno, "%s/%s: %s", d->path, name, strerror(errno));
