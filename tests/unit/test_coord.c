@@ -557,7 +557,6 @@ static void a_job_of_another_lineage_is_left_alone(void **state)
 	assert_false(was_told(w, l, MSG_forget));
 }
 
-<<<<<<< HEAD
 /* Found by simulation; tests/sim/planted/left-ready.patch plants it again. */
 static void what_is_alive_at_a_place_that_is_over_is_ended_and_then_forgotten(void **state)
 {
@@ -581,7 +580,8 @@ static void what_is_alive_at_a_place_that_is_over_is_ended_and_then_forgotten(vo
 	store(w);
 	assert_true(was_told(w, b, MSG_forget));
 	assert_job(w, "failed", 127);
-=======
+}
+
 static void a_stored_job_without_processes_makes_no_sense(void **state)
 {
 	struct world *w = *state;
@@ -603,7 +603,6 @@ static void a_stored_job_without_processes_makes_no_sense(void **state)
 	assert_int_equal(coord_load(w->c, &m, &e), -EINVAL);
 	assert_string_equal(e.text, "stored job 1 makes no sense");
 	msg_finish(&m);
->>>>>>> 315ae0d (Problem: 'make lint' did not end with 0 failed)
 }
 
 /* ---- who may --------------------------------------------------------------------------- */
@@ -1149,11 +1148,8 @@ int main(void)
 		T(a_half_started_job_ends_when_nobody_knows_where_rank_0_listens),
 		T(a_job_nobody_has_started_is_prepared_again),
 		T(a_job_of_another_lineage_is_left_alone),
-<<<<<<< HEAD
 		T(what_is_alive_at_a_place_that_is_over_is_ended_and_then_forgotten),
-=======
 		T(a_stored_job_without_processes_makes_no_sense),
->>>>>>> 315ae0d (Problem: 'make lint' did not end with 0 failed)
 		T(a_plain_node_starts_jobs_on_itself_only),
 		T(no_node_may_speak_for_root),
 		T(kill_is_for_the_owner),
