@@ -28,15 +28,24 @@ void spool_name(char out[SPOOL_NAME_MAX], uint64_t job, uint32_t attempt)
 	snprintf(out, SPOOL_NAME_MAX, "%" PRIu64 ".%" PRIu32, job, attempt);
 }
 
-int spool_open(int state_dirfd, struct err *e)
+int spool_open(const char *path, gid_t group, struct err *e)
 {
+	bool grouped = group != (gid_t)-1, made = mkdir(path, grouped ? 0700 : 0755) == 0;
 	int fd;
 
-	if (mkdirat(state_dirfd, "spool", 0755) < 0 && errno != EEXIST)
-		return err_set(e, errno, "cannot make the spool directory: %s", strerror(errno));
-	fd = openat(state_dirfd, "spool", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (!made && errno != EEXIST)
+		return err_set(e, errno, "cannot make the spool directory %s: %s", path,
+			       strerror(errno));
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return err_set(e, errno, "cannot open the spool directory: %s", strerror(errno));
+		return err_set(e, errno, "cannot open the spool directory %s: %s", path,
+			       strerror(errno));
+	if (made && grouped && (fchown(fd, (uid_t)-1, group) < 0 || fchmod(fd, DIR_MODE) < 0)) {
+		err_set(e, errno, "cannot give the spool directory %s to group %u: %s", path,
+			(unsigned)group, strerror(errno));
+		close(fd);
+		return e ? e->code : -EPERM;
+	}
 	return fd;
 }
 

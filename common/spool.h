@@ -1,6 +1,6 @@
 /* spool.h - makes the directory and the files that hold one attempt's output
  *
- * STATE/spool/JOB.ATTEMPT/ with "status", "stamps" and for each rank "R.out"
+ * SPOOL/JOB.ATTEMPT/ with "status", "stamps" and for each rank "R.out"
  * and "R.err" (R: global rank). Everything is opened by descriptor beneath the
  * spool directory, exclusively, without following links: what was there before
  * is never touched, a name that is taken is -EEXIST.
@@ -27,9 +27,10 @@
 
 #define SPOOL_NAME_MAX 32 /* "JOB.ATTEMPT" and NUL */
 
-/* Opens STATE/spool given an open STATE, making it (0755) when it is absent.
- * A descriptor or -errno. */
-int spool_open(int state_dirfd, struct err *e);
+/* Opens the spool directory, making it when it is absent: 0755, or, with a
+ * group (not (gid_t)-1), 0750 for that group. A link in its place is not
+ * followed. A descriptor or -errno. */
+int spool_open(const char *path, gid_t group, struct err *e);
 
 /* 0 and open descriptors, all O_CLOEXEC and write-only: spool files (fds[2k]
  * stdout and fds[2k+1] stderr of local rank k; room for 2*nprocs) and stamps

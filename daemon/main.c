@@ -254,7 +254,7 @@ static int pass_on(char ***args, size_t *n, const struct given *g, struct err *e
 
 static int on_passed(struct command *c, const struct given *g, struct err *e)
 {
-	static const char *const ours[] = { "state", "run", "socket", "listen", "address",
+	static const char *const ours[] = { "state", "spool", "run", "socket", "listen", "address",
 					    "peer-port", "single-user", "launcher", NULL };
 	int r = 0;
 
@@ -309,6 +309,7 @@ static int run_agent(const struct command *c)
 {
 	struct agent_opts o = {
 		.state_dir = c->s.agent_state,
+		.spool_dir = c->s.agent_spool,
 		.run_dir = c->s.agent_run,
 		.socket_path = c->s.agent_socket,
 		.listen_host = c->s.agent_listen,
@@ -398,6 +399,8 @@ static int configure(int argc, char **argv, struct command *c, struct err *e)
 	char *state;
 	int r = apply(argc, argv, c, NULL, e);
 
+	if (r == 0 && c->role == ROLE_AGENT)
+		return settings_complete(&c->s, e);
 	if (r < 0 || c->role != ROLE_COORDINATOR)
 		return r;
 	state = strdup(c->s.coord_state);

@@ -85,7 +85,7 @@ static bool read_status(struct agent_io *io, uint64_t job, uint32_t attempt, str
 	int dir, rc = -ENOENT;
 
 	spool_name(name, job, attempt);
-	snprintf(path, sizeof(path), "%s/spool/%s", io->opts->state_dir, name);
+	snprintf(path, sizeof(path), "%s/%s", io->opts->spool_dir, name);
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir >= 0) {
 		p = read_small(dir, "status", FRAME_MAX, &n);

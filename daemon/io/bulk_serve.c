@@ -179,7 +179,7 @@ struct serve *serve_start(struct bulk *b, struct conn *out, uint32_t sid, struct
 static void open_work(uv_work_t *req)
 {
 	struct serve *s = list_entry(req, struct serve, req);
-	struct spool_where w = { .state_dir = s->b->io->opts->state_dir, .job = s->job,
+	struct spool_where w = { .spool_dir = s->b->io->opts->spool_dir, .job = s->job,
 				 .attempt = s->attempt, .owner = s->owner, .rank_base = s->rank_base,
 				 .nprocs = s->nprocs, .ranks = s->ranks,
 				 .n_ranks = s->n_ranks, .from_end = s->from_end, .from = s->from,

@@ -83,25 +83,21 @@ static int open_dir(const struct spool_where *w, struct err *e)
 {
 	char name[SPOOL_NAME_MAX];
 	struct stat st;
-	int state, spool, dir;
+	int spool, dir;
 
-	state = open(w->state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (state < 0)
-		return err_set(e, errno, "%s: %s", w->state_dir, strerror(errno));
-	spool = open_beneath(state, "spool", O_RDONLY | O_DIRECTORY);
-	close(state);
+	spool = open(w->spool_dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (spool < 0)
-		return err_set(e, spool, "%s/spool: %s", w->state_dir, strerror(-spool));
+		return err_set(e, errno, "%s: %s", w->spool_dir, strerror(errno));
 	spool_name(name, w->job, w->attempt);
 	dir = open_beneath(spool, name, O_RDONLY | O_DIRECTORY);
 	close(spool);
 	if (dir < 0)
-		return err_set(e, dir, "%s/spool/%s: %s", w->state_dir, name, strerror(-dir));
+		return err_set(e, dir, "%s/%s: %s", w->spool_dir, name, strerror(-dir));
 	if (fstat(dir, &st) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()) ||
 	    (st.st_mode & 022) != 0) {
 		close(dir);
-		return err_set(e, EPERM, "%s/spool/%s: others could write there; not read",
-			       w->state_dir, name);
+		return err_set(e, EPERM, "%s/%s: others could write there; not read",
+			       w->spool_dir, name);
 	}
 	return dir;
 }

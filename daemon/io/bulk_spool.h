@@ -19,7 +19,7 @@
 #define SPOOL_ANY_OWNER UINT32_MAX
 
 struct spool_where {
-	const char *state_dir;
+	const char *spool_dir;
 	uint64_t job;
 	uint32_t attempt;
 	uint32_t owner; /* of the files; SPOOL_ANY_OWNER when the job is forgotten */

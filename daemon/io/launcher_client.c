@@ -174,10 +174,10 @@ static int start_program(struct launcher_client *l)
 {
 	const struct agent_opts *o = l->io->opts;
 	char min[12], max[12], name[65];
-	char *argv[] = { (char *)"nodeagent-launcher", (char *)"--state", (char *)o->state_dir,
-			 (char *)"--run", (char *)o->run_dir, (char *)"--fd", (char *)"3",
-			 (char *)"--shim", l->io->shim_path, (char *)"--agent-user", name,
-			 (char *)"--uid-min", min, (char *)"--uid-max", max, NULL, NULL };
+	char *argv[] = { (char *)"nodeagent-launcher", (char *)"--spool", (char *)o->spool_dir,
+			 (char *)"--fd", (char *)"3", (char *)"--shim", l->io->shim_path,
+			 (char *)"--agent-user", name, (char *)"--uid-min", min,
+			 (char *)"--uid-max", max, NULL, NULL };
 	char *env[] = { NULL };
 	struct spawn_fd map[2];
 	struct err e;
@@ -187,7 +187,7 @@ static int start_program(struct launcher_client *l)
 	snprintf(max, sizeof(max), "%u", o->uid_max);
 	own_name(name);
 	if (o->allow_root)
-		argv[15] = (char *)"--allow-root";
+		argv[13] = (char *)"--allow-root";
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0)
 		return -errno;
 	map[0] = (struct spawn_fd){ fds[1], 3 };

@@ -22,7 +22,8 @@ struct coord_opts {
 };
 
 struct agent_opts {
-	const char *state_dir; /* key.pem, cert.pem, node.ini, spool/, specs/ */
+	const char *state_dir; /* key.pem, cert.pem, node.ini, specs/ */
+	const char *spool_dir; /* output of jobs: JOB.ATTEMPT/ */
 	const char *run_dir; /* agent.sock, shims/ */
 	const char *socket_path; /* NULL: run_dir/agent.sock */
 	const char *listen_host; /* peers; NULL: all */

@@ -18,6 +18,7 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 #define UID_LAST 4294967294u
+#define DEFAULT_AGENT_STATE DEFAULT_BASE "/agent"
 
 #define STR(sec, key, field, help)                                                       \
 	{ sec, key, CONF_STR, offsetof(struct settings, field), 0, 0, help }
@@ -44,7 +45,8 @@ static const struct conf_key table[] = {
 	MS("coordinator", "prepare_timeout", prepare_ms, SECOND, HOUR,
 	   "time that all nodes of a job have to get ready"),
 
-	STR("agent", "state", agent_state, "directory of the node's key, spool and node.ini"),
+	STR("agent", "state", agent_state, "directory of the node's key and node.ini"),
+	STR("agent", "spool", agent_spool, "directory of jobs' output"),
 	STR("agent", "run", agent_run, "directory of sockets; short, and not kept over a reboot"),
 	STR("agent", "socket", agent_socket, "Unix socket for nodectl (default RUN/agent.sock)"),
 	STR("agent", "listen", agent_listen, "address to listen on for other agents (default: all)"),
@@ -76,7 +78,7 @@ void settings_init(struct settings *s)
 		.coord_state = strdup(DEFAULT_BASE "/coordinator"),
 		.coord_socket = strdup("/run/nodeagent-coordinator/coordinator.sock"),
 		.port = DEFAULT_PORT,
-		.agent_state = strdup(DEFAULT_BASE "/agent"),
+		.agent_state = strdup(DEFAULT_AGENT_STATE),
 		.agent_run = strdup("/run/nodeagent"),
 		.uid_min = 1000,
 		.uid_max = 59999,
@@ -179,6 +181,17 @@ int settings_place(struct settings *s, const char *dir, struct err *e)
 		r = set_path(&s->agent_run, "%s/run", dir, e);
 	s->single_user = true;
 	return r;
+}
+
+/* Below the agent's own directory; the system's agent has it beside: there the
+ * launcher writes as root, so everything above must be root's. */
+int settings_complete(struct settings *s, struct err *e)
+{
+	bool system = strcmp(s->agent_state, DEFAULT_AGENT_STATE) == 0;
+
+	if (s->agent_spool)
+		return 0;
+	return set_path(&s->agent_spool, "%s/spool", system ? DEFAULT_BASE : s->agent_state, e);
 }
 
 /* ---- options ------------------------------------------------------------ */

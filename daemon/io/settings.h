@@ -19,7 +19,7 @@ struct settings {
 	uint32_t port;
 	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms;
 
-	char *agent_state, *agent_run, *agent_socket, *agent_listen;
+	char *agent_state, *agent_spool, *agent_run, *agent_socket, *agent_listen;
 	char *shim, *launcher, *sysfs_root, *exclude_ports, *nvml;
 	bool probe;
 	uint32_t gpu_share, gpu_share_of;
@@ -40,6 +40,8 @@ int settings_record(const char *state_dir, const char *host, uint16_t port, stru
 int settings_load_recorded(struct settings *s, const char *state_dir, struct err *e);
 /* --dir: all that a role has lies in this directory. */
 int settings_place(struct settings *s, const char *dir, struct err *e);
+/* Fills in what depends on other settings; when all have been read. */
+int settings_complete(struct settings *s, struct err *e);
 /* Sets SECTION's key from an option's name ("node-lost-timeout") and value
  * (NULL: the option stood alone). -ENOENT: no such key, *e untouched. */
 int settings_option(struct settings *s, const char *section, const char *name, const char *value,

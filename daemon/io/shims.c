@@ -166,23 +166,12 @@ static int make_memfd(struct launch *l)
 	return 0;
 }
 
-static int open_spool_root(struct launch *l)
-{
-	int state = open(l->io->opts->state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC), fd;
-
-	if (state < 0)
-		return err_set(&l->e, errno, "%s: %s", l->io->opts->state_dir, strerror(errno));
-	fd = spool_open(state, &l->e);
-	close(state);
-	return fd;
-}
-
 /* The held record is ours alone, so a spool of this name is another cluster's
  * (job numbers begin anew with a new one): it is moved aside, not lost. */
 static int make_spool(struct launch *l, int *ret_dir)
 {
 	char name[SPOOL_NAME_MAX], aside[SPOOL_NAME_MAX + 32];
-	int root = open_spool_root(l), rc;
+	int root = spool_open(l->io->opts->spool_dir, (gid_t)-1, &l->e), rc;
 
 	if (root < 0)
 		return root;

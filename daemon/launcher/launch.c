@@ -25,6 +25,7 @@
 #include "common/spool.h"
 #include "launcher/cgroup.h"
 
+#define PATH_BYTES 1024
 #define PROCS_MAX 4096u
 #define GROUPS_MAX 65536
 #define FD_OUTPUT 10
@@ -79,29 +80,43 @@ static bool roots_own(const struct stat *st)
 	return st->st_uid == 0 && (!writable || (S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX)));
 }
 
-int launch_check_shim(const char *path, struct err *e)
+static int check_above(const char *path, const char *what, struct err *e)
 {
-	char dir[1024];
+	char dir[PATH_BYTES];
 	struct stat st;
 
 	if (*path != '/' || strlen(path) >= sizeof dir)
-		return err_set(e, EINVAL, "the shim's path %s is not absolute", path);
+		return err_set(e, EINVAL, "the %s's path %s is not absolute", what, path);
+	memcpy(dir, path, strlen(path) + 1);
+	for (char *slash; (slash = strrchr(dir, '/'));) {
+		slash[slash == dir] = '\0';
+		if (stat(dir, &st) < 0)
+			return err_set(e, errno, "%s, where the %s lies: %s", dir, what,
+				       strerror(errno));
+		if (!roots_own(&st))
+			return err_set(e, EPERM, "%s, where the %s lies, can be changed by others",
+				       dir, what);
+		if (slash == dir)
+			break;
+	}
+	return 0;
+}
+
+int launch_check_shim(const char *path, struct err *e)
+{
+	struct stat st;
+
 	if (lstat(path, &st) < 0)
 		return err_set(e, errno, "the shim %s: %s", path, strerror(errno));
 	if (!S_ISREG(st.st_mode) || !(st.st_mode & S_IXOTH) || !roots_own(&st))
 		return err_set(e, EPERM, "the shim %s must be a program that only root can change",
 			       path);
+	return check_above(path, "shim", e);
+}
 
-	memcpy(dir, path, strlen(path) + 1);
-	for (char *slash; (slash = strrchr(dir, '/'));) {
-		slash[slash == dir] = '\0';
-		if (stat(dir, &st) < 0 || !roots_own(&st))
-			return err_set(e, EPERM,
-				       "%s, where the shim lies, can be changed by others", dir);
-		if (slash == dir)
-			break;
-	}
-	return 0;
+int launch_check_spool(const char *path, struct err *e)
+{
+	return check_above(path, "spool", e);
 }
 
 /* ---- who is it? ------------------------------------------------------ */
@@ -176,12 +191,16 @@ static int allow_files(uint32_t nprocs, struct rlimit *old, struct err *e)
 static int make_spool(const struct policy *p, const struct launcher_request *q, int *fds,
 		      struct err *e)
 {
-	int spool = spool_open(p->state_fd, e), r;
+	int spool = spool_open(p->spool, p->agent_gid, e), r;
+	struct stat st;
 
 	if (spool < 0)
 		return spool;
-	r = spool_make(spool, q->job, q->attempt, q->rank_base, q->nprocs, q->uid, p->agent_gid,
-		       &fds[2], &fds[3], fds + 4, e);
+	if (fstat(spool, &st) < 0 || !roots_own(&st))
+		r = err_set(e, EPERM, "the spool directory %s can be changed by others", p->spool);
+	else
+		r = spool_make(spool, q->job, q->attempt, q->rank_base, q->nprocs, q->uid,
+			       p->agent_gid, &fds[2], &fds[3], fds + 4, e);
 	close(spool);
 	return r;
 }

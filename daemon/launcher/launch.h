@@ -13,7 +13,7 @@ struct policy {
 	bool allow_root;
 	uid_t agent_uid;
 	gid_t agent_gid;
-	int state_fd; /* the state directory */
+	const char *spool; /* where output goes; made when absent */
 	const char *shim; /* absolute path, checked again before each use */
 };
 
@@ -24,6 +24,8 @@ int launch_check_cookie(const struct launcher_request *q, struct err *e);
 int launch_allowed(const struct policy *p, const struct launcher_request *q, struct err *e);
 /* Regular file of root, executable, and nobody else can put another in its place. */
 int launch_check_shim(const char *path, struct err *e);
+/* Absolute, and nobody but root can put another directory in its place. */
+int launch_check_spool(const char *path, struct err *e);
 /* Never returns when all is well; else -errno and a sentence: the caller must
  * _exit at once, whatever rights it has left. Waits on NSS: only in a child.
  * *report is a descriptor to keep (close-on-exec); it may get another number. */

@@ -1,6 +1,6 @@
 /* main.c - nodeagent-launcher: root's part, as small as it can be
  *
- *   nodeagent-launcher --state STATE --run RUN (--fd N | --socket PATH) --shim PATH
+ *   nodeagent-launcher --spool DIR (--fd N | --socket PATH) --shim PATH
  *                      [--agent-user NAME] [--uid-min N] [--uid-max N] [--allow-root]
  *
  * Reads fixed-size packets (launcher.h) from the agent's user or root, over a
@@ -98,7 +98,7 @@ static bool find_agent(const char *user)
 }
 
 struct options {
-	const char *state, *socket, *agent_user;
+	const char *socket, *agent_user;
 	uint32_t fd;
 	bool have_fd;
 };
@@ -106,17 +106,17 @@ struct options {
 static bool parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option table[] = {
-		{ "state", 1, NULL, 's' },	{ "run", 1, NULL, 'r' },
-		{ "fd", 1, NULL, 'f' },		{ "socket", 1, NULL, 'p' },
-		{ "agent-user", 1, NULL, 'u' }, { "uid-min", 1, NULL, 'm' },
-		{ "uid-max", 1, NULL, 'M' },	{ "allow-root", 0, NULL, 'R' },
-		{ "shim", 1, NULL, 'S' },	{ NULL, 0, NULL, 0 },
+		{ "spool", 1, NULL, 's' },	{ "fd", 1, NULL, 'f' },
+		{ "socket", 1, NULL, 'p' },	{ "agent-user", 1, NULL, 'u' },
+		{ "uid-min", 1, NULL, 'm' },	{ "uid-max", 1, NULL, 'M' },
+		{ "allow-root", 0, NULL, 'R' }, { "shim", 1, NULL, 'S' },
+		{ NULL, 0, NULL, 0 },
 	};
 	bool ok = true;
 
 	for (int c; ok && (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
 		if (c == 's')
-			o->state = optarg;
+			policy.spool = optarg;
 		else if (c == 'f')
 			ok = o->have_fd = number(optarg, &o->fd);
 		else if (c == 'p')
@@ -132,9 +132,9 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		else if (c == 'S')
 			policy.shim = optarg;
 		else
-			ok = c == 'r'; /* the agent's; nothing of ours lies there */
+			ok = false;
 	}
-	return ok && optind == argc && o->state && policy.shim && o->have_fd != (o->socket != NULL);
+	return ok && optind == argc && policy.spool && policy.shim && o->have_fd != (o->socket != NULL);
 }
 
 int main(int argc, char **argv)
@@ -146,7 +146,7 @@ int main(int argc, char **argv)
 	clearenv();
 	umask(077);
 	if (!parse_options(argc, argv, &o))
-		return fatal("%s", "usage: nodeagent-launcher --state STATE --run RUN "
+		return fatal("%s", "usage: nodeagent-launcher --spool DIR "
 				   "(--fd N | --socket PATH) --shim PATH [--agent-user NAME] "
 				   "[--uid-min N] [--uid-max N] [--allow-root]");
 	if (geteuid() != 0)
@@ -156,9 +156,8 @@ int main(int argc, char **argv)
 		return fatal("the agent's user '%s' does not exist", o.agent_user);
 	if (launch_check_shim(policy.shim, &e) < 0)
 		return fatal("%s", e.text);
-	policy.state_fd = open(o.state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (policy.state_fd < 0)
-		return fatal("cannot open the state directory %s", o.state);
+	if (launch_check_spool(policy.spool, &e) < 0)
+		return fatal("%s", e.text);
 	if (cgroup_find(&e) < 0)
 		log_warn("%s: jobs get no cgroup; what they leave is found by their cookie",
 			 e.text);

@@ -82,14 +82,13 @@ class Launcher:
     def __init__(self, *options, wrap=(), shim=None, start=True):
         self.dir = tempfile.mkdtemp(prefix="launcher.")
         os.chmod(self.dir, 0o755)
-        self.state = os.path.join(self.dir, "state")
-        os.mkdir(self.state)
+        self.spool = os.path.join(self.dir, "spool")
         self.shim = shim or shutil.copy(os.path.join(BUILD, "nodeagent-shim"), self.dir)
         self.log = os.path.join(self.dir, "log")
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.cookies, self.jobs, self.links, self.listeners = [], [], [], []
         self.ids = 0
-        argv = [*wrap, os.path.join(BUILD, "nodeagent-launcher"), "--state", self.state, "--run", self.dir,
+        argv = [*wrap, os.path.join(BUILD, "nodeagent-launcher"), "--spool", self.spool,
                 "--fd", str(theirs.fileno()), "--agent-user", "games", "--uid-min", "1", "--uid-max", "60000",
                 "--shim", self.shim, *options]
         with open(self.log, "wb") as log:
@@ -153,7 +152,7 @@ class Launcher:
         ended = link.expect("shim_ended", 30)
         assert all(r["state"] == "exited" and r["code"] == 0 for r in ended["ranks"]), ended
         link.send("shim_bye")
-        with open(f"{self.state}/spool/{link.job}.1/0.out") as f:
+        with open(f"{self.spool}/{link.job}.1/0.out") as f:
             return f.read(), link
 
     def finish(self):
@@ -238,7 +237,7 @@ def test_the_shim_gets_two_variables_its_descriptors_and_no_right_to_return(laun
     with open(f"/proc/{link.pid}/cmdline", "rb") as f:
         assert f.read().split(b"\0") == [b"nodeagent-shim", b"%d" % link.job, b"1", b"3", b""]
     names = {fd: os.readlink(f"/proc/{link.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{link.pid}/fd")}
-    spool = f"{x.state}/spool/{link.job}.1/"
+    spool = f"{x.spool}/{link.job}.1/"
     assert names["0"] == names["1"] == names["2"] == "/dev/null"
     assert [names[str(i)] for i in (5, 6)] == [spool + "status", spool + "stamps"]
     assert [names[str(10 + i)] for i in range(6)] == [f"{spool}{i // 2}.{'err' if i % 2 else 'out'}" for i in range(6)]
@@ -251,12 +250,14 @@ def test_the_spool_belongs_to_root_and_its_files_to_the_user(launcher):
     x = launcher()
     _, link = x.run(["true"], n=2)
     games = pwd.getpwnam("games").pw_gid
-    st = os.stat(f"{x.state}/spool/{link.job}.1")
+    st = os.stat(x.spool)
     assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)) == (0, games, 0o750)
-    names = sorted(os.listdir(f"{x.state}/spool/{link.job}.1"))
+    st = os.stat(f"{x.spool}/{link.job}.1")
+    assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)) == (0, games, 0o750)
+    names = sorted(os.listdir(f"{x.spool}/{link.job}.1"))
     assert names == ["0.err", "0.out", "1.err", "1.out", "stamps", "status"]
     for name in names:
-        st = os.lstat(f"{x.state}/spool/{link.job}.1/{name}")
+        st = os.lstat(f"{x.spool}/{link.job}.1/{name}")
         assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode), st.st_nlink) == (1, games, 0o640, 1)
 
 
@@ -285,7 +286,7 @@ def test_refusals_are_sentences(launcher, kw, code, words):
     x = launcher()
     reply = x.refused(**kw)
     assert reply.error == code and words in reply.text, reply.text
-    assert not os.path.exists(f"{x.state}/spool") or os.listdir(f"{x.state}/spool") == []
+    assert not os.path.exists(x.spool) or os.listdir(x.spool) == []
     link, _ = x.launch(["true"])  # and it goes on
     assert link
 
@@ -306,14 +307,38 @@ def test_the_same_attempt_is_not_launched_twice(launcher):
 def test_a_link_in_the_place_of_the_spool_is_not_followed(launcher):
     x = launcher()
     os.mkdir(x.dir + "/elsewhere")
-    os.symlink(x.dir + "/elsewhere", x.state + "/spool")
+    os.symlink(x.dir + "/elsewhere", x.spool)
     assert "spool" in x.refused().text
     assert os.listdir(x.dir + "/elsewhere") == []
-    os.unlink(x.state + "/spool")
-    os.mkdir(x.state + "/spool")
-    os.symlink(x.dir + "/elsewhere", x.state + "/spool/77.1")
+    os.unlink(x.spool)
+    os.mkdir(x.spool)
+    os.symlink(x.dir + "/elsewhere", x.spool + "/77.1")
     assert x.refused(job=77).error == errno.EEXIST
     assert os.listdir(x.dir + "/elsewhere") == []
+
+
+def test_a_spool_that_others_can_change_is_not_used(launcher):
+    x = launcher()
+    x.run(["true"])
+    os.chown(x.spool, 5, 0)
+    assert "can be changed by others" in x.refused().text
+    os.chown(x.spool, 0, 0)
+    os.chmod(x.spool, 0o770)
+    assert "can be changed by others" in x.refused().text
+    os.chmod(x.spool, 0o750)
+    x.run(["true"])
+
+
+def test_a_spool_below_a_directory_of_others_is_refused_at_the_start(launcher):
+    d = tempfile.mkdtemp()
+    try:
+        os.chown(d, 5, 5)
+        p = subprocess.run([os.path.join(BUILD, "nodeagent-launcher"), "--spool", d + "/spool", "--socket", d + "/s",
+                            "--agent-user", "games", "--shim", "/bin/true"], capture_output=True, text=True, timeout=20)
+        assert p.returncode == 1 and f"{d}, where the spool lies, can be changed by others" in p.stderr
+        assert os.listdir(d) == []
+    finally:
+        shutil.rmtree(d)
 
 
 def test_wrong_descriptors_are_refused_and_not_kept(launcher):
@@ -356,7 +381,7 @@ def test_strangers_may_not_even_connect(launcher):
     d = tempfile.mkdtemp()
     os.chmod(d, 0o755)
     shim = shutil.copy(os.path.join(BUILD, "nodeagent-shim"), d)
-    p = subprocess.Popen([os.path.join(BUILD, "nodeagent-launcher"), "--state", d, "--run", d, "--socket", d + "/s",
+    p = subprocess.Popen([os.path.join(BUILD, "nodeagent-launcher"), "--spool", d + "/spool", "--socket", d + "/s",
                           "--agent-user", "games", "--shim", shim], stderr=subprocess.DEVNULL)
     try:
         while not os.path.exists(d + "/s"):
@@ -388,7 +413,7 @@ ESCAPER = ("import os,signal,sys,time\n"
 def run_escapers(x):
     link, _ = x.launch([PYTHON, "-c", ESCAPER])
     start(link)
-    path = f"{x.state}/spool/{link.job}.1/0.out"
+    path = f"{x.spool}/{link.job}.1/0.out"
     end = time.monotonic() + 20
     while open(path).read().count("up") < 4:
         assert time.monotonic() < end
@@ -464,9 +489,9 @@ def test_a_name_service_that_hangs_delays_nobody(launcher):
 
 
 def test_it_is_not_started_by_anybody_else():
-    r = subprocess.run([os.path.join(BUILD, "nodeagent-launcher"), "--state", "/"], capture_output=True, text=True)
+    r = subprocess.run([os.path.join(BUILD, "nodeagent-launcher"), "--spool", "/"], capture_output=True, text=True)
     assert r.returncode == 1 and "usage" in r.stderr
-    code = f"import os;os.setuid(1);os.execv('{BUILD}/nodeagent-launcher',['l','--state','/','--shim','/bin/true','--fd','0'])"
+    code = f"import os;os.setuid(1);os.execv('{BUILD}/nodeagent-launcher',['l','--spool','/nonexistent','--shim','/bin/true','--fd','0'])"
     if subprocess.run(["setpriv", "--reuid=1", "--clear-groups", "test", "-x", f"{BUILD}/nodeagent-launcher"]).returncode:
         pytest.skip("this build directory is root's alone")
     r = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True)

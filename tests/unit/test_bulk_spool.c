@@ -17,7 +17,7 @@
 
 #define TEST(name) static void name(void **state)
 
-static char dir[64], spool[128];
+static char dir[64], root[96], spool[128];
 
 static void path_of(const char *name, char out[256])
 {
@@ -41,13 +41,11 @@ static void put(const char *name, char c, size_t n)
 
 static int setup(void **state)
 {
-	char path[160];
-
 	snprintf(dir, sizeof(dir), "/tmp/na_spool_XXXXXX");
 	assert_non_null(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/spool", dir);
-	mkdir(path, 0755);
-	snprintf(spool, sizeof(spool), "%s/spool/7.1", dir);
+	snprintf(root, sizeof(root), "%s/spool", dir);
+	mkdir(root, 0755);
+	snprintf(spool, sizeof(spool), "%s/7.1", root);
 	mkdir(spool, 0750);
 	return 0;
 }
@@ -62,7 +60,7 @@ static int teardown(void **state)
 
 static struct spool_where where(void)
 {
-	return (struct spool_where){ .state_dir = dir, .job = 7, .attempt = 1, .owner = getuid() };
+	return (struct spool_where){ .spool_dir = root, .job = 7, .attempt = 1, .owner = getuid() };
 }
 
 static struct spool_reader *open_reader(const struct spool_where *w)
