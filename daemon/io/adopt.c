@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,8 +157,8 @@ static void adopt(struct agent_io *io, const struct rec_row_held *h)
 	if (has_ended)
 		ev.ended = &ended.u.shim_ended;
 	take_ports(io, h);
-	log_info("job %" PRIu64 ".%u is held here: %s", h->job, h->attempt,
-		 ev.alive ? "its shim is alive" : has_ended ? "it has ended" : "its shim is dead");
+	log_job(LOG_LVL_INFO, h->job, h->attempt, "held here: %s",
+		ev.alive ? "its shim is alive" : has_ended ? "it has ended" : "its shim is dead");
 	agent_feed(io, &ev);
 	if (ev.alive)
 		conns_dial_shim(io, h->job, h->attempt, 0, h->shim_pid);
@@ -180,12 +179,12 @@ static void adopt_record(struct agent_io *io, const char *name, uint64_t job, ui
 	    note_owner(io, &m.u.row_held)) {
 		adopt(io, &m.u.row_held);
 	} else if (!good && shim_answers(io, job, attempt)) {
-		log_error("job %" PRIu64 ".%u runs here, but its record %s/shims/%s cannot be read; it is left "
-			  "alone", job, attempt, io->opts->run_dir, name);
+		log_job(LOG_LVL_ERROR, job, attempt, "runs here, but its record %s/shims/%s cannot be read; "
+			"it is left alone", io->opts->run_dir, name);
 	} else {
 		/* another boot's, or torn by a crash before anything was started */
-		log_info("removing the record of job %" PRIu64 ".%u: %s", job, attempt,
-			 good ? "of another boot" : "not readable");
+		log_job(LOG_LVL_INFO, job, attempt, "its record is removed: %s",
+			good ? "of another boot" : "not readable");
 		shims_remove_files(io, job, attempt);
 	}
 	if (good)

@@ -273,6 +273,7 @@ static void launched(struct launch *l)
 	struct child *c;
 
 	if (l->rc != 0) {
+		log_job(LOG_LVL_WARN, l->job, l->attempt, "cannot be started here: %s", l->e.text);
 		agent_done(l->io, l->ticket, l->rc, l->retry, l->e.text);
 		launch_free(l);
 		return;
@@ -284,6 +285,7 @@ static void launched(struct launch *l)
 		list_append(&l->io->children, &c->at);
 		shims_reap(l->io); /* its SIGCHLD may have come before we knew it */
 	}
+	log_job(LOG_LVL_INFO, l->job, l->attempt, "shim %d started for %s", (int)l->pid, l->user);
 	conns_dial_shim(l->io, l->job, l->attempt, l->ticket, (uint32_t)l->pid);
 	launch_free(l);
 }

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -145,6 +147,72 @@ TEST(errno_is_kept_and_can_be_printed)
 	assert_string_equal(line, "<6>agent: No such file or directory\n");
 }
 
+/* A journal's socket of our own. */
+static int fake_journal(char path[108])
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	snprintf(path, 108, "/tmp/na_log_%d.sock", getpid());
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	unlink(path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	log_journal_at(path);
+	return fd;
+}
+
+TEST(a_line_about_a_job_carries_fields_and_cannot_forge_one)
+{
+	char path[108], got[4096];
+	int fd = fake_journal(path);
+	ssize_t n;
+
+	catch_begin();
+	pretend_journal();
+	log_setup("agent", LOG_LVL_INFO);
+	log_job(LOG_LVL_WARN, 12, 3, "%s", "lost\nJOB=13");
+	assert_string_equal(catch_end(), "");
+	n = recv(fd, got, sizeof(got) - 1, MSG_DONTWAIT);
+	assert_true(n > 0);
+	got[n] = '\0';
+	assert_string_equal(got, "MESSAGE=agent: job 12.3: lost\\nJOB=13\nPRIORITY=4\n"
+				 "SYSLOG_IDENTIFIER=test_log\nJOB=12\nATTEMPT=3\n");
+	close(fd);
+	unlink(path);
+}
+
+TEST(a_journal_that_does_not_take_it_gets_it_on_stderr)
+{
+	log_journal_at("/nonexistent/socket");
+	catch_begin();
+	pretend_journal();
+	log_setup("agent", LOG_LVL_INFO);
+	log_job(LOG_LVL_ERROR, 12, 3, "lost");
+	assert_string_equal(catch_end(), "<3>agent: job 12.3: lost\n");
+}
+
+/* Last: a node is never forgotten. */
+TEST(every_line_of_a_node_carries_its_name)
+{
+	char path[108], got[4096];
+	int fd = fake_journal(path);
+	ssize_t n;
+
+	catch_begin();
+	pretend_journal();
+	log_setup("agent", LOG_LVL_INFO);
+	log_node("gpu01");
+	log_info("registered");
+	assert_string_equal(catch_end(), "");
+	n = recv(fd, got, sizeof(got) - 1, MSG_DONTWAIT);
+	assert_true(n > 0);
+	got[n] = '\0';
+	assert_string_equal(got, "MESSAGE=agent: registered\nPRIORITY=6\n"
+				 "SYSLOG_IDENTIFIER=test_log\nNODE=gpu01\n");
+	close(fd);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -155,6 +223,9 @@ int main(void)
 		cmocka_unit_test(control_characters_and_broken_utf8_are_escaped),
 		cmocka_unit_test(a_long_message_is_cut_to_one_short_line),
 		cmocka_unit_test(errno_is_kept_and_can_be_printed),
+		cmocka_unit_test(a_line_about_a_job_carries_fields_and_cannot_forge_one),
+		cmocka_unit_test(a_journal_that_does_not_take_it_gets_it_on_stderr),
+		cmocka_unit_test(every_line_of_a_node_carries_its_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
