@@ -521,6 +521,15 @@ int coord_step(struct coord *c, const struct coord_event *ev, struct actions *ou
 	return c->oom || out->failed ? -ENOMEM : 0;
 }
 
+void coord_count(const struct coord *c, struct coord_counts *ret)
+{
+	*ret = (struct coord_counts){ .nodes = c->n_nodes };
+	for (size_t i = 0; i < c->n_nodes; i++)
+		ret->nodes_ok += strcmp(node_state(c->nodes[i]), "ok") == 0;
+	list_foreach(e, &c->jobs)
+		ret->jobs += !job_over(list_entry(e, struct job, all));
+}
+
 void coord_each_job(const struct coord *c, void (*f)(void *, const struct rec_row_job *), void *arg)
 {
 	list_foreach(e, &c->jobs) {

@@ -74,6 +74,11 @@ mono_t coord_deadline(const struct coord *c);
 /* For the TLS layer: is this the key of an enrolled node? */
 bool coord_find_key(const struct coord *c, const uint8_t key[32]);
 
+struct coord_counts {
+	size_t nodes, nodes_ok, jobs; /* jobs: not over yet */
+};
+void coord_count(const struct coord *c, struct coord_counts *ret);
+
 /* For tests and the simulator: calls f for every job with its row and its
  * live ranks; checks the core's own consistency (asserts). */
 void coord_each_job(const struct coord *c,

@@ -20,6 +20,7 @@
 #include "core/map.h"
 #include "io/link.h"
 #include "io/loop_util.h"
+#include "io/notify.h"
 #include "io/roles.h"
 #include "io/tls.h"
 
@@ -48,8 +49,10 @@ struct agent_io {
 	struct list later; /* struct later */
 	uv_signal_t sig_term, sig_int, sig_child;
 	uv_poll_t parent;
-	uv_timer_t stop_timer, watchdog;
+	uv_timer_t stop_timer;
 	uv_timer_t specs_old; /* the last resort: see on_specs_old() */
+	struct notify notify; /* systemd */
+	struct notify_timer notify_timer;
 	bool stopping; /* AEV_STOP was fed */
 	bool stop_waited; /* ... and 5 s have passed */
 	bool told_ready;
@@ -61,6 +64,7 @@ struct agent_io {
 	char addr_first[64]; /* our address on the coordinator's link */
 
 	struct list jobs; /* struct job_io */
+	unsigned n_jobs;
 	struct list children; /* shims that are our own children */
 	int shims_dir; /* RUN/shims */
 	char shims_path[256]; /* ... or a short way to it: sockets' names have 107 bytes */
@@ -110,6 +114,8 @@ struct later *agent_later_new(enum agent_event_type type);
 void agent_later(struct agent_io *io, struct later *l);
 /* DONE with a ticket; text is copied (NULL when error is 0). */
 void agent_done(struct agent_io *io, uint64_t ticket, int error, bool retry, const char *text);
+/* What `systemctl status` shows; when registration, jobs or launcher may have changed. */
+void agent_tell_status(struct agent_io *io);
 _Noreturn void agent_no_memory(void);
 void *agent_alloc(size_t n); /* zeroed; never NULL */
 /* Ends the loop; agent_run() returns 'code'. */

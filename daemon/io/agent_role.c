@@ -23,10 +23,6 @@
 #include "io/launcher_client.h"
 #include "io/ports.h"
 #include "io/probe.h"
-#if __has_include("io/notify.h")
-#include "io/notify.h"
-#define HAVE_NOTIFY 1
-#endif
 
 #define STOP_UNREGISTERED_MS 5000
 #define SPECS_OLD_MS 3600000
@@ -80,6 +76,7 @@ struct job_io *job_io_get(struct agent_io *io, uint64_t job, uint32_t attempt)
 	j->job = job;
 	j->attempt = attempt;
 	list_append(&io->jobs, &j->at);
+	io->n_jobs++;
 	return j;
 }
 
@@ -90,6 +87,7 @@ void job_io_drop(struct agent_io *io, uint64_t job, uint32_t attempt)
 	if (j == NULL)
 		return;
 	list_remove(&j->at);
+	io->n_jobs--;
 	spec_unref(j->spec);
 	free(j);
 }
@@ -110,9 +108,16 @@ static void tell_ready(struct agent_io *io)
 	io->told_ready = true;
 	log_info("node %s is registered", io->id.node);
 	ready_tell(io->opts->ready_fd, "registered\n");
-#ifdef HAVE_NOTIFY
-	notify_send("STATUS=registered with the coordinator");
-#endif
+}
+
+void agent_tell_status(struct agent_io *io)
+{
+	bool launcher = io->opts->single_user || launcher_client_up(io->launcher);
+
+	notify_status(&io->notify, "%s %s:%u, %u job%s%s",
+		      agent_registered(io->core) ? "registered with" : "not registered: looking for",
+		      io->id.coord_host, io->id.coord_port, io->n_jobs, io->n_jobs == 1 ? "" : "s",
+		      launcher ? "" : "; nodeagent-launcher is away: no job can be started here");
 }
 
 static void check_stop(struct agent_io *io)
@@ -142,6 +147,7 @@ void agent_feed(struct agent_io *io, struct agent_event *ev)
 	bulk_kick(io->bulk);
 	deadline_arm(&io->deadline, agent_deadline(io->core));
 	tell_ready(io);
+	agent_tell_status(io);
 	check_stop(io);
 }
 
@@ -217,9 +223,7 @@ static void on_term(uv_signal_t *s, int signum)
 
 	log_info("signal %d: %s", signum,
 		 io->opts->end_jobs_on_term ? "ending jobs" : "leaving; jobs go on with their shims");
-#ifdef HAVE_NOTIFY
-	notify_send("STOPPING=1");
-#endif
+	notify_send(&io->notify, "STOPPING=1");
 	if (!io->opts->end_jobs_on_term) {
 		agent_exit(io, 0);
 		return;
@@ -323,6 +327,7 @@ static int start(struct agent_io *io, struct err *e)
 	if ((rc = identity_load(o->state_dir, &io->id, e)) != 0 ||
 	    (rc = tls_context_create(o->state_dir, &io->tls, e)) != 0)
 		return rc;
+	log_node(io->id.node);
 	if ((rc = proc_boot_id(io->boot_id)) != 0)
 		return err_set(e, rc, "cannot read the kernel's boot id: %s", strerror(-rc));
 	if ((rc = shims_start(io, e)) != 0 ||
@@ -350,12 +355,9 @@ static void begin(struct agent_io *io)
 	probe_begin(io);
 	agent_feed(io, &ev);
 	uv_timer_start(&io->specs_old, on_specs_old, SPECS_OLD_MS, SPECS_OLD_MS);
-#ifdef HAVE_NOTIFY
 	/* Ready means: clients are answered and jobs are held. A coordinator that is
 	 * away must not fail the unit. */
-	notify_send("READY=1");
-	notify_watchdog(&io->loop, &io->watchdog);
-#endif
+	notify_start(&io->notify_timer, &io->loop, &io->notify);
 }
 
 /* Handles are not closed one by one: the process ends now. Memory is given back
@@ -379,6 +381,7 @@ int agent_run(const struct agent_opts *o)
 	memset(io, 0, sizeof(*io));
 	io->opts = o;
 	io->own_uid = getuid();
+	notify_init(&io->notify);
 	raise_nofile(io);
 	/* 256 KiB buffers come and go at hundreds of MB/s: not by mmap and munmap.
 	 * What is left at the top goes back to the kernel when bulk falls idle. */

@@ -8,6 +8,7 @@
 #include "core/coord.h"
 #include "io/link.h"
 #include "io/loop_util.h"
+#include "io/notify.h"
 #include "io/roles.h"
 #include "io/store.h"
 #include "io/tls.h"
@@ -45,7 +46,9 @@ struct coord_role {
 	struct deadline_timer deadline;
 	uv_signal_t term, intr;
 	uv_poll_t parent;
-	uv_timer_t watchdog;
+	struct notify notify; /* systemd */
+	struct notify_timer notify_timer;
+	mono_t status_due;
 	struct list links[LINK_BUCKETS];
 	struct list strangers; /* oldest first */
 	unsigned n_strangers;

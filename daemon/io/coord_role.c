@@ -15,12 +15,26 @@
 
 #include "common/log.h"
 #include "common/proc.h"
-#include "io/notify.h"
 #include "io/sockets.h"
 
 #define FINISH_MS 3000 /* links have 2 s for what is queued */
+#define STATUS_MS 1000
 
 /* ---- stepping ----------------------------------------------------------- */
+
+/* What `systemctl status` shows. Counting takes time, so not with every step: the
+ * nodes' heartbeats bring the next one. */
+static void tell_status(struct coord_role *r, mono_t now)
+{
+	struct coord_counts n;
+
+	if (r->notify.len == 0 || !mono_due(r->status_due, now))
+		return;
+	r->status_due = mono_add_ms(now, STATUS_MS);
+	coord_count(r->core, &n);
+	notify_status(&r->notify, "serving %s: %zu of %zu node%s ok, %zu job%s", r->address,
+		      n.nodes_ok, n.nodes, n.nodes == 1 ? "" : "s", n.jobs, n.jobs == 1 ? "" : "s");
+}
 
 void coord_role_step(struct coord_role *r, struct coord_event *ev)
 {
@@ -40,6 +54,7 @@ void coord_role_step(struct coord_role *r, struct coord_event *ev)
 	coord_perform(r);
 	actions_reset(&r->out);
 	deadline_arm(&r->deadline, coord_deadline(r->core));
+	tell_status(r, ev->now);
 }
 
 static void on_deadline(void *arg)
@@ -70,7 +85,7 @@ static void on_signal(uv_signal_t *s, int number)
 		return;
 
 	log_info("stopping (%s): jobs go on", strsignal(number));
-	notify_send("STOPPING=1");
+	notify_send(&r->notify, "STOPPING=1");
 	uv_stop(&r->loop);
 }
 
@@ -87,7 +102,7 @@ static void stop_watching(struct coord_role *r)
 	close_handle(&r->intr);
 	close_handle(&r->deadline.timer);
 	close_handle(&r->parent);
-	close_handle(&r->watchdog);
+	close_handle(&r->notify_timer.timer);
 }
 
 static void role_finish(struct coord_role *r)
@@ -188,7 +203,6 @@ static void start_watching(struct coord_role *r)
 	uv_signal_start(&r->intr, on_signal, SIGINT);
 	deadline_init(&r->loop, &r->deadline, on_deadline, r);
 	parent_watch(&r->loop, &r->parent, r->opts->parent_fd);
-	notify_watchdog(&r->loop, &r->watchdog);
 }
 
 /* The listeners are bound before the core is made (it is told our address)
@@ -224,7 +238,8 @@ static void role_run(struct coord_role *r)
 	log_info("serving nodes on %s, local clients on %s", r->address, r->opts->socket_path);
 	snprintf(line, sizeof(line), "%s\n", r->address);
 	ready_tell(r->opts->ready_fd, line);
-	notify_send("READY=1");
+	notify_start(&r->notify_timer, &r->loop, &r->notify);
+	tell_status(r, clock_mono());
 	uv_run(&r->loop, UV_RUN_DEFAULT);
 }
 
@@ -240,6 +255,7 @@ int coord_run(const struct coord_opts *o)
 		return 1;
 	}
 
+	notify_init(&r->notify);
 	memory_frugal();
 	setenv("UV_THREADPOOL_SIZE", "2", 0); /* name look-ups only; the store has its own thread */
 	signal(SIGPIPE, SIG_IGN);

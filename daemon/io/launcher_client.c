@@ -2,8 +2,10 @@
  *
  *   down --(start or connect)--> up --(end of file)--> down, again in a second
  *
- * launcher_path names the program (started by us, as root, over a socket pair)
- * or a socket where one that systemd started listens (we are not root then).
+ * An agent of root starts the program itself, over a socket pair. Any other
+ * connects to the socket that systemd holds for it: there the launcher can be
+ * restarted, and what is asked meanwhile waits in the socket. A launcher that
+ * is not there does not keep the agent from starting: its jobs need it.
  * What was asked when it died is answered with an error: whether a shim was
  * started meanwhile is found out by the launch's caller, who fails the launch;
  * a shim that nobody comes to leaves by itself.
@@ -28,6 +30,7 @@
 
 #define AGAIN_MS 1000
 #define ASKED_MAX 1024
+#define DEFAULT_SOCKET "/run/nodeagent-launcher.sock" /* nodeagent-launcher.socket */
 
 struct asked {
 	struct list at;
@@ -41,6 +44,8 @@ struct launcher_client {
 	char path[512];
 	bool is_socket;
 	int fd; /* -1: down */
+	mono_t since; /* ... it is up */
+	bool told; /* that it cannot be reached */
 	uv_poll_t *poll; /* own memory: closes asynchronously */
 	uv_timer_t again;
 	uv_idle_t idle; /* answers questions that could not be asked */
@@ -79,8 +84,30 @@ static void try_again(uv_timer_t *t)
 {
 	struct launcher_client *l = t->data;
 
-	if (connect_up(l) != 0)
-		uv_timer_start(&l->again, try_again, AGAIN_MS, 0);
+	int rc = connect_up(l);
+
+	if (rc == 0)
+		return;
+	if (!l->told)
+		log_warn("nodeagent-launcher: %s: %s; trying again every second", l->path,
+			 strerror(-rc));
+	l->told = true;
+	uv_timer_start(&l->again, try_again, AGAIN_MS, 0);
+}
+
+static void tell_status(struct launcher_client *l)
+{
+	if (l->io->core != NULL) /* else we are still starting */
+		agent_tell_status(l->io);
+}
+
+/* A socket that systemd holds is there while the launcher restarts; one that
+ * turned us away is not asked in a circle. */
+static uint64_t pause_ms(const struct launcher_client *l)
+{
+	bool lived = mono_sub_ms(clock_mono(), l->since) >= AGAIN_MS;
+
+	return l->is_socket && lived ? 0 : AGAIN_MS;
 }
 
 static void went_down(struct launcher_client *l, const char *why)
@@ -90,8 +117,9 @@ static void went_down(struct launcher_client *l, const char *why)
 	l->poll = NULL;
 	close(l->fd);
 	l->fd = -1;
-	uv_timer_start(&l->again, try_again, AGAIN_MS, 0);
+	uv_timer_start(&l->again, try_again, pause_ms(l), 0);
 	fail_all(l);
+	tell_status(l);
 }
 
 static void replied(struct launcher_client *l, struct launcher_reply *r)
@@ -207,9 +235,13 @@ static int connect_up(struct launcher_client *l)
 {
 	int rc = l->is_socket ? connect_socket(l) : start_program(l);
 
-	if (rc == 0)
-		log_info("nodeagent-launcher is up");
-	return rc;
+	if (rc != 0)
+		return rc;
+	log_info("nodeagent-launcher is up");
+	l->since = clock_mono();
+	l->told = false;
+	tell_status(l);
+	return 0;
 }
 
 /* What could not be asked stays in the list with id 0 and is answered here. */
@@ -266,6 +298,11 @@ void launcher_client_ask(struct launcher_client *l, struct launcher_request *r, 
 	}
 }
 
+bool launcher_client_up(const struct launcher_client *l)
+{
+	return l != NULL && l->fd >= 0;
+}
+
 void launcher_client_reap(struct launcher_client *l)
 {
 	if (l->pid > 0 && waitpid(l->pid, NULL, WNOHANG) != 0)
@@ -275,17 +312,22 @@ void launcher_client_reap(struct launcher_client *l)
 static int find_launcher(struct launcher_client *l, struct err *e)
 {
 	const char *slash = strrchr(l->io->shim_path, '/');
+	bool root = geteuid() == 0;
 	struct stat st;
 
 	if (l->io->opts->launcher_path != NULL)
 		snprintf(l->path, sizeof(l->path), "%s", l->io->opts->launcher_path);
+	else if (!root)
+		snprintf(l->path, sizeof(l->path), "%s", DEFAULT_SOCKET);
 	else /* where the shim is */
 		snprintf(l->path, sizeof(l->path), "%.*s/nodeagent-launcher",
 			 slash ? (int)(slash - l->io->shim_path) : 1, slash ? l->io->shim_path : ".");
-	if (stat(l->path, &st) != 0)
+	l->is_socket = true;
+	if (stat(l->path, &st) == 0)
+		l->is_socket = S_ISSOCK(st.st_mode);
+	else if (root)
 		return err_set(e, errno, "%s: %s", l->path, strerror(errno));
-	l->is_socket = S_ISSOCK(st.st_mode);
-	if (!l->is_socket && geteuid() != 0)
+	if (!l->is_socket && !root)
 		return err_set(e, EPERM, "starting %s takes root; let systemd start it, and name its "
 				 "socket, or run the agent for a single user", l->path);
 	return 0;

@@ -8,7 +8,7 @@
 struct launcher_client;
 typedef void (*launcher_cb)(void *arg, int error, uint32_t result, const char *text);
 
-/* Starts the launcher over a socket pair; it is started anew when it dies. */
+/* Starts the launcher over a socket pair, or connects to one that runs; anew when it dies. */
 int launcher_client_create(struct agent_io *io, struct launcher_client **ret, struct err *e);
 void launcher_client_destroy(struct launcher_client *l); /* NULL is fine; ends the launcher */
 /* Fills in version and id. 'fds' (memfd, listening socket; LAUNCH only) are
@@ -16,6 +16,8 @@ void launcher_client_destroy(struct launcher_client *l); /* NULL is fine; ends t
  * the launcher died meanwhile. cb may be NULL. */
 void launcher_client_ask(struct launcher_client *l, struct launcher_request *r, const int fds[2],
 			 launcher_cb cb, void *arg);
+/* It is connected. NULL is fine: it is not. */
+bool launcher_client_up(const struct launcher_client *l);
 /* On SIGCHLD. */
 void launcher_client_reap(struct launcher_client *l);
 

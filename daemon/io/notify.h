@@ -1,7 +1,4 @@
-/* notify.h - tells systemd how we are (its datagram protocol, by hand)
- *
- * Without NOTIFY_SOCKET every call does nothing.
- */
+/* notify.h - READY=1 and WATCHDOG=1 from a role's loop */
 #ifndef NA_IO_NOTIFY_H
 #define NA_IO_NOTIFY_H
 
@@ -9,12 +6,18 @@
 
 #include <uv.h>
 
-/* "READY=1", "STOPPING=1", "STATUS=...": newline-separated. Never blocks;
- * a message that cannot be sent is lost. */
-void notify_send(const char *state);
-/* WATCHDOG=1 at half of WATCHDOG_USEC from the loop, so it also proves that
- * the loop turns. The timer (the caller's, not yet initialised) stays unused
- * and uninitialised when there is no watchdog for this process: then false. */
-bool notify_watchdog(uv_loop_t *loop, uv_timer_t *timer);
+#include "common/notify.h"
+
+struct notify_timer {
+	struct notify *to;
+	uv_timer_t timer;
+	bool ready;
+};
+
+/* READY=1 from the loop's first turn, and WATCHDOG=1 at half of the time after
+ * which systemd loses patience: both prove that the loop turns. No more is asked
+ * of it: a disk or a name service that hangs the thread pool would hang the
+ * next life of the process as well. */
+void notify_start(struct notify_timer *t, uv_loop_t *loop, struct notify *to);
 
 #endif

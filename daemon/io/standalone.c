@@ -25,6 +25,7 @@
 
 #include "common/log.h"
 #include "common/mono.h"
+#include "common/notify.h"
 #include "io/loop_util.h"
 #include "io/sockets.h"
 
@@ -62,6 +63,7 @@ struct supervisor {
 	struct rlimit files; /* as we found it */
 	char line[LINE_MAX_BYTES]; /* the coordinator's address */
 	mono_t say, give_up;
+	struct notify notify; /* ours: children do not speak to systemd */
 	int code;
 };
 
@@ -254,6 +256,7 @@ static void check_ready(struct supervisor *s)
 		return;
 	}
 	s->state = READY;
+	notify_send(&s->notify, "READY=1");
 	printf("ready %s\n", s->line);
 	fflush(stdout);
 }
@@ -366,6 +369,7 @@ static void start_ending(struct supervisor *s, int code)
 
 	s->state = END_AGENTS;
 	s->code = code;
+	notify_send(&s->notify, "STOPPING=1");
 	s->say = mono_add_ms(now, SAY_MS);
 	s->give_up = mono_add_ms(now, AGENTS_MS);
 	for (unsigned i = 1; i < s->n; i++)
@@ -523,8 +527,10 @@ int standalone_run(const struct standalone_opts *o)
 {
 	struct supervisor s = { .opts = o, .say = MONO_NEVER, .give_up = MONO_NEVER };
 	struct err e = { 0 };
-	int r = prepare(&s, &e);
+	int r;
 
+	notify_init(&s.notify);
+	r = prepare(&s, &e);
 	if (r == 0)
 		r = children_make(&s, &e);
 	if (r < 0) {

@@ -27,6 +27,7 @@
 #include "launcher/cgroup.h"
 #include "launcher/serve.h"
 
+static struct notify notify;
 static struct policy policy = { .uid_min = 1000, .uid_max = 59999 };
 static bool only_connection; /* started with one connected socket: leave with it */
 
@@ -143,6 +144,7 @@ int main(int argc, char **argv)
 	struct err e;
 
 	log_setup("launcher", LOG_LVL_INFO);
+	notify_init(&notify);
 	clearenv();
 	umask(077);
 	if (!parse_options(argc, argv, &o))
@@ -161,10 +163,13 @@ int main(int argc, char **argv)
 	if (cgroup_find(&e) < 0)
 		log_warn("%s: jobs get no cgroup; what they leave is found by their cookie",
 			 e.text);
-	if (serve_init(&policy) < 0 || !(o.have_fd ? use_fd(o.fd) : listen_on(o.socket)))
+	if (serve_init(&policy, &notify) < 0 || !(o.have_fd ? use_fd(o.fd) : listen_on(o.socket)))
 		return fatal("cannot use the socket %s", o.socket ? o.socket : "given by --fd");
 
-	while (!only_connection || !serve_idle())
+	notify_send(&notify, "READY=1");
+	notify_status(&notify, "listening for the agent (%s, uid %u)", o.agent_user,
+		      (unsigned)policy.agent_uid);
+	while (!serve_stopped() && (!only_connection || !serve_idle()))
 		serve_round();
 	return 0;
 }

@@ -41,6 +41,9 @@ struct worker {
 
 static struct {
 	const struct policy *policy;
+	const struct notify *notify;
+	mono_t alive; /* when to say so again */
+	bool stopping;
 	int listener; /* -1: none */
 	int signals;
 	int conns[CONNS]; /* -1: free */
@@ -76,7 +79,7 @@ static void reply(unsigned conn, uint64_t serial, const struct launcher_request 
 
 	snprintf(r.text, sizeof r.text, "%s", text ? text : "");
 	if (error)
-		log_warn("job %llu.%u: %s", (unsigned long long)q->job, q->attempt, r.text);
+		log_job(LOG_LVL_WARN, q->job, q->attempt, "%s", r.text);
 	if (L.conns[conn] < 0 || L.serials[conn] != serial)
 		return; /* whoever asked is gone; the shim's socket tells the next agent */
 	if (send(L.conns[conn], &r, sizeof r, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof r)
@@ -173,8 +176,8 @@ static void worker_done(struct worker *w)
 	close(w->report);
 	w->report = -1;
 	if (launched && still_runs(w->pid)) {
-		log_info("job %llu.%u: shim %ld for uid %u", (unsigned long long)w->req.job,
-			 w->req.attempt, (long)w->pid, w->req.uid);
+		log_job(LOG_LVL_INFO, w->req.job, w->req.attempt, "shim %ld for uid %u",
+			(long)w->pid, w->req.uid);
 		reply(w->conn, w->serial, &w->req, 0, (uint32_t)w->pid, NULL);
 	} else if (n == (ssize_t)sizeof r) {
 		r.text[sizeof r.text - 1] = '\0';
@@ -199,10 +202,6 @@ static void worker_late(struct worker *w)
 /* Until it is reaped a pid stays ours; reaping waits for the report to be read. */
 static void reap(void)
 {
-	struct signalfd_siginfo si[16];
-
-	while (read(L.signals, si, sizeof si) > 0)
-		;
 	for (size_t i = 0; i < CHILDREN; i++) {
 		struct pollfd p = { .fd = L.workers[i].report, .events = POLLIN };
 
@@ -211,6 +210,25 @@ static void reap(void)
 	}
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
+}
+
+static void stop(uint32_t signum)
+{
+	if (L.stopping)
+		return;
+	log_info("signal %u: leaving; shims and jobs go on", signum);
+	L.stopping = true;
+	notify_send(L.notify, "STOPPING=1");
+}
+
+static void on_signals(void)
+{
+	struct signalfd_siginfo si;
+
+	while (read(L.signals, &si, sizeof si) == (ssize_t)sizeof si)
+		if (si.ssi_signo != SIGCHLD)
+			stop(si.ssi_signo);
+	reap();
 }
 
 /* ---- requests -------------------------------------------------------- */
@@ -322,7 +340,7 @@ bool serve_connection(int fd)
 
 static int wait_ms(void)
 {
-	mono_t first = MONO_NEVER;
+	mono_t first = L.alive;
 
 	for (size_t i = 0; i < CHILDREN; i++)
 		if (L.workers[i].report >= 0)
@@ -332,15 +350,27 @@ static int wait_ms(void)
 	return mono_due(first, now()) ? 0 : (int)mono_sub_ms(first, now()) + 1;
 }
 
+/* From the loop, so that it proves that the loop turns. */
+static void say_alive(void)
+{
+	mono_t t = now();
+
+	if (!mono_due(L.alive, t))
+		return;
+	notify_send(L.notify, "WATCHDOG=1");
+	L.alive = mono_add_ms(t, (int64_t)L.notify->watchdog_ms / 2);
+}
+
 void serve_round(void)
 {
 	struct pollfd p[2 + CONNS + CHILDREN];
 	nfds_t n = 2 + CONNS + CHILDREN;
 
+	say_alive();
 	p[0] = (struct pollfd){ .fd = L.signals, .events = POLLIN };
-	p[1] = (struct pollfd){ .fd = L.listener, .events = POLLIN };
+	p[1] = (struct pollfd){ .fd = L.stopping ? -1 : L.listener, .events = POLLIN };
 	for (unsigned i = 0; i < CONNS; i++)
-		p[2 + i] = (struct pollfd){ .fd = L.conns[i], .events = POLLIN };
+		p[2 + i] = (struct pollfd){ .fd = L.stopping ? -1 : L.conns[i], .events = POLLIN };
 	for (size_t i = 0; i < CHILDREN; i++)
 		p[2 + CONNS + i] = (struct pollfd){ .fd = L.workers[i].report, .events = POLLIN };
 	if (poll(p, n, wait_ms()) < 0)
@@ -355,7 +385,7 @@ void serve_round(void)
 			worker_late(w);
 	}
 	if (p[0].revents)
-		reap();
+		on_signals();
 	for (unsigned i = 0; i < CONNS; i++)
 		if (p[2 + i].revents && L.conns[i] >= 0)
 			on_conn(i);
@@ -367,15 +397,25 @@ void serve_round(void)
 	}
 }
 
+static bool at_work(void)
+{
+	for (size_t i = 0; i < CHILDREN; i++)
+		if (L.workers[i].report >= 0)
+			return true;
+	return false;
+}
+
 bool serve_idle(void)
 {
 	for (unsigned i = 0; i < CONNS; i++)
 		if (L.conns[i] >= 0)
 			return false;
-	for (size_t i = 0; i < CHILDREN; i++)
-		if (L.workers[i].report >= 0)
-			return false;
-	return true;
+	return !at_work();
+}
+
+bool serve_stopped(void)
+{
+	return L.stopping && !at_work();
 }
 
 /* ---- start ----------------------------------------------------------- */
@@ -387,17 +427,21 @@ void serve_listener(int fd)
 	L.listener = fd;
 }
 
-int serve_init(const struct policy *policy)
+int serve_init(const struct policy *policy, const struct notify *notify)
 {
 	sigset_t set;
 
 	L.policy = policy;
+	L.notify = notify;
+	L.alive = notify->watchdog_ms > 1 ? now() : MONO_NEVER;
 	L.listener = -1;
 	memset(L.conns, -1, sizeof L.conns);
 	for (size_t i = 0; i < CHILDREN; i++)
 		L.workers[i].report = -1;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_SETMASK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	L.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
