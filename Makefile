@@ -8,8 +8,9 @@
 #   make sim SEEDS=n    the simulator, optimised           make fuzz FUZZ_S=n   each decoder for n seconds
 #   make testbed-ibsim  ports of a simulated fabric with a real subnet manager
 #   make testbed-rxe    a virtual machine with soft RoCE: events, hot unplug, several rails
+#   make testbed-systemd    the installed units under a real systemd in containers; root
 #   make lint           warnings of gcc and clang, cppcheck, clang-tidy, shellcheck, mandoc
-#   make install DESTDIR= PREFIX=                          make uninstall
+#   make install DESTDIR= PREFIX=                          make uninstall      make purge: configuration and state too
 #
 # CC=clang works as well as CC=gcc; B=DIR builds somewhere else.
 
@@ -158,8 +159,8 @@ bench-programs: $(BENCH)
 
 # ---- what people type ---------------------------------------------------
 
-.PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe quickstart check bench sim fuzz lint \
-  install uninstall
+.PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd quickstart check bench sim \
+  fuzz lint install uninstall purge
 deps:
 	@tests/deps.sh check
 deps-build deps-bench deps-testbeds:
@@ -190,10 +191,19 @@ bench: deps-bench
 	@$(MAKE) --no-print-directory SAN=0 all worker bench-programs
 	tests/bench/bench.py --build build
 
+testbed-systemd: deps-testbeds
+	@$(MAKE) --no-print-directory SAN=0 all
+	tests/testbeds/systemd.sh build
+
 LIBEXEC := $(PREFIX)/libexec/nodeagent
 SHARE := $(PREFIX)/share
-UNITS := nodeagentd.service nodeagent-coordinator.service
+UNITS := nodeagentd.service nodeagent-coordinator.service nodeagent-launcher.service nodeagent-launcher.socket
+CONF := $(DESTDIR)$(SYSCONFDIR)/nodeagent
 INSTALL = install -D
+# Directories that install may have been the first to need, deepest first.
+MAYBE_EMPTY := lib/systemd/system lib/systemd lib/sysusers.d lib/tmpfiles.d libexec share/bash-completion/completions \
+  share/bash-completion share/zsh/site-functions share/zsh share/fish/vendor_completions.d share/fish \
+  share/man/man1 share/man/man5 share/man/man8 share/doc
 # The files name /usr/local; another PREFIX is written into them on the way.
 install_text = sed 's|/usr/local|$(PREFIX)|g' $(1) >$(B)/.text && $(INSTALL) -m 644 $(B)/.text $(2) && rm -f $(B)/.text
 
@@ -208,14 +218,15 @@ install: all
 	$(call install_text,systemd/sysusers.conf,$(DESTDIR)$(PREFIX)/lib/sysusers.d/nodeagent.conf)
 	$(call install_text,systemd/tmpfiles.conf,$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/nodeagent.conf)
 	$(call install_text,systemd/nodeagentd.conf,$(DESTDIR)$(SHARE)/doc/nodeagent/nodeagentd.conf)
-	test -e $(DESTDIR)$(SYSCONFDIR)/nodeagent/nodeagentd.conf || \
-	  $(INSTALL) -m 644 $(DESTDIR)$(SHARE)/doc/nodeagent/nodeagentd.conf $(DESTDIR)$(SYSCONFDIR)/nodeagent/nodeagentd.conf
+	$(INSTALL) -m 644 systemd/launcher.env $(DESTDIR)$(SHARE)/doc/nodeagent/launcher.env
+	set -e; for f in nodeagentd.conf launcher.env; do test -e $(CONF)/$$f || \
+	  $(INSTALL) -m 644 $(DESTDIR)$(SHARE)/doc/nodeagent/$$f $(CONF)/$$f; done
 	set -e; for c in $(wildcard client/completion/*); do case $$c in \
 	  *.bash) $(INSTALL) -m 644 $$c $(DESTDIR)$(SHARE)/bash-completion/completions/nodectl;; \
 	  *.fish) $(INSTALL) -m 644 $$c $(DESTDIR)$(SHARE)/fish/vendor_completions.d/nodectl.fish;; \
 	  *.zsh|*/_nodectl) $(INSTALL) -m 644 $$c $(DESTDIR)$(SHARE)/zsh/site-functions/_nodectl;; esac; done
 
-# Configuration and state (/etc/nodeagent, /var/lib/nodeagent) are left: they are yours.
+# Configuration and state (/etc/nodeagent, /var/lib/nodeagent) are left: they are yours; purge takes them too.
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/nodectl $(DESTDIR)$(PREFIX)/sbin/nodeagentd
 	rm -rf $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(SHARE)/doc/nodeagent
@@ -224,6 +235,10 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/nodeagent.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/nodeagent.conf
 	rm -f $(DESTDIR)$(SHARE)/bash-completion/completions/nodectl $(DESTDIR)$(SHARE)/zsh/site-functions/_nodectl \
 	  $(DESTDIR)$(SHARE)/fish/vendor_completions.d/nodectl.fish
+	-rmdir $(MAYBE_EMPTY:%=$(DESTDIR)$(PREFIX)/%) 2>/dev/null || true
+
+purge: uninstall
+	rm -rf $(CONF) $(DESTDIR)/var/lib/nodeagent $(DESTDIR)/run/nodeagent $(DESTDIR)/run/nodeagent-coordinator
 
 clean:
 	rm -rf build build-san .check

@@ -226,8 +226,14 @@ int enrol_hand_over(const char *dir, const char *user, struct err *e)
 	const struct passwd *pw;
 	int fd, r;
 
-	if (geteuid() != 0 || !(pw = getpwnam(user)))
+	if (geteuid() != 0)
 		return 0;
+	pw = getpwnam(user);
+	if (!pw) {
+		fprintf(stderr, "warning: there is no user %s on this host yet: run systemd-sysusers "
+			"before the services are started\n", user);
+		return 0;
+	}
 
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	r = fd < 0 ? -errno : give_all(fd, pw); /* takes fd */

@@ -145,6 +145,15 @@ int dir_make(const char *path, mode_t mode, struct err *e)
 	return 0;
 }
 
+/* A directory on the way to ours. Root's umask may be 077, but whom the end
+ * belongs to must be able to come there. */
+static int make_way(const char *path)
+{
+	if (mkdir(path, 0755) < 0)
+		return errno == EEXIST ? 0 : -1;
+	return geteuid() == 0 ? chmod(path, 0755) : 0;
+}
+
 int dir_make_all(const char *path, mode_t mode, struct err *e)
 {
 	char part[PATH_MAX];
@@ -155,7 +164,7 @@ int dir_make_all(const char *path, mode_t mode, struct err *e)
 
 	for (char *p = strchr(part + 1, '/'); p; p = strchr(p + 1, '/')) {
 		*p = '\0';
-		if (stat(part, &st) < 0 && mkdir(part, 0755) < 0 && errno != EEXIST)
+		if (stat(part, &st) < 0 && make_way(part) < 0)
 			return err_set(e, errno, "cannot create %s: %s", part, strerror(errno));
 		*p = '/';
 	}

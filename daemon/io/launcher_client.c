@@ -46,6 +46,7 @@ struct launcher_client {
 	int fd; /* -1: down */
 	mono_t since; /* ... it is up */
 	bool told; /* that it cannot be reached */
+	unsigned short_lives; /* connections in a row that ended within a second */
 	uv_poll_t *poll; /* own memory: closes asynchronously */
 	uv_timer_t again;
 	uv_idle_t idle; /* answers questions that could not be asked */
@@ -102,12 +103,13 @@ static void tell_status(struct launcher_client *l)
 }
 
 /* A socket that systemd holds is there while the launcher restarts; one that
- * turned us away is not asked in a circle. */
-static uint64_t pause_ms(const struct launcher_client *l)
+ * turns us away is not asked in a circle. */
+static uint64_t pause_ms(struct launcher_client *l)
 {
 	bool lived = mono_sub_ms(clock_mono(), l->since) >= AGAIN_MS;
 
-	return l->is_socket && lived ? 0 : AGAIN_MS;
+	l->short_lives = lived ? 0 : l->short_lives + 1;
+	return l->is_socket && l->short_lives <= 1 ? 0 : AGAIN_MS;
 }
 
 static void went_down(struct launcher_client *l, const char *why)

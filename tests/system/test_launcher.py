@@ -488,6 +488,33 @@ def test_a_name_service_that_hangs_delays_nobody(launcher):
     assert 9 < time.monotonic() - t < 25
 
 
+def test_told_to_leave_it_ends_and_answers_what_it_began(launcher):
+    """The look-up of the user waits in a pipe, which then has nobody in it."""
+    x = launcher(wrap=["unshare", "-m"])
+    x.ask(CLEAN, job=5)
+    x.answer()  # it is up
+    fifo = x.dir + "/fifo"
+    os.mkfifo(fifo)
+    inside = ["nsenter", "-t", str(x.proc.pid), "-m"]
+    subprocess.run([*inside, "mount", "--bind", fifo, "/etc/passwd"], check=True)
+    memfd, listener, _ = x.fds(["true"], "late")
+    begun = x.ask(LAUNCH, [memfd, listener.fileno()], job=77, cookie=b"ab")
+    os.close(memfd)
+    time.sleep(0.3)  # its child looks the user up
+    x.proc.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert x.proc.poll() is None
+    x.ask(CLEAN, job=5)  # too late: not taken any more
+    subprocess.run([*inside, "umount", "-l", "/etc/passwd"], check=True)
+    with open(fifo, "w"):
+        pass
+    reply = x.answer()
+    assert (reply.id, reply.error) == (begun, errno.ENOENT) and "is not known on this node" in reply.text
+    assert x.proc.wait(10) == 0
+    with pytest.raises((AssertionError, ConnectionResetError)):
+        x.answer()
+
+
 def test_it_is_not_started_by_anybody_else():
     r = subprocess.run([os.path.join(BUILD, "nodeagent-launcher"), "--spool", "/"], capture_output=True, text=True)
     assert r.returncode == 1 and "usage" in r.stderr
