@@ -1,6 +1,7 @@
 /* cgroup.c - see cgroup.h */
 #include "launcher/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -15,13 +16,14 @@
 #include <unistd.h>
 
 #define NAME_MAX_ 64
+#define PREFIX "nodeagent-"
 #define KILL_PASSES 100 /* x 10 ms, for kernels without cgroup.kill */
 
 static int base = -1; /* the launcher's own cgroup directory */
 
 static void job_name(char out[NAME_MAX_], uint64_t job, uint32_t attempt)
 {
-	snprintf(out, NAME_MAX_, "nodeagent-%" PRIu64 ".%" PRIu32, job, attempt);
+	snprintf(out, NAME_MAX_, PREFIX "%" PRIu64 ".%" PRIu32, job, attempt);
 }
 
 /* Mount point of the cgroup2 file system (of the hybrid layout's, too). Its
@@ -178,4 +180,17 @@ int cgroup_remove(uint64_t job, uint32_t attempt)
 	if (unlinkat(base, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return -errno;
 	return 0;
+}
+
+void cgroup_remove_empty(void)
+{
+	int fd = base < 0 ? -1 : openat(base, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	while (d && (de = readdir(d)))
+		if (strncmp(de->d_name, PREFIX, strlen(PREFIX)) == 0)
+			unlinkat(base, de->d_name, AT_REMOVEDIR); /* EBUSY: somebody lives there */
+	if (d)
+		closedir(d);
 }

@@ -19,5 +19,7 @@ int cgroup_enter(uint64_t job, uint32_t attempt, struct err *e);
 int cgroup_kill(uint64_t job, uint32_t attempt);
 /* Removes it; it must be empty. 0 also when there is none; -EBUSY. */
 int cgroup_remove(uint64_t job, uint32_t attempt);
+/* Removes all that are empty: of jobs that ended while nobody was there. */
+void cgroup_remove_empty(void);
 
 #endif

@@ -163,6 +163,7 @@ int main(int argc, char **argv)
 	if (cgroup_find(&e) < 0)
 		log_warn("%s: jobs get no cgroup; what they leave is found by their cookie",
 			 e.text);
+	cgroup_remove_empty();
 	if (serve_init(&policy, &notify) < 0 || !(o.have_fd ? use_fd(o.fd) : listen_on(o.socket)))
 		return fatal("cannot use the socket %s", o.socket ? o.socket : "given by --fd");
 

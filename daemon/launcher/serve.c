@@ -22,6 +22,7 @@
 #define CHILDREN 256
 #define CHILD_MS 10000
 #define SWEEP_MS 5000
+#define CLEAN_MS 3000
 
 /* What a child says before it ends; nothing at all when it became a shim. */
 struct report {
@@ -117,6 +118,28 @@ static void child_kill(const struct launcher_request *q, int report)
 	say_and_exit(report, 0, n + (uint32_t)swept, "");
 }
 
+/* The shim has said goodbye and is on its way out. */
+static void child_clean(const struct launcher_request *q, int report)
+{
+	const struct timespec pause = { 0, 20000000 };
+	mono_t end = mono_add_ms(now(), CLEAN_MS);
+	int r;
+
+	while ((r = cgroup_remove(q->job, q->attempt)) == -EBUSY && !mono_due(end, now()))
+		nanosleep(&pause, NULL);
+	say_and_exit(report, r, 0, r < 0 ? strerror(-r) : "");
+}
+
+static void begin_child(const struct launcher_request *q, const int *fds, int report)
+{
+	if (q->op == LAUNCHER_LAUNCH)
+		child_launch(q, fds, report);
+	else if (q->op == LAUNCHER_KILL)
+		child_kill(q, report);
+	else
+		child_clean(q, report);
+}
+
 static struct worker *free_worker(void)
 {
 	for (size_t i = 0; i < CHILDREN; i++)
@@ -140,11 +163,8 @@ static void start_worker(unsigned conn, const struct launcher_request *q, const 
 		return;
 	}
 	pid = fork();
-	if (pid == 0) {
-		if (q->op == LAUNCHER_LAUNCH)
-			child_launch(q, fds, report[1]);
-		child_kill(q, report[1]);
-	}
+	if (pid == 0)
+		begin_child(q, fds, report[1]);
 	close(report[1]);
 	if (pid < 0) {
 		close(report[0]);
@@ -272,7 +292,7 @@ static void handle(unsigned conn, const struct launcher_request *q, const int *f
 	else
 		r = err_set(&e, EPROTO, "the launcher does not know operation %u", q->op);
 
-	if (r == 0 && q->op != LAUNCHER_CLEAN)
+	if (q->op == LAUNCHER_CLEAN ? r == -EBUSY : r == 0)
 		start_worker(conn, q, fds);
 	else
 		reply(conn, L.serials[conn], q, r, 0, r && !*e.text ? strerror(-r) : e.text);

@@ -353,6 +353,13 @@ static void has_ended(struct shim *s, mono_t now, struct shim_actions *a)
 	tell_ended(s, a);
 }
 
+/* The host goes down, or so it seems, and the file says all: who comes later
+ * reads it. Waiting would hold up the shutdown. */
+static bool may_go(const struct shim *s)
+{
+	return s->terminated && s->written && !s->agent && s->phase == SHIM_ENDED;
+}
+
 static void on_written(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
 {
 	if (!s->writing)
@@ -375,6 +382,8 @@ static void on_written(struct shim *s, const struct shim_event *ev, struct shim_
 		s->rewrite_at = mono_add_ms(ev->now, SHIM_REWRITE_MS);
 	if (s->phase != SHIM_ENDED)
 		has_ended(s, ev->now, a);
+	if (may_go(s))
+		shim_act(a, SACT_EXIT);
 }
 
 /* Ended, and told to go by someone who may not have passed the end on. */
@@ -466,6 +475,8 @@ static void on_agent_down(struct shim *s, mono_t now, struct shim_actions *a)
 	s->agent = false;
 	if (s->phase == SHIM_ENDED && !s->written && !s->writing)
 		write_status(s, now, a);
+	else if (may_go(s))
+		shim_act(a, SACT_EXIT);
 }
 
 static void on_message(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
@@ -493,6 +504,7 @@ static void on_message(struct shim *s, const struct shim_event *ev, struct shim_
 
 static void on_term(struct shim *s, mono_t now, struct shim_actions *a)
 {
+	s->terminated = true;
 	if (s->phase == SHIM_ENDED)
 		leave(s, now, a);
 	else

@@ -63,7 +63,8 @@ enum shim_event_type {
 	             * tail and lost; gone when no descendant lives now */
 	SEV_CLOSED, /* streams read to their end: local, lost, and streams (1 or 2) closed */
 	SEV_WRITTEN, /* answer to SACT_WRITE: error */
-	SEV_TERM, /* the shim itself got SIGTERM: like shim_end with the grace of shim_setup */
+	SEV_TERM, /* the shim itself got SIGTERM: like shim_end with the grace of shim_setup; when all
+	           * is over and in the status file, no agent is waited for */
 	SEV_DEADLINE, /* shim_deadline() has come */
 	SEV_TYPE_COUNT
 };

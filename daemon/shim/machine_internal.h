@@ -56,6 +56,7 @@ struct shim {
 	bool unwritten; /* and could not be written */
 	bool written; /* the status file says all */
 	bool hopeless; /* nor will it ever be: its directory is gone */
+	bool terminated; /* SIGTERM has come: the host may be going down */
 	bool leaving; /* told to go, once the status file is written or was tried */
 	/* each MONO_NEVER when not armed */
 	mono_t absent_at, kill_at, sweep_at, drain_at, rewrite_at, exit_at;

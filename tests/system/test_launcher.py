@@ -447,6 +447,41 @@ def test_KILL_leaves_nothing_of_a_job(launcher):
     assert x.answer().error == 0  # twice is harmless
 
 
+def cgroup_directory(pid):
+    with open("/proc/self/mountinfo") as f:
+        mount = next(line.split(" ")[4] for line in f if " - cgroup2 " in line)
+    return mount + cgroup_of(pid)
+
+
+def test_CLEAN_waits_for_a_shim_that_is_on_its_way_out(launcher):
+    x = launcher()
+    link, _ = x.launch(["sleep", "1000"])
+    if f"nodeagent-{link.job}.1" not in (cgroup_of(link.pid) or ""):
+        pytest.skip("no cgroup v2 here")
+    where = cgroup_directory(link.pid)
+    x.ask(CLEAN, job=link.job)
+    time.sleep(0.3)
+    assert os.path.isdir(where)
+    os.kill(link.pid, signal.SIGKILL)
+    assert x.answer().error == 0
+    assert not os.path.exists(where)
+
+
+def test_a_new_launcher_removes_what_the_former_could_not(launcher):
+    x = launcher()
+    empty, full = (x.launch(["sleep", "1000"])[0] for _ in range(2))
+    if f"nodeagent-{full.job}.1" not in (cgroup_of(full.pid) or ""):
+        pytest.skip("no cgroup v2 here")
+    gone, kept = cgroup_directory(empty.pid), cgroup_directory(full.pid)
+    os.kill(empty.pid, signal.SIGKILL)
+    while empty.pid in processes_with(empty.cookie):
+        time.sleep(0.01)
+    y = launcher()  # in the same cgroup as the first
+    y.ask(CLEAN, job=1)
+    y.answer()
+    assert not os.path.exists(gone) and os.path.isdir(kept)
+
+
 def test_KILL_of_a_dead_shims_processes(launcher):
     x = launcher()
     link = run_escapers(x)

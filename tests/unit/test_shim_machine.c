@@ -558,8 +558,36 @@ static void SIGTERM_to_the_shim_is_an_end_with_the_jobs_grace(void **state)
 
 	play_init(&p, 1);
 	T(on(&p, SEV_TERM), " write shim_ended{};");
-	on(&p, SEV_WRITTEN);
+	T(on(&p, SEV_WRITTEN), " exit;");
+	play_finish(&p);
+}
+
+static void after_SIGTERM_no_agent_is_waited_for(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	on(&p, SEV_AGENT_DOWN);
+	T(on(&p, SEV_TERM), " signal TERM;");
+	closed(&p, 0, 2);
+	T(reaped(&p, 0, SIGTERM, true), " write shim_ended{ 8:killed=15/ours};");
+	T(on(&p, SEV_WRITTEN), " exit;");
+	play_finish(&p);
+
+	/* one that is there is told first, and is not left before it goes */
+	to_ended(&p);
+	T(deadline(&p, SHIM_WRITE_MS), " write shim_ended{ 8:exited=5};");
+	T(on(&p, SEV_WRITTEN), "");
 	T(on(&p, SEV_TERM), " exit;");
+	play_finish(&p);
+
+	to_running(&p, 1);
+	T(on(&p, SEV_TERM), " signal TERM;");
+	closed(&p, 0, 2);
+	T(reaped(&p, 0, SIGTERM, true), " send ranks{ 8:killed=15/ours}; send shim_ended{ 8:killed=15/ours};");
+	T(deadline(&p, SHIM_WRITE_MS), " write shim_ended{ 8:killed=15/ours};");
+	T(on(&p, SEV_WRITTEN), "");
+	T(on(&p, SEV_AGENT_DOWN), " exit;");
 	play_finish(&p);
 }
 
@@ -743,6 +771,7 @@ int main(void)
 		cmocka_unit_test(a_shim_that_nobody_wants_gives_up),
 		cmocka_unit_test(bye_does_not_abandon_what_runs),
 		cmocka_unit_test(SIGTERM_to_the_shim_is_an_end_with_the_jobs_grace),
+		cmocka_unit_test(after_SIGTERM_no_agent_is_waited_for),
 		cmocka_unit_test(ranks_that_could_not_start_are_failed),
 		cmocka_unit_test(an_end_that_overtakes_the_start_is_kept),
 		cmocka_unit_test(a_full_disk_does_not_hide_how_it_ended),
