@@ -38,8 +38,8 @@ def test_a_job_that_ends_while_its_submitting_agent_is_away(cluster):
     pid = c.agent_pid("node1")
     kill(pid, signal.SIGSTOP)
     c.write("go", "")
-    status = os.path.join(c.home, "nodes/node2/spool", f"{job}.1", "status")
-    wait_until(lambda: os.path.getsize(status) > 0, 10 * SLOW, "the job has ended on node2")
+    held = os.path.join(c.home, "run/node2/shims", f"{job}.1.held")  # removed when the coordinator has the end
+    wait_until(lambda: not os.path.exists(held), 10 * SLOW, "the job has ended on node2")
     kill(pid, signal.SIGKILL)  # and comes back
     wait_gone(c, "node1", "the job ended meanwhile")
     assert c.wait_end(job)["state"] == "done"
