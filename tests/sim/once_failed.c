@@ -13,9 +13,12 @@ const struct once_failed once_failed[] = {
 	{ "chaos", 2449 },
 	/* master-forgotten; test_agent: an_adopted_shim_knows_what_it_was_started_with */
 	{ "start-interrupted", 121 },
+	{ "start-interrupted", 422 },
 	{ "chaos", 10291 },
 	/* unspoken-lost; test_coord: a_node_whose_shim_has_not_spoken_yet_is_waited_for */
-	{ "stopped-shim", 557 },
+	{ "stopped-shim", 106 },
+	/* taken-for-started; test_coord: what_was_taken_for_started_and_stands_ready_is_started */
+	{ "stopped-shim", 9762 },
 	/* own-absence; test_coord: a_coordinator_that_was_stopped_has_not_heard_anybody */
 	{ "silent-node", 193 },
 };

@@ -16,6 +16,19 @@ void scn_start_interrupted(struct sim *s)
 			  scn_ms(s, 50, 4000));
 }
 
+/* Between an agent's word that all is ready and the order to start lie a few of
+ * its actions. It falls there, with its shim stopped, and then the coordinator:
+ * nobody who comes back knows whether that node has started. */
+static void stopped_at_the_start(struct sim *s)
+{
+	uint32_t host = (uint32_t)rng_below(&s->w.rng, 2);
+	uint64_t action = (uint64_t)rng_range(&s->w.rng, 8, 30);
+
+	fault_at_action(s, action, FT_STOP_SHIM, host, scn_ms(s, 5000, 30000));
+	fault_at_action(s, action, FT_AGENT_CRASH, host, scn_ms(s, 50, 3000));
+	fault_at(s, scn_ms(s, 400, 3000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
+}
+
 /* Its ranks go on, nothing is ended because it does not answer, and it tells
  * all when it goes on. */
 void scn_stopped_shim(struct sim *s)
@@ -28,6 +41,10 @@ void scn_stopped_shim(struct sim *s)
 	if (rng_chance(&s->w.rng, 300))
 		k->kill_in = "running";
 	scn_spice(s, k->plan);
+	if (rng_chance(&s->w.rng, 300)) {
+		stopped_at_the_start(s);
+		return;
+	}
 	scn_fault(s, 300, 5000, FT_STOP_SHIM, (uint32_t)rng_below(&s->w.rng, 2), scn_ms(s, 100, 30000));
 	if (rng_chance(&s->w.rng, 400))
 		scn_fault(s, 300, 5000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2),
