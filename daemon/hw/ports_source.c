@@ -152,7 +152,7 @@ static void open_devices(struct ports_source *s, mono_t now)
 	for (size_t i = 0; i < s->n; i++)
 		if (!excluded(s->o, s->names[i]))
 			memcpy(s->asked[s->n_asked++], s->names[i], sizeof(sysfs_name));
-	verbs_sync(s->verbs, s->asked, s->n_asked, now);
+	verbs_sync(s->verbs, &s->fs, s->asked, s->n_asked, now);
 }
 
 static void ports_poll(void *source, struct hw_readings *ret)

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GIDS_MAX 512 /* entries looked at: mlx5 has 256 for each port with RoCE, 8 with InfiniBand */
+#define GIDS_MAX 1024 /* entries looked at: mlx5 has 256 for a port with RoCE, soft RoCE 1024 */
 
 static bool is_device(const char *name)
 {
@@ -24,13 +24,6 @@ static bool is_port(const char *name)
 	uint64_t v;
 
 	return name[0] != '0' && text_number(name, 255, &v);
-}
-
-static bool is_index(const char *name)
-{
-	uint64_t v;
-
-	return text_number(name, 65535, &v);
 }
 
 int sysfs_devices(const struct sysfs *fs, sysfs_name *out, size_t max)
@@ -172,23 +165,25 @@ static void read_layer(int port_fd, struct hw_port *p)
 	p->link_layer = n == -ENOENT ? "InfiniBand" : text_link_layer(text);
 }
 
+/* Entries are numbered without gaps. Those of other network namespaces are
+ * EINVAL: not ours. */
 static void count_gids(int port_fd, struct hw_port *p)
 {
-	sysfs_name names[GIDS_MAX];
-	int n = sysfs_list(port_fd, "gids", is_index, names, GIDS_MAX);
-	char path[8 + sizeof(sysfs_name)], text[SYSFS_TEXT];
+	int dir = openat(port_fd, "gids", O_RDONLY | O_DIRECTORY | O_CLOEXEC), n = 0;
+	char name[16], text[SYSFS_TEXT];
 	uint32_t in_use = 0;
 	bool used;
 
 	p->gids = (struct hw_u32){ 0 };
-	if (n <= 0)
+	if (dir < 0)
 		return;
-	for (int i = 0; i < n; i++) {
-		snprintf(path, sizeof path, "gids/%.64s", names[i]);
-		/* entries of other network namespaces are EINVAL: not ours */
-		if (sysfs_read(port_fd, path, text, sizeof text) > 0 && text_gid(text, &used) && used)
+	for (int i = 0; i < GIDS_MAX && n != -ENOENT; i++) {
+		snprintf(name, sizeof name, "%d", i);
+		n = sysfs_read(dir, name, text, sizeof text);
+		if (n > 0 && text_gid(text, &used) && used)
 			in_use++;
 	}
+	close(dir);
 	p->gids = hw_u32(in_use);
 }
 

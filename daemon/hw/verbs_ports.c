@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "hw/sysfs_ports.h"
 
@@ -111,14 +112,49 @@ static void open_device(struct device *d, struct ibv_device *dev)
 		hw_copy(d->fw, sizeof d->fw, attr.fw_ver);
 }
 
-static void open_one(struct device *d, struct ibv_device **list, int n, int error, mono_t now)
+static bool is_uverbs(const char *name)
 {
-	d->why = error ? why_not(error) : "libibverbs has no driver for it (package ibverbs-providers)";
+	return strncmp(name, "uverbs", 6) == 0;
+}
+
+/* The library lists no device whose file it cannot see, and says nothing of why. */
+static bool lacks_file(const struct sysfs *fs, const char *device)
+{
+	sysfs_name names[DEVICES_MAX];
+	int class = sysfs_dir(fs, fs->root, "class/infiniband_verbs"), n;
+	char path[32 + sizeof(sysfs_name)], text[SYSFS_TEXT];
+	bool lacks = false;
+
+	n = sysfs_list(class, ".", is_uverbs, names, DEVICES_MAX);
+	for (int i = 0; i < n; i++) {
+		snprintf(path, sizeof path, "%.64s/ibdev", names[i]);
+		if (sysfs_read(class, path, text, sizeof text) <= 0 || strcmp(text, device) != 0)
+			continue;
+		snprintf(path, sizeof path, "/dev/infiniband/%.64s", names[i]);
+		lacks = access(path, F_OK) < 0;
+	}
+	if (class >= 0)
+		close(class);
+	return lacks;
+}
+
+static const char *why_not_listed(const struct sysfs *fs, const char *device)
+{
+	return lacks_file(fs, device) ? why_not(ENOENT) :
+					"libibverbs has no driver for it (package ibverbs-providers)";
+}
+
+static void open_one(const struct sysfs *fs, struct device *d, struct ibv_device **list, int n,
+		     int error, mono_t now)
+{
+	d->why = error ? why_not(error) : NULL;
 	for (int i = 0; list && i < n; i++)
 		if (strcmp(ibv_get_device_name(list[i]), d->name) == 0)
 			open_device(d, list[i]);
 	if (d->ctx)
 		return;
+	if (!d->why)
+		d->why = why_not_listed(fs, d->name);
 	d->retry = mono_add_ms(now, d->tries < COMING_TRIES ? COMING_MS : REOPEN_MS);
 	d->tries += d->tries < COMING_TRIES;
 }
@@ -128,7 +164,7 @@ static bool to_open(const struct device *d, mono_t now)
 	return !d->ctx && mono_due(d->retry, now);
 }
 
-static void open_all(struct verbs *v, mono_t now)
+static void open_all(struct verbs *v, const struct sysfs *fs, mono_t now)
 {
 	struct ibv_device **list = NULL;
 	int n = 0, error = 0;
@@ -144,19 +180,32 @@ static void open_all(struct verbs *v, mono_t now)
 		error = errno ? errno : EIO;
 	for (size_t i = 0; i < v->n; i++)
 		if (to_open(&v->devices[i], now))
-			open_one(&v->devices[i], list, n, error, now);
+			open_one(fs, &v->devices[i], list, n, error, now);
 	if (list)
 		ibv_free_device_list(list);
 }
 
-static void drop_unnamed(struct verbs *v)
+/* Some drivers (soft RoCE of Linux 6.1) cannot take a device from under those
+ * who hold it open: the kernel removes uverbsN and then waits for us, without an
+ * event, and with it `rdma link del` or `rmmod`. */
+static bool is_leaving(const struct sysfs *fs, const struct device *d)
+{
+	char path[32 + IBV_SYSFS_NAME_MAX];
+
+	if (!d->ctx)
+		return false;
+	snprintf(path, sizeof path, "class/infiniband_verbs/%s", d->ctx->device->dev_name);
+	return faccessat(fs->root, path, F_OK, 0) < 0;
+}
+
+static void drop_unnamed(struct verbs *v, const struct sysfs *fs)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < v->n; i++) {
 		struct device *d = &v->devices[i];
 
-		if (d->broken || !d->named)
+		if (d->broken || !d->named || is_leaving(fs, d))
 			close_device(d);
 		if (!d->named)
 			continue;
@@ -167,7 +216,8 @@ static void drop_unnamed(struct verbs *v)
 	v->n = kept;
 }
 
-void verbs_sync(struct verbs *v, const sysfs_name *names, size_t n, mono_t now)
+void verbs_sync(struct verbs *v, const struct sysfs *fs, const sysfs_name *names, size_t n,
+		mono_t now)
 {
 	for (size_t i = 0; i < v->n; i++)
 		v->devices[i].named = false;
@@ -177,7 +227,7 @@ void verbs_sync(struct verbs *v, const sysfs_name *names, size_t n, mono_t now)
 		if (d)
 			d->named = true;
 	}
-	drop_unnamed(v); /* first: another device may have got a name of old */
+	drop_unnamed(v, fs); /* first: another device may have got a name of old */
 	for (size_t i = 0; i < n && v->n < DEVICES_MAX; i++) {
 		struct device *d = find(v, names[i]);
 
@@ -187,7 +237,7 @@ void verbs_sync(struct verbs *v, const sysfs_name *names, size_t n, mono_t now)
 		*d = (struct device){ .named = true };
 		memcpy(d->name, names[i], sizeof d->name);
 	}
-	open_all(v, now);
+	open_all(v, fs, now);
 }
 
 /* ---- a port --------------------------------------------------------------- */

@@ -12,9 +12,11 @@ struct verbs;
 
 struct verbs *verbs_new(void); /* NULL: no memory */
 void verbs_free(struct verbs *v);
-/* Opens what is named and not open, closes what is not named any more or is
- * broken. What could not be opened is tried again after a while. */
-void verbs_sync(struct verbs *v, const sysfs_name *names, size_t n, mono_t now);
+/* Opens what is named and not open, closes what is not named any more, is
+ * broken or about to be removed. What could not be opened is tried again after
+ * a while. */
+void verbs_sync(struct verbs *v, const struct sysfs *fs, const sysfs_name *names, size_t n,
+		mono_t now);
 /* Whether a device is open; if not, *ret_why says why. */
 bool verbs_has(const struct verbs *v, const char *device, const char **ret_why);
 /* Reads a port of an open device into its row. False: it failed, the row says how. */

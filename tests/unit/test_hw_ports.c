@@ -280,6 +280,25 @@ TEST(a_change_of_state_has_a_time)
 	assert_int_equal(only_port()->since_wall_ms, before);
 }
 
+TEST(gids_in_use_are_counted_wherever_they_are)
+{
+	char name[32];
+
+	tree_port(root, "rxe0", 1);
+	for (int i = 1; i < 600; i++) {
+		snprintf(name, sizeof name, "gids/%d", i);
+		tree_port_file(root, "rxe0", 1, name,
+			       i == 599 ? "0000:0000:0000:0000:0000:ffff:c000:0201" :
+					  "0000:0000:0000:0000:0000:0000:0000:0000");
+	}
+	tree_fifo(root, "class/infiniband/rxe0/ports/1/gids/7"); /* stands for one that fails */
+	assert_int_equal(only_port()->gids.v, 2);
+	tree_port(root, "rxe1", 1);
+	tree_unlink(root, "class/infiniband/rxe1/ports/1/gids");
+	poll_ports();
+	assert_false(r.ports[1].gids.known);
+}
+
 TEST(devices_come_and_go)
 {
 	tree_port(root, "mlx5_0", 1);
@@ -393,6 +412,7 @@ int main(void)
 		CASE(names_that_are_no_ports_or_too_long_are_passed_over),
 		CASE(no_more_than_256_ports_are_kept),
 		CASE(a_change_of_state_has_a_time),
+		CASE(gids_in_use_are_counted_wherever_they_are),
 		CASE(devices_come_and_go),
 		CASE(an_excluded_device_is_shown_and_not_asked),
 		CASE(roce_has_an_interface),

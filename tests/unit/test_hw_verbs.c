@@ -153,6 +153,7 @@ static int setup(void **state)
 	memset(fakes, 0, sizeof fakes);
 	for (int i = 0; i < 3; i++) {
 		strcpy(fakes[i].dev.name, names[i]);
+		sprintf(fakes[i].dev.dev_name, "uverbs%d", i);
 		fakes[i].attr = (struct ibv_port_attr){
 			.state = IBV_PORT_ACTIVE, .phys_state = 5, .active_speed = 32, .active_width = 2,
 			.lid = 9, .sm_lid = 1, .link_layer = IBV_LINK_LAYER_INFINIBAND,
@@ -163,8 +164,13 @@ static int setup(void **state)
 	list_error = lists = 0;
 	t = (mono_t){ 1000000000 };
 	tree_make(root);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
+		char path[64];
+
 		tree_port(root, names[i], 1);
+		sprintf(path, "class/infiniband_verbs/uverbs%d/dev", i);
+		tree_file(root, path, "231:0");
+	}
 	assert_int_equal(sysfs_open(&fs, root), 0);
 	v = verbs_new();
 	return 0;
@@ -213,7 +219,7 @@ TEST(a_port_is_read_whole)
 	const struct hw_port *p;
 
 	tree_unlink(root, "class/infiniband/mlx5_0/fw_ver");
-	verbs_sync(v, names, 1, t);
+	verbs_sync(v, &fs, names, 1, t);
 	p = read_one("mlx5_0");
 	assert_string_equal(p->state, "Active");
 	assert_string_equal(p->phys_state, "LinkUp");
@@ -233,7 +239,7 @@ TEST(a_port_is_read_whole)
 
 TEST(split_ports_and_speeds_that_the_library_cannot_tell)
 {
-	verbs_sync(v, names, 1, t);
+	verbs_sync(v, &fs, names, 1, t);
 	fakes[0].attr.active_width = 16;
 	fakes[0].attr.active_speed = 64;
 	assert_int_equal(read_one("mlx5_0")->rate_mbps.v, 100000); /* HDR100 */
@@ -253,7 +259,7 @@ TEST(split_ports_and_speeds_that_the_library_cannot_tell)
 
 TEST(roce_by_verbs)
 {
-	verbs_sync(v, names, 1, t);
+	verbs_sync(v, &fs, names, 1, t);
 	fakes[0].attr.link_layer = IBV_LINK_LAYER_ETHERNET;
 	fakes[0].attr.lid = fakes[0].attr.sm_lid = 0;
 	fakes[0].attr.state = IBV_PORT_DOWN;
@@ -268,24 +274,24 @@ TEST(devices_that_do_not_open_say_why_and_are_tried_again)
 	fakes[1].open_error = EACCES;
 	fakes[2].open_error = ENOENT;
 	present = 3;
-	verbs_sync(v, names, 3, t);
+	verbs_sync(v, &fs, names, 3, t);
 	assert_true(has("mlx5_0"));
 	assert_non_null(strstr(why_not("mlx5_1"), "no permission"));
 	assert_non_null(strstr(why_not("mlx5_2"), "absent here"));
 	fakes[1].open_error = 0;
-	verbs_sync(v, names, 3, mono_add_ms(t, 100));
+	verbs_sync(v, &fs, names, 3, mono_add_ms(t, 100));
 	assert_false(has("mlx5_1")); /* not at each poll */
-	verbs_sync(v, names, 3, mono_add_ms(t, 2100));
+	verbs_sync(v, &fs, names, 3, mono_add_ms(t, 2100));
 	assert_true(has("mlx5_1"));
 }
 
 TEST(a_library_without_a_driver_or_a_kernel_without_the_module)
 {
 	present = 1;
-	verbs_sync(v, names, 2, t);
+	verbs_sync(v, &fs, names, 2, t);
 	assert_non_null(strstr(why_not("mlx5_1"), "no driver for it"));
 	list_error = ENOSYS;
-	verbs_sync(v, names, 3, t);
+	verbs_sync(v, &fs, names, 3, t);
 	assert_non_null(strstr(why_not("mlx5_2"), "ib_uverbs is not loaded"));
 	assert_true(has("mlx5_0"));
 	assert_false(has("mlx5_9"));
@@ -294,9 +300,9 @@ TEST(a_library_without_a_driver_or_a_kernel_without_the_module)
 TEST(the_library_lists_devices_only_when_some_are_new)
 {
 	for (int i = 0; i < 10; i++)
-		verbs_sync(v, names, 3, mono_add_ms(t, 2000 * i));
+		verbs_sync(v, &fs, names, 3, mono_add_ms(t, 2000 * i));
 	assert_int_equal(lists, 1);
-	verbs_sync(v, names + 1, 2, t);
+	verbs_sync(v, &fs, names + 1, 2, t);
 	assert_int_equal(lists, 1);
 	assert_int_equal(fakes[0].opened, 0);
 	assert_true(has("mlx5_2"));
@@ -306,7 +312,7 @@ TEST(events_end_the_waiting_and_are_acknowledged)
 {
 	int wake = eventfd(0, 0);
 
-	verbs_sync(v, names, 3, t);
+	verbs_sync(v, &fs, names, 3, t);
 	assert_false(verbs_wait(v, &ports, wake, 30));
 	happens(2, IBV_EVENT_PORT_ERR);
 	happens(2, IBV_EVENT_PORT_ACTIVE);
@@ -324,7 +330,7 @@ TEST(changed_gids_are_counted_at_once)
 {
 	int wake = eventfd(0, 0);
 
-	verbs_sync(v, names, 2, t);
+	verbs_sync(v, &fs, names, 2, t);
 	assert_int_equal(read_one("mlx5_0")->gids.v, 1);
 	assert_int_equal(read_one("mlx5_1")->gids.v, 1);
 	tree_port_file(root, "mlx5_0", 1, "gids/1", "fe80:0000:0000:0000:a088:c203:00ab:9999");
@@ -341,30 +347,43 @@ TEST(a_device_that_died_is_closed_and_opened_again)
 {
 	int wake = eventfd(0, 0);
 
-	verbs_sync(v, names, 1, t);
+	verbs_sync(v, &fs, names, 1, t);
 	happens(0, IBV_EVENT_DEVICE_FATAL);
 	assert_true(verbs_wait(v, &ports, wake, 10000));
 	assert_false(has("mlx5_0"));
 	fakes[0].open_error = ENOENT;
-	verbs_sync(v, names, 1, t);
+	verbs_sync(v, &fs, names, 1, t);
 	assert_int_equal(fakes[0].opened, 0);
 	fakes[0].open_error = 0;
-	verbs_sync(v, names, 1, mono_add_ms(t, 2000));
+	verbs_sync(v, &fs, names, 1, mono_add_ms(t, 2000));
 	assert_true(has("mlx5_0"));
 	close(wake);
+}
+
+TEST(a_device_that_waits_for_us_to_let_go_is_let_go)
+{
+	verbs_sync(v, &fs, names, 2, t);
+	tree_unlink(root, "class/infiniband_verbs/uverbs0");
+	verbs_sync(v, &fs, names, 2, mono_add_ms(t, 2000));
+	assert_int_equal(fakes[0].opened + fakes[1].opened, 2); /* it still lists it here: opened again */
+	present = 0; /* the library lists no device without uverbsN */
+	verbs_sync(v, &fs, names, 2, mono_add_ms(t, 4000));
+	assert_int_equal(fakes[0].opened, 0);
+	assert_int_equal(fakes[1].opened, 1);
+	assert_true(has("mlx5_1"));
 }
 
 TEST(an_unplugged_device_is_not_waited_for)
 {
 	int wake = eventfd(0, 0);
 
-	verbs_sync(v, names, 2, t);
+	verbs_sync(v, &fs, names, 2, t);
 	close(fakes[0].fds[1]); /* its descriptor is readable for ever now */
 	fakes[0].fds[1] = -1;
 	assert_true(verbs_wait(v, &ports, wake, 10000));
 	assert_false(has("mlx5_0"));
 	assert_false(verbs_wait(v, &ports, wake, 30));
-	verbs_sync(v, names + 1, 1, t);
+	verbs_sync(v, &fs, names + 1, 1, t);
 	assert_true(has("mlx5_1"));
 	close(wake);
 }
@@ -373,7 +392,7 @@ TEST(a_port_that_cannot_be_asked_costs_only_itself)
 {
 	const struct hw_port *p;
 
-	verbs_sync(v, names, 2, t);
+	verbs_sync(v, &fs, names, 2, t);
 	fakes[0].query_error = EINVAL;
 	p = read_one("mlx5_0");
 	assert_null(p->state);
@@ -399,6 +418,7 @@ int main(void)
 		CASE(events_end_the_waiting_and_are_acknowledged),
 		CASE(changed_gids_are_counted_at_once),
 		CASE(a_device_that_died_is_closed_and_opened_again),
+		CASE(a_device_that_waits_for_us_to_let_go_is_let_go),
 		CASE(an_unplugged_device_is_not_waited_for),
 		CASE(a_port_that_cannot_be_asked_costs_only_itself),
 	};
