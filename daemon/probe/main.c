@@ -35,10 +35,10 @@
 #define STALL_MS 60000 /* a reader that takes nothing for so long is given up */
 #define EXCLUDE_MAX 256
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SANITIZED 1
 #endif
 #endif
@@ -194,7 +194,7 @@ static void set_limits(void)
 	limit(RLIMIT_NOFILE, 1024);
 	limit(RLIMIT_CORE, 0);
 	if (!SANITIZED)
-		limit(RLIMIT_DATA, 1u << 30);
+		limit(RLIMIT_DATA, (rlim_t)2 << 30);
 	mallopt(M_ARENA_MAX, 1); /* a few threads that seldom allocate */
 }
 

@@ -213,15 +213,32 @@ TEST(a_driver_that_is_too_old_is_named_so)
 
 TEST(a_driver_exchanged_beneath_us_is_opened_again)
 {
-	show("count 2\nxid 0 31");
+	int wake = eventfd(0, 0);
+
+	show("count 2");
 	poll_gpus();
-	assert_int_equal(r.n_gpus, 2);
+	show("count 2\nxid 0 31");
+	assert_true(hw_nvml.wait(source, wake, 10000));
+	close(wake);
 	show("init 18\ncount 2");
 	expect_not_ok("another version");
-	show("count 3");
+	show("count 2\nxid 0 31");
 	((struct nvml_source *)source)->retry = (mono_t){ 0 }; /* the pause between tries is over */
 	assert_true(poll_gpus()->ok);
+	assert_int_equal(r.n_gpus, 2);
+	assert_int_equal(r.gpus[1].xids.v, 1); /* what was counted stays counted */
+	assert_int_equal(r.gpus[1].xid.v, 31);
+	assert_int_equal(r.gpus[0].xids.v, 0);
+}
+
+TEST(gpus_that_come_are_listed)
+{
+	show("count 2");
+	poll_gpus();
+	show("count 3");
+	assert_true(poll_gpus()->ok);
 	assert_int_equal(r.n_gpus, 3);
+	assert_true(r.gpus[2].xids.known);
 }
 
 TEST(xids_are_events_and_are_counted)
@@ -343,6 +360,7 @@ int main(void)
 		CASE(an_old_driver_has_less),
 		CASE(a_driver_that_is_too_old_is_named_so),
 		CASE(a_driver_exchanged_beneath_us_is_opened_again),
+		CASE(gpus_that_come_are_listed),
 		CASE(xids_are_events_and_are_counted),
 		CASE(waiting_ends_when_it_is_woken),
 		CASE(processes_have_owner_name_and_memory),
