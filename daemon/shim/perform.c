@@ -294,8 +294,10 @@ static void do_write(struct host *h, const char *text, size_t len)
 
 /* ---- all of them ----------------------------------------------------- */
 
+/* Whoever hears of an end may look at once: the stamps come first. */
 static void send_text(struct host *h, const char *text, size_t len)
 {
+	output_flush_stamps(h->out);
 	if (h->conn.fd >= 0 && !channel_send(&h->conn, text, len))
 		answer(h, (struct shim_event){ .type = SEV_AGENT_DOWN });
 }
