@@ -14,7 +14,7 @@
 #include "common/arena.h"
 #include "proto/message.h"
 
-enum store_table { TABLE_CLUSTER, TABLE_NODE, TABLE_TOKEN, TABLE_JOB };
+enum store_table { TABLE_CLUSTER, TABLE_NODE, TABLE_TOKEN, TABLE_JOB, TABLE_REVOKED };
 
 /* One row to write: key is the node's name, token's id or decimal job number. */
 struct store_row {

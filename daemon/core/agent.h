@@ -99,6 +99,8 @@ bool agent_idle(const struct agent *a); /* after AEV_STOP: no job of ours is ali
 
 /* For the TLS listener: may this key open a peer link now? */
 bool agent_peer_allowed(const struct agent *a, const uint8_t key[32]);
+/* This key is out: it is not dialled either. */
+bool agent_peer_revoked(const struct agent *a, const uint8_t key[32]);
 /* For io/bulk.c. All answer from the present state. */
 /* The peer with this key may read this job's output / feed its stdin / fetch its specification. */
 bool agent_peer_may(const struct agent *a, const uint8_t key[32], uint64_t job);

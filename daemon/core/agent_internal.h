@@ -146,7 +146,7 @@ struct agent {
 	struct list peer_sets; /* who may speak about a job, besides its source */
 	size_t n_allowed;
 	mono_t peers_due; /* not later than the first of them fades away */
-	uint8_t (*revoked)[32]; /* keys that may not come back, whatever a job says */
+	uint8_t (*revoked)[32]; /* keys that are out, whatever an older order says */
 	size_t n_revoked;
 	struct list spec_uses;
 	bool specs_known; /* the coordinator has named all its jobs that were submitted here */
@@ -252,7 +252,8 @@ const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus);
 void peers_on_allow(struct agent *a, const struct rec_allow *m);
 void peers_forget_job(struct agent *a, uint64_t job);
 void peers_on_revoke(struct agent *a, const struct rec_revoke *m);
-void peers_unrevoke(struct agent *a, const uint8_t key[32]);
+/* The coordinator names this key now: its machine was enrolled again with it. */
+void peers_unrevoke(struct agent *a, const struct rec_peer *p);
 /* Just registered: whoever is not named again may no more, after a while. */
 void peers_registered(struct agent *a);
 void peers_deadlines(struct agent *a);

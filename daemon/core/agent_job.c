@@ -401,13 +401,14 @@ void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
 	struct msg copy;
 	struct buf b;
 
+	if (p->n_source == 1)
+		peers_unrevoke(a, &p->source[0]);
 	if (j != NULL) {
 		prepare_again(a, j);
 		return;
 	}
 	if (!policy_allows(a, p))
 		return;
-	peers_unrevoke(a, p->source[0].key.p);
 	msg_init(&copy, MSG_prepare);
 	copy.u.prepare = *p;
 	buf_init(&b);

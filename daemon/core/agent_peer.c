@@ -191,7 +191,7 @@ void peers_on_allow(struct agent *a, const struct rec_allow *m)
 	for (size_t i = 0; i < m->n_peers && a->n_allowed < PEERS_MAX; i++) {
 		if (m->peers[i].key.n != 32)
 			continue;
-		peers_unrevoke(a, m->peers[i].key.p);
+		peers_unrevoke(a, &m->peers[i]);
 		set_add(a, s, m->peers[i].key.p);
 	}
 	if (s->n == 0)
@@ -208,7 +208,7 @@ void peers_forget_job(struct agent *a, uint64_t job)
 
 /* ---- revoke ------------------------------------------------------------------------ */
 
-static bool is_revoked(const struct agent *a, const uint8_t *key)
+bool agent_peer_revoked(const struct agent *a, const uint8_t key[32])
 {
 	for (size_t i = 0; i < a->n_revoked; i++)
 		if (memcmp(a->revoked[i], key, 32) == 0)
@@ -220,7 +220,7 @@ static void keep_revoked(struct agent *a, const uint8_t *key)
 {
 	uint8_t(*v)[32];
 
-	if (is_revoked(a, key))
+	if (agent_peer_revoked(a, key))
 		return;
 	v = realloc(a->revoked, (a->n_revoked + 1) * sizeof(*v));
 	if (v == NULL) {
@@ -251,11 +251,10 @@ void peers_on_revoke(struct agent *a, const struct rec_revoke *m)
 	memcpy(act->key, m->key.p, 32);
 }
 
-/* Enrolled again with the key it had: the coordinator names it. */
-void peers_unrevoke(struct agent *a, const uint8_t key[32])
+void peers_unrevoke(struct agent *a, const struct rec_peer *p)
 {
-	for (size_t i = a->n_revoked; i-- > 0;)
-		if (memcmp(a->revoked[i], key, 32) == 0)
+	for (size_t i = a->n_revoked; i-- > 0 && p->key.n == 32;)
+		if (memcmp(a->revoked[i], p->key.p, 32) == 0)
 			memmove(a->revoked[i], a->revoked[--a->n_revoked], 32);
 }
 
@@ -271,7 +270,7 @@ bool agent_peer_may(const struct agent *a, const uint8_t key[32], uint64_t job)
 {
 	const struct peer_set *s = set_find(a, job);
 
-	if (is_revoked(a, key))
+	if (agent_peer_revoked(a, key))
 		return false;
 	list_foreach(e, &a->jobs) {
 		const struct ajob *j = list_entry(e, struct ajob, all);
@@ -284,7 +283,7 @@ bool agent_peer_may(const struct agent *a, const uint8_t key[32], uint64_t job)
 
 bool agent_peer_allowed(const struct agent *a, const uint8_t key[32])
 {
-	if (is_revoked(a, key))
+	if (agent_peer_revoked(a, key))
 		return false;
 	list_foreach(e, &a->jobs)
 		if (is_source(list_entry(e, struct ajob, all), key))

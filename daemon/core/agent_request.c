@@ -241,6 +241,8 @@ static uint32_t *answer_rid(struct msg *m)
 static void keep_peers(struct agent *a, struct request *r, struct rec_job_update *u)
 {
 	r->answered = true;
+	for (size_t i = 0; i < u->n_peers; i++)
+		peers_unrevoke(a, &u->peers[i]);
 	if (u->n_job == 1)
 		r->attempt = u->job[0].attempt;
 	if (u->n_peers > 0) {

@@ -37,6 +37,7 @@ struct node {
 	bool submit;
 	uint32_t uid_min, uid_max;
 	int64_t joined_wall_ms;
+	bool stand_in; /* only a name, for a stored job whose node is not known: no key */
 	char boot_id[37]; /* of the last registration; "" before the first */
 	bool removed; /* its key is out; kept while jobs name it */
 	bool quarantined; /* two live sessions with different boots were seen */
@@ -266,6 +267,7 @@ struct node *node_of_key(const struct coord *c, const uint8_t key[32]);
 int node_insert(struct coord *c, struct node *n);
 const char *node_state(const struct node *n); /* ok unreachable down quarantined */
 bool node_usable(const struct node *n);
+struct node *node_removed_find(const struct coord *c, const char *name);
 void node_heard(struct coord *c, struct node *n);
 void node_link_gone(struct coord *c, struct clink *l);
 void node_deadlines(struct coord *c);
@@ -409,6 +411,8 @@ void specs_over(struct coord *c, const struct job *j);
 void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m);
 void persist_job(struct coord *c, struct action *p, struct job *j);
 void persist_node(struct coord *c, struct action *p, const struct node *n);
+/* Its key is out: in place of its row, or (false) no more. */
+void persist_revoked(struct coord *c, struct action *p, const struct node *n, bool out);
 void persist_token(struct coord *c, struct action *p, const struct token *t);
 void persist_cluster(struct coord *c, struct action *p);
 

@@ -64,6 +64,14 @@ struct node *node_of_key(const struct coord *c, const uint8_t key[32])
 	return n != NULL && !n->removed && same32(n->key, key) ? n : NULL;
 }
 
+struct node *node_removed_find(const struct coord *c, const char *name)
+{
+	for (struct node *n = c->removed; n != NULL; n = n->next_removed)
+		if (!n->stand_in && strcmp(n->name, name) == 0)
+			return n;
+	return NULL;
+}
+
 int node_insert(struct coord *c, struct node *n)
 {
 	size_t at = node_position(c, n->name);
@@ -355,8 +363,8 @@ static void send_revokes(struct coord *c, struct clink *l)
 	msg_init(&m, MSG_revoke);
 	for (const struct node *n = c->removed; n != NULL; n = n->next_removed) {
 		m.u.revoke.key = (struct bytes){ n->key, 32 };
-		/* Not the placeholder of a stored job, nor one enrolled again since. */
-		if (n->joined_wall_ms != 0 && node_of_key(c, n->key) == NULL)
+		/* Nor the key of one enrolled again since, as another node. */
+		if (!n->stand_in && node_of_key(c, n->key) == NULL)
 			act_send(c->out, l->id, &m);
 	}
 }
@@ -431,12 +439,18 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	c->have_dirty = true;
 }
 
+/* Of a node that was removed only the name is told: who wants a job's output
+ * from it hears that nobody knows its address. */
 void nodes_fill_peer(const struct node *n, struct rec_peer *ret)
 {
+	static const uint8_t nobody[32];
+
 	memset(ret, 0, sizeof(*ret));
 	ret->node = n->name;
-	ret->key.p = n->key;
+	ret->key.p = n->removed ? nobody : n->key;
 	ret->key.n = 32;
+	if (n->removed)
+		return;
 	ret->addrs = n->addrs;
 	ret->n_addrs = n->n_addrs;
 	ret->port = n->peer_port;
@@ -467,8 +481,6 @@ static void node_take_out(struct coord *c, struct node *n)
 	n->removed = true;
 	n->next_removed = c->removed;
 	c->removed = n;
-	a = act_add(c->out, ACT_DROP_KEY);
-	memcpy(a->key, n->key, 32);
 	if (n->rival != NULL) {
 		n->rival->node = NULL;
 		coord_close(c, n->rival, "node removed");
@@ -479,6 +491,8 @@ static void node_take_out(struct coord *c, struct node *n)
 	}
 	n->link = n->rival = NULL;
 	changed(c, n, "its key is out");
+	a = act_add(c->out, ACT_DROP_KEY); /* and those that have not registered yet */
+	memcpy(a->key, n->key, 32);
 	n->heard = mono_min(n->heard, c->now);
 	coord_wake_at(c, mono_add_ms(n->heard, c->conf.node_lost_ms));
 }
@@ -510,6 +524,8 @@ static void reply_when_stored(struct coord *c, struct pending *pd, struct clink 
 	buf_finish(&b);
 }
 
+/* It is out at once. Asked again, because the answer was lost or it could not
+ * be saved, it is saved again. */
 void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_remove *r)
 {
 	struct node *n = node_find(c, r->node);
@@ -519,6 +535,8 @@ void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_rem
 
 	if (!admin_only(c, l, r->rid, "removing a node"))
 		return;
+	if (n == NULL)
+		n = node_removed_find(c, r->node);
 	if (n == NULL) {
 		coord_refuse(c, l, r->rid, "not-found",
 			     "no node named %s in this cluster; 'nodectl nodes' lists them", r->node);
@@ -526,9 +544,12 @@ void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_rem
 	}
 	p = coord_persist(c, &pd);
 	act_row(c->out, p, TABLE_NODE, n->name, NULL);
+	persist_revoked(c, p, n, true);
 	msg_init(&m, MSG_ok);
 	m.u.ok.rid = r->rid;
 	reply_when_stored(c, pd, l, r->rid, &m);
+	if (n->removed)
+		return;
 	broadcast_revoke(c, n);
 	node_take_out(c, n);
 	c->have_dirty = true;
@@ -668,11 +689,28 @@ static void refuse_join(struct coord *c, struct clink *l, const char *code, cons
 	coord_close(c, l, "join refused");
 }
 
+/* The machine with this key was removed, and is back: its jobs still name it. */
+static struct node *take_back(struct coord *c, const uint8_t key[32])
+{
+	for (struct node **at = &c->removed; *at != NULL; at = &(*at)->next_removed) {
+		struct node *n = *at;
+
+		if (n->stand_in || !same32(n->key, key))
+			continue;
+		*at = n->next_removed;
+		n->removed = n->quarantined = n->silent = false;
+		return n;
+	}
+	return NULL;
+}
+
 static struct node *node_enrol(struct coord *c, const struct clink *l, const struct token *t,
 			       const char *name)
 {
-	struct node *n = calloc(1, sizeof(*n));
+	struct node *n = take_back(c, l->key);
 
+	if (n == NULL)
+		n = calloc(1, sizeof(*n));
 	if (n != NULL) {
 		snprintf(n->name, sizeof(n->name), "%s", name);
 		memcpy(n->key, l->key, 32);
@@ -735,6 +773,7 @@ void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)
 	t->uses--;
 	p = coord_persist(c, &pd);
 	persist_node(c, p, n);
+	persist_revoked(c, p, n, false);
 	persist_token(c, p, t);
 	pd->kind = PD_JOIN;
 	pd->link = l->id;

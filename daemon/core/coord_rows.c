@@ -101,6 +101,20 @@ void persist_node(struct coord *c, struct action *p, const struct node *n)
 	act_row(c->out, p, TABLE_NODE, n->name, &m);
 }
 
+void persist_revoked(struct coord *c, struct action *p, const struct node *n, bool out)
+{
+	char key[65];
+	struct msg m;
+
+	for (int i = 0; i < 32; i++)
+		snprintf(key + 2 * i, 3, "%02x", n->key[i]);
+	msg_init(&m, MSG_row_revoked);
+	m.u.row_revoked.node = n->name;
+	m.u.row_revoked.key = (struct bytes){ n->key, 32 };
+	m.u.row_revoked.removed_wall_ms = c->wall_ms;
+	act_row(c->out, p, TABLE_REVOKED, key, out ? &m : NULL);
+}
+
 void persist_token(struct coord *c, struct action *p, const struct token *t)
 {
 	struct msg m;
@@ -163,6 +177,24 @@ static int load_node(struct coord *c, const struct rec_row_node *r, struct err *
 	return 0;
 }
 
+static int load_revoked(struct coord *c, const struct rec_row_revoked *r, struct err *e)
+{
+	struct node *n;
+
+	if (r->key.n != 32 || !node_name_valid(r->node))
+		return err_set(e, EINVAL, "stored key of %s, which is out, makes no sense", r->node);
+	n = calloc(1, sizeof(*n));
+	if (n == NULL)
+		return -ENOMEM;
+	snprintf(n->name, sizeof(n->name), "%s", r->node);
+	memcpy(n->key, r->key.p, 32);
+	n->removed = true;
+	n->heard = c->began;
+	n->next_removed = c->removed;
+	c->removed = n;
+	return 0;
+}
+
 static int load_token(struct coord *c, const struct rec_row_token *r, struct err *e)
 {
 	struct token *t;
@@ -209,7 +241,7 @@ static int load_places(struct coord *c, struct job *j, const struct rec_row_job 
 		if (n == NULL)
 			return -ENOMEM;
 		snprintf(n->name, sizeof(n->name), "%s", r->places[i].node);
-		n->removed = true;
+		n->removed = n->stand_in = true;
 		n->heard = c->began;
 		n->next_removed = c->removed;
 		c->removed = n;
@@ -325,6 +357,9 @@ int coord_load(struct coord *c, const struct msg *row, struct err *e)
 	case MSG_row_node:
 		r = load_node(c, &row->u.row_node, e);
 		break;
+	case MSG_row_revoked:
+		r = load_revoked(c, &row->u.row_revoked, e);
+		break;
 	case MSG_row_token:
 		r = load_token(c, &row->u.row_token, e);
 		break;
@@ -342,6 +377,8 @@ static void resolve_places(struct coord *c, struct job *j)
 	for (size_t i = 0; i < j->n_places; i++) {
 		struct node *n = node_find(c, j->places[i].node->name);
 
+		if (n == NULL)
+			n = node_removed_find(c, j->places[i].node->name);
 		if (n != NULL)
 			j->places[i].node = n;
 		if (job_over(j))

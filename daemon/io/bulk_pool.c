@@ -255,7 +255,7 @@ static void on_idle(uv_idle_t *h)
 
 		if (l->link == NULL && l->peer.n_addrs == 0) {
 			list_remove(&l->at);
-			tell_down(l, "the coordinator does not know its address");
+			tell_down(l, l->why[0] ? l->why : "the coordinator does not know its address");
 			pool_link_free(l);
 		} else {
 			tell_up(l);
@@ -273,6 +273,10 @@ static struct pool_link *link_new(struct pool *p, const struct rec_peer *peer)
 	list_init(&l->users);
 	list_append(&p->links, &l->at);
 	bulk_copy_peer(&l->arena, peer, &l->peer);
+	if (agent_peer_revoked(p->b->io->core, peer->key.p)) {
+		snprintf(l->why, sizeof(l->why), "it was removed from the cluster");
+		l->peer.n_addrs = 0;
+	}
 	if (!dial_next(l))
 		uv_idle_start(&p->idle, on_idle);
 	return l;

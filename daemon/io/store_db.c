@@ -1,4 +1,4 @@
-/* store_db.c - SQLite, kept small: four tables of (key, json)
+/* store_db.c - SQLite, kept small: five tables of (key, json)
  *
  * The file is locked exclusively while we have it: nobody else writes, and
  * the WAL index lives in our memory in place of a shared mapping. */
@@ -14,13 +14,14 @@
 #include <sqlite3.h>
 
 #define SCHEMA_VERSION 1
-#define TABLES 4
+#define TABLES 5
 
 static const char *const table_names[TABLES] = {
 	[TABLE_CLUSTER] = "cluster",
 	[TABLE_NODE] = "node",
 	[TABLE_TOKEN] = "token",
 	[TABLE_JOB] = "job",
+	[TABLE_REVOKED] = "revoked", /* not in the first databases; older programs do not look at it */
 };
 
 struct db {
@@ -95,17 +96,27 @@ static int user_version(struct db *d, int *ret, struct err *e)
 	return r;
 }
 
+static int make_tables(struct db *d, struct err *e)
+{
+	char text[128];
+	int r = 0;
+
+	for (int i = 0; i < TABLES && r == 0; i++) {
+		snprintf(text, sizeof(text),
+			 "CREATE TABLE IF NOT EXISTS %s (key TEXT PRIMARY KEY NOT NULL, json TEXT NOT NULL)",
+			 table_names[i]);
+		r = exec(d, text, e);
+	}
+	return r;
+}
+
 static int make_schema(struct db *d, struct err *e)
 {
 	char text[128];
 	int r = exec(d, "BEGIN IMMEDIATE", e);
 
-	for (int i = 0; i < TABLES && r == 0; i++) {
-		snprintf(text, sizeof(text),
-			 "CREATE TABLE %s (key TEXT PRIMARY KEY NOT NULL, json TEXT NOT NULL)",
-			 table_names[i]);
-		r = exec(d, text, e);
-	}
+	if (r == 0)
+		r = make_tables(d, e);
 	snprintf(text, sizeof(text), "PRAGMA user_version = %d", SCHEMA_VERSION);
 	if (r == 0)
 		r = exec(d, text, e);
@@ -126,7 +137,7 @@ static int check_schema(struct db *d, bool create, struct err *e)
 		return err_set(e, ENOTSUP,
 			       "%s was written by a newer nodeagent (schema %d, this one knows %d): "
 			       "upgrade this coordinator", d->path, version, SCHEMA_VERSION);
-	return 0;
+	return make_tables(d, e);
 }
 
 static int prepare_all(struct db *d, struct err *e)

@@ -147,6 +147,94 @@ static void a_removed_node_is_cut_off(void **state)
 	assert_true(was_told(w, adm, MSG_ok));
 }
 
+static void remove_node(struct world *w, const char *name, enum msg_type expect)
+{
+	uint64_t adm = link_up(w, WHO_LOCAL, NULL, "client");
+	struct msg m;
+
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 4;
+	m.u.node_remove.node = name;
+	say(w, adm, &m);
+	store(w);
+	assert_true(was_told(w, adm, expect));
+	link_down(w, adm);
+}
+
+static void a_key_that_is_out_is_out_for_those_who_were_away(void **state)
+{
+	struct world *w = *state;
+	uint8_t key[32];
+	uint64_t a;
+	struct msg m;
+
+	node_up(w, "gpu02");
+	remove_node(w, "gpu02", MSG_ok);
+	remove_node(w, "gpu02", MSG_ok); /* its answer may have been lost */
+	remove_node(w, "gpu99", MSG_refused);
+	restart(w);
+	a = node_up(w, "gpu01");
+	assert_true(last_to(w, a, MSG_revoke, &m));
+	key_of("gpu02", key);
+	assert_memory_equal(m.u.revoke.key.p, key, 32);
+	msg_finish(&m);
+}
+
+static void a_removal_that_could_not_be_saved_is_asked_for_again(void **state)
+{
+	struct world *w = *state;
+	uint8_t key[32];
+
+	w->disk_full = true;
+	remove_node(w, "gpu02", MSG_refused);
+	w->disk_full = false;
+	remove_node(w, "gpu02", MSG_ok);
+	restart(w);
+	key_of("gpu02", key);
+	assert_false(coord_find_key(w->c, key));
+}
+
+/* As after a quarantine: the machine still has its key, and its jobs. */
+static void a_removed_node_joins_again_as_if_it_had_never_left(void **state)
+{
+	struct world *w = *state;
+	char token[160];
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	remove_node(w, "gpu02", MSG_ok);
+	link_down(w, b);
+	new_token(w, token);
+	join_with(w, "gpu02", "gpu02", token, MSG_joined);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "running", "running", 1, 0);
+	assert_false(was_told(w, b, MSG_end));
+	assert_job(w, "running", -1);
+	restart(w);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	assert_false(was_told(w, a, MSG_revoke));
+}
+
+static void nobody_is_handed_the_key_of_a_removed_node(void **state)
+{
+	static const uint8_t nobody[32];
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	remove_node(w, "gpu02", MSG_ok);
+	msg_init(&m, MSG_watch);
+	m.u.watch.rid = 77;
+	m.u.watch.job = 1;
+	MSG_SET(&m.u.watch, watch, uid, 1000);
+	say(w, a, &m);
+	assert_true(last_to(w, a, MSG_job_update, &m));
+	assert_int_equal(m.u.job_update.n_peers, 2);
+	assert_memory_equal(m.u.job_update.peers[1].key.p, nobody, 32);
+	assert_int_equal(m.u.job_update.peers[1].n_addrs, 0);
+	msg_finish(&m);
+}
+
 /* ---- launching --------------------------------------------------------------- */
 
 static void nothing_is_said_or_prepared_before_the_submit_is_on_disk(void **state)
@@ -1141,6 +1229,10 @@ int main(void)
 		T(a_token_lets_in_one_node_once),
 		T(a_token_expires),
 		T(a_removed_node_is_cut_off),
+		T(a_key_that_is_out_is_out_for_those_who_were_away),
+		T(a_removal_that_could_not_be_saved_is_asked_for_again),
+		T(a_removed_node_joins_again_as_if_it_had_never_left),
+		T(nobody_is_handed_the_key_of_a_removed_node),
 		T(nothing_is_said_or_prepared_before_the_submit_is_on_disk),
 		T(a_submit_that_cannot_be_saved_is_refused_and_leaves_nothing),
 		T(a_retried_submit_is_one_job),

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -96,7 +97,7 @@ static void put(uint64_t ticket, enum store_table t, const char *key, const char
 }
 
 struct seen {
-	unsigned n[4];
+	unsigned n[5];
 	char last[64];
 };
 
@@ -235,6 +236,23 @@ TEST(a_database_that_is_absent_or_newer_or_rubbish_is_refused)
 	open_store();
 }
 
+TEST(a_database_of_before_a_table_was_added_gets_it)
+{
+	char path[PATH_MAX];
+	sqlite3 *sql;
+
+	close_store();
+	snprintf(path, sizeof(path), "%s/state.db", dir);
+	assert_int_equal(sqlite3_open(path, &sql), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sql, "DROP TABLE revoked", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(sql);
+	open_store();
+	put(1, TABLE_REVOKED, "ab", "{}");
+	wait_answers(1);
+	assert_int_equal(errors[0], 0);
+	assert_int_equal(reopen().n[TABLE_REVOKED], 1);
+}
+
 /* The process dies right after the answer: the row is there. */
 TEST(an_answered_write_survives_a_sudden_death)
 {
@@ -268,6 +286,7 @@ int main(void)
 		T(a_full_disk_is_told_and_survived),
 		T(a_second_coordinator_is_refused_by_pid),
 		T(a_database_that_is_absent_or_newer_or_rubbish_is_refused),
+		T(a_database_of_before_a_table_was_added_gets_it),
 		T(an_answered_write_survives_a_sudden_death),
 	};
 
