@@ -1,17 +1,32 @@
-/* actor_admin.c - who keeps an eye on the nodes, at the coordinator's own socket
+/* actor_admin.c - the administrator, at the coordinator's own socket
  *
  * Asks for the status several times a second for as long as the run lasts, and
- * again when it was answered.
- * What it is shown is compared with what was said when (check_silence.c).
+ * again when it was answered. What it is shown is compared with what was said
+ * when (check_silence.c). May take a node out of the cluster, ask again until
+ * that is confirmed, and have the same machine join again, with its old key.
  */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base64.h"
 #include "tests/sim/sim.h"
 
-enum { AD_CONNECT, AD_ASK };
+enum { AD_CONNECT, AD_ASK, AD_REMOVE, AD_TOKEN, AD_JOIN };
 
 struct admin {
-	struct conn *conn;
-	uint32_t rid;
+	struct conn *conn, *join_conn;
+	uint32_t rid, remove_rid, token_rid;
+	uint32_t host; /* that is taken out */
+	int64_t back_after;
+	bool to_remove, removed, want_token, need_token, joined;
+	char token_id[33];
+	uint8_t secret[32];
 };
+
+static void again_in(struct sim *s, uint64_t what, int64_t lo, int64_t hi)
+{
+	world_at(&s->w, s->w.now + rng_range(&s->w.rng, lo, hi), EV_ADMIN, &s->admin_proc, what, NULL);
+}
 
 void admin_add(struct sim *s, int64_t at)
 {
@@ -21,20 +36,37 @@ void admin_add(struct sim *s, int64_t at)
 	world_at(&s->w, at, EV_ADMIN, &s->admin_proc, AD_CONNECT, NULL);
 }
 
-static void again_in(struct sim *s, uint64_t what, int64_t lo, int64_t hi)
+void admin_removes(struct sim *s, uint32_t host, int64_t at, int64_t back_after)
 {
-	world_at(&s->w, s->w.now + rng_range(&s->w.rng, lo, hi), EV_ADMIN, &s->admin_proc, what, NULL);
+	s->admin->host = host;
+	s->admin->to_remove = true;
+	s->admin->back_after = back_after;
+	world_at(&s->w, at, EV_ADMIN, &s->admin_proc, AD_REMOVE, NULL);
 }
 
-static void send_msg(struct sim *s, const struct msg *m)
+bool admin_done(const struct sim *s)
+{
+	const struct admin *k = s->admin;
+
+	return k == NULL || !k->to_remove || (k->removed && (k->back_after == 0 || k->joined));
+}
+
+const uint8_t *admin_key(const struct sim *s)
+{
+	return s->agents[s->admin->host].key;
+}
+
+/* ---- what is asked --------------------------------------------------------------- */
+
+static void send_msg(struct sim *s, struct conn *c, const struct msg *m)
 {
 	struct buf b;
 
 	buf_init(&b);
 	if (msg_encode(m, &b, NULL) < 0)
 		sim_fail(s, "the administrator's own %s can be encoded", msg_name(m->type));
-	else
-		net_send(s, s->admin->conn, 0, b.data, b.len);
+	else if (c != NULL)
+		net_send(s, c, 0, b.data, b.len);
 	buf_finish(&b);
 }
 
@@ -42,49 +74,196 @@ static void ask(struct sim *s)
 {
 	struct msg m;
 
-	if (s->admin->conn == NULL)
-		return;
 	msg_init(&m, MSG_status_get);
 	m.u.status_get.rid = ++s->admin->rid;
-	send_msg(s, &m);
+	send_msg(s, s->admin->conn, &m);
+}
+
+static void ask_to_remove(struct sim *s)
+{
+	struct admin *k = s->admin;
+	struct msg m;
+
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = k->remove_rid = ++k->rid;
+	m.u.node_remove.node = s->agents[k->host].name;
+	send_msg(s, k->conn, &m);
+}
+
+static void ask_for_token(struct sim *s)
+{
+	struct admin *k = s->admin;
+	struct msg m;
+
+	k->want_token = true;
+	msg_init(&m, MSG_token_create);
+	m.u.token_create.rid = k->token_rid = ++k->rid;
+	m.u.token_create.submit = true;
+	send_msg(s, k->conn, &m);
+}
+
+static void say_hello(struct sim *s, struct conn *c, const char *role)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_hello);
+	m.u.hello.proto = NA_PROTO;
+	m.u.hello.software = NA_SOFTWARE;
+	m.u.hello.role = role;
+	send_msg(s, c, &m);
+}
+
+static void ask_to_join(struct sim *s)
+{
+	struct admin *k = s->admin;
+	struct msg m;
+
+	removed_back(s, k->host); /* whether or not we shall hear that it is in */
+	msg_init(&m, MSG_join);
+	m.u.join.token_id = k->token_id;
+	m.u.join.secret = (struct bytes){ k->secret, 32 };
+	m.u.join.node = s->agents[k->host].name;
+	send_msg(s, k->join_conn, &m);
+}
+
+/* ---- events ------------------------------------------------------------------------ */
+
+static struct conn *dial(struct sim *s, uint64_t what, enum conn_kind kind, int host)
+{
+	struct proc *to = &s->coord.proc;
+
+	if (to->up && to->resume_at <= s->w.now)
+		return net_open(s, kind, &s->admin_proc, to, host);
+	again_in(s, what, 50 * MS, 300 * MS);
+	return NULL;
 }
 
 void admin_event(struct sim *s, const struct event *e)
 {
-	const struct proc *to = &s->coord.proc;
+	struct admin *k = s->admin;
 
-	if (e->a == AD_ASK)
+	switch (e->a) {
+	case AD_CONNECT:
+		k->conn = dial(s, AD_CONNECT, CONN_LOCAL, -1);
+		break;
+	case AD_ASK:
 		ask(s);
-	else if (!to->up || to->resume_at > s->w.now)
-		again_in(s, AD_CONNECT, 50 * MS, 300 * MS);
-	else
-		s->admin->conn = net_open(s, CONN_LOCAL, &s->admin_proc, &s->coord.proc, -1);
+		break;
+	case AD_REMOVE:
+		if (!k->removed)
+			ask_to_remove(s);
+		break;
+	case AD_TOKEN:
+		ask_for_token(s);
+		break;
+	case AD_JOIN:
+		k->join_conn = dial(s, AD_JOIN, CONN_CONTROL, (int)k->host);
+		break;
+	}
 }
 
 void admin_link_up(struct sim *s, struct conn *c)
 {
-	struct msg m;
-
-	(void)c;
-	msg_init(&m, MSG_hello);
-	m.u.hello.proto = NA_PROTO;
-	m.u.hello.software = NA_SOFTWARE;
-	m.u.hello.role = "client";
-	send_msg(s, &m);
+	say_hello(s, c, c == s->admin->join_conn ? "join" : "client");
 }
 
 void admin_link_down(struct sim *s, struct conn *c)
 {
-	(void)c;
-	s->admin->conn = NULL;
+	struct admin *k = s->admin;
+
+	if (c == k->join_conn) {
+		k->join_conn = NULL;
+		if (!k->joined)
+			again_in(s, k->need_token ? AD_TOKEN : AD_JOIN, 200 * MS, SECOND);
+		k->need_token = false;
+		return;
+	}
+	k->conn = NULL;
 	again_in(s, AD_CONNECT, 50 * MS, 300 * MS);
+}
+
+/* ---- answers ------------------------------------------------------------------------- */
+
+static void is_removed(struct sim *s)
+{
+	struct admin *k = s->admin;
+
+	if (k->removed)
+		return;
+	k->removed = true;
+	removed_now(s, k->host);
+	if (k->back_after != 0)
+		again_in(s, AD_TOKEN, k->back_after, k->back_after);
+}
+
+/* Asked a second time, because the answer was lost or it could not be saved,
+ * "there is no such node" says what it seems to say. */
+static void on_refused(struct sim *s, struct conn *c, const struct rec_refused *r)
+{
+	struct admin *k = s->admin;
+
+	LINE(&s->w, "admin", "refused: %s %s", r->code, r->text);
+	if (c == k->join_conn)
+		k->need_token = true; /* used up, and its answer lost: it says to make another one */
+	else if (r->rid == k->remove_rid && strcmp(r->code, "not-found") == 0)
+		is_removed(s);
+	else if (r->rid == k->remove_rid)
+		again_in(s, AD_REMOVE, 300 * MS, SECOND);
+	else if (r->rid == k->token_rid)
+		again_in(s, AD_TOKEN, 300 * MS, SECOND);
+}
+
+static void on_token(struct sim *s, const struct rec_token *r)
+{
+	struct admin *k = s->admin;
+	char secret[65];
+
+	if (!k->want_token || sscanf(r->token, "na1.%32[0-9a-f].%64[0-9a-f]", k->token_id, secret) != 2)
+		return;
+	k->want_token = false;
+	hex_decode(secret, k->secret, 32);
+	again_in(s, AD_JOIN, MS, 50 * MS);
+}
+
+/* What was asked on a connection that broke is asked again. */
+static void on_welcome(struct sim *s, struct conn *c)
+{
+	struct admin *k = s->admin;
+
+	if (c == k->join_conn) {
+		ask_to_join(s);
+		return;
+	}
+	ask(s);
+	if (k->remove_rid != 0 && !k->removed)
+		ask_to_remove(s);
+	if (k->want_token)
+		ask_for_token(s);
 }
 
 void admin_message(struct sim *s, struct conn *c, const struct msg *m)
 {
-	(void)c;
-	if (m->type == MSG_welcome)
-		ask(s);
-	else if (m->type == MSG_status)
+	switch (m->type) {
+	case MSG_welcome:
+		on_welcome(s, c);
+		break;
+	case MSG_status:
 		again_in(s, AD_ASK, 50 * MS, 400 * MS);
+		break;
+	case MSG_ok:
+		if (m->u.ok.rid == s->admin->remove_rid)
+			is_removed(s);
+		break;
+	case MSG_refused:
+		on_refused(s, c, &m->u.refused);
+		break;
+	case MSG_token:
+		on_token(s, &m->u.token);
+		break;
+	case MSG_joined:
+		s->admin->joined = true;
+		break;
+	default:
+		break;
+	}
 }

@@ -213,6 +213,15 @@ void simcoord_crash(struct sim *s, int64_t down_ns)
 	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &c->proc, 0, NULL);
 }
 
+static const uint8_t *key_of(const struct sim *s, const struct conn *c)
+{
+	const struct proc *from = c->end[0].proc;
+
+	return from->kind == PK_ROGUE	? rogue_key(s)
+	       : from->kind == PK_ADMIN ? admin_key(s)
+					: s->agents[from->idx].key;
+}
+
 /* ---- actions ------------------------------------------------------------------------ */
 
 static void persist(struct sim *s, const struct action *a)
@@ -251,6 +260,15 @@ static void commit(struct sim *s, struct txn *t)
 	}
 }
 
+/* Connections with this key, known to the core as a node's or not. */
+static void drop_key(struct sim *s, const uint8_t *key)
+{
+	for (struct conn *c = s->conns; c != NULL; c = c->next)
+		if (c->kind == CONN_CONTROL && c->end[1].life == s->coord.proc.life &&
+		    memcmp(key_of(s, c), key, 32) == 0)
+			net_close(s, c, 1, "its key is out");
+}
+
 static void perform(struct sim *s, const struct action *a)
 {
 	struct coord_actor *c = &s->coord;
@@ -267,6 +285,7 @@ static void perform(struct sim *s, const struct action *a)
 				 a->text != NULL ? a->text : "");
 		else if (a->type == ACT_SEND) {
 			check_sent(s, conn, side, a->text, a->len);
+			removed_sent(s, conn, side, a->text, a->len);
 			net_send(s, conn, side, a->text, a->len);
 		}
 		else
@@ -278,6 +297,7 @@ static void perform(struct sim *s, const struct action *a)
 		persist(s, a);
 		break;
 	case ACT_DROP_KEY:
+		drop_key(s, a->key);
 		break;
 	default:
 		sim_fail(s, "the coordinator asks only for what it may (%s)", action_name(a->type));
@@ -364,9 +384,7 @@ void simcoord_link_up(struct sim *s, struct conn *c)
 		ev.user = "ann";
 		ev.admin = c->end[0].proc->kind == PK_ADMIN;
 	} else {
-		const struct proc *from = c->end[0].proc;
-
-		memcpy(ev.key, from->kind == PK_ROGUE ? rogue_key(s) : s->agents[from->idx].key, 32);
+		memcpy(ev.key, key_of(s, c), 32);
 		ev.who = coord_find_key(s->coord.core, ev.key) ? WHO_NODE : WHO_STRANGER;
 	}
 	feed(s, &ev);

@@ -372,8 +372,10 @@ void check_message(struct sim *s, struct conn *c, int side, const struct msg *m)
 		silence_word(s, c);
 	if (from->kind == PK_AGENT && to->kind == PK_COORD)
 		from_agent(s, from->idx, m);
-	else if (from->kind == PK_COORD && to->kind == PK_AGENT)
+	else if (from->kind == PK_COORD && to->kind == PK_AGENT) {
+		removed_told(s, c);
 		to_agent(s, to->idx, m);
+	}
 }
 
 /* ---- what clients are told ------------------------------------------------------------------ */

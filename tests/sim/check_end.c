@@ -47,8 +47,10 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 	static char text[160];
 
 	*ret_patience = 0;
+	if (!admin_done(s))
+		return "the administrator's wishes are done";
 	for (uint32_t i = 0; i < s->n_clients; i++)
-		if (!s->clients[i].over) {
+		if (!s->clients[i].over && !removed_host(s, s->clients[i].agent)) {
 			snprintf(text, sizeof(text), "client %u (job %" PRIu64 ") is told it is over", i,
 				 s->clients[i].job);
 			return text;
@@ -59,7 +61,7 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 			return text;
 		}
 	for (uint32_t i = 0; i < s->n_shims; i++)
-		if (simshim_alive(s->shims[i]) > 0) {
+		if (simshim_alive(s->shims[i]) > 0 && !removed_host(s, s->shims[i]->host)) {
 			snprintf(text, sizeof(text), "nothing of job %" PRIu64 " lives on %s (%u processes)",
 				 s->shims[i]->job, s->agents[s->shims[i]->host].name,
 				 simshim_alive(s->shims[i]));
@@ -68,6 +70,8 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 	for (uint32_t i = 0; i < s->n_agents; i++) {
 		const struct agent_actor *a = &s->agents[i];
 
+		if (removed_host(s, i))
+			continue; /* nobody tells it anything any more */
 		if (!a->proc.up || !agent_registered(a->core) || a->files != NULL) {
 			snprintf(text, sizeof(text), "%s is %s", a->name,
 				 a->files != NULL ? "rid of its records" : "registered");
@@ -86,7 +90,7 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 			return text;
 		}
 	for (uint32_t i = 0; i < s->n_shims; i++)
-		if (s->shims[i]->proc.up) {
+		if (s->shims[i]->proc.up && !removed_host(s, s->shims[i]->host)) {
 			snprintf(text, sizeof(text), "the shim of job %" PRIu64 " leaves %s",
 				 s->shims[i]->job, s->agents[s->shims[i]->host].name);
 			*ret_patience = BYE_NS;
@@ -176,8 +180,11 @@ static void client_outcome(struct sim *s, const struct client *k)
 {
 	const struct jobrec *j = check_job(s, k->job != 0 ? k->job : 1);
 
-	if (k->refused[0] != '\0' && !k->plan->immediate)
+	if (k->refused[0] != '\0' && !k->plan->immediate && !(s->removal && !k->late))
 		sim_fail(s, "a submit that makes sense is taken (client %u: %s)", k->idx, k->refused);
+	if (k->late && (!k->settled || strcmp(j->final, "done") != 0))
+		sim_fail(s, "once all is healed, a job runs as if nothing had been (client %u: %s)", k->idx,
+			 j->final);
 	if (k->job == 0 || !k->settled)
 		return;
 	if (k->exit_code != j->exit_code)

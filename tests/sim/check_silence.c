@@ -87,6 +87,8 @@ static void shown(struct sim *s, const struct agent_actor *a, const char *state)
 {
 	bool ok = strcmp(state, "ok") == 0;
 
+	if (removed_host(s, a->idx))
+		sim_fail(s, "a node that was removed is not shown (%s: %s)", a->name, state);
 	if (ok && !connected(a))
 		sim_fail(s, "a node that is not connected is not shown as ok (%s)", a->name);
 	if (ok && silent_for(s, a) > SHOWN_AFTER)

@@ -427,6 +427,8 @@ const struct scenario scenarios[] = {
 	{ "no-ports", 2, scn_no_ports, false },
 	{ "stopped-shim", 2, scn_stopped_shim, false },
 	{ "silent-node", 3, scn_silent_node, false },
+	{ "node-removed", 3, scn_node_removed, false },
+	{ "node-rejoins", 3, scn_node_rejoins, false },
 	{ "watched-chaos", 4, watched_chaos, false },
 	{ "chaos", 4, chaos, false },
 };

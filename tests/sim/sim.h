@@ -134,6 +134,8 @@ struct agent_actor {
 	int64_t heard; /* its last word there came, or the coordinator began to wait for one */
 	int64_t heard_awake; /* the same, less the time that the coordinator was stopped */
 	int64_t back_at; /* it was heard again after node_lost_ms or more */
+	int64_t removed_at; /* the administrator was told that it is out; 0: it is in */
+	int64_t told, told_since; /* the coordinator's last word came; without a gap since */
 	bool cut_up, cut_down; /* to and from the coordinator */
 	bool cut_peers; /* no connections with other nodes */
 	uint32_t disk_full; /* permille of status writes that fail */
@@ -200,6 +202,7 @@ struct client {
 	int64_t kill_after;
 	bool kill_done, kill_wanted;
 	bool local_watch; /* watches at the coordinator's own socket */
+	bool late; /* comes when all is healed: its job must end well */
 	int64_t vanish_after; /* leaves this long after the submit is acknowledged; 0: stays */
 };
 
@@ -288,6 +291,7 @@ struct sim {
 	bool no_kills; /* nobody may be signalled in this run */
 	int64_t silence; /* that faults may have caused so far */
 	bool loss_allowed; /* something was done that may lose a node's ranks */
+	bool removal; /* of a node, by the administrator */
 	bool disk_was_full; /* the cause of an end may be lost with a crash then */
 	bool no_progress_checks; /* outcome is not predicted */
 
@@ -393,6 +397,10 @@ bool rogue_quiet(struct sim *s); /* for the end of the run */
 /* ---- actor_admin.c ----------------------------------------------------------------------- */
 
 void admin_add(struct sim *s, int64_t at); /* asks for the status all the time, from then on */
+/* Takes this node out then; joins it again so long after, with the same key (0: never). */
+void admin_removes(struct sim *s, uint32_t host, int64_t at, int64_t back_after);
+bool admin_done(const struct sim *s); /* for the end of the run */
+const uint8_t *admin_key(const struct sim *s); /* of the machine that joins */
 void admin_event(struct sim *s, const struct event *e);
 void admin_link_up(struct sim *s, struct conn *c);
 void admin_link_down(struct sim *s, struct conn *c);
@@ -449,6 +457,12 @@ void silence_word(struct sim *s, const struct conn *c); /* came to the coordinat
 void silence_registered(struct sim *s, struct conn *c);
 void silence_shown(struct sim *s, const struct rec_status *m);
 void silence_row(struct sim *s, const struct store_row *r);
+/* check_removed.c */
+void removed_now(struct sim *s, uint32_t host); /* it was confirmed */
+void removed_back(struct sim *s, uint32_t host);
+void removed_sent(struct sim *s, struct conn *c, int side, const char *text, size_t len);
+void removed_told(struct sim *s, struct conn *c); /* a word of the coordinator came to an agent */
+bool removed_host(const struct sim *s, uint32_t host);
 /* check_end.c */
 bool check_quiet(struct sim *s); /* nothing is left to wait for */
 void check_liveness(struct sim *s);
