@@ -160,14 +160,10 @@ static void not_held(struct coord *c, struct job *j, uint32_t i)
 	}
 }
 
-/* An agent that was restarted takes what it latched for started until the shim
- * speaks, which may have been stopped before the order reached it. */
 static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec_held *h)
 {
 	struct place *p = &j->places[i];
 
-	if (j->recovering && p->phase == PL_RUNNING && strcmp(h->phase, "ready") == 0)
-		p->phase = PL_UNKNOWN;
 	if (held_was_started(h))
 		note_started(c, j, i, h);
 	else if (j->recovering && strcmp(h->phase, "ended") != 0)
