@@ -38,13 +38,20 @@ void ajob_on_shim_down(struct agent *a, struct alink *l)
 	ajob_action(a, j, ACT_SWEEP, &j->ticket_sweep);
 }
 
+/* Its shim has spoken after we had registered: it was told as 'starting', for
+ * want of that word, and a new coordinator waits to hear what it is. */
+static void tell_again(struct agent *a)
+{
+	if (a->told)
+		session_register(a);
+}
+
 /* Adopted and still ready: it may be started, once its ports are leased anew. */
 static void found_ready(struct agent *a, struct ajob *j)
 {
 	j->phase = AJ_READY;
 	j->need_lease = true;
-	if (a->told)
-		session_register(a); /* it was told as started, for want of the shim's word */
+	tell_again(a);
 }
 
 /* Where rank 0 listens is on no disk: a shim that was started keeps it for an
@@ -91,6 +98,8 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 		r.n_ranks = report_fill(&ar, j, &r.ranks);
 		report_ranks(a, j, &r);
 		arena_finish(&ar);
+		if (adopting)
+			tell_again(a);
 	} /* ended: shim_ended follows at once */
 	if (j->end_wanted)
 		ajob_send_shim_end(a, j);
@@ -113,12 +122,16 @@ static void on_shim_ready(struct agent *a, struct ajob *j, const struct rec_shim
 
 static void on_shim_ended(struct agent *a, struct ajob *j, const struct rec_shim_ended *r)
 {
+	bool adopting = j->phase == AJ_ADOPTING;
+
 	report_update(a, j, r->ranks, r->n_ranks);
 	if (j->phase == AJ_ENDED || j->phase == AJ_FAILED)
 		return;
 	if (r->text != NULL && j->end_text == NULL)
 		j->end_text = agent_strdup(a, r->text);
 	ajob_ended(a, j);
+	if (adopting)
+		tell_again(a);
 }
 
 void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)

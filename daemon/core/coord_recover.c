@@ -25,6 +25,13 @@ static bool held_started(const struct rec_held *h)
 	return strcmp(h->phase, "starting") == 0 || strcmp(h->phase, "running") == 0;
 }
 
+/* Its agent was restarted and has not heard its shim: the latch is taken, and
+ * whether the shim has gone is not known. Who knows tells the address too. */
+static bool held_unknown(const struct rec_held *h)
+{
+	return strcmp(h->phase, "starting") == 0 && h->master_addr == NULL;
+}
+
 /* Its shim may also have ended before anything was started. */
 static bool held_was_started(const struct rec_held *h)
 {
@@ -47,18 +54,23 @@ static int64_t already_ran(const struct coord *c, const struct job *j)
 	return c->wall_ms > j->start_wall_ms ? c->wall_ms - j->start_wall_ms : 0;
 }
 
+static void nobody_knows_master(struct coord *c, struct job *j)
+{
+	job_end(c, j, 1, "coordinator and agents were restarted while it was started, and no node can "
+			 "say any more where its rank 0 listens");
+}
+
 /* This place stands ready while others were started. Each 'start' carries the
  * address of rank 0; agents tell it with what they hold, and a started shim
  * tells it to an agent that was restarted. It is unknown only when coordinator
- * and agents were restarted and no started shim has spoken since: it is
- * stopped or dead, left long after its end, or is of a version that does not
- * tell. To start the rest elsewhere would make two halves that wait for each
+ * and agents were restarted and all started shims are gone: dead (their ranks
+ * are lost then), or left long after their end; or they are of a version that
+ * does not tell. To start the rest elsewhere would make two halves that wait for each
  * other, and to prepare the attempt anew would start ranks twice: so it ends. */
 static void start_late(struct coord *c, struct job *j, uint32_t i)
 {
 	if (j->master_addr[0] == '\0') {
-		job_end(c, j, 1, "coordinator and agents were restarted while it was started, and no "
-				 "node can say any more where its rank 0 listens");
+		nobody_knows_master(c, j);
 		return;
 	}
 	j->places[i].phase = PL_STARTED;
@@ -160,10 +172,21 @@ static void not_held(struct coord *c, struct job *j, uint32_t i)
 	}
 }
 
+/* The start was lost on the way. */
+static void start_again(struct coord *c, struct job *j, uint32_t i)
+{
+	if (j->master_addr[0] != '\0')
+		job_send_start(c, j, i);
+	else
+		nobody_knows_master(c, j);
+}
+
 static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec_held *h)
 {
 	struct place *p = &j->places[i];
 
+	if (j->recovering && j->state == JOB_PREPARING && held_unknown(h))
+		return; /* it registers again when its shim has spoken */
 	if (held_was_started(h))
 		note_started(c, j, i, h);
 	else if (j->recovering && strcmp(h->phase, "ended") != 0)
@@ -175,7 +198,7 @@ static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec
 	else if (j->state == JOB_ENDING)
 		job_send_end(c, j, i);
 	else if (j->state == JOB_RUNNING && !held_started(h) && p->phase < PL_ENDED)
-		job_send_start(c, j, i); /* the start was lost on the way */
+		start_again(c, j, i);
 }
 
 static void place_up(struct coord *c, struct job *j, uint32_t i, const struct rec_node_register *r,

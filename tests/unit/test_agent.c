@@ -794,6 +794,25 @@ static void an_adopted_shim_knows_what_it_was_started_with(void **state)
 	msg_finish(&m);
 }
 
+static void a_shim_that_speaks_late_is_told_of_again(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	adopt(w, true, true);
+	connect_coord(w);
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_string_equal(m.u.node_register.held[0].phase, "starting");
+	assert_null(m.u.node_register.held[0].master_addr);
+	msg_finish(&m);
+	forget(w);
+	up(w, SHIM, LINK_SHIM);
+	shim_hello(w, "running");
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_string_equal(m.u.node_register.held[0].phase, "running");
+	msg_finish(&m);
+}
+
 static void a_dead_shim_found_at_start_is_swept(void **state)
 {
 	struct world *w = *state;
@@ -1137,6 +1156,7 @@ int main(void)
 		T(a_job_is_forgotten_only_when_nothing_lives),
 		COLD(an_adopted_running_shim_is_told_as_running),
 		COLD(an_adopted_shim_knows_what_it_was_started_with),
+		COLD(a_shim_that_speaks_late_is_told_of_again),
 		COLD(a_dead_shim_found_at_start_is_swept),
 		COLD(an_adopted_ready_job_leases_anew_before_it_is_prepared),
 		T(a_client_cannot_say_who_it_is),

@@ -594,12 +594,34 @@ static void what_was_taken_for_started_and_stands_ready_is_started(void **state)
 
 	running_pair(w, &a, &b);
 	restart(w);
+	w->no_master = true;
 	(void)node_up_held(w, "gpu02", "boot-1", 1, "starting", "waiting", 1, 0);
 	b = node_up_held(w, "gpu02", "boot-1", 1, "ready", "waiting", 1, 0);
+	w->no_master = false;
 	(void)node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
 	store(w);
 	assert_job(w, "running", -1);
 	assert_true(was_told(w, b, MSG_start));
+}
+
+static void a_node_that_cannot_tell_yet_whether_it_has_started_is_waited_for(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	restart(w);
+	w->no_master = true;
+	a = node_up_held(w, "gpu01", "boot-1", 1, "starting", "waiting", 0, 0);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "ready", "waiting", 1, 0);
+	store(w);
+	assert_false(was_told(w, b, MSG_end));
+	assert_false(was_told(w, b, MSG_start));
+	assert_job(w, "recovering", -1);
+	/* The latch was taken, and it has not gone: nobody has. */
+	a = node_up_held(w, "gpu01", "boot-1", 1, "ready", "waiting", 0, 0);
+	assert_true(was_told(w, a, MSG_prepare));
+	assert_true(was_told(w, b, MSG_prepare));
 }
 
 static void a_half_started_job_ends_when_nobody_knows_where_rank_0_listens(void **state)
@@ -1253,6 +1275,7 @@ int main(void)
 		T(a_half_started_job_is_started_everywhere_after_a_restart),
 		T(a_node_whose_shim_has_not_spoken_yet_is_waited_for),
 		T(what_was_taken_for_started_and_stands_ready_is_started),
+		T(a_node_that_cannot_tell_yet_whether_it_has_started_is_waited_for),
 		T(a_half_started_job_ends_when_nobody_knows_where_rank_0_listens),
 		T(a_job_nobody_has_started_is_prepared_again),
 		T(a_job_of_another_lineage_is_left_alone),
