@@ -28,13 +28,6 @@ static bool is_final(const char *state)
 	       strcmp(state, "lost") == 0;
 }
 
-/* Coordinator and agents fell while the job was being started, and the shims
- * that were started are stopped: ended, with this sentence. */
-static bool nobody_knows(const char *why)
-{
-	return why != NULL && strstr(why, "where its rank 0 listens") != NULL;
-}
-
 /* ---- what is durable -------------------------------------------------------------- */
 
 static void job_row(struct sim *s, const struct rec_row_job *r)
@@ -57,8 +50,6 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	j->plan = plan_of_hash(s, r->spec_hash.p);
 	if (r->ending != NULL && r->ending_code == 124)
 		j->time_limited = true;
-	if (j->shim_stopped && nobody_knows(r->ending))
-		j->lost_allowed = true;
 	if (!is_final(r->state) || j->final[0] != '\0')
 		return;
 	snprintf(j->final, sizeof(j->final), "%s", r->state);

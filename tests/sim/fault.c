@@ -186,10 +186,8 @@ static void stop_a_shim(struct sim *s, uint32_t host, int64_t until)
 {
 	struct shim_actor *h = a_shim(s, host);
 
-	if (h == NULL)
-		return;
-	world_stop(&s->w, &h->proc, until);
-	check_job(s, h->job)->shim_stopped = true;
+	if (h != NULL)
+		world_stop(&s->w, &h->proc, until);
 }
 
 static void begin(struct sim *s, const struct fault *f)

@@ -237,7 +237,6 @@ struct jobrec {
 	bool acked;
 	uint64_t lost_ranks; /* bits: ranks of this attempt that were given up */
 	bool kill_asked, time_limited, prepare_failed, lost_allowed;
-	bool shim_stopped; /* one of its shims was, for a while */
 	struct plan *plan;
 	struct ready_mark *marks;
 	int64_t since, over_at;
