@@ -168,6 +168,8 @@ void node_heard(struct coord *c, struct node *n)
 
 	n->heard = c->now;
 	n->silent = false;
+	if (was) /* nobody waits for its next silence yet */
+		coord_wake_at(c, mono_add_ms(c->now, c->conf.unreachable_ms));
 	changed(c, n, "heard again after %.1f s", silence);
 	/* What was said before the rival came may be read after it. */
 	if (n->rival != NULL && mono_due(mono_add_ms(n->rival_since, RIVAL_MS), c->now))
