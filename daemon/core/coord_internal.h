@@ -368,6 +368,8 @@ void job_place_ended(struct coord *c, struct job *j, uint32_t i);
 void life_send_end(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt,
 		   uint32_t grace_ms, const char *why);
 void life_send_forget(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt);
+/* Place i is over: was it ended by itself? The first bad rank has decided before. */
+void life_end_if_cut_short(struct coord *c, struct job *j, uint32_t i);
 /* A bad rank while the job runs ends it: the first one decides. */
 void life_judge(struct coord *c, struct job *j);
 bool rank_is_over(const struct rank *r);

@@ -420,21 +420,24 @@ static void node_reports(struct coord *c, struct job *j, uint32_t i,
 	life_judge(c, j);
 }
 
+/* Ended there without our asking: the node was told to stop its jobs. A rank
+ * may well exit with 0 when it is told to end, and has not done its work. */
+void life_end_if_cut_short(struct coord *c, struct job *j, uint32_t i)
+{
+	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++)
+		if (!rank_is_over(&j->ranks[k]) || rank_bad(&j->ranks[k]) || j->ranks[k].ours)
+			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job",
+				j->places[i].node->name);
+}
+
 void job_place_ended(struct coord *c, struct job *j, uint32_t i)
 {
 	struct place *p = &j->places[i];
-	bool bad = false, waiting = false;
 
 	if (p->phase >= PL_ENDED)
 		return;
 	place_ended(c, p);
-	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++) {
-		bad = bad || rank_bad(&j->ranks[k]);
-		waiting = waiting || !rank_is_over(&j->ranks[k]);
-	}
-	/* Ended there without our asking: the node was told to stop its jobs. */
-	if (bad || waiting)
-		job_end(c, j, EXIT_KILLED, "node %s ended its part of the job", p->node->name);
+	life_end_if_cut_short(c, j, i);
 	job_changed(c, j); /* it may be settled now */
 	job_check_final(c, j);
 }

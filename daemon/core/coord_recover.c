@@ -108,14 +108,14 @@ static void prepare_anew(struct coord *c, struct job *j)
 	}
 }
 
-/* A place that is over although its ranks were never started, or not ended by
- * themselves: the job cannot go on. */
-static void end_if_cut_short(struct coord *c, struct job *j)
+/* What the nodes have told of their ranks may have decided the job: then
+ * nothing more is started. */
+static void end_if_over(struct coord *c, struct job *j)
 {
-	for (uint32_t k = 0; j->state == JOB_PREPARING && k < j->n_ranks; k++)
-		if (j->places[k / j->ppn].phase == PL_ENDED && !rank_is_over(&j->ranks[k]))
-			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job",
-				j->places[k / j->ppn].node->name);
+	life_judge(c, j);
+	for (uint32_t i = 0; j->state == JOB_PREPARING && i < j->n_places; i++)
+		if (j->places[i].phase == PL_ENDED)
+			life_end_if_cut_short(c, j, i);
 }
 
 /* Recovering ends when every place has told or is given up. */
@@ -128,7 +128,7 @@ static void recover_decide(struct coord *c, struct job *j)
 	j->recovering = false;
 	free(j->why);
 	j->why = NULL;
-	end_if_cut_short(c, j);
+	end_if_over(c, j);
 	if (j->state == JOB_PREPARING && j->any_started)
 		start_the_rest(c, j);
 	else if (j->state == JOB_PREPARING)

@@ -53,6 +53,7 @@ struct world {
 	size_t n_closed;
 	uint8_t random;
 	uint64_t job; /* that prepared(), ranks() and ended() speak of: 1 */
+	bool ours; /* ranks that nodes hold died of our signal */
 	bool no_master; /* nodes that were started cannot say where rank 0 listens */
 };
 
@@ -234,7 +235,7 @@ UNUSED static uint64_t node_up_held(struct world *w, const char *name, const cha
 {
 	uint64_t l = link_up(w, WHO_NODE, name, "agent");
 	struct rec_addr addr = { .ip = "10.0.0.1", .ifname = "eth0" };
-	struct rec_rank_state rs = { .rank = rank, .state = rank_state };
+	struct rec_rank_state rs = { .rank = rank, .state = rank_state, .ours = w->ours };
 	struct rec_held h = { .job = job, .attempt = 1, .phase = phase, .ranks = &rs };
 	struct msg m;
 

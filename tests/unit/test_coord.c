@@ -23,6 +23,22 @@ static void a_node_is_ok_then_unreachable_when_silent_then_ok_again(void **state
 	assert_string_equal(state_of(w, "gpu01", s), "ok");
 }
 
+static void a_node_that_is_heard_once_more_is_shown_silent_as_soon_again(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	struct msg m;
+	char s[32];
+
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	tick(w, 4000);
+	say(w, a, &m);
+	assert_string_equal(state_of(w, "gpu01", s), "ok");
+	tick(w, 4000);
+	assert_string_equal(state_of(w, "gpu01", s), "unreachable");
+}
+
 static void a_dead_agent_is_down_at_once(void **state)
 {
 	struct world *w = *state;
@@ -556,6 +572,38 @@ static void a_running_job_survives_the_coordinator(void **state)
 	assert_true(was_told(w, b, MSG_forget));
 }
 
+static void a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	restart(w);
+	w->ours = true; /* its agent was told to stop; the rank exits well on TERM */
+	a = node_up_held(w, "gpu01", "boot-1", 1, "ended", "exited", 0, 0);
+	w->ours = false;
+	b = node_up_held(w, "gpu02", "boot-1", 1, "running", "running", 1, 0);
+	store(w);
+	assert_true(was_told(w, b, MSG_end));
+	ended(w, b, 1, "killed", 0, true);
+	store(w);
+	assert_job(w, "failed", 143);
+}
+
+static void a_rank_that_exits_well_because_its_node_stops_has_not_done_its_work(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	ended(w, a, 0, "exited", 0, true);
+	store(w);
+	assert_true(was_told(w, b, MSG_end));
+	ended(w, b, 1, "exited", 0, true);
+	store(w);
+	assert_job(w, "failed", 143);
+}
+
 static void a_half_started_job_is_started_everywhere_after_a_restart(void **state)
 {
 	struct world *w = *state;
@@ -846,20 +894,6 @@ static void a_node_that_does_not_get_ready_is_named(void **state)
 	msg_finish(&m);
 }
 
-static void remove_node(struct world *w, const char *name)
-{
-	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
-	struct msg m;
-
-	msg_init(&m, MSG_node_remove);
-	m.u.node_remove.rid = 2;
-	m.u.node_remove.node = name;
-	say(w, l, &m);
-	store(w);
-	assert_true(was_told(w, l, MSG_ok));
-	link_down(w, l);
-}
-
 /* ---- log ------------------------------------------------------------------------------------- */
 
 static void each_transition_of_a_node_is_one_line(void **state)
@@ -881,7 +915,7 @@ static void each_transition_of_a_node_is_one_line(void **state)
 				    "node gpu01: unreachable -> ok (heard again after 5.0 s)\n"
 				    "node gpu01: ok -> down (closed by the other side)\n");
 	w->log[0] = '\0';
-	remove_node(w, "gpu01");
+	remove_node(w, "gpu01", MSG_ok);
 	assert_string_equal(w->log, "node gpu01: down -> removed (its key is out)\n");
 }
 
@@ -1222,7 +1256,7 @@ static void keys_that_left_the_cluster_are_revoked_whoever_removed_them(void **s
 	struct world *w = *state;
 
 	assert_int_equal(revoked_for(w), 0);
-	remove_node(w, "gpu03");
+	remove_node(w, "gpu03", MSG_ok);
 	assert_int_equal(revoked_for(w), 3);
 	restart(w); /* which knows nothing of the removal */
 	assert_int_equal(revoked_for(w), 3);
@@ -1233,7 +1267,7 @@ static void a_node_enrolled_again_with_its_key_is_not_revoked(void **state)
 	struct world *w = *state;
 	char token[160];
 
-	remove_node(w, "gpu03");
+	remove_node(w, "gpu03", MSG_ok);
 	new_token(w, token);
 	join_with(w, "gpu03", "gpu03", token, MSG_joined);
 	assert_int_equal(revoked_for(w), 0);
@@ -1245,6 +1279,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_node_is_ok_then_unreachable_when_silent_then_ok_again),
+		T(a_node_that_is_heard_once_more_is_shown_silent_as_soon_again),
 		T(a_dead_agent_is_down_at_once),
 		T(two_live_sessions_of_two_boots_are_quarantined),
 		T(a_stranger_may_only_join),
@@ -1272,6 +1307,8 @@ int main(void)
 		T(another_boot_loses_the_ranks_at_once),
 		T(a_client_may_leave_when_all_reachable_nodes_are_clean),
 		T(a_running_job_survives_the_coordinator),
+		T(a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job),
+		T(a_rank_that_exits_well_because_its_node_stops_has_not_done_its_work),
 		T(a_half_started_job_is_started_everywhere_after_a_restart),
 		T(a_node_whose_shim_has_not_spoken_yet_is_waited_for),
 		T(what_was_taken_for_started_and_stands_ready_is_started),
