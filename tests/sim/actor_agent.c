@@ -77,7 +77,14 @@ static void stop(struct sim *s, struct agent_actor *a, bool silent)
 	a->proc.up = false;
 	a->proc.life++;
 	a->proc.resume_at = 0;
+	a->leaving = false;
 	simagent_teardown(a);
+}
+
+void simagent_gone(struct sim *s, struct agent_actor *a, int64_t down_ns)
+{
+	stop(s, a, false);
+	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &a->proc, 0, NULL);
 }
 
 void simagent_crash(struct sim *s, struct agent_actor *a, int64_t down_ns)
@@ -85,8 +92,7 @@ void simagent_crash(struct sim *s, struct agent_actor *a, int64_t down_ns)
 	if (!a->proc.up)
 		return;
 	LINE(&s->w, a->name, "CRASHES after action %llu", (unsigned long long)a->proc.actions);
-	stop(s, a, false);
-	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &a->proc, 0, NULL);
+	simagent_gone(s, a, down_ns);
 }
 
 void simagent_reboot(struct sim *s, struct agent_actor *a, int64_t down_ns)
@@ -148,6 +154,7 @@ void simagent_feed(struct sim *s, struct agent_actor *a, struct agent_event *ev)
 	perform_all(s, a);
 	if (a->proc.up)
 		proc_arm(s, &a->proc, agent_deadline(a->core));
+	leave_if_idle(s, a);
 }
 
 /* ---- events ------------------------------------------------------------------------- */
@@ -203,6 +210,9 @@ void simagent_event(struct sim *s, struct agent_actor *a, const struct event *e)
 		return;
 	case EV_DONE:
 		simagent_done(s, a, e);
+		return;
+	case EV_LEAVE:
+		leave_event(s, a, e);
 		return;
 	case EV_FETCH:
 		simagent_fetch_poll(s, a, e);

@@ -173,6 +173,8 @@ void simcoord_start(struct sim *s)
 	proc_start(&c->proc);
 	silence_begins(s);
 	c->store_free = 0;
+	c->first_txn = NULL;
+	c->next_txn = &c->first_txn;
 	LINE(&s->w, "coord", "starts, life %u", c->proc.life);
 	c->core = coord_create(&conf, world_mono(&s->w));
 	load_rows(s);
@@ -235,6 +237,8 @@ static void persist(struct sim *s, const struct action *a)
 	if (rng_chance(&s->w.rng, 20))
 		durable += rng_range(&s->w.rng, 0, 800 * MS);
 	t->ticket = a->ticket;
+	*c->next_txn = t;
+	c->next_txn = &t->next;
 	c->n_txns++;
 	for (size_t i = 0; i < a->n_rows; i++) {
 		silence_row(s, &a->rows[i]);
@@ -248,6 +252,7 @@ static void persist(struct sim *s, const struct action *a)
 
 static void commit(struct sim *s, struct txn *t)
 {
+	t->done = true;
 	if (s->coord.disk_full) {
 		t->error = -ENOSPC;
 		LINE(&s->w, "store", "no space for transaction %llu", (unsigned long long)t->ticket);
@@ -258,6 +263,13 @@ static void commit(struct sim *s, struct txn *t)
 		     r->json != NULL ? r->json : "(deleted)");
 		row_apply(s, r);
 	}
+}
+
+void simcoord_commit_all(struct sim *s)
+{
+	for (struct txn *t = s->coord.first_txn; t != NULL; t = t->next)
+		if (!t->done)
+			commit(s, t);
 }
 
 /* Connections with this key, known to the core as a node's or not. */

@@ -245,6 +245,11 @@ static void defer(struct sim *s, int what, struct shim_actor *h, uint32_t life, 
 	world_at(&s->w, s->w.now + wait, EV_CHECK, NULL, 0, d);
 }
 
+void check_leaves(struct sim *s, struct shim_actor *h, int64_t grace)
+{
+	defer(s, DF_END, h, s->agents[h->host].proc.life, grace + SLACK);
+}
+
 void check_shim_told(struct sim *s, struct shim_actor *h, uint32_t grace_ms)
 {
 	if (h->told_end)

@@ -15,7 +15,8 @@ static const char *const names[FT_KINDS] = {
 	[FT_CUT] = "cable is cut",		  [FT_CUT_UP] = "cable is cut one way (up)",
 	[FT_CUT_DOWN] = "cable is cut one way (down)", [FT_RESET] = "connections are reset",
 	[FT_STOP_AGENT] = "agent is stopped",	  [FT_STOP_COORD] = "coordinator is stopped",
-	[FT_STOP_SHIM] = "shim is stopped",
+	[FT_STOP_SHIM] = "shim is stopped",	  [FT_AGENT_LEAVE] = "agent is asked to stop",
+	[FT_COORD_LEAVE] = "coordinator is asked to stop",
 	[FT_DISK_FULL] = "disks are full",	  [FT_CUT_PEERS] = "peers cannot be reached",
 	[FT_WALL_JUMP] = "wall clock jumps",	  [FT_LINEAGE] = "coordinator's database is made anew",
 	[FT_END] = "is over",
@@ -44,7 +45,8 @@ void fault_at_action(struct sim *s, uint64_t n, enum fault_kind kind, uint32_t h
 	f->kind = kind;
 	f->host = host;
 	f->lasts = lasts;
-	t->kind = kind == FT_COORD_CRASH || kind == FT_STOP_COORD ? PK_COORD : PK_AGENT;
+	t->kind = kind == FT_COORD_CRASH || kind == FT_STOP_COORD || kind == FT_COORD_LEAVE ? PK_COORD
+											  : PK_AGENT;
 	t->idx = t->kind == PK_COORD ? 0 : host;
 	t->after = n;
 	t->fault = f;
@@ -225,6 +227,12 @@ static void begin(struct sim *s, const struct fault *f)
 		break;
 	case FT_STOP_COORD:
 		stop_coord(s, s->w.now + f->lasts);
+		break;
+	case FT_AGENT_LEAVE:
+		leave_agent(s, a, f->lasts);
+		break;
+	case FT_COORD_LEAVE:
+		leave_coord(s, f->lasts);
 		break;
 	case FT_STOP_SHIM:
 		stop_a_shim(s, f->host, s->w.now + f->lasts);

@@ -21,6 +21,10 @@ const struct once_failed once_failed[] = {
 	 * and what_was_taken_for_started_and_stands_ready_is_started */
 	{ "chaos", 502370 },
 	{ "stopped-shim", 9762 },
+	/* heard-once-more; test_coord: a_node_that_is_heard_once_more_is_shown_silent_as_soon_again */
+	{ "all-silent", 13 },
+	/* cut-short-unseen; test_coord: a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job */
+	{ "agent-leaves", 7 },
 	/* own-absence; test_coord: a_coordinator_that_was_stopped_has_not_heard_anybody */
 	{ "silent-node", 193 },
 };

@@ -392,6 +392,11 @@ static void watched_chaos(struct sim *s)
 {
 	chaos(s);
 	admin_add(s, 0);
+	if (rng_chance(&s->w.rng, 300))
+		scn_fault(s, 200, 12000, FT_AGENT_LEAVE, (uint32_t)rng_below(&s->w.rng, s->n_agents),
+			  scn_ms(s, 50, 8000));
+	if (rng_chance(&s->w.rng, 200))
+		scn_fault(s, 200, 12000, FT_COORD_LEAVE, 0, scn_ms(s, 50, 5000));
 }
 
 /* Chaos is the last one: main.c gives it every second seed. */
@@ -427,8 +432,11 @@ const struct scenario scenarios[] = {
 	{ "no-ports", 2, scn_no_ports, false },
 	{ "stopped-shim", 2, scn_stopped_shim, false },
 	{ "silent-node", 3, scn_silent_node, false },
+	{ "all-silent", 2, scn_all_silent, false },
 	{ "node-removed", 3, scn_node_removed, false },
 	{ "node-rejoins", 3, scn_node_rejoins, false },
+	{ "agent-leaves", 3, scn_agent_leaves, false },
+	{ "all-leave", 2, scn_all_leave, false },
 	{ "watched-chaos", 4, watched_chaos, false },
 	{ "chaos", 4, chaos, false },
 };

@@ -3,7 +3,7 @@
  *   scenario.c          the list; runs without faults, with single faults, chaos
  *   scenario_restart.c  restarts at the worst moments
  *   scenario_silence.c  nodes that are not heard
- *   scenario_leave.c    nodes that are taken out
+ *   scenario_leave.c    nodes that are taken out, daemons that are asked to stop
  */
 #ifndef SIM_SCENARIO_H
 #define SIM_SCENARIO_H
@@ -23,7 +23,10 @@ void scn_start_interrupted(struct sim *s);
 void scn_stopped_shim(struct sim *s);
 void scn_no_ports(struct sim *s);
 void scn_silent_node(struct sim *s);
+void scn_all_silent(struct sim *s);
 void scn_node_removed(struct sim *s);
 void scn_node_rejoins(struct sim *s);
+void scn_agent_leaves(struct sim *s);
+void scn_all_leave(struct sim *s);
 
 #endif

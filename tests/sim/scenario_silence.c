@@ -37,3 +37,18 @@ void scn_silent_node(struct sim *s)
 		scn_fault(s, 300, 8000, ways[rng_below(&s->w.rng, 7)],
 			  (uint32_t)rng_below(&s->w.rng, s->n_agents), some_length(s));
 }
+
+/* All of them, again and again, mostly without a job: nothing but their own
+ * silence makes the coordinator look. */
+void scn_all_silent(struct sim *s)
+{
+	static const enum fault_kind ways[] = { FT_CUT, FT_CUT_UP, FT_STOP_AGENT };
+
+	admin_add(s, 0);
+	if (rng_chance(&s->w.rng, 200))
+		scn_submit(s, 1, 1)->plan->run_ms = rng_range(&s->w.rng, 1000, 20000);
+	for (uint32_t host = 0; host < s->n_agents; host++)
+		for (int i = 0; i < 3; i++)
+			fault_at(s, scn_ms(s, 500, 25000), ways[rng_below(&s->w.rng, 3)], host,
+				 scn_ms(s, 2000, 9000));
+}

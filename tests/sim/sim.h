@@ -7,6 +7,7 @@
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
  *   actor_admin.c  who looks at the nodes               once_failed.c seeds that are always run
+ *   leave.c        daemons that are asked to stop
  *
  * The cores are the real ones. Everything they ask for takes time or fails
  * here as it would in the world; nothing takes effect inside a step.
@@ -73,6 +74,8 @@ struct txn {
 	uint64_t ticket;
 	struct row *rows; /* in order */
 	int error;
+	bool done; /* durable, or failed */
+	struct txn *next; /* asked for after this one */
 };
 
 struct coord_actor {
@@ -80,6 +83,7 @@ struct coord_actor {
 	struct coord *core;
 	struct actions acts;
 	struct row *rows; /* durable */
+	struct txn *first_txn, **next_txn; /* of this life */
 	int64_t store_free; /* the store works one transaction at a time */
 	bool disk_full;
 	int64_t stopped; /* for so long in all, up to resume_at: it did not listen then */
@@ -136,6 +140,8 @@ struct agent_actor {
 	int64_t back_at; /* it was heard again after node_lost_ms or more */
 	int64_t removed_at; /* the administrator was told that it is out; 0: it is in */
 	int64_t told, told_since; /* the coordinator's last word came; without a gap since */
+	bool leaving, leave_waited; /* asked to stop; long enough not to wait for a registration */
+	int64_t leave_down;
 	bool cut_up, cut_down; /* to and from the coordinator */
 	bool cut_peers; /* no connections with other nodes */
 	uint32_t disk_full; /* permille of status writes that fail */
@@ -323,6 +329,7 @@ void proc_stepped(struct sim *s, struct proc *p, bool by_deadline, mono_t deadli
 void simcoord_setup(struct sim *s);
 void simcoord_start(struct sim *s);
 void simcoord_crash(struct sim *s, int64_t down_ns);
+void simcoord_commit_all(struct sim *s); /* what is queued becomes durable now */
 void simcoord_teardown(struct sim *s);
 void simcoord_event(struct sim *s, const struct event *e);
 void simcoord_link_up(struct sim *s, struct conn *c);
@@ -336,6 +343,7 @@ void simagent_setup(struct sim *s, uint32_t i);
 void simagent_start(struct sim *s, struct agent_actor *a);
 void simagent_crash(struct sim *s, struct agent_actor *a, int64_t down_ns);
 void simagent_reboot(struct sim *s, struct agent_actor *a, int64_t down_ns);
+void simagent_gone(struct sim *s, struct agent_actor *a, int64_t down_ns); /* the process ends */
 void simagent_teardown(struct agent_actor *a);
 void simagent_event(struct sim *s, struct agent_actor *a, const struct event *e);
 void simagent_link_up(struct sim *s, struct agent_actor *a, struct conn *c, int side);
@@ -354,6 +362,13 @@ void simagent_uploader_gone(struct agent_actor *a, const struct conn *c);
 void simagent_adopt_all(struct sim *s, struct agent_actor *a);
 void simagent_write_status(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt,
 			const char *text, size_t len);
+
+/* ---- leave.c --------------------------------------------------------------------------- */
+
+void leave_agent(struct sim *s, struct agent_actor *a, int64_t down_ns);
+void leave_coord(struct sim *s, int64_t down_ns);
+void leave_event(struct sim *s, struct agent_actor *a, const struct event *e);
+void leave_if_idle(struct sim *s, struct agent_actor *a); /* after each of its steps */
 
 /* ---- actor_shim.c -------------------------------------------------------------------- */
 
@@ -419,6 +434,8 @@ enum fault_kind {
 	FT_STOP_AGENT, /* SIGSTOP */
 	FT_STOP_COORD,
 	FT_STOP_SHIM, /* a living one of that host; its ranks go on */
+	FT_AGENT_LEAVE, /* asked to end its jobs and to stop; for: until it is started again */
+	FT_COORD_LEAVE, /* asked to stop */
 	FT_DISK_FULL,
 	FT_CUT_PEERS,
 	FT_WALL_JUMP,
@@ -448,6 +465,7 @@ void check_told(struct sim *s, struct client *k, const struct rec_job_update *u)
 void check_acked(struct sim *s, struct client *k, uint64_t job);
 void check_coord(struct sim *s);
 void check_deferred(struct sim *s, const struct event *e);
+void check_leaves(struct sim *s, struct shim_actor *h, int64_t grace); /* its agent was asked to stop */
 void check_shim_told(struct sim *s, struct shim_actor *h, uint32_t grace_ms);
 void check_shim_died(struct sim *s, struct shim_actor *h);
 /* check_silence.c */

@@ -1258,7 +1258,7 @@ static void keys_that_left_the_cluster_are_revoked_whoever_removed_them(void **s
 	assert_int_equal(revoked_for(w), 0);
 	remove_node(w, "gpu03", MSG_ok);
 	assert_int_equal(revoked_for(w), 3);
-	restart(w); /* which knows nothing of the removal */
+	restart(w);
 	assert_int_equal(revoked_for(w), 3);
 }
 
