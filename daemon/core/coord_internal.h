@@ -144,6 +144,7 @@ struct job {
 	enum job_state state;
 	uint32_t attempt;
 	bool stored; /* the submit is on disk: it may be acted upon */
+	bool placing; /* its nodes are on their way to disk: nothing is asked of them yet */
 	bool recovering; /* read from disk in mid-life; waiting for its nodes' word */
 	bool restored; /* read from disk in mid-life, and not prepared anew */
 	bool any_started; /* recovering: at least one node holds it started */

@@ -618,6 +618,7 @@ static void submit_stored(struct coord *c, struct job *j, int error, const char 
 
 static void placed_stored(struct coord *c, struct job *j, int error)
 {
+	j->placing = false;
 	if (j->state != JOB_PREPARING)
 		return;
 	if (error == 0) {
@@ -703,6 +704,7 @@ static void try_place(struct coord *c, struct job *j)
 
 	if (r == 1) {
 		j->state = JOB_PREPARING;
+		j->placing = true;
 		p = coord_persist(c, &pd);
 		pd->kind = PD_PLACED;
 		pd->job = j->id;

@@ -264,7 +264,7 @@ void jobs_node_up(struct coord *c, struct node *n, const struct rec_node_registe
 		bool again = false;
 		uint32_t i;
 
-		if (job_over(j) || !j->stored || job_place_of(j, n, &i) == NULL)
+		if (job_over(j) || !j->stored || j->placing || job_place_of(j, n, &i) == NULL)
 			continue;
 		place_up(c, j, i, r, &again);
 		/* Its listeners and ports may be gone: all prepare once more (idempotent). */

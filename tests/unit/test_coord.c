@@ -859,6 +859,24 @@ static void a_job_waits_for_nodes_and_says_so(void **state)
 	assert_true(was_told(w, a, MSG_prepare));
 }
 
+static void nothing_is_prepared_before_the_choice_of_nodes_is_on_disk(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b;
+
+	submit_as(w, a, "c1", 2, "gpu[01-02]", 1000);
+	store(w);
+	assert_job(w, "queued", -1);
+	b = node_up(w, "gpu02");
+	link_down(w, b);
+	b = node_up(w, "gpu02"); /* a disk is slower than a network */
+	assert_false(was_told(w, a, MSG_prepare));
+	assert_false(was_told(w, b, MSG_prepare));
+	store(w);
+	assert_true(was_told(w, a, MSG_prepare));
+	assert_true(was_told(w, b, MSG_prepare));
+}
+
 static void more_nodes_than_there_are_is_refused(void **state)
 {
 	struct world *w = *state;
@@ -1322,6 +1340,7 @@ int main(void)
 		T(no_node_may_speak_for_root),
 		T(kill_is_for_the_owner),
 		T(a_job_waits_for_nodes_and_says_so),
+		T(nothing_is_prepared_before_the_choice_of_nodes_is_on_disk),
 		T(more_nodes_than_there_are_is_refused),
 		T(a_node_that_does_not_get_ready_is_named),
 		T(the_jobs_nodes_may_fetch_its_specification_until_it_is_over),
