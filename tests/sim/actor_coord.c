@@ -234,7 +234,7 @@ static void persist(struct sim *s, const struct action *a)
 	int64_t from = c->store_free > s->w.now ? c->store_free : s->w.now;
 	int64_t durable = from + rng_range(&s->w.rng, MS / 10, 4 * MS);
 
-	if (rng_chance(&s->w.rng, 20))
+	if (rng_chance(&s->w.rng, s->slow_store))
 		durable += rng_range(&s->w.rng, 0, 800 * MS);
 	t->ticket = a->ticket;
 	*c->next_txn = t;

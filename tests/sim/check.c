@@ -79,7 +79,8 @@ void check_row(struct sim *s, const struct row *now)
 /* Decoding all that is sent would take too long. */
 static bool worth_a_look(const char *text, size_t len)
 {
-	static const char *const begins[] = { "submitted", "forget", "node_registered", "status" };
+	static const char *const begins[] = { "submitted", "forget", "node_registered", "status",
+					      "prepare" };
 
 	for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++) {
 		size_t n = strlen(begins[i]);
@@ -105,6 +106,9 @@ void check_sent(struct sim *s, struct conn *c, int side, const char *text, size_
 	if (m.type == MSG_submitted && !check_job(s, m.u.submitted.job)->seen)
 		sim_fail(s, "3: a submit is acknowledged only when it is on disk (job %" PRIu64 ")",
 			 m.u.submitted.job);
+	if (m.type == MSG_prepare && check_job(s, m.u.prepare.job)->attempt < m.u.prepare.attempt)
+		sim_fail(s, "1: nodes are asked to prepare only when their choice is on disk (job %" PRIu64
+			    ", attempt %u)", m.u.prepare.job, m.u.prepare.attempt);
 	if (m.type == MSG_forget && to->kind == PK_AGENT && m.u.forget.job < JOBS_MAX &&
 	    s->jobs[m.u.forget.job].final[0] == '\0' &&
 	    s->jobs[m.u.forget.job].attempt <= m.u.forget.attempt)

@@ -430,6 +430,7 @@ const struct scenario scenarios[] = {
 	{ "clone", 2, clone, false },
 	{ "start-interrupted", 3, scn_start_interrupted, false },
 	{ "no-ports", 2, scn_no_ports, false },
+	{ "slow-store", 2, scn_slow_store, false },
 	{ "stopped-shim", 2, scn_stopped_shim, false },
 	{ "silent-node", 3, scn_silent_node, false },
 	{ "all-silent", 2, scn_all_silent, false },

@@ -53,6 +53,21 @@ void scn_stopped_shim(struct sim *s)
 		scn_fault(s, 300, 5000, FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
 }
 
+/* A job waits for a node; while its choice is being written, nodes come again
+ * and the coordinator falls. */
+void scn_slow_store(struct sim *s)
+{
+	struct client *k = scn_submit(s, 2, 1);
+	int64_t at = scn_ms(s, 1600, 3000);
+
+	k->plan->run_ms = rng_range(&s->w.rng, 100, 3000);
+	s->slow_store = 500;
+	fault_at(s, 0, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2), at);
+	for (int i = 0; i < 4; i++)
+		fault_at(s, at + scn_ms(s, 0, 1500), FT_RESET, (uint32_t)rng_below(&s->w.rng, 2), 0);
+	fault_at(s, at + scn_ms(s, 0, 3000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
+}
+
 /* An agent that was restarted must lease its ports anew, and gets none. */
 void scn_no_ports(struct sim *s)
 {

@@ -226,6 +226,7 @@ static void reset(struct sim *s, const struct scenario *sc, uint64_t seed,
 	s->n_agents = sc->nodes;
 	s->node_lost_ms = (uint32_t)rng_range(&s->w.rng, 12, 25) * 1000;
 	s->prepare_ms = 12000;
+	s->slow_store = 20;
 	s->next_pid = 1000;
 	s->heal_at = 0;
 }

@@ -288,6 +288,7 @@ struct sim {
 	/* the world's manners */
 	uint32_t node_lost_ms, prepare_ms;
 	bool slow_net;
+	uint32_t slow_store; /* permille of transactions that take long */
 	uint32_t fetch_fails, lease_fails, spawn_fails, prove_fails; /* permille */
 	struct crash_plan crash;
 	struct trigger triggers[TRIGGERS_MAX];
