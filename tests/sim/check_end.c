@@ -79,12 +79,12 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 		}
 	}
 	for (uint32_t i = 0; i < s->n_agents; i++)
-		if (has_specs(s, &s->agents[i])) {
+		if (!removed_host(s, i) && has_specs(s, &s->agents[i])) {
 			snprintf(text, sizeof(text), "%s is rid of specifications", s->agents[i].name);
 			return text;
 		}
 	for (uint32_t i = 0; i < s->n_agents; i++)
-		if (let_in(s, &s->agents[i]) != NULL) {
+		if (!removed_host(s, i) && let_in(s, &s->agents[i]) != NULL) {
 			snprintf(text, sizeof(text), "%s lets %s in no more", s->agents[i].name,
 				 let_in(s, &s->agents[i])->name);
 			return text;
