@@ -83,10 +83,52 @@ files() { # host
 		! -path './tmp/*' ! -path './var/tmp/*' ! -path './var/lib/systemd/*' ! -path './home/*' ! -name '*-' | sort)
 }
 
+# A cgroup for each machine where its processes may go: systemd-nspawn puts "payload" into the one that it is
+# started in, and two systemds in one tree take each other's away.
+cgroups() { # host: their directories
+	local line path
+	while IFS= read -r line; do
+		path=${line#*:*:}
+		case $line in
+		0::*) findmnt -n -t cgroup2 -o TARGET | head -n 1 ;;
+		*:name=systemd:*) findmnt -n -t cgroup -O name=systemd -o TARGET | head -n 1 ;;
+		esac | sed "s|\$|${path%/}/na$tag-$1|"
+	done </proc/self/cgroup
+}
+
+enter_cgroups() { # host
+	local d
+	for d in $(cgroups "$1"); do
+		mkdir -p "$d" && echo $BASHPID >"$d/cgroup.procs" || return 1
+	done
+}
+
+# Whoever is still in them lives in a container of ours, whatever has become of systemd-nspawn.
+leave_no_cgroups() { # host
+	local d
+	for d in $(cgroups "$1"); do
+		[ -d "$d" ] || continue
+		until_ok 10 empty "$d"
+		find "$d" -depth -type d -exec rmdir {} +
+	done
+}
+
+empty() { # cgroup
+	local p
+	p=$(find "$1" -name cgroup.procs -exec cat {} +)
+	[ -z "$p" ] && return
+	# shellcheck disable=SC2086 # a list of numbers
+	kill -9 $p
+	return 1
+}
+
+# As on a real host of today: one cgroup tree, and the right to raise limits.
 boot() { # host
-	# with the right to raise limits, as on a real host
-	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn -q --capability=CAP_SYS_RESOURCE -D "$work/$1" --register=no --keep-unit -M "$1" --console=read-only \
-		--network-namespace-path="/run/netns/${ns[$1]}" -b >"$work/$1.console" 2>&1 &
+	(
+		enter_cgroups "$1" && SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 exec systemd-nspawn -q --capability=CAP_SYS_RESOURCE \
+			-D "$work/$1" --register=no --keep-unit -M "$1" --console=read-only \
+			--network-namespace-path="/run/netns/${ns[$1]}" -b
+	) >"$work/$1.console" 2>&1 &
 	pid[$1]=$!
 	until_ok 20 find_leader "$1" && until_ok 30 booted "$1"
 }
@@ -129,6 +171,7 @@ cleanup() {
 	local h
 	for h in head gpu01; do
 		down $h
+		leave_no_cgroups $h
 		ip netns del "na$tag-$h" 2>/dev/null
 	done
 	rm -rf "$work"
