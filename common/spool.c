@@ -182,7 +182,7 @@ int spool_make(int spool_dirfd, uint64_t job, uint32_t attempt, uint32_t rank_ba
 	struct err own = { 0 };
 
 	e = e ? e : &own;
-	s.chown = uid != geteuid();
+	s.chown = uid != geteuid() || gid != getegid(); /* root's own job, too: the group reads it */
 	spool_name(s.name, job, attempt);
 	r = make_dir(&s, spool_dirfd, e);
 	if (r < 0) {

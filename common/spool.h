@@ -11,8 +11,8 @@
  * into it: spool_begin(), then spool_stream() and so on.
  * Where root does, all are made before the shim runs: spool_make().
  *
- * Modes are exact whatever the umask: directory 0750, files 0640. When uid is
- * not the caller's own, the files belong to uid:gid and the directory to
+ * Modes are exact whatever the umask: directory 0750, files 0640. When uid or
+ * gid is not the caller's own, the files belong to uid:gid and the directory to
  * (caller):gid, so that the job's user writes through descriptors only and
  * cannot make or remove names; otherwise nothing is chowned.
  */

@@ -594,8 +594,9 @@ static struct token *token_new(struct coord *c, const struct rec_token_create *r
 	t->uses = r->uses != 0 ? r->uses : 1;
 	t->nodes = coord_strdup(c, r->nodes);
 	t->submit = r->submit;
-	t->uid_min = r->uid_min != 0 ? r->uid_min : 1000;
-	t->uid_max = r->uid_max != 0 ? r->uid_max : 59999;
+	/* root only where the administrator has said so, and on nodes that allow it */
+	t->uid_min = MSG_HAS(r, token_create, uid_min) ? r->uid_min : 1000;
+	t->uid_max = MSG_HAS(r, token_create, uid_max) ? r->uid_max : 59999;
 	list_append(&c->tokens, &t->all);
 	snprintf(ret_text, size, "na1.%s.%s", t->id, secret);
 	return t;

@@ -101,13 +101,17 @@ static void join_with(struct world *w, const char *key, const char *name, const 
 	link_down(w, l);
 }
 
-static void new_token(struct world *w, char out[160])
+/* uid_min, if any: for a node that may submit. */
+static void token_for(struct world *w, const uint32_t *uid_min, char out[160])
 {
 	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
 	struct msg m;
 
 	msg_init(&m, MSG_token_create);
 	m.u.token_create.rid = 3;
+	m.u.token_create.submit = true;
+	if (uid_min)
+		MSG_SET(&m.u.token_create, token_create, uid_min, *uid_min);
 	say(w, l, &m);
 	assert_false(was_told(w, l, MSG_token)); /* not before it is on disk */
 	store(w);
@@ -115,6 +119,36 @@ static void new_token(struct world *w, char out[160])
 	snprintf(out, 160, "%s", m.u.token.token);
 	msg_finish(&m);
 	link_down(w, l);
+}
+
+static void new_token(struct world *w, char out[160])
+{
+	token_for(w, NULL, out);
+}
+
+static bool may_submit_as(struct world *w, const char *node, const uint32_t *uid_min, uint32_t uid)
+{
+	char token[160];
+	uint64_t l;
+
+	token_for(w, uid_min, token);
+	join_with(w, node, node, token, MSG_joined);
+	l = node_up(w, node);
+	submit_as(w, l, node, 1, NULL, uid);
+	store(w);
+	return was_told(w, l, MSG_submitted);
+}
+
+static void a_node_speaks_for_root_only_when_its_token_says_so(void **state)
+{
+	struct world *w = *state;
+	const uint32_t zero = 0, one = 1;
+
+	assert_true(may_submit_as(w, "gpu11", NULL, 1000));
+	assert_false(may_submit_as(w, "gpu12", NULL, 0));
+	assert_false(may_submit_as(w, "gpu13", NULL, 999));
+	assert_false(may_submit_as(w, "gpu14", &one, 0));
+	assert_true(may_submit_as(w, "gpu15", &zero, 0));
 }
 
 static void a_token_lets_in_one_node_once(void **state)
@@ -1302,6 +1336,7 @@ int main(void)
 		T(two_live_sessions_of_two_boots_are_quarantined),
 		T(a_stranger_may_only_join),
 		T(a_token_lets_in_one_node_once),
+		T(a_node_speaks_for_root_only_when_its_token_says_so),
 		T(a_token_expires),
 		T(a_removed_node_is_cut_off),
 		T(a_key_that_is_out_is_out_for_those_who_were_away),
