@@ -157,6 +157,18 @@ static void unmake(const struct spool *s, int spool_dirfd, const int *fds, uint3
 	unlinkat(spool_dirfd, s->name, AT_REMOVEDIR);
 }
 
+int spool_aside(int spool_dirfd, uint64_t job, uint32_t attempt, int64_t wall_ms, struct err *e)
+{
+	char name[SPOOL_NAME_MAX], aside[SPOOL_NAME_MAX + 32];
+
+	spool_name(name, job, attempt);
+	snprintf(aside, sizeof(aside), "%s.old-%" PRId64, name, wall_ms);
+	if (renameat(spool_dirfd, name, spool_dirfd, aside) == 0)
+		return 0;
+	return err_set(e, errno, "cannot move the spool directory %s aside: %s", name,
+		       strerror(errno));
+}
+
 int spool_begin(int spool_dirfd, uint64_t job, uint32_t attempt, int *ret_dir_fd, struct err *e)
 {
 	struct spool s = { .dir = -1, .uid = geteuid() };

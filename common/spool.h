@@ -48,6 +48,10 @@ int spool_stream(int dir_fd, uint32_t rank, uint32_t stream);
 int spool_stamps(int dir_fd);
 int spool_status(int dir_fd);
 
+/* What stands in the way of a new attempt of this name becomes JOB.ATTEMPT.old-MS;
+ * nothing is lost. 0 or -errno and a sentence. */
+int spool_aside(int spool_dirfd, uint64_t job, uint32_t attempt, int64_t wall_ms, struct err *e);
+
 /* "JOB.ATTEMPT" */
 void spool_name(char out[SPOOL_NAME_MAX], uint64_t job, uint32_t attempt);
 

@@ -58,6 +58,7 @@ struct launch {
 	pid_t pid;
 	int rc;
 	bool retry;
+	bool aside; /* the launcher was asked to clear the way */
 	struct err e;
 };
 
@@ -170,16 +171,14 @@ static int make_memfd(struct launch *l)
  * (job numbers begin anew with a new one): it is moved aside, not lost. */
 static int make_spool(struct launch *l, int *ret_dir)
 {
-	char name[SPOOL_NAME_MAX], aside[SPOOL_NAME_MAX + 32];
 	int root = spool_open(l->io->opts->spool_dir, (gid_t)-1, &l->e), rc;
 
 	if (root < 0)
 		return root;
 	rc = spool_begin(root, l->job, l->attempt, ret_dir, &l->e);
 	if (rc == -EEXIST) {
-		spool_name(name, l->job, l->attempt);
-		snprintf(aside, sizeof(aside), "%s.old-%" PRId64, name, clock_wall_ms());
-		if (renameat(root, name, root, aside) == 0)
+		rc = spool_aside(root, l->job, l->attempt, clock_wall_ms(), &l->e);
+		if (rc == 0)
 			rc = spool_begin(root, l->job, l->attempt, ret_dir, &l->e);
 	}
 	close(root);
@@ -290,10 +289,16 @@ static void launched(struct launch *l)
 	launch_free(l);
 }
 
+static void ask_aside(struct launch *l);
+
 static void launcher_answered(void *arg, int error, uint32_t result, const char *text)
 {
 	struct launch *l = arg;
 
+	if (error == -EEXIST && !l->aside) { /* see make_spool() */
+		ask_aside(l);
+		return;
+	}
 	l->rc = error;
 	l->pid = (pid_t)result;
 	/* a user that is refused or unknown here is not the node's fault */
@@ -315,6 +320,24 @@ static void ask_launcher(struct launch *l)
 	snprintf(r.user, sizeof(r.user), "%.*s", (int)sizeof(r.user) - 1, l->user);
 	snprintf(r.cookie, sizeof(r.cookie), "%.*s", (int)sizeof(r.cookie) - 1, l->cookie);
 	launcher_client_ask(l->io->launcher, &r, fds, launcher_answered, l);
+}
+
+static void aside_answered(void *arg, int error, uint32_t result, const char *text)
+{
+	struct launch *l = arg;
+
+	if (error == 0)
+		ask_launcher(l);
+	else
+		launcher_answered(l, error, result, text);
+}
+
+static void ask_aside(struct launch *l)
+{
+	struct launcher_request r = { .op = LAUNCHER_ASIDE, .job = l->job, .attempt = l->attempt };
+
+	l->aside = true;
+	launcher_client_ask(l->io->launcher, &r, NULL, aside_answered, l);
 }
 
 static void launch_after(uv_work_t *req, int status)

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/spool.h"
@@ -188,19 +189,43 @@ static int allow_files(uint32_t nprocs, struct rlimit *old, struct err *e)
 	return 0;
 }
 
+static int open_spool(const struct policy *p, struct err *e)
+{
+	int spool = spool_open(p->spool, p->agent_gid, e);
+	struct stat st;
+
+	if (spool < 0 || (fstat(spool, &st) == 0 && roots_own(&st)))
+		return spool;
+	close(spool);
+	return err_set(e, EPERM, "the spool directory %s can be changed by others", p->spool);
+}
+
 static int make_spool(const struct policy *p, const struct launcher_request *q, int *fds,
 		      struct err *e)
 {
-	int spool = spool_open(p->spool, p->agent_gid, e), r;
-	struct stat st;
+	int spool = open_spool(p, e), r;
 
 	if (spool < 0)
 		return spool;
-	if (fstat(spool, &st) < 0 || !roots_own(&st))
-		r = err_set(e, EPERM, "the spool directory %s can be changed by others", p->spool);
-	else
-		r = spool_make(spool, q->job, q->attempt, q->rank_base, q->nprocs, q->uid,
-			       p->agent_gid, &fds[2], &fds[3], fds + 4, e);
+	r = spool_make(spool, q->job, q->attempt, q->rank_base, q->nprocs, q->uid, p->agent_gid,
+		       &fds[2], &fds[3], fds + 4, e);
+	close(spool);
+	return r;
+}
+
+int launch_aside(const struct policy *p, const struct launcher_request *q, struct err *e)
+{
+	struct timespec t;
+	int spool, r;
+
+	if (cgroup_remove(q->job, q->attempt) == -EBUSY)
+		return err_set(e, EBUSY, "job %llu.%u still lives on this node",
+			       (unsigned long long)q->job, q->attempt);
+	spool = open_spool(p, e);
+	if (spool < 0)
+		return spool;
+	clock_gettime(CLOCK_REALTIME, &t);
+	r = spool_aside(spool, q->job, q->attempt, t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000, e);
 	close(spool);
 	return r;
 }

@@ -26,6 +26,8 @@ int launch_allowed(const struct policy *p, const struct launcher_request *q, str
 int launch_check_shim(const char *path, struct err *e);
 /* Absolute, and nobody but root can put another directory in its place. */
 int launch_check_spool(const char *path, struct err *e);
+/* Renames the spool of an attempt that nobody lives in. 0 or -errno and a sentence. */
+int launch_aside(const struct policy *p, const struct launcher_request *q, struct err *e);
 /* Never returns when all is well; else -errno and a sentence: the caller must
  * _exit at once, whatever rights it has left. Waits on NSS: only in a child.
  * *report is a descriptor to keep (close-on-exec); it may get another number. */

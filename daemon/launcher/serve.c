@@ -130,12 +130,22 @@ static void child_clean(const struct launcher_request *q, int report)
 	say_and_exit(report, r, 0, r < 0 ? strerror(-r) : "");
 }
 
+static void child_aside(const struct launcher_request *q, int report)
+{
+	struct err e = { 0 };
+	int r = launch_aside(L.policy, q, &e);
+
+	say_and_exit(report, r, 0, e.text);
+}
+
 static void begin_child(const struct launcher_request *q, const int *fds, int report)
 {
 	if (q->op == LAUNCHER_LAUNCH)
 		child_launch(q, fds, report);
 	else if (q->op == LAUNCHER_KILL)
 		child_kill(q, report);
+	else if (q->op == LAUNCHER_ASIDE)
+		child_aside(q, report);
 	else
 		child_clean(q, report);
 }
@@ -289,7 +299,7 @@ static void handle(unsigned conn, const struct launcher_request *q, const int *f
 		r = launch_check_cookie(q, &e);
 	else if (q->op == LAUNCHER_CLEAN)
 		r = cgroup_remove(q->job, q->attempt);
-	else
+	else if (q->op != LAUNCHER_ASIDE)
 		r = err_set(&e, EPROTO, "the launcher does not know operation %u", q->op);
 
 	if (q->op == LAUNCHER_CLEAN ? r == -EBUSY : r == 0)

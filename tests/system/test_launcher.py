@@ -27,7 +27,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 PYTHON = "/usr/bin/python3"
 REQUEST = struct.Struct("=IIQQIIII64s64s")
 REPLY = struct.Struct("=IIQiI512s")
-LAUNCH, KILL, CLEAN = 1, 2, 3
+LAUNCH, KILL, CLEAN, ASIDE = 1, 2, 3, 4
 
 
 def known(*names):
@@ -302,6 +302,33 @@ def test_the_same_attempt_is_not_launched_twice(launcher):
     link, _ = x.launch(["sleep", "1000"])
     reply = x.refused(job=link.job)
     assert reply.error == errno.EEXIST and "spool" in reply.text
+
+
+def test_the_spool_of_a_former_cluster_is_moved_aside_when_asked(launcher):
+    x = launcher()
+    out, link = x.run(["echo", "first"])
+    x.ask(CLEAN, job=link.job)
+    assert x.answer().error == 0
+    assert x.refused(job=link.job).error == errno.EEXIST
+    x.ask(ASIDE, job=link.job)
+    assert x.answer().error == 0
+    x.ask(ASIDE, job=link.job)
+    assert x.answer().error == errno.ENOENT
+    assert x.run(["echo", "second"], job=link.job)[0] == "second\n"
+    old = [n for n in os.listdir(x.spool) if n.startswith(f"{link.job}.1.old-")]
+    with open(f"{x.spool}/{old[0]}/0.out") as f:
+        assert len(old) == 1 and f.read() == out == "first\n"
+
+
+def test_the_spool_of_a_living_job_is_not_moved(launcher):
+    x = launcher()
+    link, _ = x.launch(["sleep", "1000"])
+    if f"nodeagent-{link.job}.1" not in (cgroup_of(link.pid) or ""):
+        pytest.skip("no cgroup v2 here")
+    x.ask(ASIDE, job=link.job)
+    reply = x.answer()
+    assert reply.error == errno.EBUSY and "still lives" in reply.text
+    assert os.path.isdir(f"{x.spool}/{link.job}.1")
 
 
 def test_a_link_in_the_place_of_the_spool_is_not_followed(launcher):

@@ -451,6 +451,19 @@ def test_root_runs_jobs_where_node_and_launcher_allow_it(request):
         closed(h, request)
 
 
+def test_what_a_former_cluster_left_in_the_spool_is_in_nobodys_way(host):
+    """Job numbers begin anew with a new cluster."""
+    job = int(json.loads(host.su("alice", "nodectl --json launch --detach -- true").ok().out)["job"])
+    left = host.path("spool", f"{job + 1}.1")
+    os.mkdir(left, 0o750)
+    with open(os.path.join(left, "0.out"), "w") as f:
+        f.write("old\n")
+    assert host.su("alice", "nodectl launch -- echo new").ok().out == "new\n"
+    assert host.su("alice", f"nodectl logs --no-label {job + 1}").ok().out == "new\n"
+    old = [n for n in os.listdir(host.path("spool")) if n.startswith(f"{job + 1}.1.old-")]
+    assert len(old) == 1 and os.listdir(host.path("spool", old[0])) == ["0.out"]
+
+
 # ---- restarts --------------------------------------------------------------------------------------
 
 
