@@ -12,6 +12,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${1:-build}
 suite=bookworm
+packages=systemd,systemd-sysv,dbus,procps,libuv1,libcjson1,libssl3,libsqlite3-0,libinih1,libibverbs1,libhwloc15
 base=.check/testbeds/$suite
 work=$(mktemp -d /tmp/nasd.XXXXXX) || exit 1 # short: names of network namespaces and machines derive from it
 tag=${work##*.}
@@ -35,14 +36,13 @@ need() {
 }
 
 rootfs() {
-	[ -e "$base.done" ] && return
+	[ "$(cat "$base.done" 2>/dev/null)" = $packages ] && return
 	say "making a Debian tree in $base (about a minute, once)"
 	rm -rf "$base"
 	mkdir -p "${base%/*}"
-	debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,libuv1,libcjson1,libssl3,libsqlite3-0,libinih1 \
-		$suite "$base" >"$work/debootstrap" 2>&1 || { tail -n 5 "$work/debootstrap"; exit 1; }
+	debootstrap --variant=minbase --include=$packages $suite "$base" >"$work/debootstrap" 2>&1 || { tail -n 5 "$work/debootstrap"; exit 1; }
 	: >"$base/etc/machine-id"
-	touch "$base.done"
+	echo $packages >"$base.done"
 }
 
 # networks: a namespace for each machine, and a cable
@@ -322,6 +322,21 @@ status_lines() {
 }
 status_is() { same "$2" "$3" "$(on "$1" systemctl show -P StatusText "$2")"; }
 
+# One of each agent, and a child of it: a former agent's leaves by itself.
+probes_run() { # longer than it takes to be started anew
+	local h
+	sleep 3
+	for h in head gpu01; do
+		same "$h: probes of the agent" "$(on $h pgrep nodeagent-probe)" "$(on $h pgrep -P "$(main_pid $h nodeagentd)")" &&
+			same "$h: probes" 1 "$(on $h pgrep -c nodeagent-probe)" &&
+			same "$h: probe's user" nodeagent "$(on $h ps -o user= -C nodeagent-probe | xargs)" || return 1
+	done
+	[ -z "$(on head journalctl -q -u nodeagentd -o cat | grep -i 'probe.*\(anew\|malformed\|killed\)')" ] &&
+		as alice head "nodectl --json nodes" | python3 -c 'import json, sys
+for n in json.load(sys.stdin)["nodes"]:
+    assert n["ports"] == [] and n["gpus"] is None, n # no driver: not known'
+}
+
 two_nodes_as_a_user() {
 	local who="uid=2001(alice) gid=2001(alice) groups=2001(alice),3000(lab)"
 	same output "$who gpu01 $who head" "$(as alice head "nodectl launch -N 2 --no-label -- sh -c 'echo \$(id) \$(hostname)'" | sort | xargs)"
@@ -496,6 +511,7 @@ check "both nodes are ok" until_ok 15 nodes_ok
 check "all units are active" all_active
 check "agents have no rights, files have the right owners" who_they_are
 check "systemctl status tells how they are" status_lines
+[ ! -x "$build/nodeagent-probe" ] || check "the probe runs in the agent's fence" probes_run
 check "a user's job runs on both, as him, with his groups" two_nodes_as_a_user
 check "a job has what a login has" as_a_login
 check "... and may lock memory" memlock_unlimited
@@ -515,6 +531,7 @@ check "kill -9 of the submitting node's agent" killed head nodeagentd
 check "restart of the agent" restarted_by_hand gpu01 nodeagentd
 check "restart of the launcher" restarted_by_hand gpu01 nodeagent-launcher
 check "restart of the coordinator" restarted_by_hand head nodeagent-coordinator
+[ ! -x "$build/nodeagent-probe" ] || check "... and deaths and restarts have left no second one" probes_run
 check "installing again and restarting everything (an upgrade)" upgraded
 check "stop of everything, start of everything, the job lives on" stopped_and_started
 check "an agent without its launcher says so" no_launcher_is_said
