@@ -331,7 +331,7 @@ probes_run() { # longer than it takes to be started anew
 			same "$h: probes" 1 "$(on $h pgrep -c nodeagent-probe)" &&
 			same "$h: probe's user" nodeagent "$(on $h ps -o user= -C nodeagent-probe | xargs)" || return 1
 	done
-	[ -z "$(on head journalctl -q -u nodeagentd -o cat | grep -i 'probe.*\(anew\|malformed\|killed\)')" ] &&
+	! on head journalctl -q -u nodeagentd -o cat | grep -qi 'probe.*\(anew\|malformed\|killed\)' &&
 		as alice head "nodectl --json nodes" | python3 -c 'import json, sys
 for n in json.load(sys.stdin)["nodes"]:
     assert n["ports"] == [] and n["gpus"] is None, n # no driver: not known'
