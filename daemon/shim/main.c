@@ -437,6 +437,8 @@ static bool prepare(struct host *h)
 	arena_init(&h->scratch);
 	h->out = h->spool_fd >= 0 ? output_create_in(h->nprocs, h->spool_fd)
 				  : output_create(h->nprocs, FD_OUTPUT, FD_STAMPS);
+	if (h->out)
+		output_watched(h->out, h->ep);
 	h->sweep = sweep_create();
 	h->machine = shim_create(h->job, h->attempt, h->nprocs, (uint32_t)getpid(), start,
 				 host_now());

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "common/buf.h"
@@ -42,6 +43,7 @@ struct output {
 	uint32_t n;
 	int spool_fd; /* where files are made; -1: all were given */
 	int stamps_fd; /* -1: not made yet */
+	int epoll_fd; /* where the caller polls our read ends; -1: nowhere */
 	uint32_t rank_base;
 	uint32_t n_changed;
 	struct buf stamps;
@@ -57,7 +59,7 @@ static struct output *create(uint32_t nprocs)
 		return NULL;
 
 	o->n = 2 * nprocs;
-	o->spool_fd = o->stamps_fd = -1;
+	o->spool_fd = o->stamps_fd = o->epoll_fd = -1;
 	buf_init(&o->stamps);
 	for (uint32_t i = 0; i < o->n; i++)
 		o->streams[i].pipe_fd = o->streams[i].file = -1;
@@ -103,6 +105,11 @@ void output_destroy(struct output *o)
 void output_set_rank_base(struct output *o, uint32_t rank_base)
 {
 	o->rank_base = rank_base;
+}
+
+void output_watched(struct output *o, int epoll_fd)
+{
+	o->epoll_fd = epoll_fd;
 }
 
 static void set_changed(struct output *o, struct stream *s)
@@ -207,6 +214,8 @@ static void store(struct output *o, uint32_t stream, const char *p, size_t n)
 
 static void ended(struct output *o, struct stream *s)
 {
+	if (s->pipe_fd >= 0 && o->epoll_fd >= 0)
+		epoll_ctl(o->epoll_fd, EPOLL_CTL_DEL, s->pipe_fd, NULL);
 	if (s->pipe_fd >= 0)
 		close(s->pipe_fd);
 	s->pipe_fd = -1;

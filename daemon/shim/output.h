@@ -25,6 +25,10 @@ struct output *output_create(uint32_t nprocs, int first_fd, int stamps_fd);
 /* Or: each file is made in the spool's directory when its first byte comes. */
 struct output *output_create_in(uint32_t nprocs, int spool_fd);
 void output_destroy(struct output *o);
+/* The caller polls the read ends with this epoll set: each is taken out before it is
+ * closed. (A child between fork and exec holds copies, so that closing alone leaves a
+ * pipe in the set that fires without end.) */
+void output_watched(struct output *o, int epoll_fd);
 void output_set_rank_base(struct output *o, uint32_t rank_base);
 
 /* Makes the stream's pipe: the read end stays here (to be polled), the write
