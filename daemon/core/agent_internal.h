@@ -246,6 +246,13 @@ void readings_topology(struct agent *a, const struct rec_topology_get *g);
 void readings_deadlines_agent(struct agent *a);
 void readings_free(struct agent *a);
 /* CPUs near these GPUs ("0-31,64-95"), or NULL: no reason to bind. */
+struct job_gpus {
+	const char *indices; /* as they are counted now: "0,1"; NULL: GPUs are not managed here */
+	const char *visible; /* for CUDA_VISIBLE_DEVICES: indices, or UUIDs */
+};
+/* The GPUs of a job, found by name in the last readings. False: one is not there. */
+bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *p,
+		   struct job_gpus *ret);
 const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus);
 
 /* agent_peer.c */

@@ -328,7 +328,11 @@ static const struct ajob *holder_of_gpus(const struct agent *a, const struct rec
 	list_foreach(e, &a->jobs) {
 		const struct ajob *j = list_entry(e, struct ajob, all);
 
-		if (ajob_alive(j) && share_a_gpu(p->gpus, j->prepare.u.prepare.gpus))
+		const struct rec_prepare *theirs = &j->prepare.u.prepare;
+		bool named = p->gpu_ids != NULL && theirs->gpu_ids != NULL;
+
+		if (ajob_alive(j) && (named ? share_a_gpu(p->gpu_ids, theirs->gpu_ids)
+					    : share_a_gpu(p->gpus, theirs->gpus)))
 			return j;
 	}
 	return NULL;
@@ -337,6 +341,7 @@ static const struct ajob *holder_of_gpus(const struct agent *a, const struct rec
 /* Local policy; the launcher checks it again as root. */
 static bool policy_allows(struct agent *a, const struct rec_prepare *p)
 {
+	struct job_gpus gpus;
 	char text[256];
 
 	if (strcmp(p->boot_id, a->boot_id) != 0)
@@ -361,6 +366,9 @@ static bool policy_allows(struct agent *a, const struct rec_prepare *p)
 	else if (holder_of_gpus(a, p) != NULL)
 		snprintf(text, sizeof(text), "job %llu still holds GPUs that it was given",
 			 (unsigned long long)holder_of_gpus(a, p)->job);
+	else if (!readings_gpus(a, &a->out->arena, p, &gpus))
+		snprintf(text, sizeof(text), "a GPU that it was to use is not there any more (%.150s)",
+			 p->gpu_ids);
 	else if (p->nprocs == 0 || p->n_source != 1 || p->spec_hash.n != 32)
 		snprintf(text, sizeof(text), "the order to prepare makes no sense");
 	else
@@ -430,6 +438,7 @@ void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
 void ajob_send_setup(struct agent *a, struct ajob *j)
 {
 	const struct rec_prepare *p = &j->prepare.u.prepare;
+	struct job_gpus gpus;
 	struct msg m;
 	struct rec_shim_setup *s = &m.u.shim_setup;
 
@@ -444,9 +453,12 @@ void ajob_send_setup(struct agent *a, struct ajob *j)
 	s->name = p->name;
 	s->per_node = p->per_node;
 	s->with_stdin = p->with_stdin && p->rank_base == 0;
-	s->gpus = p->gpus;
+	if (readings_gpus(a, &a->out->arena, p, &gpus))
+		s->gpus = gpus.visible;
+	else
+		s->gpus = p->gpu_ids; /* gone since: CUDA says so */
 	if (!p->per_node) /* a launcher places its own workers */
-		s->cpus = readings_cpus(a, &a->out->arena, p->gpus);
+		s->cpus = readings_cpus(a, &a->out->arena, gpus.indices);
 	ajob_send_shim(a, j, &m);
 }
 

@@ -181,6 +181,56 @@ static bool all_numa_known(const struct rec_readings *r, const char *gpus)
 	return n > 0;
 }
 
+static const struct rec_gpu *gpu_named(const struct rec_readings *r, const char *id, size_t len)
+{
+	char by_index[16];
+
+	for (size_t i = 0; i < r->n_gpus; i++) {
+		const char *name = r->gpus[i].uuid;
+
+		snprintf(by_index, sizeof(by_index), "#%u", r->gpus[i].index);
+		if (*id == '#')
+			name = by_index;
+		if (name != NULL && strlen(name) == len && memcmp(name, id, len) == 0)
+			return &r->gpus[i];
+	}
+	return NULL;
+}
+
+/* CUDA may count on without a GPU that failed and that the driver still lists:
+ * then names are given, else indices, which more programs understand. */
+static bool by_name(const struct rec_readings *r, const char *ids)
+{
+	for (size_t i = 0; i < r->n_gpus; i++)
+		if (r->gpus[i].text != NULL)
+			return strchr(ids, '#') == NULL;
+	return false;
+}
+
+bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *p,
+		   struct job_gpus *ret)
+{
+	const struct rec_readings *r = &a->readings.u.readings;
+	const char *list = "";
+
+	*ret = (struct job_gpus){ p->gpus, p->gpus };
+	/* a probe that is being started anew: the coordinator's word must do */
+	if (p->gpu_ids == NULL || !a->have_readings || r->n_gpus == 0)
+		return true;
+	for (const char *x = p->gpu_ids; *x != '\0'; x += strcspn(x, ","), x += *x == ',') {
+		const struct rec_gpu *g = gpu_named(r, x, strcspn(x, ","));
+
+		if (g == NULL)
+			return false;
+		list = arena_printf(ar, "%s%s%u", list, *list != '\0' ? "," : "", g->index);
+		if (list == NULL)
+			return false;
+	}
+	ret->indices = list;
+	ret->visible = by_name(r, p->gpu_ids) ? p->gpu_ids : list;
+	return true;
+}
+
 /* The CPUs near the job's GPUs; NULL: leave it alone, since all are near, or
  * nobody knows. */
 const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus)

@@ -40,13 +40,13 @@ void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint
 static void fill_held_gpus(struct arena *a, const struct job *j, struct rec_job_info *i)
 {
 	const char **v = arena_alloc(a, j->n_places * sizeof(*v) + 1);
-	uint64_t any = 0;
+	bool any = false;
 
 	for (size_t k = 0; v != NULL && k < j->n_places; k++) {
-		v[k] = gpus_text(a, j->places[k].gpus);
-		any |= j->places[k].gpus;
+		v[k] = j->places[k].gpus_text != NULL ? j->places[k].gpus_text : "";
+		any = any || j->places[k].gpus_text != NULL;
 	}
-	if (v == NULL || any == 0)
+	if (v == NULL || !any)
 		return;
 	i->gpus = v;
 	i->n_gpus = j->n_places > 4096 ? 4096 : j->n_places;
@@ -168,13 +168,24 @@ static void fill_node_jobs(struct arena *a, struct coord *c, const struct node *
 	i->job_ids = v;
 }
 
+static uint64_t strange_indices(struct coord *c, const struct node *n)
+{
+	const struct rec_readings *r = node_readings(n);
+	uint64_t slots = node_gpus_strange(c, n), mask = 0;
+
+	for (size_t i = 0; slots != 0 && i < r->n_gpus; i++)
+		if (r->gpus[i].index < 64 && slots & node_gpu_bit(n, &r->gpus[i]))
+			mask |= UINT64_C(1) << r->gpus[i].index;
+	return mask;
+}
+
 static void fill_verdicts(struct arena *a, struct coord *c, const struct node *n,
 			  struct rec_node_info *i)
 {
 	struct verdict_in in = { .node = n->name, .readings = node_readings(n),
 				 .has_skew = n->has_skew, .is_ref = node_is_ref(c, n),
 				 .skew_us = n->skew_us, .skew_error_us = n->skew_error_us,
-				 .strange_gpus = node_gpus_strange(c, n) };
+				 .strange_gpus = strange_indices(c, n) };
 	struct verdicts *v = arena_alloc(a, sizeof(*v));
 
 	if (v == NULL)
@@ -235,7 +246,7 @@ static struct rec_gpu *fill_gpus(struct arena *a, struct coord *c, const struct 
 		const struct place *p = job_over(j) ? NULL : job_place_of(j, n, &at);
 
 		for (size_t i = 0; p != NULL && v != NULL && i < r->n_gpus; i++)
-			if (v[i].index < 64 && p->gpus >> v[i].index & 1)
+			if (p->gpus & node_gpu_bit(n, &v[i]))
 				MSG_SET(&v[i], gpu, job, j->id);
 	}
 	return v;
@@ -292,6 +303,7 @@ static void fill_node(struct arena *a, struct coord *c, const struct node *n,
 /* An answer must fit one frame, so long ones are sent in pieces. */
 #define NODES_A_PIECE 500
 #define PIECE_BYTES (512u << 10) /* then the piece is sent: half of what a frame holds */
+#define NODE_BYTES (768u << 10) /* of one node, which is never parted */
 #define JOBS_A_PIECE 150
 #define RANKS_A_PIECE 3000
 
@@ -350,6 +362,22 @@ static size_t job_weight(const struct rec_job_info *i)
 	       text_weight(i->why) + text_weight(i->user);
 }
 
+/* One node's hostile agent must not keep everybody from an answer. */
+static void slim(struct rec_node_info *i)
+{
+	static const char note[] = "it shows more devices or processes than an answer can hold";
+
+	if (node_weight(i) <= NODE_BYTES)
+		return;
+	i->note = i->note != NULL ? i->note : note;
+	for (size_t k = 0; k < i->n_gpu_list; k++) /* our copy */
+		i->gpu_list[k].n_procs = 0;
+	if (node_weight(i) > NODE_BYTES)
+		i->n_gpu_list = i->n_port_list = i->n_sources = 0;
+	if (node_weight(i) > NODE_BYTES)
+		i->n_attention = 0;
+}
+
 /* What is in m at the end, in bytes or a little more, is still to be sent. */
 static size_t status_nodes(struct coord *c, struct clink *l, bool detail, struct msg *m,
 			   struct arena *a)
@@ -365,6 +393,7 @@ static size_t status_nodes(struct coord *c, struct clink *l, bool detail, struct
 		fill_node(a, c, c->nodes[i], &v[n]);
 		if (detail)
 			fill_detail(a, c, c->nodes[i], &v[n]);
+		slim(&v[n]);
 		bytes += node_weight(&v[n++]);
 		m->u.status.nodes = v;
 		m->u.status.n_nodes = n;
@@ -409,6 +438,7 @@ void answer_one_node(struct coord *c, struct clink *l, const struct rec_status_g
 	status_begin(c, &m, g->rid);
 	fill_node(&a, c, n, &i);
 	fill_detail(&a, c, n, &i);
+	slim(&i);
 	if (t != NULL) {
 		i.topology = t->topology;
 		i.n_topology = t->n_topology;

@@ -31,6 +31,13 @@
 #define EXIT_TIME_LIMIT 124u /* as timeout(1) */
 #define EXIT_KILLED 143u /* 128 + SIGTERM */
 
+/* A GPU of a node, kept while a reading shows it or a job holds it. */
+struct gpu_slot {
+	char id[65]; /* UUID, or "#index" */
+	uint32_t index; /* when it was seen last */
+	bool here; /* in the last readings */
+};
+
 struct node {
 	char name[NODE_NAME_MAX + 1];
 	uint8_t key[32];
@@ -67,10 +74,12 @@ struct node {
 	bool has_skew;
 	int64_t skew_us; /* its clock minus ours */
 	uint64_t skew_error_us;
-	uint64_t gpus_all; /* bit i: GPU i is there for jobs, by the last readings */
+	struct gpu_slot *slots; /* its GPUs; masks are of these */
+	uint32_t n_slots;
+	uint64_t gpus_all; /* there for jobs, by the last readings */
 	bool gpu_procs; /* ... and some process uses some GPU */
-	bool ever_gpus; /* of this session: GPUs were seen */
-	uint64_t gpus_held; /* bit i: a job holds GPU i */
+	bool gpus_shared; /* ... and some are another virtual node's */
+	uint64_t gpus_held; /* a job holds them */
 	bool reserved; /* of one scheduling pass: an earlier job waits for its GPUs */
 };
 
@@ -123,7 +132,8 @@ struct place {
 	bool held_waiting; /* recovering: holds it, not started; also when its agent was restarted
 	                    * and its shim has not spoken: it registers again when that is ready */
 	uint32_t master_port, proof_port;
-	uint64_t gpus; /* that it holds there */
+	uint64_t gpus; /* that it holds there: slots of the node */
+	char *gpus_text, *gpu_ids; /* own: indices as they were given, "0,1,5"; and names; NULL: none */
 	mono_t ended_at; /* PL_ENDED: since when all of it is known to be dead */
 	uint64_t reached; /* bit i: reached address i of node rank 0 */
 	char proof_text[512]; /* why not */
@@ -291,18 +301,24 @@ void readings_deadlines(struct coord *c);
 const struct rec_readings *node_readings(const struct node *n); /* NULL: none, or its link is gone */
 const struct rec_source *readings_source(const struct rec_readings *r, const char *name);
 bool node_is_ref(const struct coord *c, const struct node *n);
+
+/* coord_gpus.c */
+void gpus_forget(struct node *n); /* no reading shows any */
+void gpus_note(struct coord *c, struct node *n); /* after each reading */
 enum gpu_truth node_gpu_truth(const struct node *n);
 const char *node_gpus_why(const struct node *n); /* GPU_UNKNOWN: a few words */
-/* Masks by index: that jobs may have at all; used by processes of no job; free. */
+/* Masks of slots: that jobs may have at all; used by processes of no job; free. */
 uint64_t node_gpus(const struct node *n);
 uint64_t node_gpus_strange(struct coord *c, const struct node *n);
 uint64_t node_gpus_free(struct coord *c, const struct node *n, bool strangers_too);
-uint64_t gpus_lowest(uint64_t mask, uint32_t n);
-const char *gpus_text(struct arena *a, uint64_t mask); /* "0,1,5" */
-uint64_t gpus_parse(const char *text); /* NULL and nonsense: 0 */
+uint64_t node_gpu_bit(const struct node *n, const struct rec_gpu *g); /* 0: it has no slot */
+int place_take_gpus(struct place *p, uint64_t mask, uint32_t want); /* the first by index; 0 or -ENOMEM */
+int place_load_gpus(struct place *p, const char *text, const char *ids); /* 0 or -ENOMEM */
+void place_hold_loaded(struct coord *c, struct place *p);
 void place_ended(struct coord *c, struct place *p); /* all of it is dead */
 void place_hold(struct place *p);
 void place_release(struct place *p);
+void places_free(struct place *v, size_t n);
 
 /* coord_topology.c */
 /* True: status follows when the node has answered, or has not in time. */

@@ -73,7 +73,7 @@ void job_free(struct coord *c, struct job *j)
 	map_del(&c->jobs_by_id, j->id);
 	list_remove(&j->all);
 	free_ranks(j);
-	free(j->places);
+	places_free(j->places, j->n_places);
 	free(j->hosts);
 	free(j->exclude);
 	free(j->name);
@@ -589,7 +589,7 @@ static void unplace(struct job *j)
 		j->places[i].node->jobs--;
 		place_release(&j->places[i]);
 	}
-	free(j->places);
+	places_free(j->places, j->n_places);
 	j->places = NULL;
 	j->n_places = 0;
 	free_ranks(j);

@@ -261,8 +261,9 @@ static void say_waiting(struct coord *c, struct job *j, const struct choice *ch)
 	if (missing > shown)
 		snprintf(list + len, sizeof(list) - len, " and %zu more", missing - shown);
 	describe(j, ch, what);
-	coord_set_text(c, &j->why, "waiting for %s, %zu of %zu can be used: %s", what,
-		       count_fit(ch, FIT_NOW), ch->n, list);
+	coord_set_text(c, &j->why, "%s %s%s, %zu of %zu can be used: %s",
+		       j->immediate ? "not now:" : "waiting for", what,
+		       j->immediate ? " asked for" : "", count_fit(ch, FIT_NOW), ch->n, list);
 }
 
 /* ---- taking -------------------------------------------------------------------------- */
@@ -282,11 +283,11 @@ static int take_nodes(struct coord *c, struct job *j, const struct choice *ch)
 		p[i].node = n;
 		p[i].phase = PL_ASSIGNED;
 		snprintf(p[i].boot_id, sizeof(p[i].boot_id), "%s", n->boot_id);
-		p[i].gpus = gpus_lowest(ch->v[i].free, ch->v[i].want);
-		place_hold(&p[i]);
+		if (place_take_gpus(&p[i], ch->v[i].free, ch->v[i].want) < 0)
+			c->oom = true;
 		n->jobs++;
 	}
-	free(j->places);
+	places_free(j->places, j->n_places);
 	j->places = p;
 	j->n_places = j->nnodes;
 	j->attempt++;
@@ -328,7 +329,8 @@ static int place_from(struct coord *c, struct job *j, struct choice *ch, struct 
 		return too_few(j, ch, possible, e);
 	if (count_fit(ch, FIT_NOW) < j->nnodes) {
 		say_waiting(c, j, ch);
-		reserve(j, ch);
+		if (!j->immediate || j->stored)
+			reserve(j, ch);
 		return 0;
 	}
 	for (size_t i = 0; i < ch->n && n < j->nnodes; i++)

@@ -54,8 +54,8 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	for (size_t i = 0; i < r->n_places; i++) {
 		r->places[i].node = j->places[i].node->name;
 		r->places[i].boot_id = j->places[i].boot_id;
-		if (j->places[i].gpus != 0)
-			r->places[i].gpus = gpus_text(a, j->places[i].gpus);
+		r->places[i].gpus = j->places[i].gpus_text;
+		r->places[i].gpu_ids = j->places[i].gpu_ids;
 	}
 	if (j->first >= 0 && (r->first = arena_alloc(a, sizeof(*r->first))) != NULL) {
 		fill_rank(a, c, j, (uint32_t)j->first, r->first);
@@ -248,8 +248,9 @@ static int load_places(struct coord *c, struct job *j, const struct rec_row_job 
 		j->places[i].node = n;
 		snprintf(j->places[i].boot_id, sizeof(j->places[i].boot_id), "%s",
 			 r->places[i].boot_id);
-		j->places[i].gpus = gpus_parse(r->places[i].gpus);
 		j->n_places++;
+		if (place_load_gpus(&j->places[i], r->places[i].gpus, r->places[i].gpu_ids) < 0)
+			return -ENOMEM;
 	}
 	return job_alloc_ranks(j);
 }
@@ -384,7 +385,7 @@ static void resolve_places(struct coord *c, struct job *j)
 		if (job_over(j))
 			continue;
 		j->places[i].node->jobs++;
-		place_hold(&j->places[i]);
+		place_hold_loaded(c, &j->places[i]);
 	}
 }
 

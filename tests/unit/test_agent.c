@@ -510,6 +510,117 @@ static void end_while_the_shim_is_being_started_still_ends_it(void **state)
 	assert_int_equal(count(w, SHIM, MSG_shim_setup), 0);
 }
 
+/* ---- GPUs ---------------------------------------------------------------------- */
+
+/* A letter for each GPU: "GPU-A"; small: it fell off the bus; '-': it has no name. */
+static void read_gpus(struct world *w, const char *letters)
+{
+	struct agent_event ev = { .type = AEV_READINGS };
+	struct rec_gpu g[8];
+	char uuid[8][8];
+	struct msg m;
+
+	memset(g, 0, sizeof(g));
+	msg_init(&m, MSG_readings);
+	m.u.readings.gpus = g;
+	for (uint32_t i = 0; letters[i] != '\0'; i++) {
+		bool lost = letters[i] >= 'a';
+
+		snprintf(uuid[i], sizeof(uuid[i]), "GPU-%c", letters[i] - (lost ? 32 : 0));
+		g[i] = (struct rec_gpu){ .index = i, .uuid = letters[i] != '-' ? uuid[i] : NULL,
+					 .text = lost ? "fell off the bus" : NULL };
+		m.u.readings.n_gpus++;
+	}
+	ev.msg = &m;
+	feed(w, &ev);
+}
+
+/* What the ranks of a job that was given these get in CUDA_VISIBLE_DEVICES. */
+static const char *visible(struct world *w, const char *gpus, const char *ids)
+{
+	static char out[64];
+	struct rec_peer src;
+	struct msg m;
+
+	fill_prepare(&m, &src, 1000);
+	m.u.prepare.gpus = gpus;
+	m.u.prepare.gpu_ids = ids;
+	say(w, COORD, &m);
+	if (ticket_of(w, ACT_FETCH) == 0)
+		return "refused";
+	done(w, ACT_FETCH, 0);
+	done(w, ACT_LEASE, 0);
+	up(w, SHIM, LINK_SHIM);
+	done(w, ACT_SPAWN, 0);
+	shim_hello(w, "setup");
+	assert_true(last(w, SHIM, MSG_shim_setup, &m));
+	snprintf(out, sizeof(out), "%s", m.u.shim_setup.gpus != NULL ? m.u.shim_setup.gpus : "absent");
+	msg_finish(&m);
+	return out;
+}
+
+static void ranks_see_their_GPUs_by_the_indices_of_now(void **state)
+{
+	read_gpus(*state, "BCD");
+	assert_string_equal(visible(*state, "1,3", "GPU-B,GPU-D"), "0,2");
+}
+
+static void ranks_see_them_by_name_beside_one_that_fell_off_the_bus(void **state)
+{
+	read_gpus(*state, "aBCD");
+	assert_string_equal(visible(*state, "1,3", "GPU-B,GPU-D"), "GPU-B,GPU-D");
+}
+
+static void GPUs_without_a_name_go_by_index(void **state)
+{
+	read_gpus(*state, "--");
+	assert_string_equal(visible(*state, "1", "#1"), "1");
+}
+
+static void without_readings_the_coordinators_word_counts(void **state)
+{
+	assert_string_equal(visible(*state, "1,3", "GPU-B,GPU-D"), "1,3");
+}
+
+static void a_job_whose_GPU_is_gone_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	read_gpus(w, "ACD");
+	assert_string_equal(visible(w, "0,1", "GPU-A,GPU-B"), "refused");
+	assert_true(last(w, COORD, MSG_prepared, &m));
+	assert_non_null(strstr(m.u.prepared.text, "not there any more (GPU-A,GPU-B)"));
+	msg_finish(&m);
+}
+
+static void a_GPU_is_held_by_name_not_by_index(void **state)
+{
+	struct world *w = *state;
+	struct rec_peer src;
+	struct msg m;
+
+	read_gpus(w, "ABC");
+	assert_string_equal(visible(w, "1", "GPU-B"), "1");
+	read_gpus(w, "BC");
+	forget(w);
+	fill_prepare(&m, &src, 1000);
+	m.u.prepare.job = 2;
+	m.u.prepare.gpus = "1"; /* C now, B's number before */
+	m.u.prepare.gpu_ids = "GPU-C";
+	say(w, COORD, &m);
+	assert_true(asked(w, ACT_FETCH));
+	forget(w);
+	m.u.prepare.job = 3;
+	m.u.prepare.gpus = "0";
+	m.u.prepare.gpu_ids = "GPU-B";
+	say(w, COORD, &m);
+	assert_false(asked(w, ACT_FETCH));
+	assert_true(last(w, COORD, MSG_prepared, &m));
+	assert_non_null(strstr(m.u.prepared.text, "job 1 still holds GPUs"));
+	msg_finish(&m);
+}
+
 static void a_killed_shim_means_sweep_and_lost_ranks(void **state)
 {
 	struct world *w = *state;
@@ -1143,6 +1254,12 @@ int main(void)
 		T(a_failed_fetch_is_told_and_end_is_answered),
 		T(end_reaches_the_shim_and_ended_the_coordinator),
 		T(end_while_the_shim_is_being_started_still_ends_it),
+		T(ranks_see_their_GPUs_by_the_indices_of_now),
+		T(ranks_see_them_by_name_beside_one_that_fell_off_the_bus),
+		T(GPUs_without_a_name_go_by_index),
+		T(without_readings_the_coordinators_word_counts),
+		T(a_job_whose_GPU_is_gone_is_refused),
+		T(a_GPU_is_held_by_name_not_by_index),
 		T(a_killed_shim_means_sweep_and_lost_ranks),
 		T(a_failed_sweep_is_repeated_before_ended_is_said),
 		T(a_revoked_source_may_nothing_more),

@@ -12,6 +12,8 @@ struct box {
 	bool broken; /* the driver is */
 	int stranger; /* GPU with a process of nobody's, or -1 */
 	uint64_t of_job; /* ... or of this job's */
+	const char *uuids; /* a letter each: "ABD"; NULL: none have one */
+	bool odd_ones_mine; /* a virtual node: the even ones are another's */
 };
 
 static void read_gpus(struct world *w, uint64_t link, const struct box *x)
@@ -20,6 +22,7 @@ static void read_gpus(struct world *w, uint64_t link, const struct box *x)
 				.text = x->broken ? "versions differ" : NULL, .absent = x->absent };
 	struct rec_gpu_proc p = { .pid = 99, .user = "wang", .name = "python" };
 	struct rec_gpu g[16];
+	char uuid[16][8];
 	struct msg m;
 
 	memset(g, 0, sizeof(g));
@@ -30,6 +33,12 @@ static void read_gpus(struct world *w, uint64_t link, const struct box *x)
 		g[i].procs = &p;
 		g[i].n_procs = (int)i == x->stranger;
 		g[i].text = (int)i == x->unreadable - 1 ? "busy" : NULL;
+		if (x->uuids != NULL) {
+			snprintf(uuid[i], sizeof(uuid[i]), "GPU-%c", x->uuids[i]);
+			g[i].uuid = uuid[i];
+		}
+		if (x->odd_ones_mine && i % 2 == 0)
+			MSG_SET(&g[i], gpu, shared_out, true);
 	}
 	msg_init(&m, MSG_readings);
 	m.u.readings.sources = &s;
@@ -379,7 +388,7 @@ TEST(a_job_that_cannot_run_anyway_holds_up_nobody)
 	assert_string_equal(given(w, b), "0,1,2,3");
 }
 
-TEST(a_probe_that_never_speaks_of_GPUs_is_no_reason_to_wait_for_ever)
+TEST(a_probe_that_cannot_speak_of_GPUs_does_not_mean_that_there_are_none)
 {
 	struct world *w = *state;
 	uint64_t a = silent_box(w, "gpu01");
@@ -393,7 +402,202 @@ TEST(a_probe_that_never_speaks_of_GPUs_is_no_reason_to_wait_for_ever)
 	m.u.readings.n_sources = 1;
 	say(w, a, &m);
 	store(w);
-	assert_string_equal(given(w, a), "-");
+	assert_string_equal(given(w, a), "none");
+	assert_non_null(strstr(why(w, 1), "it ended with code 3"));
+	want(w, a, 1, "gpu01", 2, false); /* waits as well; not refused for having none */
+	assert_int_not_equal(w->job, 0);
+	assert_string_equal(given(w, a), "none");
+	want(w, a, 1, "gpu01", 0, false);
+	assert_string_equal(given(w, a), "");
+}
+
+/* The agent was restarted while the probe did not work: what the last session
+ * said is forgotten, and the GPUs are still there. */
+TEST(a_new_session_whose_probe_fails_gives_no_GPU_twice)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 4);
+	struct rec_source s = { .name = "probe", .text = "it ended with code 9" };
+	struct msg m;
+
+	link_down(w, a);
+	a = silent_box(w, "gpu01");
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	say(w, a, &m);
+	want(w, a, 1, NULL, -1, false);
+	assert_string_equal(given(w, a), "none");
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1 });
+	store(w);
+	assert_string_equal(given(w, a), "0,1,2,3");
+}
+
+static uint32_t busy(struct world *w, const char *node)
+{
+	struct msg m;
+	uint32_t n = show(w, node, &m)->gpus_busy;
+
+	msg_finish(&m);
+	return n;
+}
+
+/* ---- names ----------------------------------------------------------------------- */
+
+static const char *given_ids(struct world *w, uint64_t link)
+{
+	static char out[64];
+	struct msg m;
+
+	strcpy(out, "none");
+	if (last_to(w, link, MSG_prepare, &m)) {
+		snprintf(out, sizeof(out), "%s", m.u.prepare.gpu_ids != NULL ? m.u.prepare.gpu_ids : "-");
+		msg_finish(&m);
+	}
+	return out;
+}
+
+/* The job that holds the GPU in this row of 'nodectl gpus', or 0. */
+static uint64_t holder_of(struct world *w, const char *node, uint32_t row)
+{
+	struct msg m;
+	struct rec_node_info *i = show(w, node, &m);
+	uint64_t job;
+
+	assert_true(row < i->n_gpu_list);
+	job = MSG_HAS(&i->gpu_list[row], gpu, job) ? i->gpu_list[row].job : 0;
+	msg_finish(&m);
+	return job;
+}
+
+TEST(a_GPU_is_held_by_its_name_when_indices_shift)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1, .uuids = "ABCD" });
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given_ids(w, a), "GPU-A");
+	run(w, a);
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given_ids(w, a), "GPU-B");
+	run(w, a);
+	read_gpus(w, a, &(struct box){ .gpus = 3, .stranger = -1, .uuids = "BCD" });
+	assert_int_equal(holder_of(w, "gpu01", 0), 2);
+	assert_int_equal(holder_of(w, "gpu01", 1), 0);
+	assert_int_equal(busy(w, "gpu01"), 1);
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given_ids(w, a), "GPU-C");
+	assert_string_equal(given(w, a), "1");
+	run(w, a);
+	/* it comes back: still the first job's */
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1, .uuids = "ABCD" });
+	assert_int_equal(holder_of(w, "gpu01", 0), 1);
+	assert_int_equal(holder_of(w, "gpu01", 1), 2);
+	assert_int_equal(holder_of(w, "gpu01", 2), 3);
+	want(w, a, 1, NULL, -1, false); /* all: waits for three jobs */
+	assert_string_equal(given(w, a), "none");
+}
+
+TEST(names_survive_the_coordinator)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1, .uuids = "ABCD" });
+	want(w, a, 1, NULL, 2, false);
+	run(w, a);
+	store(w);
+	restart(w);
+	a = box_holding(w, "gpu01", w->job);
+	read_gpus(w, a, &(struct box){ .gpus = 3, .stranger = -1, .uuids = "BCD" });
+	store(w);
+	assert_int_equal(holder_of(w, "gpu01", 0), 1);
+	assert_int_equal(holder_of(w, "gpu01", 1), 0);
+	want(w, a, 1, NULL, 2, false);
+	assert_string_equal(given_ids(w, a), "GPU-C,GPU-D");
+	assert_int_equal(busy(w, "gpu01"), 3);
+	run(w, a);
+	end_well(w, a);
+	assert_int_equal(busy(w, "gpu01"), 1);
+}
+
+/* As an older coordinator stored it, and as GPUs without a UUID always are. */
+TEST(what_is_held_by_index_gets_its_name_from_the_first_reading)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 4);
+
+	want(w, a, 1, NULL, 2, false);
+	assert_string_equal(given_ids(w, a), "#0,#1");
+	run(w, a);
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1, .uuids = "ABCD" });
+	read_gpus(w, a, &(struct box){ .gpus = 3, .stranger = -1, .uuids = "BCD" });
+	assert_int_equal(holder_of(w, "gpu01", 0), 1);
+	assert_int_equal(holder_of(w, "gpu01", 1), 0);
+}
+
+TEST(a_name_that_is_none_harms_nobody)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+
+	read_gpus(w, a, &(struct box){ .gpus = 3, .stranger = -1, .uuids = ",#\n" });
+	want(w, a, 1, NULL, 3, false);
+	assert_string_equal(given_ids(w, a), "#0,#1,#2");
+}
+
+TEST(a_virtual_node_leaves_what_its_sibling_holds_under_a_new_index)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01"), b = silent_box(w, "gpu02");
+
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1, .uuids = "ABCD", .odd_ones_mine = true });
+	want(w, a, 1, "gpu01", -1, false);
+	assert_string_equal(given_ids(w, a), "GPU-B,GPU-D");
+	run(w, a);
+	/* gpu02 was told 0, 2; now A is gone, and C and D have the numbers 1 and 2 */
+	read_gpus(w, b, &(struct box){ .gpus = 3, .stranger = -1, .uuids = "CDB", .odd_ones_mine = true });
+	want(w, b, 1, "gpu02", 1, false);
+	assert_string_equal(given_ids(w, b), "none");
+}
+
+TEST(a_node_with_too_much_to_show_is_shown_without_it)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01"), l;
+	struct rec_source s = { .name = "nvml", .ok = true };
+	struct rec_gpu_proc p[64];
+	struct rec_gpu g[128];
+	char ugly[65];
+	struct msg m;
+
+	memset(ugly, 1, 64);
+	ugly[64] = '\0';
+	memset(p, 0, sizeof(p));
+	memset(g, 0, sizeof(g));
+	for (uint32_t i = 0; i < 64; i++)
+		p[i] = (struct rec_gpu_proc){ .pid = i + 1, .name = ugly };
+	for (uint32_t i = 0; i < 128; i++)
+		g[i] = (struct rec_gpu){ .index = i, .procs = p, .n_procs = 64 };
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	m.u.readings.gpus = g;
+	m.u.readings.n_gpus = 128;
+	say(w, a, &m);
+	l = link_up(w, WHO_LOCAL, NULL, "client");
+	forget_sent(w);
+	msg_init(&m, MSG_status_get);
+	m.u.status_get.rid = 1;
+	m.u.status_get.detail = true;
+	say(w, l, &m);
+	for (size_t i = 0; i < w->n_sent; i++)
+		assert_true(strlen(w->sent[i].text) < 900000);
+	assert_true(last_to(w, l, MSG_status, &m));
+	assert_int_equal(m.u.status.nodes[0].n_gpu_list, 128);
+	assert_non_null(strstr(m.u.status.nodes[0].note, "more devices or processes"));
+	msg_finish(&m);
 }
 
 TEST(a_session_that_registers_again_keeps_its_readings)
@@ -502,7 +706,7 @@ TEST(who_waits_for_one_node_holds_up_nobody_elsewhere)
 TEST(immediate_is_refused_with_the_reason)
 {
 	struct world *w = *state;
-	uint64_t a = box(w, "gpu01", 1);
+	uint64_t a = box(w, "gpu01", 2);
 	static const uint8_t hash[32] = { 1 };
 	struct msg m;
 
@@ -517,23 +721,30 @@ TEST(immediate_is_refused_with_the_reason)
 	m.u.submit.spec_size = 10;
 	m.u.submit.immediate = true;
 	MSG_SET(&m.u.submit, submit, uid, 1000);
+	MSG_SET(&m.u.submit, submit, gpus_per_node, 2);
 	say(w, a, &m);
 	assert_true(last_to(w, a, MSG_refused, &m));
 	assert_string_equal(m.u.refused.code, "busy");
+	assert_non_null(strstr(m.u.refused.text, "not now: 1 node with 2 free GPUs asked for"));
 	assert_non_null(strstr(m.u.refused.text, "gpu01 runs job 1 of li"));
 	msg_finish(&m);
+	/* who was refused waits for nothing: the other GPU is free */
+	forget_sent(w);
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 10;
+	m.u.submit.client_id = "now too";
+	m.u.submit.command = "train";
+	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
+	m.u.submit.spec_size = 10;
+	m.u.submit.immediate = true;
+	MSG_SET(&m.u.submit, submit, uid, 1000);
+	MSG_SET(&m.u.submit, submit, gpus_per_node, 1);
+	say(w, a, &m);
+	store(w);
+	assert_string_equal(given(w, a), "1");
 }
 
 /* ---- keeping count ------------------------------------------------------------------------ */
-
-static uint32_t busy(struct world *w, const char *node)
-{
-	struct msg m;
-	uint32_t n = show(w, node, &m)->gpus_busy;
-
-	msg_finish(&m);
-	return n;
-}
 
 TEST(GPUs_come_back_on_every_way_out)
 {
@@ -702,7 +913,14 @@ int main(void)
 		T(one_bad_reading_ends_no_job_that_was_accepted),
 		T(a_default_job_prefers_nodes_with_GPUs),
 		T(a_job_that_cannot_run_anyway_holds_up_nobody),
-		T(a_probe_that_never_speaks_of_GPUs_is_no_reason_to_wait_for_ever),
+		T(a_probe_that_cannot_speak_of_GPUs_does_not_mean_that_there_are_none),
+		T(a_new_session_whose_probe_fails_gives_no_GPU_twice),
+		T(a_GPU_is_held_by_its_name_when_indices_shift),
+		T(names_survive_the_coordinator),
+		T(what_is_held_by_index_gets_its_name_from_the_first_reading),
+		T(a_name_that_is_none_harms_nobody),
+		T(a_virtual_node_leaves_what_its_sibling_holds_under_a_new_index),
+		T(a_node_with_too_much_to_show_is_shown_without_it),
 		T(a_session_that_registers_again_keeps_its_readings),
 		T(a_status_of_many_troubled_nodes_and_ugly_jobs_comes_in_pieces_that_fit),
 		T(whole_nodes_stay_whole),
