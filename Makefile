@@ -188,7 +188,7 @@ testbed-ibsim testbed-rxe: deps-testbeds
 	tests/testbeds/$(if $(filter %-rxe,$@),rxe-vm,ibsim).sh build
 
 bench: deps-bench
-	@$(MAKE) --no-print-directory SAN=0 all worker bench-programs
+	@$(MAKE) --no-print-directory SAN=0 all worker fakes bench-programs
 	tests/bench/bench.py --build build
 
 testbed-systemd: deps-testbeds

@@ -34,15 +34,14 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 {
 	uint64_t free_before = node_gpus_free(c, n, false);
 	enum gpu_truth truth_before = node_gpu_truth(n);
-	struct msg copy;
-	int r = msg_copy(m, &copy);
+	int r;
 
+	forget_readings(n); /* first: the new ones fit where the old ones were */
+	r = msg_copy(m, &n->readings);
 	if (r == -ENOMEM)
 		c->oom = true;
 	if (r < 0)
 		return;
-	forget_readings(n);
-	n->readings = copy;
 	n->have_readings = true;
 	n->readings_at = c->now;
 	n->awaits_first = false;

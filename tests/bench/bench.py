@@ -6,7 +6,7 @@ medians with the smallest and the largest, ratios are of medians. A peer that
 is not installed is said to be absent. Besides the text, --json FILE gets
 everything (default BUILD/bench.json).
 
-  bench.py [--build DIR] [--only spawn,nodes,output,fail,idle] [--quick] [--json FILE]
+  bench.py [--build DIR] [--only spawn,nodes,output,fail,idle,status] [--quick] [--json FILE]
 """
 import argparse
 import json
@@ -156,13 +156,13 @@ def peer(name):
 class Cluster:
     """nodeagentd --standalone in a directory of its own, while the block lasts."""
 
-    def __init__(self, n, base):
-        self.n, self.base = n, base
+    def __init__(self, n, base, options=()):
+        self.n, self.base, self.options = n, base, list(options)
 
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="nab", dir=self.base)
         self.log = open(os.path.join(self.dir, "log"), "wb")
-        self.proc = subprocess.Popen([f"{build}/nodeagentd", "--standalone", "--virtual-nodes", str(self.n), "--dir", self.dir],
+        self.proc = subprocess.Popen([f"{build}/nodeagentd", "--standalone", "--virtual-nodes", str(self.n), "--dir", self.dir, *self.options],
                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, env=env)
         line = self.proc.stdout.readline()
         if not line.startswith(b"ready "):
@@ -327,18 +327,21 @@ def switches(pid):
 
 
 def daemons(c):
-    """{'coordinator', 'agent'...: pid} below the supervisor, and it."""
-    found = {"supervisor": c.proc.pid}
-    for p in filter(str.isdigit, os.listdir("/proc")):
+    """{'coordinator', 'agent', 'probe'...: pid} below the supervisor of one node, and it."""
+    found, parents, words = {"supervisor": c.proc.pid}, {}, {}
+    for p in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
             with open(f"/proc/{p}/stat", encoding="latin1") as f:
-                parent = int(f.read().rsplit(")", 1)[1].split()[1])
+                parents[p] = int(f.read().rsplit(")", 1)[1].split()[1])
             with open(f"/proc/{p}/cmdline", encoding="latin1") as f:
-                words = f.read().replace("\0", " ")
+                words[p] = f.read().split("\0")
         except OSError:
             continue
+    for p, parent in parents.items():
         if parent == c.proc.pid:
-            found["coordinator" if "--coordinator" in words else "agent"] = int(p)
+            found["coordinator" if "--coordinator" in words[p] else "agent"] = p
+        elif parents.get(parent) == c.proc.pid:
+            found[words[p][0].rsplit("-", 1)[-1]] = p
     return found
 
 
@@ -358,17 +361,67 @@ def idle(base):
             rows[k] = {"uss_mb": uss_kb(p) / 1024, "cpu_s_per_minute": cpu, "wakeups_per_s": wakes}
             print(f"  {k:<12} USS {rows[k]['uss_mb']:.2f} MB, {cpu:.3f} CPU-seconds a minute, {wakes:.1f} wake-ups a second")
         result["figures"].append({"what": "idle", "key": "idle", "rows": rows})
-    agent = rows.get("agent", {})
-    target("one node's memory (agent)", agent.get("uss_mb"), 8, " MB")
-    target("one node's CPU-seconds a minute", agent.get("cpu_s_per_minute"), 0.12)
-    target("one node's wake-ups a second", agent.get("wakeups_per_s"), 4)
+    if "probe" not in rows:
+        sys.exit("bench: no nodeagent-probe is running: what a node costs would be told too low")
+    node = {k: rows["agent"][k] + rows["probe"][k] for k in rows["agent"]}  # a host of a cluster runs these
+    target("one node's memory (agent and probe)", node["uss_mb"], 8, " MB")
+    target("one node's CPU-seconds a minute", node["cpu_s_per_minute"], 0.12)
+    target("one node's wake-ups a second", node["wakeups_per_s"], 4)
+
+
+# ---- the picture ---------------------------------------------------------
+
+
+def hardware(where):
+    """Options for nodes that see 8 GPUs and 9 ports, which are none (make fakes)."""
+    sys.path.insert(0, os.path.join(TOP, "tests/system"))
+    from probe import Tree  # noqa: E402
+    tree, lib = Tree(where + "/sys"), where + "/libnvml.so"
+    for i in range(9):
+        tree.device(f"mlx5_{i}", i)
+    shutil.copy(f"{build}/tests/fake/libnvml.so", lib)
+    with open(lib + ".conf", "w", encoding="ascii") as f:
+        f.write("count 8\n")
+    return ["--sysfs-root", tree.root, "--nvml", lib]
+
+
+def settled_kb(pid):
+    """USS after what starting took is given back: the same for 12 s, in which each node has sent its readings again."""
+    was, since, end = -1, time.monotonic(), time.monotonic() + 120
+    while time.monotonic() < end and time.monotonic() - since < 12:
+        now = uss_kb(pid)
+        if abs(now - was) > was * 0.01:
+            was, since = now, time.monotonic()
+        time.sleep(1)
+    return was
+
+
+def status(base):
+    """What people type twenty times a day, on 64 nodes; and what a node costs the coordinator."""
+    options, uss, got = hardware(tempfile.mkdtemp(prefix="hw", dir=base)), {}, {}
+    for n, extra in ((1, options), (64, []), (64, options)):
+        with Cluster(n, base, extra) as c:
+            uss[n, bool(extra)] = settled_kb(daemons(c)["coordinator"])
+            if n == 1 or not extra:
+                continue
+            ctl = [f"{build}/nodectl", "--dir", c.dir]
+            got = turns({"nodectl": lambda: once(ctl + ["status"]), "nodectl --json status": lambda: once(ctl + ["--json", "status"]),
+                             "nodectl --version": lambda: once(ctl + ["--version"])}, rounds(25))
+            limits = table("nodectl status, 64 virtual nodes with 8 GPUs and 9 ports", "ms", got)
+    bare, full = (uss[64, False] - uss[1, True]) / 63, (uss[64, True] - uss[1, True]) / 63
+    print(f"\ncoordinator's USS for each node: {bare:.1f} KB of a node without devices (nearly all of it TLS), "
+          f"{full:.1f} with 8 GPUs and 9 ports")
+    result["figures"].append({"what": "coordinator, KB a node", "key": "status", "rows": {"bare": bare, "full": full}})
+    target("status of 64 nodes", limits["nodectl"], 30, " ms")
+    target("coordinator's memory for a node's readings", full - bare, 10, " KB")
+    target("coordinator's memory for a node", full, 10, " KB")
 
 
 def rounds(n):
     return max(3, n // 5) if args.quick else n
 
 
-PARTS = {"spawn": spawn, "nodes": nodes, "output": output, "fail": fail, "idle": idle}
+PARTS = {"spawn": spawn, "nodes": nodes, "output": output, "fail": fail, "idle": idle, "status": status}
 
 if __name__ == "__main__":
     ap = argparse.ArgumentParser(description="speed and size beside other launchers")
