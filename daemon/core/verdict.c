@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define IB "InfiniBand"
+#define ETHERNET "Ethernet"
 
 /* A row speaks for a link layer, a state and a physical state; NULL: any. */
 struct port_row {
@@ -27,8 +28,10 @@ static const struct port_row port_rows[] = {
 	  "Armed: a subnet manager has configured it but has not activated it; for more than a few "
 	  "seconds that is the manager's trouble",
 	  "restart the subnet manager (opensm) and read its log" },
-	{ NULL, "Down", "Disabled", "bad", "Down/Disabled: somebody has switched this port off",
-	  "switch it on: ibportstate -D 0 PORT enable, or ip link set NETDEV up for Ethernet" },
+	{ IB, "Down", "Disabled", "bad", "Down/Disabled: somebody has switched this port off",
+	  "switch it on: ibportstate -C DEVICE -D 0 PORT enable" },
+	{ ETHERNET, "Down", "Disabled", "bad", "Down/Disabled: somebody has switched this RoCE port off",
+	  "switch it on: ip link set NETDEV up" },
 	{ NULL, "Down", "Polling", "warn",
 	  "Down/Polling: it finds no partner; no cable, a bad one, or the other end is off",
 	  "reseat the cable or try another switch port; if the port is not meant to be used, list "
@@ -42,7 +45,7 @@ static const struct port_row port_rows[] = {
 	  "LinkErrorRecovery: the link makes so many errors that it trains again",
 	  "replace the cable or transceiver" },
 	{ NULL, NULL, "PhyTest", "warn", "PhyTest: the port is in a test mode", "reboot the host" },
-	{ "Ethernet", "Down", NULL, "bad", "Down: the Ethernet link of this RoCE port is down",
+	{ ETHERNET, "Down", NULL, "bad", "Down: the Ethernet link of this RoCE port is down",
 	  "ip link set NETDEV up; then look at the cable and the switch port" },
 	{ NULL, "Down", NULL, "bad", "Down", "look at the cable and the switch port" },
 };
@@ -64,7 +67,7 @@ static void say(struct verdicts *out, const char *severity, const char *subject,
 
 static bool is_ethernet(const struct rec_port *p)
 {
-	return p->link_layer != NULL && strcmp(p->link_layer, "Ethernet") == 0;
+	return p->link_layer != NULL && strcmp(p->link_layer, ETHERNET) == 0;
 }
 
 static bool is_active(const struct rec_port *p)
@@ -79,26 +82,46 @@ static const char *port_name(struct arena *a, const struct verdict_in *in, const
 			    : arena_printf(a, "%s %.50s/%u", in->node, p->device, p->port);
 }
 
-/* "PORT" and "NETDEV" in a remedy become this port's. */
+/* What stands in a remedy for a thing of this port, or NULL. */
+static const char *stand_in(struct arena *a, const char *at, const struct rec_port *p, size_t *ret_len)
+{
+	static const char *const words[] = { "DEVICE", "NETDEV", "PORT" };
+	size_t i = 0;
+
+	while (i < 3 && strncmp(at, words[i], strlen(words[i])) != 0)
+		i++;
+	if (i == 3)
+		return NULL;
+	*ret_len = strlen(words[i]);
+	if (i == 0)
+		return p->device;
+	if (i == 1 && p->netdev != NULL)
+		return p->netdev;
+	return i == 1 ? "DEV" : arena_printf(a, "%u", p->port);
+}
+
+/* A remedy with this port's own names; the interface, where it is not known, is
+ * DEV, and how to find it. */
 static const char *fill_in(struct arena *a, const char *text, const struct rec_port *p)
 {
-	char port[12], out[320];
-	const char *netdev = p->netdev != NULL ? p->netdev : "its interface", *at;
-	size_t n = 0;
+	bool lookup = p->netdev == NULL && strstr(text, "NETDEV") != NULL;
+	char out[256]; /* as long as a remedy may be */
+	size_t n = 0, word;
 
-	snprintf(port, sizeof(port), "%u", p->port);
-	for (at = text; *at != '\0' && n < sizeof(out) - 64;) {
-		if (strncmp(at, "NETDEV", 6) == 0) {
-			n += (size_t)snprintf(out + n, sizeof(out) - n, "%.32s", netdev);
-			at += 6;
-		} else if (strncmp(at, "PORT ", 5) == 0) {
-			n += (size_t)snprintf(out + n, sizeof(out) - n, "%s ", port);
-			at += 5;
-		} else {
+	for (const char *at = text; *at != '\0' && n < sizeof(out) - 1;) {
+		const char *with = stand_in(a, at, p, &word);
+
+		if (with == NULL) {
 			out[n++] = *at++;
+			continue;
 		}
+		snprintf(out + n, sizeof(out) - n, "%s", with);
+		n += strlen(out + n);
+		at += word;
 	}
 	out[n] = '\0';
+	if (lookup)
+		snprintf(out + n, sizeof(out) - n, " (rdma link names its DEV)");
 	return arena_strdup(a, out);
 }
 
@@ -120,7 +143,7 @@ static void judge_lids(struct arena *a, const struct verdict_in *in, const struc
 static void judge_port(struct arena *a, const struct verdict_in *in, const struct rec_port *p,
 		       struct verdicts *out)
 {
-	const char *layer = is_ethernet(p) ? "Ethernet" : IB;
+	const char *layer = is_ethernet(p) ? ETHERNET : IB;
 
 	if (p->excluded)
 		return;

@@ -54,13 +54,13 @@ TEST(each_port_state_has_its_meaning_and_remedy)
 		{ "InfiniBand", "Initializing", "Training", "bad", "coming up", "cable first" },
 		{ "InfiniBand", "Armed", "LinkUp", "warn", "has not activated", "opensm" },
 		{ "InfiniBand", "Down", "Polling", "warn", "no partner", "reseat the cable" },
-		{ "InfiniBand", "Down", "Disabled", "bad", "switched this port off", "ibportstate -D 0 1 enable" },
+		{ "InfiniBand", "Down", "Disabled", "bad", "switched this port off", "ibportstate -C mlx5_2 -D 0 1 enable" },
 		{ "InfiniBand", "Down", "Training", "warn", "cannot agree", "cable" },
 		{ "InfiniBand", "Down", "Sleep", "warn", "asleep", "driver" },
 		{ "InfiniBand", "Down", "LinkErrorRecovery", "bad", "so many errors", "cable" },
 		{ "InfiniBand", "Down", NULL, "bad", "Down", "switch port" },
 		{ "Ethernet", "Down", "LinkUp", "bad", "RoCE", "ip link set" },
-		{ "Ethernet", "Down", "Disabled", "bad", "switched this port off", "ip link set" },
+		{ "Ethernet", "Down", "Disabled", "bad", "switched this RoCE port off", "ip link set" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -68,6 +68,7 @@ TEST(each_port_state_has_its_meaning_and_remedy)
 
 		judge_port(&p);
 		one(rows[i].severity, "gpu03 mlx5_2", rows[i].text, rows[i].fix);
+		assert_null(strstr(v.v[0].fix, i < 9 ? "ip link" : "ibportstate")); /* of the other layer */
 	}
 }
 
@@ -80,13 +81,37 @@ TEST(an_absent_link_layer_is_InfiniBand_and_a_second_port_is_named)
 	one("bad", "gpu03 mlx5_2/2", "no subnet manager", "opensm");
 }
 
-TEST(a_remedy_names_the_interface)
+TEST(a_remedy_names_the_device_or_the_interface)
 {
 	struct rec_port p = port("Ethernet", "Down", NULL);
 
 	p.netdev = "enp23s0f0np0";
 	judge_port(&p);
 	one("bad", "gpu03 mlx5_2", "RoCE", "ip link set enp23s0f0np0 up");
+	p.phys_state = "Disabled";
+	judge_port(&p);
+	assert_string_equal(v.v[0].fix, "switch it on: ip link set enp23s0f0np0 up");
+	p.netdev = NULL;
+	judge_port(&p);
+	assert_string_equal(v.v[0].fix, "switch it on: ip link set DEV up (rdma link names its DEV)");
+	p.link_layer = NULL;
+	p.port = 2;
+	judge_port(&p);
+	assert_string_equal(v.v[0].fix, "switch it on: ibportstate -C mlx5_2 -D 0 2 enable");
+}
+
+/* 64 bytes of name, as the longest that may come, fit into a remedy that may be sent. */
+TEST(a_remedy_is_never_longer_than_the_wire_takes)
+{
+	struct rec_port p = port("Ethernet", "Down", NULL);
+
+	p.device = "mlx5_0123456789012345678901234567890123456789012345678901234567890";
+	judge_port(&p);
+	assert_true(strlen(v.v[0].fix) < 256);
+	p.link_layer = "InfiniBand";
+	p.phys_state = "Disabled";
+	judge_port(&p);
+	assert_non_null(strstr(v.v[0].fix, "-C mlx5_0123456789012345678901234567890123456789012345678901234567890 -D"));
 }
 
 TEST(active_ports_are_well_and_RoCE_is_never_blamed_for_having_no_LID)
@@ -234,7 +259,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_port_state_has_its_meaning_and_remedy),
 		cmocka_unit_test(an_absent_link_layer_is_InfiniBand_and_a_second_port_is_named),
-		cmocka_unit_test(a_remedy_names_the_interface),
+		cmocka_unit_test(a_remedy_names_the_device_or_the_interface),
+		cmocka_unit_test(a_remedy_is_never_longer_than_the_wire_takes),
 		cmocka_unit_test(active_ports_are_well_and_RoCE_is_never_blamed_for_having_no_LID),
 		cmocka_unit_test(unknown_is_said_and_excluded_is_not_judged),
 		cmocka_unit_test(ports_are_counted_without_the_excluded_ones),
