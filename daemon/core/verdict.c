@@ -32,6 +32,10 @@ static const struct port_row port_rows[] = {
 	  "switch it on: ibportstate -C DEVICE -D 0 PORT enable" },
 	{ ETHERNET, "Down", "Disabled", "bad", "Down/Disabled: somebody has switched this RoCE port off",
 	  "switch it on: ip link set NETDEV up" },
+	{ IB, "ActiveDefer", NULL, "warn",
+	  "ActiveDefer: it keeps its address, but the link makes errors and trains again; nothing is "
+	  "sent meanwhile",
+	  "if it stays so or comes again, replace the cable or transceiver" },
 	{ NULL, "Down", "Polling", "warn",
 	  "Down/Polling: it finds no partner; no cable, a bad one, or the other end is off",
 	  "reseat the cable or try another switch port; if the port is not meant to be used, list "
@@ -70,9 +74,10 @@ static bool is_ethernet(const struct rec_port *p)
 	return p->link_layer != NULL && strcmp(p->link_layer, ETHERNET) == 0;
 }
 
+/* ActiveDefer is not: it carries nothing. The client's lists of ports have the same rule. */
 static bool is_active(const struct rec_port *p)
 {
-	return p->state != NULL && strncmp(p->state, "Active", 6) == 0;
+	return p->state != NULL && strcmp(p->state, "Active") == 0;
 }
 
 static const char *port_name(struct arena *a, const struct verdict_in *in, const struct rec_port *p)
