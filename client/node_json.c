@@ -235,6 +235,7 @@ static void counts_json(struct out *o, const struct rec_node_info *n)
 	put_milli(o, "skew_ms", n->skew_ref || MSG_HAS(n, node_info, skew_us), (double)n->skew_us);
 	put_milli(o, "skew_error_ms", MSG_HAS(n, node_info, skew_error_us), (double)n->skew_error_us);
 	out_bool(o, "skew_ref", NULL, n->skew_ref);
+	put_bool(o, "skew_bad", MSG_HAS(n, node_info, skew_bad), n->skew_bad);
 	put_bool(o, "clock_synced", MSG_HAS(n, node_info, clock_synced), n->clock_synced);
 }
 

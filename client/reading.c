@@ -10,15 +10,6 @@
 #define GIB (1024.0 * 1024 * 1024)
 #define MIB (1024.0 * 1024)
 
-/* From where on a clock is marked. Jobs stand more: torchrun's c10d rendezvous
- * keeps a node as long as its last heartbeat, stamped by that node's own clock,
- * is younger than keep_alive_interval * keep_alive_max_attempt = 5 s * 3 = 15 s
- * (torch/distributed/elastic/rendezvous/dynamic_rendezvous.py). People do not:
- * beyond half a second the logs of two nodes no longer show what came first.
- * A clock that nobody disciplines goes on drifting, so it is told earlier. */
-#define SKEW_BAD_US 500000
-#define SKEW_FREE_US 100000
-
 void reading_rate(struct buf *b, const struct rec_port *p)
 {
 	if (p->state && strcmp(p->state, "Down") == 0) {
@@ -104,14 +95,7 @@ static uint64_t size_of(const struct rec_node_info *n)
 
 bool reading_skew_bad(const struct rec_node_info *n)
 {
-	bool running_free = MSG_HAS(n, node_info, clock_synced) && !n->clock_synced;
-	uint64_t size = size_of(n);
-
-	if (!MSG_HAS(n, node_info, skew_us) || n->skew_ref)
-		return false;
-	if (running_free && size > SKEW_FREE_US)
-		return true;
-	return size > n->skew_error_us && size - n->skew_error_us > SKEW_BAD_US;
+	return MSG_HAS(n, node_info, skew_us) && !n->skew_ref && n->skew_bad;
 }
 
 /* "0.4ms" "340ms" "2.1s" "13m" "8.0h" "3d", with a blank before the unit or not. */

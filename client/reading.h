@@ -1,7 +1,7 @@
 /* reading.h - what a probe has read, as people see it: rates, clocks, memory
  *
- * What is not known is "?": neither 0 nor well. Nothing is judged here but
- * the clock, whose threshold is a matter of display. All functions append.
+ * What is not known is "?": neither 0 nor well. Nothing is judged here: which
+ * clock is marked is the coordinator's word. All functions append.
  */
 #ifndef NA_CLIENT_READING_H
 #define NA_CLIENT_READING_H
@@ -25,7 +25,7 @@ bool reading_range(const char **list, unsigned *ret_first, unsigned *ret_last);
 void reading_skew(struct buf *b, const struct rec_node_info *n);
 /* The same for several nodes whose clocks are about equally wrong: "<10ms", "<1s!". */
 void reading_skew_about(struct buf *b, const struct rec_node_info *n);
-/* True when the clock is so wrong that people are misled: see reading.c. */
+/* True when the coordinator says that the clock misleads people, and so in its attention. */
 bool reading_skew_bad(const struct rec_node_info *n);
 /* "0.4 ms ahead of the coordinator's clock (+-0.2 ms)"; for one node's page. */
 void reading_clock(struct buf *b, const struct rec_node_info *n);

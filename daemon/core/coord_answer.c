@@ -191,6 +191,8 @@ static void fill_verdicts(struct arena *a, struct coord *c, const struct node *n
 	if (v == NULL)
 		return;
 	verdict_node(a, &in, v);
+	if (n->has_skew)
+		MSG_SET(i, node_info, skew_bad, verdict_clock_off(&in));
 	i->attention = v->v;
 	i->n_attention = v->n;
 	if (verdict_bad(v) && strcmp(i->state, "ok") == 0)

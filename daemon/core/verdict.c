@@ -252,21 +252,36 @@ static void judge_source(struct arena *a, const struct verdict_in *in, const str
 	    NULL);
 }
 
-static void judge_clock(struct arena *a, const struct verdict_in *in, struct verdicts *out)
+static bool unsteered(const struct verdict_in *in)
 {
 	const struct rec_host *h = in->readings != NULL && in->readings->n_host ? in->readings->host : NULL;
-	bool unsteered = h != NULL && MSG_HAS(h, host, clock_synced) && !h->clock_synced;
-	uint64_t off = in->skew_us < 0 ? -(uint64_t)in->skew_us : (uint64_t)in->skew_us;
+
+	return h != NULL && MSG_HAS(h, host, clock_synced) && !h->clock_synced;
+}
+
+static uint64_t skew_size(const struct verdict_in *in)
+{
+	return in->skew_us < 0 ? -(uint64_t)in->skew_us : (uint64_t)in->skew_us;
+}
+
+bool verdict_clock_off(const struct verdict_in *in)
+{
+	uint64_t off = skew_size(in);
 	uint64_t sure = off > in->skew_error_us ? off - in->skew_error_us : 0;
 
-	if (!in->has_skew || in->is_ref || sure <= (unsteered ? SKEW_UNSTEERED_US : SKEW_BAD_US))
+	return in->has_skew && !in->is_ref && sure > (unsteered(in) ? SKEW_UNSTEERED_US : SKEW_BAD_US);
+}
+
+static void judge_clock(struct arena *a, const struct verdict_in *in, struct verdicts *out)
+{
+	if (!verdict_clock_off(in))
 		return;
 	say(out, "bad", in->node,
 	    arena_printf(a, "its clock is %s by %.1f s (+-%.3f)%s: torchrun's heartbeats and the order of "
 			    "log lines go wrong",
-			 in->skew_us < 0 ? "behind" : "ahead", (double)off / 1e6,
+			 in->skew_us < 0 ? "behind" : "ahead", (double)skew_size(in) / 1e6,
 			 (double)in->skew_error_us / 1e6,
-			 unsteered ? ", and nobody steers it" : ""),
+			 unsteered(in) ? ", and nobody steers it" : ""),
 	    "run chrony or ntpd on every host; without internet let one host be the others' time server");
 }
 

@@ -14,10 +14,11 @@
 #define VERDICTS_MAX 64 /* of one node */
 
 /* A clock this far off is told: 500 ms, more than measuring it can be wrong.
- * torchrun's c10d heartbeats (3 x 5 s, compared between hosts) evict live nodes
+ * torchrun's c10d heartbeats (3 x 5 s, compared between hosts:
+ * torch/distributed/elastic/rendezvous/dynamic_rendezvous.py) evict live nodes
  * at about 15 s; lines of two nodes' logs cannot be put in order long before. */
 #define SKEW_BAD_US 500000
-/* ... and this far while the kernel says that nobody steers it. */
+/* ... and this far while the kernel says that nobody steers it: it goes on drifting. */
 #define SKEW_UNSTEERED_US 100000
 
 struct verdict_in {
@@ -34,6 +35,8 @@ struct verdicts {
 	size_t n;
 };
 
+/* Is its clock surely off by more than people stand? What the verdict and the mark come from. */
+bool verdict_clock_off(const struct verdict_in *in);
 /* Texts live in the arena, or for ever. */
 void verdict_node(struct arena *a, const struct verdict_in *in, struct verdicts *out);
 /* Is there one of severity "bad"? */

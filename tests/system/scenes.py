@@ -89,7 +89,7 @@ def mixed():
     ill = node("gpu03", 911, state="degraded", ports_active=7, attention=[
         dict(NO_SM, subject="gpu03 mlx5_2")])
     ill["port_list"][2] = port(2, state="Initializing", lid=0, sm_lid=0, since_wall_ms=str(NOW - 185_000))
-    late = node("gpu04", -2_100_000, clock_synced=False, gpus_busy=1, attention=[
+    late = node("gpu04", -2_100_000, clock_synced=False, skew_bad=True, gpus_busy=1, attention=[
         {"severity": "warn", "subject": "gpu04", "text": "clock not synchronised, 2.1 s behind",
          "fix": "on gpu04: systemctl enable --now chrony"}])
     late["gpu_list"][5] = gpu(5, procs=[proc(4711, "wang", "python", 30.2)], mem_used=str(31 * GIB), util=77)
@@ -150,6 +150,6 @@ def unknowns():
 
     return cluster([node("gpu01", 0, None), known("gpu02"), known("gpu03", gpus=8), known("gpu04", gpus=0, ports=0, skew_us="0"),
                     known("gpu05", ports=8, gpus=8, gpus_busy=0), known("gpu06", skew_us="700000", skew_error_us="900000"),
-                    known("gpu07", skew_us="150000", clock_synced=False), known("gpu08", state="down", note="its agent is not running"),
+                    known("gpu07", skew_us="150000", clock_synced=False, skew_bad=True), known("gpu08", state="down", note="its agent is not running"),
                     dict(known("gpu09", port_list=[{"device": "mlx5_0", "port": 1}, {"device": "mlx5_1", "port": 1, "state": "Active"}],
                                gpu_list=[{"index": 0}, {"index": 1, "mem_total": str(80 * GIB), "procs": [{"pid": 99}]}]), ports=2, gpus=2)])

@@ -839,6 +839,41 @@ TEST(a_ping_is_answered_with_the_times_of_its_coming)
 	msg_finish(&m);
 }
 
+/* Errors as large as the skew itself, a kernel that steers the clock and one that does not. */
+TEST(a_clock_is_marked_exactly_when_an_attention_tells_of_it)
+{
+	static const struct {
+		int64_t skew;
+		uint64_t error;
+		bool synced, bad;
+	} cases[] = { { 150000, 400000, false, false }, { 150000, 400, false, true }, { 150000, 400, true, false },
+		      { -2100000, 300, true, true }, { 600000, 200000, true, false } };
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+	struct rec_source s = { .name = "nvml", .ok = true };
+	struct rec_host h = { .cpus = 4 };
+	struct msg m;
+
+	for (size_t k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
+		struct rec_node_info *i;
+
+		MSG_SET(&h, host, clock_synced, cases[k].synced);
+		msg_init(&m, MSG_readings);
+		m.u.readings = (struct rec_readings){ .sources = &s, .n_sources = 1, .host = &h, .n_host = 1 };
+		say(w, a, &m);
+		msg_init(&m, MSG_ping);
+		m.u.ping.seq = k;
+		MSG_SET(&m.u.ping, ping, skew_us, cases[k].skew);
+		MSG_SET(&m.u.ping, ping, skew_error_us, cases[k].error);
+		say(w, a, &m);
+		i = show(w, "gpu01", &m);
+		assert_true(MSG_HAS(i, node_info, skew_bad));
+		assert_int_equal(i->skew_bad, cases[k].bad);
+		assert_int_equal(i->n_attention, cases[k].bad);
+		msg_finish(&m);
+	}
+}
+
 TEST(a_topology_is_asked_of_the_node_and_waited_for_in_vain_only_so_long)
 {
 	struct world *w = *state;
@@ -932,6 +967,7 @@ int main(void)
 		T(a_node_without_GPUs_and_ports_is_shown_as_well),
 		T(GPUs_of_a_node_that_went_are_not_shown_as_free),
 		T(a_ping_is_answered_with_the_times_of_its_coming),
+		T(a_clock_is_marked_exactly_when_an_attention_tells_of_it),
 		T(a_topology_is_asked_of_the_node_and_waited_for_in_vain_only_so_long),
 		T(a_node_that_is_removed_while_its_topology_is_asked_for_harms_nobody),
 	};

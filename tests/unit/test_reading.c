@@ -79,39 +79,29 @@ TEST(a_clocks_difference_has_a_sign_and_a_fitting_unit)
 	assert_string_equal(skew(99949), "+99.9ms");
 	assert_string_equal(skew(99950), "+100ms");
 	assert_string_equal(skew(-340000), "-340ms");
-	assert_string_equal(skew(-2100000), "-2.1s!");
-	assert_string_equal(skew(90 * 1000000), "+90.0s!");
-	assert_string_equal(skew(-INT64_C(780) * 1000000), "-13m!");
-	assert_string_equal(skew(INT64_C(28800) * 1000000), "+8.0h!"); /* local time in the hardware clock */
-	assert_string_equal(skew(INT64_C(300000) * 1000000), "+3d!");
-	assert_string_equal(skew(INT64_MIN), "-106751991d!");
+	assert_string_equal(skew(-2100000), "-2.1s");
+	assert_string_equal(skew(90 * 1000000), "+90.0s");
+	assert_string_equal(skew(-INT64_C(780) * 1000000), "-13m");
+	assert_string_equal(skew(INT64_C(28800) * 1000000), "+8.0h"); /* local time in the hardware clock */
+	assert_string_equal(skew(INT64_C(300000) * 1000000), "+3d");
+	assert_string_equal(skew(INT64_MIN), "-106751991d");
 }
 
-static bool bad(int64_t us, uint64_t error_us, int synced)
+TEST(which_clock_is_marked_is_the_coordinators_word)
 {
-	struct rec_node_info n = { .has = known, .skew_us = us, .skew_error_us = error_us };
+	struct rec_node_info n = { .has = known, .skew_us = 900000000 };
 
-	if (synced >= 0)
-		MSG_SET(&n, node_info, clock_synced, synced == 1);
-	return reading_skew_bad(&n);
-}
-
-TEST(a_clock_is_marked_when_it_is_surely_wrong)
-{
-	assert_false(bad(500000, 0, 1));
-	assert_true(bad(500001, 0, 1));
-	assert_true(bad(-500001, 0, -1));
-	assert_false(bad(600000, 100000, 1)); /* it may be 500 ms */
-	assert_true(bad(600001, 100000, 1));
-	assert_false(bad(100, 5000000, 1)); /* nothing is known: no underflow */
-}
-
-TEST(a_clock_that_nobody_disciplines_is_marked_earlier)
-{
-	assert_false(bad(100000, 0, 0));
-	assert_true(bad(100001, 0, 0));
-	assert_true(bad(-150000, 400000, 0));
-	assert_false(bad(150000, 0, -1)); /* whether it is synchronised is not known */
+	assert_false(reading_skew_bad(&n));
+	MSG_SET(&n, node_info, clock_synced, false);
+	assert_false(reading_skew_bad(&n));
+	n.skew_us = 1;
+	MSG_SET(&n, node_info, skew_bad, true);
+	assert_true(reading_skew_bad(&n));
+	buf_reset(&b);
+	reading_skew(&b, &n);
+	assert_string_equal(buf_str(&b), "+0.0ms!");
+	n.has &= ~MSG_BIT(node_info, skew_us); /* there is nothing to mark */
+	assert_false(reading_skew_bad(&n));
 }
 
 static const char *about(const struct rec_node_info *n)
@@ -128,6 +118,7 @@ TEST(clocks_about_equally_wrong_look_the_same)
 	assert_string_equal(about(&n), "<10ms");
 	n.skew_us = 10000;
 	assert_string_equal(about(&n), "<100ms");
+	MSG_SET(&n, node_info, skew_bad, true);
 	n.skew_us = -600000;
 	assert_string_equal(about(&n), "<1s!");
 	n.skew_us = INT64_C(7200) * 1000000;
@@ -254,8 +245,7 @@ int main(void)
 		T(a_rate_is_lanes_times_speed),
 		T(a_rate_that_says_nothing_is_not_shown),
 		T(a_clocks_difference_has_a_sign_and_a_fitting_unit),
-		T(a_clock_is_marked_when_it_is_surely_wrong),
-		T(a_clock_that_nobody_disciplines_is_marked_earlier),
+		T(which_clock_is_marked_is_the_coordinators_word),
 		T(clocks_about_equally_wrong_look_the_same),
 		T(a_reference_and_an_unknown_clock_have_no_number),
 		T(a_clocks_sentence_says_which_way_and_how_sure),

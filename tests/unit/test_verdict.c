@@ -219,7 +219,12 @@ TEST(a_clock_is_told_only_when_it_is_surely_off)
 	in.skew_error_us = 200000; /* it may be 0.4 s only */
 	judge(&in);
 	assert_int_equal(v.n, 0);
+	assert_false(verdict_clock_off(&in));
 	MSG_SET(&h, host, clock_synced, false);
+	assert_true(verdict_clock_off(&in));
+	in.skew_error_us = 500000; /* then it may be 0.1 s only */
+	assert_false(verdict_clock_off(&in));
+	in.skew_error_us = 200000;
 	judge(&in);
 	one("bad", "gpu04", "nobody steers it", "chrony");
 	in.is_ref = true; /* the coordinator's own clock */
