@@ -33,7 +33,7 @@ struct table {
 	struct row *rows;
 	struct group *groups;
 	size_t n, n_groups;
-	bool gpus, ib, skew, job, note; /* somebody has such data */
+	bool gpus, ib, skew, job, note; /* somebody has such data, or should have */
 	bool age; /* has a column of its own */
 };
 
@@ -136,8 +136,8 @@ static void fill(struct table *t, struct row *r, const struct rec_node_info *n)
 	r->skew_about = keep(t, &b);
 	r->note = note_cell(t, &b, n, false);
 	r->note_about = note_cell(t, &b, n, true);
-	t->gpus |= n->gpus > 0;
-	t->ib |= n->ports > 0;
+	t->gpus |= n->gpus > 0 || n->gpus_unknown;
+	t->ib |= n->ports > 0 || n->ports_unknown;
 	t->skew |= MSG_HAS(n, node_info, skew_us) && !n->skew_ref;
 	t->job |= n->n_job_ids > 0;
 	t->note |= *r->note != '\0';
@@ -318,25 +318,37 @@ void nodes_table(struct out *o, const struct rec_status *s, const struct nodes_v
 	arena_finish(&t.arena);
 }
 
+/* Nobody has read that there are any, and of some nodes nothing is known. */
+static void no_sum(struct buf *b, const struct rec_status *s, size_t unknown)
+{
+	if (unknown)
+		buf_adds(b, "GPUs ?");
+	if (unknown && unknown < s->n_nodes) {
+		buf_adds(b, " on ");
+		render_count(b, unknown, "node", "nodes");
+	}
+}
+
 void nodes_gpus(struct buf *b, const struct rec_status *s)
 {
 	uint64_t busy = 0, total = 0;
-	size_t known = 0;
+	size_t known = 0, unknown = 0;
 
 	for (size_t i = 0; i < s->n_nodes; i++) {
 		const struct rec_node_info *n = &s->nodes[i];
 
 		known += MSG_HAS(n, node_info, gpus) && (!n->gpus || MSG_HAS(n, node_info, gpus_busy));
+		unknown += n->gpus_unknown;
 		total += n->gpus;
 		busy += n->gpus_busy;
 	}
 	if (!total)
-		return;
-	if (known)
+		no_sum(b, s, unknown);
+	else if (known)
 		buf_addf(b, "GPUs %" PRIu64 " busy / %" PRIu64, busy, total);
 	else
 		buf_addf(b, "GPUs ? busy / %" PRIu64, total);
-	if (known && known < s->n_nodes) {
+	if (total && known && known < s->n_nodes) {
 		buf_adds(b, ", ? on ");
 		render_count(b, s->n_nodes - known, "node", "nodes");
 	}

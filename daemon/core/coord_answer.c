@@ -199,12 +199,43 @@ static void fill_verdicts(struct arena *a, struct coord *c, const struct node *n
 		i->state = "degraded";
 }
 
+/* Whether jobs may have GPUs is a guess where nobody has looked (node_gpu_truth);
+ * a number that is shown is not: it was read, or there is "?". */
+static void count_gpus(struct coord *c, const struct node *n, struct rec_node_info *i)
+{
+	const struct rec_readings *r = node_readings(n);
+	const struct rec_source *s = r != NULL ? readings_source(r, "nvml") : NULL;
+	enum gpu_truth truth = node_gpu_truth(n);
+	uint64_t mine = node_gpus(n);
+
+	if (s != NULL && truth != GPU_UNKNOWN) {
+		MSG_SET(i, node_info, gpus, (uint32_t)__builtin_popcountll(mine));
+		MSG_SET(i, node_info, gpus_busy,
+			(uint32_t)__builtin_popcountll(mine & ~node_gpus_free(c, n, false)));
+	} else {
+		i->gpus_unknown = n->ever_gpus || (n->link != NULL && n->probe);
+	}
+}
+
+static void count_ports(const struct node *n, struct rec_node_info *i)
+{
+	const struct rec_readings *r = node_readings(n);
+	uint32_t all, active;
+
+	if (r != NULL && verdict_ports_known(r)) {
+		verdict_count_ports(r, &all, &active);
+		MSG_SET(i, node_info, ports, all);
+		MSG_SET(i, node_info, ports_active, active);
+	} else {
+		i->ports_unknown = n->ever_ports || (n->link != NULL && n->probe);
+	}
+}
+
 /* Only of a node that can be asked: what it said before it went is not shown as now. */
 static void fill_readings(struct arena *a, struct coord *c, const struct node *n,
 			  struct rec_node_info *i)
 {
 	const struct rec_readings *r = node_readings(n);
-	uint32_t all, active;
 
 	if (n->link != NULL && n->has_skew) {
 		MSG_SET(i, node_info, skew_us, n->skew_us);
@@ -213,21 +244,9 @@ static void fill_readings(struct arena *a, struct coord *c, const struct node *n
 	i->skew_ref = node_is_ref(c, n);
 	if (n->link != NULL)
 		fill_verdicts(a, c, n, i);
-	if (r == NULL)
-		return;
-	if (node_gpu_truth(n) == GPU_SOME) {
-		uint64_t mine = node_gpus(n);
-
-		MSG_SET(i, node_info, gpus, (uint32_t)__builtin_popcountll(mine));
-		MSG_SET(i, node_info, gpus_busy,
-			(uint32_t)__builtin_popcountll(mine & ~node_gpus_free(c, n, false)));
-	}
-	if (verdict_ports_known(r)) {
-		verdict_count_ports(r, &all, &active);
-		MSG_SET(i, node_info, ports, all);
-		MSG_SET(i, node_info, ports_active, active);
-	}
-	if (r->n_host && MSG_HAS(r->host, host, clock_synced))
+	count_gpus(c, n, i);
+	count_ports(n, i);
+	if (r != NULL && r->n_host && MSG_HAS(r->host, host, clock_synced))
 		MSG_SET(i, node_info, clock_synced, r->host->clock_synced);
 }
 

@@ -79,6 +79,7 @@ struct node {
 	uint64_t gpus_all; /* there for jobs, by the last readings */
 	bool gpu_procs; /* ... and some process uses some GPU */
 	bool gpus_shared; /* ... and some are another virtual node's */
+	bool ever_gpus, ever_ports; /* of this session: some were seen */
 	uint64_t gpus_held; /* a job holds them */
 	bool reserved; /* of one scheduling pass: an earlier job waits for its GPUs */
 };

@@ -46,6 +46,8 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	n->readings_at = c->now;
 	n->awaits_first = false;
 	gpus_note(c, n);
+	n->ever_gpus = n->ever_gpus || n->gpus_all != 0;
+	n->ever_ports = n->ever_ports || n->readings.u.readings.n_ports > 0;
 	if (node_gpus_free(c, n, false) != free_before || node_gpu_truth(n) != truth_before ||
 	    truth_before == GPU_UNKNOWN)
 		c->have_dirty = true; /* somebody may have waited for these, or wants to know why not */
@@ -57,6 +59,7 @@ void readings_registered(struct coord *c, struct node *n, bool probe, bool again
 	if (again && n->probe == probe)
 		return;
 	forget_readings(n);
+	n->ever_gpus = n->ever_ports = false;
 	n->has_skew = false;
 	n->probe = n->awaits_first = probe;
 	n->first_until = mono_add_ms(c->now, FIRST_MS);

@@ -802,15 +802,61 @@ TEST(a_node_without_GPUs_and_ports_is_shown_as_well)
 	msg_finish(&m);
 }
 
+/* '0'..'9': so many are shown; '?': unknown; '-': nobody has looked. */
+static char shown_gpus(struct world *w)
+{
+	struct msg m;
+	const struct rec_node_info *i = show(w, "gpu01", &m);
+	char c = i->gpus_unknown ? '?' : MSG_HAS(i, node_info, gpus) ? (char)('0' + i->gpus) : '-';
+
+	assert_false(i->gpus_unknown && MSG_HAS(i, node_info, gpus));
+	assert_int_equal(MSG_HAS(i, node_info, gpus_busy), MSG_HAS(i, node_info, gpus));
+	msg_finish(&m);
+	return c;
+}
+
 TEST(GPUs_of_a_node_that_went_are_not_shown_as_free)
 {
 	struct world *w = *state;
 	uint64_t a = box(w, "gpu01", 4);
+
+	assert_int_equal(shown_gpus(w), '4');
+	link_down(w, a);
+	assert_int_equal(shown_gpus(w), '?');
+}
+
+TEST(GPUs_that_a_probe_cannot_count_are_unknown_and_never_none)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+	struct rec_source s = { .name = "probe", .text = "it ended with code 3" };
+	struct rec_node_info *i;
 	struct msg m;
 
-	link_down(w, a);
-	assert_false(MSG_HAS(show(w, "gpu01", &m), node_info, gpus));
+	assert_int_equal(shown_gpus(w), '?'); /* it has not spoken yet */
+	read_gpus(w, a, &(struct box){ .broken = true });
+	assert_int_equal(shown_gpus(w), '?');
+	read_gpus(w, a, &(struct box){ .absent = true });
+	assert_int_equal(shown_gpus(w), '0');
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	say(w, a, &m);
+	assert_int_equal(shown_gpus(w), '?');
+	i = show(w, "gpu01", &m);
+	assert_true(i->ports_unknown && !MSG_HAS(i, node_info, ports));
 	msg_finish(&m);
+	s = (struct rec_source){ .name = "sysfs", .ok = true };
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	say(w, a, &m);
+	assert_int_equal(shown_gpus(w), '?'); /* it speaks of ports only */
+	i = show(w, "gpu01", &m);
+	assert_true(!i->ports_unknown && MSG_HAS(i, node_info, ports));
+	msg_finish(&m);
+	link_down(w, a);
+	assert_int_equal(shown_gpus(w), '-'); /* none were ever seen there */
 }
 
 /* ---- clocks and topology -------------------------------------------------------------------- */
@@ -966,6 +1012,7 @@ int main(void)
 		T(what_a_running_job_holds_survives_the_coordinator),
 		T(a_node_without_GPUs_and_ports_is_shown_as_well),
 		T(GPUs_of_a_node_that_went_are_not_shown_as_free),
+		T(GPUs_that_a_probe_cannot_count_are_unknown_and_never_none),
 		T(a_ping_is_answered_with_the_times_of_its_coming),
 		T(a_clock_is_marked_exactly_when_an_attention_tells_of_it),
 		T(a_topology_is_asked_of_the_node_and_waited_for_in_vain_only_so_long),

@@ -186,6 +186,20 @@ TEST(columns_that_nobody_has_are_absent)
 				       "gpu[03-12]  ok     ?\n");
 }
 
+TEST(what_should_be_known_and_is_not_has_a_column)
+{
+	for (unsigned i = 0; i < N; i++) {
+		nodes[i].has = 0, nodes[i].gpus = nodes[i].ports = 0;
+		nodes[i].gpus_unknown = nodes[i].ports_unknown = true;
+	}
+	assert_string_equal(grouped(), "NODE        STATE  GPUS  IB\n"
+				       "gpu[01-12]  ok     ?     ?\n");
+	nodes[2].gpus_unknown = false;
+	MSG_SET(&nodes[2], node_info, gpus, 0);
+	MSG_SET(&nodes[2], node_info, gpus_busy, 0);
+	assert_non_null(strstr(grouped(), "gpu03             ok     -     ?\n"));
+}
+
 static const char *gpus(void)
 {
 	buf_reset(&b);
@@ -206,6 +220,11 @@ TEST(sums_say_of_how_many_nodes_nothing_is_known)
 	for (unsigned i = 0; i < N; i++)
 		nodes[i].gpus = 0;
 	assert_string_equal(gpus(), "");
+	nodes[3].gpus_unknown = nodes[4].gpus_unknown = true;
+	assert_string_equal(gpus(), "GPUs ? on 2 nodes");
+	for (unsigned i = 0; i < N; i++)
+		nodes[i].gpus_unknown = true;
+	assert_string_equal(gpus(), "GPUs ?");
 }
 
 /* ---- attention ----------------------------------------------------------- */
@@ -305,6 +324,7 @@ int main(void)
 		T(trouble_comes_first_then_the_natural_order),
 		T(a_list_too_long_for_its_column_says_how_many_it_stands_for),
 		T(columns_that_nobody_has_are_absent),
+		T(what_should_be_known_and_is_not_has_a_column),
 		T(sums_say_of_how_many_nodes_nothing_is_known),
 		T(the_same_of_many_is_one_line_with_a_host_list),
 		T(a_name_within_a_longer_one_is_left_alone),
