@@ -15,7 +15,7 @@ void attention_lines(struct out *o, const struct rec_status *s);
 void attention_of_node(struct out *o, const struct rec_node_info *n);
 /* The node's most severe attention, or NULL. */
 const struct rec_attention *attention_worst(const struct rec_node_info *n);
-/* It in a few words, without the node's name: "mlx5_2 cable is up; no ..". */
+/* The beginning of its sentence, without the node's name: "mlx5_2 cable is up; no ..". */
 void attention_short(struct buf *b, const struct rec_attention *a, const char *node);
 
 #endif

@@ -199,6 +199,8 @@ static void attention_json(struct out *o, const struct rec_node_info *n)
 		out_str(o, "subject", NULL, a->subject);
 		out_str(o, "text", NULL, a->text);
 		out_str(o, "fix", NULL, a->fix);
+		out_str(o, "brief", NULL, a->brief);
+		put_time(o, "since_ms", MSG_HAS(a, attention, since_wall_ms), a->since_wall_ms);
 		out_end(o);
 	}
 	out_end(o);
@@ -247,6 +249,8 @@ void node_json(struct out *o, const struct rec_node_info *n, bool topology)
 	put_uint(o, "job", n->n_job_ids, n->n_job_ids ? strtoull(n->job_ids[0], NULL, 10) : 0);
 	put_uint(o, "age_s", MSG_HAS(n, node_info, age_ms), n->age_ms / 1000);
 	out_str(o, "note", NULL, n->note ? n->note : "");
+	out_str(o, "brief", NULL, n->brief);
+	put_time(o, "brief_since_ms", MSG_HAS(n, node_info, brief_since_wall_ms), n->brief_since_wall_ms);
 	put_uint(o, "cpus", n->cpus, n->cpus);
 	out_str(o, "address", NULL, n->address);
 	out_str(o, "software", NULL, n->software);

@@ -35,6 +35,7 @@ struct table {
 	size_t n, n_groups;
 	bool gpus, ib, skew, job, note; /* somebody has such data, or should have */
 	bool age; /* has a column of its own */
+	int64_t wall_ms; /* the coordinator's now */
 };
 
 int nodes_rank(const struct rec_node_info *n)
@@ -94,12 +95,25 @@ static void add_age(struct buf *b, uint64_t ms, bool about)
 		render_age(b, ms);
 }
 
-/* The coordinator's words for a state, or its first judgement, or how long ago
+/* "mlx5_2 Initializing 3m"; from an older coordinator, the beginning of its sentence. */
+static void add_trouble(struct table *t, struct buf *b, const struct rec_node_info *n, bool about)
+{
+	if (!n->brief) {
+		attention_short(b, attention_worst(n), n->name);
+		return;
+	}
+	buf_adds(b, n->brief);
+	if (MSG_HAS(n, node_info, brief_since_wall_ms) && n->brief_since_wall_ms <= t->wall_ms) {
+		buf_addc(b, ' ');
+		add_age(b, (uint64_t)t->wall_ms - (uint64_t)n->brief_since_wall_ms, about);
+	}
+}
+
+/* The coordinator's words for a state, or its worst judgement, or how long ago
  * the node was heard; of one that has gone, the time always counts. */
 static const char *note_cell(struct table *t, struct buf *b, const struct rec_node_info *n, bool about)
 {
 	bool gone = strcmp(n->state, "unreachable") == 0 || strcmp(n->state, "down") == 0;
-	const struct rec_attention *a = attention_worst(n);
 
 	gone = gone && MSG_HAS(n, node_info, age_ms);
 	if (n->note && *n->note) {
@@ -108,8 +122,8 @@ static const char *note_cell(struct table *t, struct buf *b, const struct rec_no
 			buf_adds(b, ": ");
 		}
 		buf_adds(b, n->note);
-	} else if (a) {
-		attention_short(b, a, n->name);
+	} else if (n->n_attention) {
+		add_trouble(t, b, n, about);
 	} else if (gone && !t->age) {
 		buf_adds(b, "last heard ");
 		add_age(b, n->age_ms, about);
@@ -300,7 +314,7 @@ static void print_row(struct out *o, const struct table *t, const struct group *
 
 void nodes_table(struct out *o, const struct rec_status *s, const struct nodes_view *view)
 {
-	struct table t = { .n = s->n_nodes, .age = view->age };
+	struct table t = { .n = s->n_nodes, .age = view->age, .wall_ms = s->wall_ms };
 
 	arena_init(&t.arena);
 	t.rows = arena_alloc(&t.arena, (t.n + 1) * sizeof(*t.rows));

@@ -5,7 +5,6 @@
  */
 #include "core/coord_internal.h"
 
-#include "core/verdict.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,33 +167,22 @@ static void fill_node_jobs(struct arena *a, struct coord *c, const struct node *
 	i->job_ids = v;
 }
 
-static uint64_t strange_indices(struct coord *c, const struct node *n)
+static void fill_verdicts(struct arena *a, struct coord *c, struct node *n, struct rec_node_info *i)
 {
-	const struct rec_readings *r = node_readings(n);
-	uint64_t slots = node_gpus_strange(c, n), mask = 0;
-
-	for (size_t i = 0; slots != 0 && i < r->n_gpus; i++)
-		if (r->gpus[i].index < 64 && slots & node_gpu_bit(n, &r->gpus[i]))
-			mask |= UINT64_C(1) << r->gpus[i].index;
-	return mask;
-}
-
-static void fill_verdicts(struct arena *a, struct coord *c, const struct node *n,
-			  struct rec_node_info *i)
-{
-	struct verdict_in in = { .node = n->name, .readings = node_readings(n),
-				 .has_skew = n->has_skew, .is_ref = node_is_ref(c, n),
-				 .skew_us = n->skew_us, .skew_error_us = n->skew_error_us,
-				 .strange_gpus = strange_indices(c, n) };
 	struct verdicts *v = arena_alloc(a, sizeof(*v));
+	int64_t since;
+	bool off;
 
 	if (v == NULL)
 		return;
-	verdict_node(a, &in, v);
+	off = verdicts_of(a, c, n, v);
 	if (n->has_skew)
-		MSG_SET(i, node_info, skew_bad, verdict_clock_off(&in));
+		MSG_SET(i, node_info, skew_bad, off);
 	i->attention = v->v;
 	i->n_attention = v->n;
+	i->brief = verdict_brief(a, v, &since);
+	if (i->brief != NULL)
+		MSG_SET(i, node_info, brief_since_wall_ms, since);
 	if (verdict_bad(v) && strcmp(i->state, "ok") == 0)
 		i->state = "degraded";
 }
@@ -232,8 +220,7 @@ static void count_ports(const struct node *n, struct rec_node_info *i)
 }
 
 /* Only of a node that can be asked: what it said before it went is not shown as now. */
-static void fill_readings(struct arena *a, struct coord *c, const struct node *n,
-			  struct rec_node_info *i)
+static void fill_readings(struct arena *a, struct coord *c, struct node *n, struct rec_node_info *i)
 {
 	const struct rec_readings *r = node_readings(n);
 
@@ -295,8 +282,7 @@ static void fill_detail(struct arena *a, struct coord *c, const struct node *n,
 			i->sources[k].age_ms += age;
 }
 
-static void fill_node(struct arena *a, struct coord *c, const struct node *n,
-		      struct rec_node_info *i)
+static void fill_node(struct arena *a, struct coord *c, struct node *n, struct rec_node_info *i)
 {
 	memset(i, 0, sizeof(*i));
 	i->name = n->name;
@@ -363,8 +349,8 @@ static size_t node_weight(const struct rec_node_info *i)
 	size_t n = 1000 + 24 * i->n_job_ids;
 
 	for (size_t k = 0; k < i->n_attention; k++)
-		n += 100 + text_weight(i->attention[k].subject) + text_weight(i->attention[k].text) +
-		     text_weight(i->attention[k].fix);
+		n += 150 + text_weight(i->attention[k].subject) + text_weight(i->attention[k].text) +
+		     text_weight(i->attention[k].fix) + text_weight(i->attention[k].brief);
 	for (size_t k = 0; k < i->n_port_list; k++)
 		n += 900 + text_weight(i->port_list[k].text);
 	for (size_t k = 0; k < i->n_gpu_list; k++) {

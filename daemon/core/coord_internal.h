@@ -11,6 +11,7 @@
  *   coord_specs.c  which specifications nodes must keep
  *   coord_rows.c   state to and from stored rows
  *   coord_readings.c  what nodes' probes read: GPUs that are free, clocks
+ *   coord_verdicts.c  what these mean, and since when
  *   coord_topology.c  a node's topology, asked for on its behalf
  */
 #ifndef NA_CORE_COORD_INTERNAL_H
@@ -20,6 +21,7 @@
 #include "common/list.h"
 #include "core/coord.h"
 #include "core/map.h"
+#include "core/verdict.h"
 
 #define JOB_RANKS_MAX 65536u /* processes one job may start */
 #define JOB_NODES_MAX 4096u /* nodes of one job: its peers must fit one frame */
@@ -81,6 +83,9 @@ struct node {
 	bool gpus_shared; /* ... and some are another virtual node's */
 	bool ever_gpus, ever_ports; /* of this session: some were seen */
 	uint64_t gpus_held; /* a job holds them */
+	struct seen *seen; /* verdicts that were passed on it last, see coord_verdicts.c */
+	size_t n_seen;
+	bool clock_off; /* as judged last */
 	bool reserved; /* of one scheduling pass: an earlier job waits for its GPUs */
 };
 
@@ -292,6 +297,14 @@ void nodes_on_token_create(struct coord *c, struct clink *l, const struct rec_to
 void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_remove *r);
 void nodes_fill_peer(const struct node *n, struct rec_peer *ret);
 void tokens_free(struct coord *c);
+
+/* coord_verdicts.c */
+/* Judges, and fills in the times; whether the clock is off. Texts live in the
+ * arena, in the node and its readings. */
+bool verdicts_of(struct arena *a, struct coord *c, struct node *n, struct verdicts *ret);
+/* Judges only to know later since when it is so. */
+void verdicts_note(struct coord *c, struct node *n);
+void verdicts_on_skew(struct coord *c, struct node *n); /* the same, when its clock went wrong or right */
 
 /* coord_readings.c */
 void node_free(struct node *n);

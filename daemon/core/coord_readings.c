@@ -18,6 +18,7 @@ void node_free(struct node *n)
 	msg_finish(&n->readings);
 	free(n->addrs);
 	free(n->slots);
+	free(n->seen);
 	free(n);
 }
 
@@ -48,6 +49,7 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	gpus_note(c, n);
 	n->ever_gpus = n->ever_gpus || n->gpus_all != 0;
 	n->ever_ports = n->ever_ports || n->readings.u.readings.n_ports > 0;
+	verdicts_note(c, n);
 	if (node_gpus_free(c, n, false) != free_before || node_gpu_truth(n) != truth_before ||
 	    truth_before == GPU_UNKNOWN)
 		c->have_dirty = true; /* somebody may have waited for these, or wants to know why not */
@@ -105,6 +107,7 @@ void readings_on_ping(struct coord *c, struct node *n, const struct rec_ping *p)
 	n->has_skew = true;
 	n->skew_us = p->skew_us;
 	n->skew_error_us = p->skew_error_us;
+	verdicts_on_skew(c, n);
 }
 
 bool node_is_ref(const struct coord *c, const struct node *n)

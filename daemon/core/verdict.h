@@ -30,8 +30,16 @@ struct verdict_in {
 	uint64_t strange_gpus; /* bit i: a process of no job of ours uses GPU i */
 };
 
+/* What is the same in verdicts that speak of the same trouble. */
+struct verdict_kind {
+	const char *noun; /* what it befalls: "port", "GPU"; NULL: the node */
+	const char *is; /* "Initializing": without numbers that change */
+};
+
+/* v[i].since_wall_ms is set where the readings tell, else it is the caller's to know. */
 struct verdicts {
 	struct rec_attention v[VERDICTS_MAX];
+	struct verdict_kind kind[VERDICTS_MAX];
 	size_t n;
 };
 
@@ -39,6 +47,9 @@ struct verdicts {
 bool verdict_clock_off(const struct verdict_in *in);
 /* Texts live in the arena, or for ever. */
 void verdict_node(struct arena *a, const struct verdict_in *in, struct verdicts *out);
+/* The worst in a few words, those of its kind counted: "2 GPUs lost"; NULL:
+ * there are none. The time: since when the oldest of these is so, or 0. */
+const char *verdict_brief(struct arena *a, const struct verdicts *v, int64_t *ret_since_wall_ms);
 /* Is there one of severity "bad"? */
 bool verdict_bad(const struct verdicts *v);
 /* Ports that are judged, and those of them that carry traffic. */

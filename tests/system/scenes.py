@@ -80,21 +80,36 @@ def healthy():
                    [job(17, "gpu[01-02]", ["gpu01", "gpu02"])])
 
 
-NO_SM = {"severity": "bad", "text": "cable is up; no subnet manager has configured the port. Other ports stay Active without one.",
-         "fix": "on the host of the subnet manager: systemctl restart opensmd"}
+# the coordinator's words, as of daemon/core/verdict.c; tests/unit/test_page.c shows them as they are
+NO_SM = {"severity": "bad",
+         "text": "Initializing: the cable is up, but no subnet manager has configured the port. Other ports stay Active without one, so it "
+                 "may be down for all, or this port alone is left out",
+         "fix": "see whether opensm runs where it should (systemctl status opensm, on a host or the switch); restart it, and enable it for "
+                "the next boot", "since_wall_ms": str(NOW - 185_000)}
+
+
+def attends(*attention):
+    """The fields of a node whose worst attention is the first one; None: none."""
+    return {"attention": list(attention), "brief": attention[0]["brief"], "brief_since_wall_ms": attention[0]["since_wall_ms"]}
 
 
 def mixed():
     """What issue 3 wants to see: a port without a manager, a wrong clock, a stranger, a silent node, a GPU that is gone."""
-    ill = node("gpu03", 911, state="degraded", ports_active=7, attention=[
-        dict(NO_SM, subject="gpu03 mlx5_2")])
+    ill = node("gpu03", 911, state="degraded", ports_active=7,
+               **attends(dict(NO_SM, subject="gpu03 mlx5_2", brief="mlx5_2 Initializing")))
     ill["port_list"][2] = port(2, state="Initializing", lid=0, sm_lid=0, since_wall_ms=str(NOW - 185_000))
-    late = node("gpu04", -2_100_000, clock_synced=False, skew_bad=True, gpus_busy=1, attention=[
-        {"severity": "warn", "subject": "gpu04", "text": "clock not synchronised, 2.1 s behind",
-         "fix": "on gpu04: systemctl enable --now chrony"}])
+    late = node("gpu04", -2_100_000, state="degraded", clock_synced=False, skew_bad=True, gpus_busy=1, **attends(
+        {"severity": "bad", "subject": "gpu04", "brief": "clock 2.1 s off", "since_wall_ms": str(NOW - 7_300_000),
+         "text": "its clock is behind by 2.1 s (+-0.000), and nobody steers it: torchrun's heartbeats and the order of log lines go wrong",
+         "fix": "run chrony or ntpd on every host; without internet let one host be the others' time server"},
+        {"severity": "warn", "subject": "gpu04 GPU 5", "brief": "GPU 5 used by strangers", "since_wall_ms": str(NOW - 40_000),
+         "text": "in use by python (pid 4711 of wang), which no job started; it is not given out",
+         "fix": "end that process, or launch with --busy-gpus"}))
     late["gpu_list"][5] = gpu(5, procs=[proc(4711, "wang", "python", 30.2)], mem_used=str(31 * GIB), util=77)
-    gone = node("gpu05", 300, state="degraded", gpus=7, attention=[
-        {"severity": "bad", "subject": "gpu05 GPU 3", "text": "fell off the bus (Xid 79)", "fix": "reboot gpu05; again: have it looked at"}])
+    gone = node("gpu05", 300, state="degraded", gpus=7, **attends(
+        {"severity": "bad", "subject": "gpu05 GPU 3", "brief": "GPU 3 lost", "since_wall_ms": str(NOW - 240_000),
+         "text": "cannot be read: fell off the bus: the driver cannot reach it any more; reboot the node",
+         "fix": "look at the kernel log (dmesg | grep -i nvrm); a GPU off the bus needs a reboot"}))
     gone["gpu_list"][3] = {"index": 3, "pci": "0000:47:00.0", "text": "fell off the bus", "xids": 1, "xid": 79,
                            "xid_wall_ms": str(NOW - 240_000)}
     silent = node("gpu06", 250, state="unreachable", age_ms="185000", note="silent; its jobs are left alone", job=18)
@@ -117,7 +132,8 @@ def many(n, digits):
         elif n // 2 <= i < n // 2 + n // 16:
             one = node(name, 100, state="unreachable", age_ms=str(185_000 + i * 10), note="silent; its jobs are left alone")
         elif i % (n // 4) == 3:
-            one = node(name, 100, state="degraded", ports_active=7, attention=[dict(NO_SM, subject=f"{name} mlx5_2")])
+            one = node(name, 100, state="degraded", ports_active=7,
+                       **attends(dict(NO_SM, subject=f"{name} mlx5_2", brief="mlx5_2 Initializing")))
         else:
             one = node(name, -((i * 53) % 950) if i % 9 else 3_000 + i)
         nodes.append(one)

@@ -885,6 +885,77 @@ TEST(a_ping_is_answered_with_the_times_of_its_coming)
 	msg_finish(&m);
 }
 
+/* A port that was so when the probe began, and of which no time is known. */
+static void read_port(struct world *w, uint64_t link, const char *state, int64_t since)
+{
+	struct rec_source s = { .name = "sysfs", .ok = true };
+	struct rec_port p = { .device = "mlx5_1", .port = 1, .state = state, .phys_state = "LinkUp" };
+	struct msg m;
+
+	if (since != 0)
+		MSG_SET(&p, port, since_wall_ms, since);
+	msg_init(&m, MSG_readings);
+	m.u.readings = (struct rec_readings){ .sources = &s, .n_sources = 1, .ports = &p, .n_ports = 1 };
+	say(w, link, &m);
+}
+
+/* Since when the node's trouble is so; 0: there is none. */
+static int64_t since_of(struct world *w, const char *brief)
+{
+	struct msg m;
+	const struct rec_node_info *i = show(w, "gpu01", &m);
+	int64_t since = i->brief_since_wall_ms;
+
+	assert_int_equal(i->n_attention, brief != NULL);
+	if (brief != NULL) {
+		assert_string_equal(i->brief, brief);
+		assert_string_equal(i->attention[0].brief, brief);
+		assert_int_equal(i->attention[0].since_wall_ms, since);
+	}
+	msg_finish(&m);
+	return since;
+}
+
+TEST(trouble_is_as_old_as_the_readings_say_or_as_our_knowledge_of_it)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+	int64_t first = w->wall_ms;
+
+	read_port(w, a, "Initializing", 0);
+	w->wall_ms += 180000;
+	assert_int_equal(since_of(w, "mlx5_1 Initializing"), first); /* nobody had asked until now */
+	read_port(w, a, "Initializing", 0);
+	w->wall_ms += 60000;
+	assert_int_equal(since_of(w, "mlx5_1 Initializing"), first);
+	read_port(w, a, "Active", 0);
+	assert_int_equal(since_of(w, NULL), 0);
+	read_port(w, a, "Initializing", 0); /* again: another time */
+	assert_int_equal(since_of(w, "mlx5_1 Initializing"), w->wall_ms);
+	read_port(w, a, "Initializing", w->wall_ms - 5000);
+	assert_int_equal(since_of(w, "mlx5_1 Initializing"), w->wall_ms - 5000);
+	read_port(w, a, "Down", w->wall_ms + 5000); /* the future is not believed */
+	assert_int_equal(since_of(w, "mlx5_1 Down"), w->wall_ms);
+}
+
+TEST(a_wrong_clock_is_as_old_as_the_ping_that_told_it)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+	int64_t first = w->wall_ms;
+
+	for (unsigned k = 0; k < 3; k++, w->wall_ms += 1000) {
+		struct msg m;
+
+		msg_init(&m, MSG_ping);
+		m.u.ping.seq = k;
+		MSG_SET(&m.u.ping, ping, skew_us, -2100000 - 200000 * (int64_t)k);
+		MSG_SET(&m.u.ping, ping, skew_error_us, 300);
+		say(w, a, &m);
+	}
+	assert_int_equal(since_of(w, "clock 2.5 s off"), first);
+}
+
 /* Errors as large as the skew itself, a kernel that steers the clock and one that does not. */
 TEST(a_clock_is_marked_exactly_when_an_attention_tells_of_it)
 {
@@ -1014,6 +1085,8 @@ int main(void)
 		T(GPUs_of_a_node_that_went_are_not_shown_as_free),
 		T(GPUs_that_a_probe_cannot_count_are_unknown_and_never_none),
 		T(a_ping_is_answered_with_the_times_of_its_coming),
+		T(trouble_is_as_old_as_the_readings_say_or_as_our_knowledge_of_it),
+		T(a_wrong_clock_is_as_old_as_the_ping_that_told_it),
 		T(a_clock_is_marked_exactly_when_an_attention_tells_of_it),
 		T(a_topology_is_asked_of_the_node_and_waited_for_in_vain_only_so_long),
 		T(a_node_that_is_removed_while_its_topology_is_asked_for_harms_nobody),

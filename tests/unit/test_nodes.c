@@ -162,6 +162,29 @@ TEST(trouble_comes_first_then_the_natural_order)
 	assert_non_null(strstr(buf_str(&b), "gone\n")); /* the first sentence, without the node's name */
 }
 
+/* The coordinator's few words and their age, exact for one, about for some. */
+TEST(trouble_is_noted_in_a_few_words_with_its_age)
+{
+	static struct rec_attention bad = { .severity = "bad", .subject = "gpu01 mlx5_2",
+					    .text = "Initializing: the cable is up, but no subnet manager" };
+
+	status.wall_ms = 1000000;
+	for (unsigned i = 0; i < 3; i++) {
+		nodes[i].state = "degraded";
+		nodes[i].brief = "mlx5_2 Initializing";
+		MSG_SET(&nodes[i], node_info, brief_since_wall_ms, 1000000 - 185000 - 60000 * (int64_t)i);
+		nodes[i].attention = &bad;
+		nodes[i].n_attention = 1;
+	}
+	assert_non_null(strstr(table_of((struct nodes_view){ .columns = 80 }), "  mlx5_2 Initializing 3m\n"));
+	assert_non_null(strstr(buf_str(&b), "  mlx5_2 Initializing 5m\n"));
+	assert_non_null(strstr(grouped(), "\ngpu[04-12]  ok "));
+	assert_non_null(strstr(buf_str(&b), "  mlx5_2 Initializing <10m\n"));
+	nodes[0].brief_since_wall_ms = 1000001; /* from the future: no age, and never a huge one */
+	assert_non_null(strstr(table_of((struct nodes_view){ .columns = 80 }), "  mlx5_2 Initializing\n"));
+	status.wall_ms = 0;
+}
+
 TEST(a_list_too_long_for_its_column_says_how_many_it_stands_for)
 {
 	for (unsigned i = 0; i < N; i += 2)
@@ -322,6 +345,7 @@ int main(void)
 		T(what_is_not_shown_does_not_part_them),
 		T(one_alone_shows_its_exact_clock_and_age),
 		T(trouble_comes_first_then_the_natural_order),
+		T(trouble_is_noted_in_a_few_words_with_its_age),
 		T(a_list_too_long_for_its_column_says_how_many_it_stands_for),
 		T(columns_that_nobody_has_are_absent),
 		T(what_should_be_known_and_is_not_has_a_column),

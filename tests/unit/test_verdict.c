@@ -206,6 +206,80 @@ TEST(a_GPU_off_the_bus_and_memory_errors_are_told)
 	one("warn", "gpu03 GPU 0", "Xid 79", NULL);
 }
 
+static void brief(const char *want, int64_t want_since)
+{
+	int64_t since;
+
+	assert_string_equal(verdict_brief(&ar, &v, &since), want);
+	assert_int_equal(since, want_since);
+}
+
+TEST(a_few_words_for_a_table_tell_the_worst_and_count_its_equals)
+{
+	struct rec_port p[] = { port(NULL, "Down", "Polling"), port(NULL, "Initializing", "LinkUp"),
+				port(NULL, "Down", "Disabled"), port(NULL, "Initializing", "LinkUp") };
+	struct rec_gpu g[] = { { .index = 0, .text = "fell off the bus: the driver cannot reach it" },
+			       { .index = 5, .text = "fell off the bus: the driver cannot reach it" },
+			       { .index = 6, .text = "no permission" } };
+	struct rec_source s = { .name = "probe", .text = "it ended with code 3" };
+	struct rec_readings r = { .ports = p, .n_ports = 3 };
+	struct verdict_in in = { .node = "gpu03", .readings = &r };
+
+	MSG_SET(&p[1], port, since_wall_ms, 5000);
+	MSG_SET(&p[3], port, since_wall_ms, 4000);
+	judge(&in);
+	assert_string_equal(v.v[0].brief, "mlx5_2 Down/Polling");
+	brief("mlx5_2 Initializing", 5000);
+	r.n_ports = 4;
+	judge(&in);
+	brief("2 ports Initializing", 4000);
+	r = (struct rec_readings){ .gpus = g, .n_gpus = 1 };
+	judge(&in);
+	brief("GPU 0 lost", 0);
+	r.n_gpus = 3;
+	judge(&in);
+	brief("2 GPUs lost", 0);
+	g[0].text = g[1].text = NULL;
+	MSG_SET(&g[0], gpu, xids, 2);
+	MSG_SET(&g[0], gpu, xid, 79);
+	judge(&in);
+	brief("GPU 6 not readable", 0);
+	r.n_gpus = 2;
+	judge(&in);
+	brief("GPU 0 Xid 79", 0);
+	r = (struct rec_readings){ .sources = &s, .n_sources = 1 };
+	judge(&in);
+	brief("probe: no readings", 0);
+	in = (struct verdict_in){ .node = "gpu03", .has_skew = true, .skew_us = -2100000 };
+	judge(&in);
+	brief("clock 2.1 s off", 0);
+	in.skew_us = INT64_C(28800000000);
+	judge(&in);
+	brief("clock 8.0 h off", 0);
+	in.has_skew = false;
+	judge(&in);
+	assert_null(verdict_brief(&ar, &v, &(int64_t){ 0 }));
+}
+
+TEST(the_time_of_a_change_is_told_by_the_coordinators_clock)
+{
+	struct rec_port p = port(NULL, "Down", "Polling");
+	struct rec_readings r = { .ports = &p, .n_ports = 1 };
+	struct verdict_in in = { .node = "gpu03", .readings = &r, .has_skew = true, .is_ref = true, .skew_us = 400000 };
+
+	judge(&in);
+	assert_false(MSG_HAS(&v.v[0], attention, since_wall_ms));
+	MSG_SET(&p, port, since_wall_ms, 1000000);
+	judge(&in);
+	assert_int_equal(v.v[0].since_wall_ms, 1000000);
+	in.is_ref = false;
+	judge(&in);
+	assert_int_equal(v.v[0].since_wall_ms, 999600);
+	p.since_wall_ms = INT64_MIN; /* nonsense is not told */
+	judge(&in);
+	assert_false(MSG_HAS(&v.v[0], attention, since_wall_ms));
+}
+
 TEST(a_clock_is_told_only_when_it_is_surely_off)
 {
 	struct rec_host h = { .cpus = 1 };
@@ -272,6 +346,8 @@ int main(void)
 		cmocka_unit_test(ports_are_counted_without_the_excluded_ones),
 		cmocka_unit_test(a_strangers_process_is_named_with_user_and_pid),
 		cmocka_unit_test(a_GPU_off_the_bus_and_memory_errors_are_told),
+		cmocka_unit_test(a_few_words_for_a_table_tell_the_worst_and_count_its_equals),
+		cmocka_unit_test(the_time_of_a_change_is_told_by_the_coordinators_clock),
 		cmocka_unit_test(a_clock_is_told_only_when_it_is_surely_off),
 		cmocka_unit_test(a_source_that_fails_is_told_and_one_that_is_absent_is_not),
 		cmocka_unit_test(there_is_an_end_to_what_is_said_of_one_node),

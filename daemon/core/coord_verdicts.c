@@ -1,0 +1,115 @@
+/* coord_verdicts.c - what a node's readings mean, and since when that is so
+ *
+ * Readings seldom tell when a thing began: then it is as old as our knowledge
+ * of it. So a node is judged whenever readings come and whenever somebody asks,
+ * and of each verdict the first time is kept as long as it is passed again.
+ *
+ * Not promised: more than the life of this coordinator; and a node that goes
+ * and returns with the same trouble is taken to have had it meanwhile.
+ */
+#include "core/coord_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct seen {
+	uint64_t key;
+	int64_t since_wall_ms;
+};
+
+/* FNV-1a of what the verdict is about and of its kind. */
+static uint64_t key_of(const struct verdicts *v, size_t i)
+{
+	const char *const parts[] = { v->v[i].subject, v->kind[i].noun != NULL ? v->kind[i].noun : "",
+				      v->kind[i].is };
+	uint64_t h = UINT64_C(14695981039346656037);
+
+	for (size_t k = 0; k < 3; k++)
+		for (const char *s = parts[k];; s++) {
+			h = (h ^ (uint8_t)*s) * UINT64_C(1099511628211);
+			if (*s == '\0')
+				break; /* counted: "ab","c" is not "a","bc" */
+		}
+	return h;
+}
+
+static const struct seen *find(const struct node *n, uint64_t key)
+{
+	for (size_t i = 0; i < n->n_seen; i++)
+		if (n->seen[i].key == key)
+			return &n->seen[i];
+	return NULL;
+}
+
+/* Without memory the old knowledge stays. */
+static void remember(struct coord *c, struct node *n, struct verdicts *v)
+{
+	struct seen *seen = v->n > 0 ? calloc(v->n, sizeof(*seen)) : NULL;
+
+	if (v->n > 0 && seen == NULL) {
+		c->oom = true;
+		return;
+	}
+	for (size_t i = 0; i < v->n; i++) {
+		struct rec_attention *x = &v->v[i];
+		const struct seen *before;
+
+		seen[i].key = key_of(v, i);
+		before = find(n, seen[i].key);
+		seen[i].since_wall_ms = before != NULL ? before->since_wall_ms : c->wall_ms;
+		if (MSG_HAS(x, attention, since_wall_ms) && x->since_wall_ms <= c->wall_ms)
+			seen[i].since_wall_ms = x->since_wall_ms;
+		MSG_SET(x, attention, since_wall_ms, seen[i].since_wall_ms);
+	}
+	free(n->seen);
+	n->seen = seen;
+	n->n_seen = v->n;
+}
+
+static struct verdict_in clock_in(const struct coord *c, const struct node *n)
+{
+	return (struct verdict_in){ .node = n->name, .readings = node_readings(n), .has_skew = n->has_skew,
+				    .is_ref = node_is_ref(c, n), .skew_us = n->skew_us,
+				    .skew_error_us = n->skew_error_us };
+}
+
+static uint64_t strange_indices(struct coord *c, const struct node *n)
+{
+	const struct rec_readings *r = node_readings(n);
+	uint64_t slots = node_gpus_strange(c, n), mask = 0;
+
+	for (size_t i = 0; slots != 0 && i < r->n_gpus; i++)
+		if (r->gpus[i].index < 64 && slots & node_gpu_bit(n, &r->gpus[i]))
+			mask |= UINT64_C(1) << r->gpus[i].index;
+	return mask;
+}
+
+bool verdicts_of(struct arena *a, struct coord *c, struct node *n, struct verdicts *ret)
+{
+	struct verdict_in in = clock_in(c, n);
+
+	in.strange_gpus = strange_indices(c, n);
+	verdict_node(a, &in, ret);
+	remember(c, n, ret);
+	n->clock_off = verdict_clock_off(&in);
+	return n->clock_off;
+}
+
+/* Pings come each second, readings seldom. */
+void verdicts_on_skew(struct coord *c, struct node *n)
+{
+	struct verdict_in in = clock_in(c, n);
+
+	if (verdict_clock_off(&in) != n->clock_off)
+		verdicts_note(c, n);
+}
+
+void verdicts_note(struct coord *c, struct node *n)
+{
+	struct verdicts v;
+	struct arena a;
+
+	arena_init(&a);
+	verdicts_of(&a, c, n, &v);
+	arena_finish(&a);
+}
