@@ -12,7 +12,7 @@
 
 enum { WATCH = 1 };
 static const struct opt opts[] = {
-	{ WATCH, 0, "watch", NULL, "again each second, until ^C" },
+	{ WATCH, 0, "watch", NULL, "again twice a second, until ^C" },
 	{ 0 },
 };
 

@@ -1,10 +1,10 @@
-/* watch.c - the status again each second, see watch.h
+/* watch.c - the status again twice a second, see watch.h
  *
  * A page is one write: home, each line cleared behind its text, the rest
  * cleared; nothing is ever blanked first, so nothing flickers. The last answer
  * is kept, so that a new size of the window is drawn at once.
  *
- * Signals are blocked except while we wait, for the second to pass or for an
+ * Signals are blocked except while we wait, for the time to pass or for an
  * answer: so none is missed between a look at a flag and the wait, and ^C works
  * while the agent is silent. */
 #include "client/watch.h"
@@ -17,7 +17,9 @@
 
 #include "client/term.h"
 
-#define EVERY_MS 1000
+/* What has happened is on the screen within a second: up to 100 ms pass in the
+ * probe, which gathers bursts, a few on the links, and the rest here. */
+#define EVERY_MS 500
 #define SCREEN_ON "\033[?1049h\033[?25l"
 #define SCREEN_OFF "\033[?25h\033[?1049l"
 
@@ -200,8 +202,8 @@ static void refresh(struct watch *w)
 		show(w);
 }
 
-/* Sleeps until the next second, whatever wakes us in between. */
-static void wait_a_second(struct watch *w)
+/* Sleeps until it is time to ask again, whatever wakes us in between. */
+static void wait_a_moment(struct watch *w)
 {
 	mono_t until = mono_add_ms(mono_now(), EVERY_MS);
 	int64_t left;
@@ -262,7 +264,7 @@ int watch_status(const struct ctl *c, const struct status_wish *wish, watch_page
 	while (!stop && w.written >= 0) {
 		refresh(&w);
 		if (w.written >= 0)
-			wait_a_second(&w);
+			wait_a_moment(&w);
 	}
 	return leave(&w);
 }

@@ -402,6 +402,20 @@ def test_watching_draws_in_place_and_restores_the_screen(ctl, agent):
     assert t.end() == 0 and t.data.rstrip().endswith(b"\x1b[?1049l")
 
 
+def test_what_has_changed_is_on_the_screen_within_a_second(ctl, agent):
+    """In the worst case: it changes just after we have asked. The probe and the links take some of the second, too."""
+    agent.status = scenes.healthy()
+    t = Terminal(ctl, "status", "--watch")
+    t.wait(rb"lab: 4 nodes")
+    for name in ("one", "two", "three"):
+        agent.wait_msg("status_get", len(agent.got("status_get")) + 1)
+        time.sleep(0.02)
+        agent.status = dict(agent.status, cluster=name)
+        t.wait(name.encode(), 0.8 if not SANITIZED else 5)
+    t.type(b"\x03")
+    assert t.end() == 0
+
+
 def test_a_new_size_is_drawn_at_once_from_what_is_known(ctl, agent):
     agent.status = scenes.mixed()
     t = Terminal(ctl, "status", "--watch", columns=80, lines=50)
