@@ -332,37 +332,41 @@ void nodes_table(struct out *o, const struct rec_status *s, const struct nodes_v
 	arena_finish(&t.arena);
 }
 
-/* Nobody has read that there are any, and of some nodes nothing is known. */
-static void no_sum(struct buf *b, const struct rec_status *s, size_t unknown)
+/* Nobody has read that there are any; of 'missing' nodes nothing is known. */
+static void no_sum(struct buf *b, const struct rec_status *s, size_t missing)
 {
-	if (unknown)
-		buf_adds(b, "GPUs ?");
-	if (unknown && unknown < s->n_nodes) {
+	buf_adds(b, "GPUs ?");
+	if (missing < s->n_nodes) {
 		buf_adds(b, " on ");
-		render_count(b, unknown, "node", "nodes");
+		render_count(b, missing, "node", "nodes");
 	}
 }
 
 void nodes_gpus(struct buf *b, const struct rec_status *s)
 {
 	uint64_t busy = 0, total = 0;
-	size_t known = 0, unknown = 0;
+	size_t known = 0, missing = 0;
+	bool unknown = false; /* somewhere there should be some */
 
 	for (size_t i = 0; i < s->n_nodes; i++) {
 		const struct rec_node_info *n = &s->nodes[i];
 
 		known += MSG_HAS(n, node_info, gpus) && (!n->gpus || MSG_HAS(n, node_info, gpus_busy));
-		unknown += n->gpus_unknown;
+		unknown |= n->gpus_unknown;
+		missing += !MSG_HAS(n, node_info, gpus);
 		total += n->gpus;
 		busy += n->gpus_busy;
 	}
-	if (!total)
-		no_sum(b, s, unknown);
-	else if (known)
+	if (!total) {
+		if (unknown)
+			no_sum(b, s, missing);
+		return;
+	}
+	if (known)
 		buf_addf(b, "GPUs %" PRIu64 " busy / %" PRIu64, busy, total);
 	else
 		buf_addf(b, "GPUs ? busy / %" PRIu64, total);
-	if (total && known && known < s->n_nodes) {
+	if (known && known < s->n_nodes) {
 		buf_adds(b, ", ? on ");
 		render_count(b, s->n_nodes - known, "node", "nodes");
 	}

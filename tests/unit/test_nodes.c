@@ -243,10 +243,12 @@ TEST(sums_say_of_how_many_nodes_nothing_is_known)
 	for (unsigned i = 0; i < N; i++)
 		nodes[i].gpus = 0;
 	assert_string_equal(gpus(), "");
-	nodes[3].gpus_unknown = nodes[4].gpus_unknown = true;
-	assert_string_equal(gpus(), "GPUs ? on 2 nodes");
-	for (unsigned i = 0; i < N; i++)
-		nodes[i].gpus_unknown = true;
+	nodes[1].gpus_unknown = true;
+	assert_string_equal(gpus(), "GPUs ? on 1 node"); /* the others have none */
+	for (unsigned i = 2; i < N; i++)
+		nodes[i].has &= ~MSG_BIT(node_info, gpus);
+	assert_string_equal(gpus(), "GPUs ? on 11 nodes");
+	nodes[0].has &= ~MSG_BIT(node_info, gpus);
 	assert_string_equal(gpus(), "GPUs ?");
 }
 
