@@ -300,7 +300,7 @@ static void fill_node(struct arena *a, struct coord *c, struct node *n, struct r
 	else if (!n->ever)
 		i->note = "not heard since the coordinator started";
 	else if (n->link == NULL)
-		i->note = "its agent is not running or cannot reach the coordinator";
+		i->note = "its agent has ended or is cut off";
 	else if (n->silent)
 		i->note = "silent; its jobs are left alone";
 	fill_node_jobs(a, c, n, i);

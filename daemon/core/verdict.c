@@ -321,11 +321,13 @@ bool verdict_clock_off(const struct verdict_in *in)
 	return in->has_skew && !in->is_ref && sure > (unsteered(in) ? SKEW_UNSTEERED_US : SKEW_BAD_US);
 }
 
-/* "340 ms" "2.1 s" "13 min" "8.0 h" "3 d" */
+/* "0.3 ms" "340 ms" "2.1 s" "13 min" "8.0 h" "3 d" */
 static const char *span(struct arena *a, uint64_t us)
 {
 	double s = (double)us / 1e6;
 
+	if (us < 99950)
+		return arena_printf(a, "%.1f ms", s * 1000);
 	if (us < 999500)
 		return arena_printf(a, "%.0f ms", s * 1000);
 	if (s < 120)
@@ -342,10 +344,10 @@ static void judge_clock(struct arena *a, const struct verdict_in *in, struct ver
 	say(a, in, (struct saying){
 		.severity = "bad", .kind = { NULL, "clock" },
 		.brief = arena_printf(a, "clock %s off", span(a, skew_size(in))),
-		.text = arena_printf(a, "its clock is %s by %.1f s (+-%.3f)%s: torchrun's heartbeats and the "
+		.text = arena_printf(a, "its clock is %s by %s (+-%s)%s: torchrun's heartbeats and the "
 				     "order of log lines go wrong",
-				     in->skew_us < 0 ? "behind" : "ahead", (double)skew_size(in) / 1e6,
-				     (double)in->skew_error_us / 1e6,
+				     in->skew_us < 0 ? "behind" : "ahead", span(a, skew_size(in)),
+				     span(a, in->skew_error_us),
 				     unsteered(in) ? ", and nobody steers it" : ""),
 		.fix = "run chrony or ntpd on every host; without internet let one host be the others' "
 		       "time server" }, out);

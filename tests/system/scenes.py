@@ -100,7 +100,7 @@ def mixed():
     ill["port_list"][2] = port(2, state="Initializing", lid=0, sm_lid=0, since_wall_ms=str(NOW - 185_000))
     late = node("gpu04", -2_100_000, state="degraded", clock_synced=False, skew_bad=True, gpus_busy=1, **attends(
         {"severity": "bad", "subject": "gpu04", "brief": "clock 2.1 s off", "since_wall_ms": str(NOW - 7_300_000),
-         "text": "its clock is behind by 2.1 s (+-0.000), and nobody steers it: torchrun's heartbeats and the order of log lines go wrong",
+         "text": "its clock is behind by 2.1 s (+-0.1 ms), and nobody steers it: torchrun's heartbeats and the order of log lines go wrong",
          "fix": "run chrony or ntpd on every host; without internet let one host be the others' time server"},
         {"severity": "warn", "subject": "gpu04 GPU 5", "brief": "GPU 5 used by strangers", "since_wall_ms": str(NOW - 40_000),
          "text": "in use by python (pid 4711 of wang), which no job started; it is not given out",
@@ -166,6 +166,6 @@ def unknowns():
 
     return cluster([node("gpu01", 0, None), known("gpu02"), known("gpu03", gpus=8), known("gpu04", gpus=0, ports=0, skew_us="0"),
                     known("gpu05", ports=8, gpus=8, gpus_busy=0), known("gpu06", skew_us="700000", skew_error_us="900000"),
-                    known("gpu07", skew_us="150000", clock_synced=False, skew_bad=True), known("gpu08", state="down", note="its agent is not running"),
+                    known("gpu07", skew_us="150000", clock_synced=False, skew_bad=True), known("gpu08", state="down", note="its agent has ended or is cut off"),
                     dict(known("gpu09", port_list=[{"device": "mlx5_0", "port": 1}, {"device": "mlx5_1", "port": 1, "state": "Active"}],
                                gpu_list=[{"index": 0}, {"index": 1, "mem_total": str(80 * GIB), "procs": [{"pid": 99}]}]), ports=2, gpus=2)])
