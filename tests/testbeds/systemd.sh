@@ -334,7 +334,8 @@ probes_run() { # longer than it takes to be started anew
 	! on head journalctl -q -u nodeagentd -o cat | grep -qi 'probe.*\(anew\|malformed\|killed\)' &&
 		as alice head "nodectl --json nodes" | python3 -c 'import json, sys
 for n in json.load(sys.stdin)["nodes"]:
-    assert n["ports"] == [] and n["gpus"] is None, n # no driver: not known'
+    # without a driver: none where the bus has none, else not known
+    assert n["ports"] == [] and n["gpus"] == ([] if n["gpus_total"] == 0 else None), n'
 }
 
 two_nodes_as_a_user() {
