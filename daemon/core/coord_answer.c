@@ -593,6 +593,7 @@ void watch_free(struct coord *c, struct watch *w)
 {
 	if (w->link->who == WHO_NODE)
 		peers_unwatched(c, w->job);
+	w->link->n_watches--;
 	list_remove(&w->of_link);
 	list_remove(&w->of_job);
 	free(w);
@@ -637,6 +638,11 @@ void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *r)
 		return;
 	if (refuse_job(c, l, r->rid, r->job, j, uid))
 		return;
+	if (l->n_watches >= (l->who == WHO_NODE ? NODE_WATCHES_MAX : LOCAL_WATCHES_MAX)) {
+		coord_refuse(c, l, r->rid, "busy", "%u jobs are watched on this connection already; "
+			     "end some of these commands first", l->n_watches);
+		return;
+	}
 	w = calloc(1, sizeof(*w));
 	if (w == NULL) {
 		c->oom = true;
@@ -645,6 +651,7 @@ void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *r)
 	w->link = l;
 	w->job = j;
 	w->rid = r->rid;
+	l->n_watches++;
 	list_append(&l->watches, &w->of_link);
 	list_append(&j->watches, &w->of_job);
 	send_update(c, w);

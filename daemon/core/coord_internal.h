@@ -27,6 +27,8 @@
 #define JOB_NODES_MAX 4096u /* nodes of one job: its peers must fit one frame */
 #define NODE_JOBS_MAX 128u /* as the agents have it: what a node holds must fit its registration */
 #define RIVAL_MS 1000 /* a word of the old session counts as life only so long after a rival came */
+#define LOCAL_WATCHES_MAX 64u /* as an agent's REQUESTS_MAX for one client */
+#define NODE_WATCHES_MAX 4096u /* all clients of one agent together */
 #define LATE_MS 1000 /* a deadline served so late: we were stopped, and did not listen */
 #define SAVE_RETRY_MS 1000 /* after the store has failed */
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
@@ -106,6 +108,7 @@ struct clink {
 	mono_t since;
 	struct list all; /* coord.links */
 	struct list watches; /* watch.of_link */
+	uint32_t n_watches;
 };
 
 struct watch {

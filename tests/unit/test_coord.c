@@ -1327,6 +1327,29 @@ static void a_node_enrolled_again_with_its_key_is_not_revoked(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static void the_watches_of_one_connection_are_counted(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b, l;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	l = link_up(w, WHO_LOCAL, NULL, "client");
+	for (uint32_t i = 1; i <= 64; i++)
+		watch(w, l, i);
+	assert_true(was_told(w, l, MSG_job_update));
+	assert_false(was_told(w, l, MSG_refused));
+	watch(w, l, 65);
+	assert_true(last_to(w, l, MSG_refused, &m));
+	assert_string_equal(m.u.refused.code, "busy");
+	assert_int_equal(m.u.refused.rid, 65);
+	msg_finish(&m);
+	forget_sent(w);
+	unwatch(w, l, 3);
+	watch(w, l, 66);
+	assert_false(was_told(w, l, MSG_refused));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1391,6 +1414,7 @@ int main(void)
 		T(only_the_submitting_node_is_told_that_a_job_is_over_and_only_when_saved),
 		T(a_registering_node_is_told_its_unfinished_jobs),
 		T(a_repeated_submit_says_whether_its_specification_is_needed),
+		T(the_watches_of_one_connection_are_counted),
 	};
 
 	return cmocka_run_group_tests_name("coord", tests, NULL, NULL);
