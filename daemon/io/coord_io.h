@@ -1,4 +1,4 @@
-/* coord_io.h - inside of the coordinator role: coord_role.c, perform_coord.c, coord_links.c, coord_users.c */
+/* coord_io.h - inside of the coordinator role: coord_role.c, perform_coord.c, coord_links.c, coord_limits.c, coord_users.c */
 #ifndef NA_IO_COORD_IO_H
 #define NA_IO_COORD_IO_H
 
@@ -19,6 +19,7 @@
 #define QUEUE_MAX (16u << 20) /* a link that does not take its messages is closed here */
 
 struct coord_users;
+struct local_user;
 
 /* One admitted connection. */
 struct coord_link {
@@ -27,11 +28,19 @@ struct coord_link {
 	uint64_t id;
 	struct list bucket;
 	struct list stranger;
+	struct list of_owner; /* local: user->links; else role->keys[]; oldest first */
+	struct local_user *user; /* local: whose it is */
 	enum coord_who who;
 	uint8_t key[KEY_HASH];
 	uint32_t uid;
 	bool told; /* the core knows it */
 	bool asking; /* coord_users has it */
+	bool spoke; /* something was said on it */
+	bool turned_away; /* one too many: it hears so */
+	bool leaving; /* turned away, or gave way to a newer one */
+	bool full; /* its queue is above the limit: it is not read */
+	bool held; /* not read: full, or its user's queues together are */
+	size_t was_queued; /* at the last look at stalled links */
 };
 
 struct coord_role {
@@ -52,6 +61,11 @@ struct coord_role {
 	struct list links[LINK_BUCKETS];
 	struct list strangers; /* oldest first */
 	unsigned n_strangers;
+	struct list local_users; /* coord_limits.c; those below too */
+	struct list keys[LINK_BUCKETS]; /* links that are not local, by the first byte of their key */
+	unsigned n_local, n_leaving; /* connections of all users but root */
+	bool any_over;
+	struct deadline_timer stalls;
 	char address[280]; /* HOST:PORT that others are told */
 	bool stopping;
 };
@@ -69,6 +83,16 @@ struct coord_link *coord_link_find(struct coord_role *r, uint64_t id);
 /* Closes every link of this key. */
 void coord_links_drop_key(struct coord_role *r, const uint8_t key[KEY_HASH]);
 void coord_links_close_all(struct coord_role *r, const char *why);
+
+/* coord_limits.c: how much one user, or one node's key, may hold of us. */
+void coord_limits_init(struct coord_role *r);
+/* A new connection; c->who is known. It may be turned away, or take another's
+ * place. False: far too many, it is to be dropped without a word. */
+bool coord_limits_admit(struct coord_link *c);
+/* Something was put into its queue; 'full': as link_send* said. */
+void coord_limits_sent(struct coord_link *c, bool full);
+void coord_limits_drained(struct coord_link *c);
+void coord_limits_gone(struct coord_link *c);
 
 /* coord_users.c: a uid's name, and whether it may administer; asked on the
  * thread pool (a directory server may hang), kept for a minute. The answer

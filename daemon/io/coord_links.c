@@ -2,7 +2,8 @@
  *
  * A local client's link is paused until the name behind its uid is known;
  * only then does the core hear of it. Strangers may only join: their frames
- * stay small, and there are never more than STRANGERS_MAX of them. */
+ * stay small, and there are never more than STRANGERS_MAX of them. How much
+ * anybody may hold of us: coord_limits.c. */
 #include "io/coord_io.h"
 
 #include <errno.h>
@@ -20,9 +21,12 @@ static const char *const who_names[] = {
 
 void coord_links_init(struct coord_role *r)
 {
-	for (int i = 0; i < LINK_BUCKETS; i++)
+	for (int i = 0; i < LINK_BUCKETS; i++) {
 		list_init(&r->links[i]);
+		list_init(&r->keys[i]);
+	}
 	list_init(&r->strangers);
+	list_init(&r->local_users);
 }
 
 struct coord_link *coord_link_find(struct coord_role *r, uint64_t id)
@@ -52,6 +56,22 @@ void coord_links_close_all(struct coord_role *r, const char *why)
 	for (int i = 0; i < LINK_BUCKETS; i++)
 		list_foreach(e, &r->links[i])
 			link_close(list_entry(e, struct coord_link, bucket)->l, why);
+}
+
+static void refuse(struct coord_link *c, uint32_t rid, const char *code, const char *text)
+{
+	struct msg m;
+	struct buf b;
+
+	msg_init(&m, MSG_refused);
+	m.u.refused.code = code;
+	m.u.refused.text = text;
+	if (rid > 0)
+		MSG_SET(&m.u.refused, refused, rid, rid);
+	buf_init(&b);
+	if (msg_encode(&m, &b, NULL) == 0)
+		link_send_json(c->l, b.data, b.len);
+	buf_finish(&b);
 }
 
 /* ---- up ----------------------------------------------------------------- */
@@ -84,13 +104,19 @@ static void on_user(void *arg, const char *name, bool admin)
 		return;
 	}
 	tell_up(c, name, admin);
-	link_pause(c->l, false);
+	link_pause(c->l, c->held);
 }
 
 static void on_up(struct link *l, void *arg)
 {
 	struct coord_link *c = arg;
 
+	if (c->turned_away) {
+		refuse(c, 0, "busy", "your user has too many connections to this coordinator open; "
+				     "end some of them, or ask a node's agent");
+		link_close(l, "too many connections of one user");
+		return;
+	}
 	if (c->who != WHO_LOCAL) {
 		tell_up(c, NULL, false);
 		return;
@@ -104,22 +130,6 @@ static void on_up(struct link *l, void *arg)
 }
 
 /* ---- messages ----------------------------------------------------------- */
-
-static void refuse(struct coord_link *c, uint32_t rid, const char *code, const char *text)
-{
-	struct msg m;
-	struct buf b;
-
-	msg_init(&m, MSG_refused);
-	m.u.refused.code = code;
-	m.u.refused.text = text;
-	if (rid > 0)
-		MSG_SET(&m.u.refused, refused, rid, rid);
-	buf_init(&b);
-	if (msg_encode(&m, &b, NULL) == 0)
-		link_send_json(c->l, b.data, b.len);
-	buf_finish(&b);
-}
 
 /* A newer client may ask what we do not know: its request is answered. */
 static void unknown_message(struct coord_link *c, const char *text, size_t n, const char *why)
@@ -142,6 +152,7 @@ static void on_json(struct link *l, const char *text, size_t n, void *arg)
 	struct err e;
 	int r = msg_decode(text, n, &m, &e);
 
+	c->spoke = true;
 	if (r == -ENOTSUP) {
 		unknown_message(c, text, n, e.text);
 		return;
@@ -179,10 +190,16 @@ static void on_down(struct link *l, const char *why, void *arg)
 	c->l = NULL;
 	list_remove(&c->bucket);
 	forget_stranger(c);
+	coord_limits_gone(c);
 	if (c->told && !c->role->stopping)
 		coord_role_step(c->role, &ev);
 	if (!c->asking)
 		free(c);
+}
+
+static void on_drain(struct link *l, void *arg)
+{
+	coord_limits_drained(arg);
 }
 
 static void on_bad(struct link *l, int error, const char *why, void *arg)
@@ -196,6 +213,7 @@ static void on_bad(struct link *l, int error, const char *why, void *arg)
 static const struct link_callbacks callbacks = {
 	.on_up = on_up,
 	.on_json = on_json,
+	.on_drain = on_drain,
 	.on_down = on_down,
 	.on_bad = on_bad,
 };
@@ -229,6 +247,7 @@ bool coord_links_admit(void *role, struct link *l, const struct link_who *who,
 	c->id = link_id(l);
 	c->uid = who->uid;
 	list_init(&c->stranger);
+	list_init(&c->of_owner);
 	list_append(&r->links[c->id % LINK_BUCKETS], &c->bucket);
 	if (!who->key) {
 		c->who = WHO_LOCAL;
@@ -236,9 +255,14 @@ bool coord_links_admit(void *role, struct link *l, const struct link_who *who,
 		memcpy(c->key, who->key, KEY_HASH);
 		c->who = coord_find_key(r->core, who->key) ? WHO_NODE : WHO_STRANGER;
 	}
+	link_set_max(l, c->who == WHO_STRANGER ? FRAME_MAX_UNAUTH : FRAME_MAX);
+	if (!coord_limits_admit(c)) {
+		list_remove(&c->bucket);
+		free(c);
+		return false;
+	}
 	if (c->who == WHO_STRANGER)
 		admit_stranger(r, c);
-	link_set_max(l, c->who == WHO_STRANGER ? FRAME_MAX_UNAUTH : FRAME_MAX);
 	*ret_cb = &callbacks;
 	*ret_arg = c;
 	return true;

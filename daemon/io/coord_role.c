@@ -103,6 +103,7 @@ static void stop_watching(struct coord_role *r)
 	close_handle(&r->deadline.timer);
 	close_handle(&r->parent);
 	close_handle(&r->notify_timer.timer);
+	close_handle(&r->stalls.timer);
 }
 
 static void role_finish(struct coord_role *r)
@@ -203,6 +204,7 @@ static void start_watching(struct coord_role *r)
 	uv_signal_start(&r->intr, on_signal, SIGINT);
 	deadline_init(&r->loop, &r->deadline, on_deadline, r);
 	parent_watch(&r->loop, &r->parent, r->opts->parent_fd);
+	coord_limits_init(r);
 }
 
 /* The listeners are bound before the core is made (it is told our address)

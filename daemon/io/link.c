@@ -32,6 +32,7 @@ struct link *link_new(uv_loop_t *loop, const struct link_callbacks *cb, void *ar
 	l->cb = cb;
 	l->arg = arg;
 	l->want = READ_SMALL;
+	l->high = LINK_HIGH;
 	frame_reader_init(&l->in, FRAME_MAX_UNAUTH);
 	list_init(&l->pending);
 	list_init(&l->dirty);
@@ -351,9 +352,14 @@ void link_close(struct link *l, const char *why)
 		hub_mark(l);
 }
 
+void link_drop(struct link *l, const char *why)
+{
+	link_kill(l, why);
+}
+
 static void drained(struct link *l)
 {
-	if (!l->full || l->state != LS_UP || link_queued(l) >= LINK_HIGH / 2)
+	if (!l->full || l->state != LS_UP || link_queued(l) >= l->high / 2)
 		return;
 
 	l->full = false;
@@ -398,6 +404,11 @@ const char *link_local_address(const struct link *l)
 void link_set_max(struct link *l, uint32_t frame_max)
 {
 	frame_reader_set_max(&l->in, frame_max);
+}
+
+void link_set_high(struct link *l, size_t high)
+{
+	l->high = high;
 }
 
 void link_set_callbacks(struct link *l, const struct link_callbacks *cb, void *arg)

@@ -24,7 +24,7 @@ struct link_callbacks {
 	/* NULL: DATA frames end the link. Payload borrowed for the call. */
 	void (*on_data)(struct link *l, const struct data_header *h, const char *payload, size_t n,
 			void *arg);
-	/* Queued output fell below half of LINK_HIGH after link_send* said "full". May be NULL. */
+	/* Queued output fell below half of the limit after link_send* said "full". May be NULL. */
 	void (*on_drain)(struct link *l, void *arg);
 	/* Last call, also when the connection never came up. 'why' is a phrase:
 	 * "connection refused", "closed by the other side", "silent for 5 s". */
@@ -34,7 +34,7 @@ struct link_callbacks {
 	void (*on_bad)(struct link *l, int error, const char *why, void *arg);
 };
 
-#define LINK_HIGH (4u << 20) /* queued bytes from which link_send* reports full */
+#define LINK_HIGH (4u << 20) /* queued bytes from which link_send* reports full, unless set otherwise */
 
 /* Dials; on_up or on_down follows. 'pin' (32 bytes) is the key the other side
  * must have. deadline_ms covers name resolution, TCP and TLS. NULL on ENOMEM. */
@@ -74,7 +74,8 @@ const char *link_local_address(const struct link *l); /* ours, numeric; "" for U
 /* At first: FRAME_MAX_UNAUTH for an accepted TLS link (raise it in 'admit' or
  * after hello), FRAME_MAX for one we dialed and for Unix sockets. */
 void link_set_max(struct link *l, uint32_t frame_max);
-/* 0; 1 when queued output exceeds LINK_HIGH (still queued); -ENOTCONN when the
+void link_set_high(struct link *l, size_t high);
+/* 0; 1 when queued output exceeds that limit (still queued); -ENOTCONN when the
  * link is not up; -EMSGSIZE beyond FRAME_MAX, -ENOMEM: nothing was queued.
  * Frames of one turn of the loop leave together at its end. */
 int link_send_json(struct link *l, const char *text, size_t n);
@@ -89,6 +90,8 @@ size_t link_queued(const struct link *l);
 void link_pause(struct link *l, bool paused);
 /* Sends what is queued (at most 2 s), then closes; on_down follows with 'why'. */
 void link_close(struct link *l, const char *why);
+/* Closes at once; what is queued is lost. on_down follows. */
+void link_drop(struct link *l, const char *why);
 /* From now on these callbacks (used when ownership moves). */
 void link_set_callbacks(struct link *l, const struct link_callbacks *cb, void *arg);
 

@@ -214,7 +214,7 @@ static int queued(struct link *l)
 	hub_mark(l);
 	if (l->plain.bytes + l->wire.bytes - l->flying >= EAGER_FLUSH)
 		link_flush(l);
-	if (link_queued(l) <= LINK_HIGH)
+	if (link_queued(l) <= l->high)
 		return 0;
 	l->full = true;
 	return 1;

@@ -25,6 +25,8 @@ static void send_text(struct coord_link *c, const char *text, size_t n)
 			  (unsigned long long)c->id, n);
 	else if (r == -ENOMEM || link_queued(c->l) > QUEUE_MAX)
 		link_close(c->l, "it does not take what is sent to it");
+	else if (r >= 0)
+		coord_limits_sent(c, r > 0);
 }
 
 static void send_token(struct coord_link *c, const struct action *a)

@@ -7,11 +7,12 @@ import signal
 import socket
 import ssl
 import struct
+import threading
 import time
 
 import pytest
 
-from cluster import NODECTL, PYTHON, SANITIZED, SLOW, Reader, alive, free_port, kill, proc_text, wait_until
+from cluster import NODECTL, PYTHON, ROOT, SANITIZED, SLOW, Reader, alive, free_port, kill, proc_text, wait_until
 
 MB = 1 << 20
 
@@ -25,11 +26,27 @@ def hello(role="client", **more):
     return frame(json.dumps({"t": "hello", "proto": 1000, "software": "test", "role": role, **more}))
 
 
-def local(c):
+def local(c, name="nodectl.sock"):
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(5)
-    s.connect(os.path.join(c.home, "nodectl.sock"))
+    s.connect(os.path.join(c.home, name))
     return s
+
+
+STRANGER = 1000  # a user of the head host; ourselves, without root
+
+
+def head(c):
+    """The coordinator's own socket, as another user."""
+    if not ROOT:
+        return local(c, "coordinator.sock")
+    for folder in (c.dir, c.home, os.path.join(c.home, "coordinator")):
+        os.chmod(folder, 0o711)
+    os.seteuid(STRANGER)
+    try:
+        return local(c, "coordinator.sock")
+    finally:
+        os.seteuid(0)
 
 
 def tcp(c):
@@ -125,6 +142,11 @@ def test_junk_on_the_local_socket(steady, what):
     talk(local(steady), JUNK[what])
 
 
+@pytest.mark.parametrize("what", JUNK)
+def test_junk_on_the_coordinators_socket(steady, what):
+    talk(head(steady), JUNK[what])
+
+
 @pytest.mark.parametrize("what", ["nothing", "random", "text", "huge length", "truncated"])
 def test_junk_instead_of_tls(steady, what):
     talk(tcp(steady), JUNK[what])
@@ -170,6 +192,160 @@ def test_500_idle_connections_keep_nobody_out(steady):
         steady.launch("-N", 4, "--", "true").ok()
         assert time.monotonic() - start < SLOW, "a launch beside 1,000 idle connections"
         assert {n["state"] for n in steady.nodes_now().values()} == {"ok"}
+    finally:
+        for s in held:
+            s.close()
+
+
+def ask(rid):
+    return (frame(json.dumps({"t": "status_get", "rid": rid, "detail": True}))
+            + frame(json.dumps({"t": "jobs_get", "rid": rid + 1, "all": True})))
+
+
+def flood(conns, seconds):
+    """Each of them asks and asks, and never reads what it is answered."""
+    questions = b"".join(ask(2 * i + 1) for i in range(500))
+    todo = {s: memoryview(hello() + questions) for s in conns}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sent = 0
+        for s in list(todo):
+            try:
+                k = s.send(todo[s])
+                sent += k
+                todo[s] = todo[s][k:] or memoryview(questions)
+            except BlockingIOError:
+                pass
+            except OSError:
+                del todo[s]
+        if not sent:
+            time.sleep(0.05)
+
+
+# freed memory counts: the sanitiser keeps 256 MB of it otherwise
+THRIFTY = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=99:quarantine_size_mb=8"}
+
+
+def test_200_askers_that_never_read_hold_up_nobody_and_cost_no_memory(cluster):
+    """Each of them could have the coordinator queue answers without end: 900 MB, and nodes unreachable."""
+    steady = cluster(4, env=THRIFTY)
+    pid = steady.role_pids()["coordinator"]
+    before = rss_mb(pid)
+    held = []
+    try:
+        for _ in range(200):
+            held.append(head(steady))
+            held[-1].setblocking(False)
+        flooder = threading.Thread(target=flood, args=(held, 8 * SLOW))
+        flooder.start()
+        largest = slowest = 0
+        while flooder.is_alive():
+            now = steady.nodes_now()
+            assert {n["state"] for n in now.values()} == {"ok"}, now
+            start = time.monotonic()
+            steady.ctl("status").ok()
+            slowest = max(slowest, time.monotonic() - start)
+            largest = max(largest, rss_mb(pid))
+        assert slowest < 1 * SLOW, f"status took {slowest:.1f} s"
+        assert largest - before < (150 if SANITIZED else 50), f"from {before} to {largest} MB"
+        if ROOT:
+            s = local(steady, "coordinator.sock")
+            assert b"welcome" in talk(s, hello()), "root gets in"
+        assert steady.role_pids()["coordinator"] == pid
+    finally:
+        for s in held:
+            s.close()
+
+
+def test_idle_connections_to_the_coordinator_keep_nobody_out(steady):
+    held = []
+    try:
+        for _ in range(300):
+            held.append(head(steady))  # says nothing
+        for _ in range(40):
+            assert b"welcome" in talk(head(steady), hello()), "the oldest that said nothing gives way"
+        assert b"welcome" in talk(local(steady, "coordinator.sock"), hello())
+        steady.launch("-N", 4, "--", "true").ok()
+    finally:
+        for s in held:
+            s.close()
+
+
+def test_one_connection_too_many_in_use_is_told_so(steady):
+    held = []
+    try:
+        for _ in range(64):
+            held.append(head(steady))
+            held[-1].sendall(hello())
+            assert held[-1].recv(1000)
+        got = talk(head(steady), hello())
+        assert b'"busy"' in got and b"too many connections" in got, got
+        held.pop().close()
+        wait_until(lambda: b"welcome" in talk(head(steady), hello()), 5, "there is room again")
+    finally:
+        for s in held:
+            s.close()
+
+
+def long_answers(c, jobs=400):
+    """A history that takes a megabyte to tell: six bytes of JSON for each of a command's control characters."""
+    for _ in range(jobs // 40):
+        for p in [c.popen("launch", "--detach", "--", "\x01" * 250) for _ in range(40)]:
+            p.communicate(timeout=30)
+    assert len(c.ctl("--json", "jobs", "--all").out) > jobs * 1500
+
+
+def test_long_answers_that_nobody_reads_are_bounded_for_each_user(cluster):
+    """Not by the number of connections alone; and the user's own commands go on after some seconds."""
+    c = cluster(2, env=THRIFTY)
+    long_answers(c)
+    pid = c.role_pids()["coordinator"]
+    before = rss_mb(pid)
+    asker = head(c)
+    asker.settimeout(30)
+    asker.sendall(hello())
+    assert asker.recv(1000)
+    held = []
+    try:
+        for _ in range(60):
+            held.append(head(c))
+            held[-1].setblocking(False)
+        flood(held, 2 * SLOW)
+        assert rss_mb(pid) - before < (150 if SANITIZED else 40), f"from {before} to {rss_mb(pid)} MB"
+        start = time.monotonic()
+        c.ctl("status").ok()
+        assert time.monotonic() - start < SLOW
+        asker.sendall(frame(json.dumps({"t": "status_get", "rid": 1})))
+        got = b""
+        while b'"status"' not in got:
+            piece = asker.recv(65536)
+            assert piece, got
+            got += piece
+        assert time.monotonic() - start < 20 * SLOW
+    finally:
+        for s in [*held, asker]:
+            s.close()
+
+
+def still_open(s):
+    s.settimeout(0.01)
+    try:
+        return s.recv(1000) != b""
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+def test_a_nodes_key_has_few_connections(steady):
+    node = steady.names[3]
+    folder = os.path.join(steady.home, "nodes", node)
+    held = []
+    try:
+        for _ in range(30):
+            held.append(tls(steady, folder))
+        wait_until(lambda: sum(still_open(s) for s in held) <= 8, 5, "the older ones give way")
+        wait_until(lambda: steady.nodes_now()[node]["state"] == "ok", 15, "the node itself is back")
     finally:
         for s in held:
             s.close()

@@ -1,0 +1,297 @@
+/* coord_limits.c - how much one user, or one node's key, may hold of the coordinator
+ *
+ * The local socket is open to everybody, so everybody is a possible attacker:
+ *
+ *   connections  LOCAL_LINKS_MAX of one uid, LOCAL_LINKS_ALL of all but root. The
+ *                oldest that has said nothing gives way, else the newcomer.
+ *   answers      a link whose queue is above LOCAL_HIGH is not read until it has
+ *                drained: the next question waits, and nothing is computed for it.
+ *                When the queues of one uid (or of all but root) are above a limit
+ *                together, none of its links are read.
+ *   stalled      while somebody is over such a limit, those of its links that have
+ *                taken nothing for STALL_MS are closed, or a reader that is stopped
+ *                would keep its user's other commands waiting for ever.
+ *
+ * A node's link is trusted more: LINK_HIGH, and nobody else waits for it; but it
+ * is not read either while it does not take its answers. One key has at most
+ * NODE_LINKS_MAX links: the newest count, as old ones may be half dead.
+ *
+ * Not promised: that an answer is small. The largest one comes on top of each limit. */
+#include "io/coord_io.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+
+#define LOCAL_LINKS_MAX 64u
+#define LOCAL_LINKS_ALL 512u
+#define LOCAL_FRAME_MAX (320u << 10) /* nodectl's largest: 256 KiB of a specification, to be refused */
+#define LOCAL_HIGH (64u << 10)
+/* Links that are just not full (LOCAL_HIGH each) stay below RESUME(), so while
+ * somebody is over its limit there is always one that will drain or be closed. */
+#define USER_QUEUE_MAX (8u << 20)
+#define LOCAL_QUEUE_MAX (64u << 20)
+#define RESUME(max) ((max) / 4 * 3)
+#define USER_QUEUE_LAST (24u << 20) /* what comes unasked (updates of watched jobs) ends the link here */
+#define STALL_MS 5000
+#define NODE_LINKS_MAX 8u
+
+_Static_assert(LOCAL_LINKS_MAX * LOCAL_HIGH < RESUME(USER_QUEUE_MAX), "a user could wait for nobody");
+_Static_assert(LOCAL_LINKS_ALL * LOCAL_HIGH < RESUME(LOCAL_QUEUE_MAX), "all could wait for nobody");
+
+struct local_user {
+	struct list at; /* role.local_users */
+	struct list links;
+	uint32_t uid;
+	unsigned n, leaving; /* of these links, so many are being closed */
+	size_t queued; /* at the last weighing */
+	bool over;
+};
+
+static void on_stalls(void *arg);
+
+void coord_limits_init(struct coord_role *r)
+{
+	deadline_init(&r->loop, &r->stalls, on_stalls, r);
+}
+
+/* ---- connections -------------------------------------------------------- */
+
+static struct local_user *user_get(struct coord_role *r, uint32_t uid)
+{
+	struct local_user *u;
+
+	list_foreach(e, &r->local_users) {
+		u = list_entry(e, struct local_user, at);
+		if (u->uid == uid)
+			return u;
+	}
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return NULL;
+	u->uid = uid;
+	list_init(&u->links);
+	list_append(&r->local_users, &u->at);
+	return u;
+}
+
+static struct coord_link *oldest_silent(const struct local_user *u, const struct coord_link *but)
+{
+	list_foreach(e, &u->links) {
+		struct coord_link *c = list_entry(e, struct coord_link, of_owner);
+
+		if (c != but && !c->spoke && !c->leaving)
+			return c;
+	}
+	return NULL;
+}
+
+/* The one that gives way to c; NULL: none does. */
+static struct coord_link *gives_way(struct coord_role *r, const struct coord_link *c, bool of_all)
+{
+	struct coord_link *best = oldest_silent(c->user, c);
+
+	list_foreach(e, &r->local_users) {
+		struct local_user *u = list_entry(e, struct local_user, at);
+		struct coord_link *o = of_all && u->uid != 0 ? oldest_silent(u, c) : NULL;
+
+		if (o && (!best || o->id < best->id))
+			best = o;
+	}
+	return best;
+}
+
+static void leave(struct coord_link *c)
+{
+	c->leaving = true;
+	c->user->leaving++;
+	c->role->n_leaving += c->uid != 0;
+}
+
+static bool far_too_many(const struct coord_role *r, const struct local_user *u)
+{
+	return u->n > 2 * LOCAL_LINKS_MAX || (u->uid != 0 && r->n_local > 2 * LOCAL_LINKS_ALL);
+}
+
+static void count(struct coord_link *c, int by)
+{
+	struct local_user *u = c->user;
+
+	u->n += by;
+	c->role->n_local += u->uid != 0 ? by : 0;
+	if (u->n > 0)
+		return;
+	list_remove(&u->at);
+	free(u);
+}
+
+static bool admit_local(struct coord_link *c)
+{
+	struct coord_role *r = c->role;
+	struct coord_link *old;
+	bool all;
+
+	link_set_high(c->l, LOCAL_HIGH);
+	link_set_max(c->l, LOCAL_FRAME_MAX);
+	c->user = user_get(r, c->uid);
+	if (!c->user)
+		return false;
+	count(c, 1);
+	if (far_too_many(r, c->user)) {
+		count(c, -1);
+		return false;
+	}
+	list_append(&c->user->links, &c->of_owner);
+	all = c->uid != 0 && r->n_local - r->n_leaving > LOCAL_LINKS_ALL;
+	if (c->user->n - c->user->leaving <= LOCAL_LINKS_MAX && !all)
+		return true;
+
+	old = gives_way(r, c, all);
+	c->turned_away = old == NULL; /* it is told when it is up */
+	leave(old ? old : c);
+	if (old)
+		link_drop(old->l, "too many connections");
+	return true;
+}
+
+static bool admit_key(struct coord_link *c)
+{
+	struct list *same = &c->role->keys[c->key[0]];
+	struct coord_link *oldest = NULL;
+	unsigned n = 0;
+
+	list_append(same, &c->of_owner);
+	list_foreach(e, same) {
+		struct coord_link *o = list_entry(e, struct coord_link, of_owner);
+
+		if (o->leaving || memcmp(o->key, c->key, KEY_HASH) != 0)
+			continue;
+		n++;
+		if (!oldest)
+			oldest = o;
+	}
+	if (n <= NODE_LINKS_MAX)
+		return true;
+	oldest->leaving = true;
+	link_drop(oldest->l, "too many connections with one key");
+	return true;
+}
+
+bool coord_limits_admit(struct coord_link *c)
+{
+	return c->who == WHO_LOCAL ? admit_local(c) : admit_key(c);
+}
+
+/* ---- answers ------------------------------------------------------------ */
+
+static void hold(struct coord_link *c, bool held)
+{
+	if (c->held == held)
+		return;
+	c->held = held;
+	if (!c->asking) /* else it is paused, and on_user() looks at 'held' */
+		link_pause(c->l, held);
+}
+
+static bool is_over(bool was, size_t queued, size_t max)
+{
+	return queued > (was ? RESUME(max) : max);
+}
+
+static void weigh_user(struct local_user *u)
+{
+	u->queued = 0;
+	list_foreach(e, &u->links)
+		u->queued += link_queued(list_entry(e, struct coord_link, of_owner)->l);
+	u->over = is_over(u->over, u->queued, USER_QUEUE_MAX);
+}
+
+static void apply(struct coord_role *r, struct local_user *u)
+{
+	list_foreach(e, &u->links) {
+		struct coord_link *c = list_entry(e, struct coord_link, of_owner);
+
+		hold(c, c->full || u->over || (r->any_over && u->uid != 0));
+	}
+}
+
+static void weigh(struct coord_role *r)
+{
+	size_t all = 0;
+	bool some = false;
+
+	list_foreach(e, &r->local_users) {
+		struct local_user *u = list_entry(e, struct local_user, at);
+
+		weigh_user(u);
+		all += u->uid != 0 ? u->queued : 0;
+		some = some || u->over;
+	}
+	r->any_over = is_over(r->any_over, all, LOCAL_QUEUE_MAX);
+	list_foreach(e, &r->local_users)
+		apply(r, list_entry(e, struct local_user, at));
+	if (some || r->any_over) {
+		if (mono_is_never(r->stalls.armed))
+			deadline_arm(&r->stalls, mono_add_ms(clock_mono(), STALL_MS));
+	} else {
+		deadline_arm(&r->stalls, MONO_NEVER);
+	}
+}
+
+static void on_stalls(void *arg)
+{
+	struct coord_role *r = arg;
+
+	list_foreach(e, &r->local_users) {
+		struct local_user *u = list_entry(e, struct local_user, at);
+
+		list_foreach(f, &u->links) {
+			struct coord_link *c = list_entry(f, struct coord_link, of_owner);
+			size_t queued = link_queued(c->l);
+
+			if ((u->over || (r->any_over && u->uid != 0)) && c->full &&
+			    queued == c->was_queued)
+				link_close(c->l, "it does not take what is sent to it");
+			c->was_queued = queued;
+		}
+	}
+	deadline_arm(&r->stalls, mono_add_ms(clock_mono(), STALL_MS));
+}
+
+void coord_limits_sent(struct coord_link *c, bool full)
+{
+	if (!full)
+		return;
+	c->full = true;
+	hold(c, true);
+	if (!c->user)
+		return;
+	weigh(c->role);
+	if (c->user->queued > USER_QUEUE_LAST)
+		link_close(c->l, "it does not take what is sent to it");
+}
+
+void coord_limits_drained(struct coord_link *c)
+{
+	c->full = false;
+	if (c->user)
+		weigh(c->role);
+	else
+		hold(c, false);
+}
+
+void coord_limits_gone(struct coord_link *c)
+{
+	struct coord_role *r = c->role;
+	bool waited_for = c->held || r->any_over || (c->user && c->user->over);
+
+	list_remove(&c->of_owner);
+	if (!c->user)
+		return;
+	c->user->leaving -= c->leaving;
+	r->n_leaving -= c->leaving && c->uid != 0;
+	count(c, -1);
+	if (waited_for && !r->stopping)
+		weigh(r);
+}
