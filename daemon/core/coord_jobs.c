@@ -277,8 +277,8 @@ void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s
 
 	if (l->who != WHO_NODE) {
 		coord_refuse(c, l, s->rid, "bad-request",
-			     "jobs are submitted through a node's agent, not on the coordinator's "
-			     "own socket");
+			     "jobs are submitted through a node's agent, not on the coordinator's own "
+			     "socket; run this on a node, or name its agent's socket with --socket");
 		return;
 	}
 	if (!request_uid(c, l, s->rid, MSG_HAS(s, submit, uid), s->uid, &uid))

@@ -169,6 +169,20 @@ static void on_json(struct link *l, const char *text, size_t n, void *arg)
 	msg_finish(&m);
 }
 
+/* No output passes here, and no specification. A client sends its specification
+ * before it submits, and the submit is refused with a better sentence. */
+static void on_data(struct link *l, const struct data_header *h, const char *p, size_t n, void *arg)
+{
+	struct coord_link *c = arg;
+	const char *why = "it sent bulk data where only messages are allowed";
+
+	if (c->who == WHO_LOCAL && c->spoke && h->sid == 0 && h->fd == 3)
+		return;
+	if (c->who == WHO_LOCAL)
+		refuse(c, 0, "bad-request", why);
+	link_close(l, why);
+}
+
 /* ---- down --------------------------------------------------------------- */
 
 static void forget_stranger(struct coord_link *c)
@@ -213,6 +227,7 @@ static void on_bad(struct link *l, int error, const char *why, void *arg)
 static const struct link_callbacks callbacks = {
 	.on_up = on_up,
 	.on_json = on_json,
+	.on_data = on_data,
 	.on_drain = on_drain,
 	.on_down = on_down,
 	.on_bad = on_bad,

@@ -351,6 +351,13 @@ def test_a_nodes_key_has_few_connections(steady):
             s.close()
 
 
+def test_a_launch_at_the_coordinators_socket_says_where_to_go(shared):
+    big = dict(shared.env, BIG="x" * 100_000)
+    for env in (shared.env, dict(big, **{f"BIG{i}": "x" * 100_000 for i in range(5)})):
+        r = shared.ctl("--socket", os.path.join(shared.home, "coordinator.sock"), "launch", "--", "true", env=env)
+        assert r.code == 1 and "a node's agent" in r.err and "--socket" in r.err and "bulk" not in r.err, r
+
+
 # ---- what users get wrong -----------------------------------------------
 
 
