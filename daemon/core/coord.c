@@ -388,8 +388,15 @@ static void on_message(struct coord *c)
 		return;
 	}
 	if (l->state == CL_CLIENT) {
-		if (!request(c, l, m) && m->type == MSG_ping)
+		if (request(c, l, m))
+			return;
+		if (m->type == MSG_ping)
 			on_ping(c, l, &m->u.ping);
+		else if (m->type == MSG_follow || m->type == MSG_stdin_open)
+			coord_refuse(c, l, 0, "bad-request",
+				     "output is read through a node's agent, not on the coordinator's "
+				     "own socket; run this on a node, or name its agent's socket with "
+				     "--socket");
 		return;
 	}
 	if (l->state == CL_READY && l->node != NULL && l->node->link == l && request(c, l, m)) {

@@ -358,6 +358,14 @@ def test_a_launch_at_the_coordinators_socket_says_where_to_go(shared):
         assert r.code == 1 and "a node's agent" in r.err and "--socket" in r.err and "bulk" not in r.err, r
 
 
+def test_output_asked_for_at_the_coordinators_socket_says_where_to_go(shared):
+    """It waited for ever."""
+    job = shared.detach("--", "echo", "hi")
+    for verb in ("logs", "attach"):
+        r = shared.ctl("--socket", os.path.join(shared.home, "coordinator.sock"), verb, job, timeout=20)
+        assert r.code == 1 and "a node's agent" in r.err and "--socket" in r.err, r
+
+
 # ---- what users get wrong -----------------------------------------------
 
 
