@@ -24,6 +24,7 @@
 
 struct value {
 	bool set;
+	unsigned line;
 	uint64_t number;
 	char *text;
 };
@@ -311,6 +312,7 @@ static int on_key(void *user, const char *section, const char *key, const char *
 		fail(l, inner.code, what);
 	}
 	v->set = true;
+	v->line = l->lineno;
 	return l->rc == 0;
 }
 
@@ -334,21 +336,30 @@ static void parse_file(struct load *l)
 	}
 }
 
-static void finish(struct load *l, size_t nkeys, void *target)
+static void finish(struct load *l, size_t nkeys, void *target, unsigned *lines)
 {
 	for (size_t i = 0; i < nkeys; i++) {
 		if (!l->values[i].set)
 			continue;
-		if (l->rc)
+		if (l->rc) {
 			free(l->values[i].text);
-		else
-			store(&l->table[i], &l->values[i], target);
+			continue;
+		}
+		store(&l->table[i], &l->values[i], target);
+		if (lines)
+			lines[i] = l->values[i].line;
 	}
 	free(l->values);
 	free(l->line);
 }
 
 int conf_load(const char *path, const struct conf_key *table, void *target, struct err *e)
+{
+	return conf_load_lines(path, table, target, NULL, e);
+}
+
+int conf_load_lines(const char *path, const struct conf_key *table, void *target, unsigned *lines,
+		    struct err *e)
 {
 	struct load l = { .path = path, .table = table, .e = e };
 	size_t nkeys = 0;
@@ -366,6 +377,6 @@ int conf_load(const char *path, const struct conf_key *table, void *target, stru
 
 	parse_file(&l);
 	fclose(l.file);
-	finish(&l, nkeys, target);
+	finish(&l, nkeys, target, lines);
 	return l.rc;
 }

@@ -31,6 +31,9 @@ struct conf_key {
 /* Fills fields of *target from the file; keys that are absent leave theirs
  * untouched, so set defaults first. Table ends with section == NULL. */
 int conf_load(const char *path, const struct conf_key *table, void *target, struct err *e);
+/* lines[i]: the line that set row i of the table; those of other rows stay as they are. */
+int conf_load_lines(const char *path, const struct conf_key *table, void *target, unsigned *lines,
+		    struct err *e);
 /* The same values, given as text (command-line options use these). */
 int conf_parse_ms(const char *text, uint64_t min, uint64_t max, uint32_t *ret, struct err *e);
 int conf_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct err *e);

@@ -400,13 +400,13 @@ static int configure(int argc, char **argv, struct command *c, struct err *e)
 	int r = apply(argc, argv, c, NULL, e);
 
 	if (r == 0 && c->role == ROLE_AGENT)
-		return settings_complete(&c->s, e);
-	if (r < 0 || c->role != ROLE_COORDINATOR)
-		return r;
-	state = strdup(c->s.coord_state);
-	r = state ? apply(argc, argv, c, state, e) : err_set(e, ENOMEM, "out of memory");
-	free(state);
-	return r;
+		r = settings_complete(&c->s, e);
+	if (r == 0 && c->role == ROLE_COORDINATOR) {
+		state = strdup(c->s.coord_state);
+		r = state ? apply(argc, argv, c, state, e) : err_set(e, ENOMEM, "out of memory");
+		free(state);
+	}
+	return r == 0 ? settings_check(&c->s, e) : r;
 }
 
 static void help(void)

@@ -20,6 +20,7 @@ struct agent *agent_create(const struct agent_conf *conf, mono_t now)
 	a->conf = *conf;
 	a->conf.heartbeat_ms = DEFAULT(conf->heartbeat_ms, 1000);
 	a->conf.silence_ms = DEFAULT(conf->silence_ms, 5000);
+	a->silence_ms = a->conf.silence_ms;
 	a->conf.request_ms = DEFAULT(conf->request_ms, 30000);
 	a->conf.backoff_min_ms = DEFAULT(conf->backoff_min_ms, 200);
 	a->conf.backoff_max_ms = DEFAULT(conf->backoff_max_ms, 15000);

@@ -23,7 +23,8 @@ struct agent_conf {
 	uint32_t peer_port;
 	uint32_t cpus;
 	uint32_t heartbeat_ms; /* 1000 */
-	uint32_t silence_ms; /* no word from the coordinator: drop the link: 5000 */
+	uint32_t silence_ms; /* no word from the coordinator: drop the link: 5000, or longer with a
+	                      * coordinator that wants fewer heartbeats */
 	uint32_t request_ms; /* a client's request waits this long for the coordinator: 30000 */
 	uint32_t backoff_min_ms, backoff_max_ms; /* 200, 15000 */
 	bool single_user; /* no launcher: serves own_uid only */

@@ -120,6 +120,7 @@ struct ajob {
 
 struct agent {
 	struct agent_conf conf;
+	uint32_t silence_ms; /* conf's, or three of the coordinator's heartbeats */
 	char node[65], boot_id[37];
 	char *coordinator;
 	mono_t began;

@@ -142,6 +142,9 @@ static void on_welcome(struct agent *a, const struct rec_welcome *w)
 		a->lineage = w->lineage;
 	if (MSG_HAS(w, welcome, heartbeat_ms) && w->heartbeat_ms >= 100)
 		a->conf.heartbeat_ms = w->heartbeat_ms;
+	a->silence_ms = 3 * a->conf.heartbeat_ms;
+	if (a->silence_ms < a->conf.silence_ms)
+		a->silence_ms = a->conf.silence_ms;
 	a->session = SE_REGISTERING;
 	a->session_until = mono_add_ms(a->now, ANSWER_MS);
 	if (!ajobs_adopting(a) || mono_due(mono_add_ms(a->began, ADOPT_WAIT_MS), a->now))
@@ -236,9 +239,9 @@ void session_fence(struct agent *a)
 	if (a->ev->type == AEV_LINK_DOWN && a->ev->link == a->coord_link)
 		return; /* it is gone by itself */
 	if (a->session == SE_READY &&
-	    mono_due(mono_add_ms(a->heard, a->conf.silence_ms), a->now)) {
+	    mono_due(mono_add_ms(a->heard, a->silence_ms), a->now)) {
 		snprintf(why, sizeof(why), "no word from the coordinator for %u s",
-			 a->conf.silence_ms / 1000);
+			 a->silence_ms / 1000);
 		give_up_link(a, why);
 	} else if ((a->session == SE_HELLO || (a->session == SE_REGISTERING && a->told)) &&
 		   mono_due(a->session_until, a->now)) {
@@ -271,6 +274,6 @@ void session_deadlines(struct agent *a)
 mono_t session_deadline(const struct agent *a)
 {
 	if (a->session == SE_READY)
-		return mono_min(a->next_ping, mono_add_ms(a->heard, a->conf.silence_ms));
+		return mono_min(a->next_ping, mono_add_ms(a->heard, a->silence_ms));
 	return a->session_until;
 }

@@ -27,9 +27,11 @@ struct coord *coord_create(const struct coord_conf *conf, mono_t now)
 	if (c == NULL)
 		return NULL;
 	c->conf = *conf;
-	c->conf.heartbeat_ms = DEFAULT(conf->heartbeat_ms, 1000);
-	c->conf.unreachable_ms = DEFAULT(conf->unreachable_ms, 3500);
-	c->conf.node_lost_ms = DEFAULT(conf->node_lost_ms, 120000);
+	c->conf.heartbeat_ms = DEFAULT(conf->heartbeat_ms, HEARTBEAT_MS);
+	c->conf.node_lost_ms = DEFAULT(conf->node_lost_ms, NODE_LOST_MS);
+	c->conf.unreachable_ms =
+		DEFAULT(conf->unreachable_ms,
+			unreachable_default_ms(c->conf.heartbeat_ms, c->conf.node_lost_ms));
 	c->conf.prepare_ms = DEFAULT(conf->prepare_ms, 30000);
 	c->conf.handshake_ms = DEFAULT(conf->handshake_ms, 10000);
 	c->conf.history = DEFAULT(conf->history, 1000);

@@ -15,10 +15,21 @@
 
 struct coord;
 
-struct coord_conf {
-	uint32_t heartbeat_ms; /* agents ping this often: 1000 */
-	uint32_t unreachable_ms; /* silence until 'unreachable': 3500 */
-	uint32_t node_lost_ms; /* silence until its ranks count as lost: 120000 */
+#define HEARTBEAT_MS 1000u
+#define NODE_LOST_MS 120000u
+
+/* Three and a half heartbeats, and no less than of the usual ones; but who counts as lost is silent. */
+static inline uint32_t unreachable_default_ms(uint32_t heartbeat_ms, uint32_t node_lost_ms)
+{
+	uint32_t ms = (heartbeat_ms > HEARTBEAT_MS ? heartbeat_ms : HEARTBEAT_MS) / 2 * 7;
+
+	return ms < node_lost_ms ? ms : node_lost_ms;
+}
+
+struct coord_conf { /* 0: the default */
+	uint32_t heartbeat_ms; /* agents ping this often: HEARTBEAT_MS */
+	uint32_t unreachable_ms; /* silence until 'unreachable': unreachable_default_ms() */
+	uint32_t node_lost_ms; /* silence until its ranks count as lost: NODE_LOST_MS */
 	uint32_t prepare_ms; /* deadline of all of 'preparing': 30000 */
 	uint32_t handshake_ms; /* link up to hello: 10000 */
 	uint32_t history; /* ended jobs kept: 1000 */

@@ -20,6 +20,8 @@
 
 struct ports;
 
+#define PORTS_FIRST 20000u
+
 /* min, max 0: 20000 up to below the ephemeral range (at most 32767). */
 int ports_create(uv_loop_t *loop, uint32_t min, uint32_t max, struct ports **ret, struct err *e);
 void ports_destroy(struct ports *p); /* at exit: leases end with the descriptors */

@@ -3,13 +3,16 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/conf.h"
+#include "core/coord.h"
 #include "io/enrol.h"
 #include "io/files.h"
+#include "io/ports.h"
 #include "io/sockets.h"
 
 #define SECOND UINT64_C(1000)
@@ -72,6 +75,8 @@ static const struct conf_key table[] = {
 	{ 0 },
 };
 
+_Static_assert(sizeof(table) / sizeof(table[0]) <= SETTINGS_MAX, "settings.from is too short");
+
 void settings_init(struct settings *s)
 {
 	*s = (struct settings){
@@ -93,14 +98,28 @@ void settings_finish(struct settings *s)
 	for (const struct conf_key *k = table; k->section; k++)
 		if (k->kind == CONF_STR)
 			free(*(char **)((char *)s + k->offset));
+	for (size_t i = 0; i < SETTINGS_MAX; i++)
+		free(s->from[i].file);
 	memset(s, 0, sizeof(*s));
+}
+
+/* file NULL: from an option. */
+static void note_origin(struct settings *s, size_t i, const char *file, unsigned line)
+{
+	free(s->from[i].file);
+	s->from[i].file = file ? strdup(file) : NULL;
+	s->from[i].line = line;
 }
 
 static int load(struct settings *s, const char *path, struct err *e)
 {
 	struct settings before = *s;
-	int r = conf_load(path, table, s, e);
+	unsigned lines[SETTINGS_MAX] = { 0 };
+	int r = conf_load_lines(path, table, s, lines, e);
 
+	for (size_t i = 0; i < SETTINGS_MAX; i++)
+		if (lines[i] > 0)
+			note_origin(s, i, path, lines[i]);
 	for (const struct conf_key *k = table; k->section; k++) {
 		char *was = *(char **)((char *)&before + (k->kind == CONF_STR ? k->offset : 0));
 
@@ -204,6 +223,14 @@ static bool same_name(const char *key, const char *option)
 	return *key == *option;
 }
 
+static const struct conf_key *find_key(const char *section, const char *key)
+{
+	for (const struct conf_key *k = table; k->section; k++)
+		if (strcmp(k->section, section) == 0 && strcmp(k->key, key) == 0)
+			return k;
+	return NULL;
+}
+
 static const struct conf_key *find(const char *section, const char *name)
 {
 	for (const struct conf_key *k = table; k->section; k++)
@@ -270,7 +297,81 @@ int settings_option(struct settings *s, const char *section, const char *name, c
 		return err_set(e, EINVAL, "--%s needs a value", name);
 	if (set_value(k, (char *)s + k->offset, value ? value : "yes", &why) < 0)
 		return err_set(e, EINVAL, "--%s: %s", name, why.text);
+	note_origin(s, (size_t)(k - table), NULL, 1);
 	return 0;
+}
+
+/* ---- together ----------------------------------------------------------- */
+
+/* What is wrong, with the place where the last of these two keys of a section was set. */
+static int refuse(const struct settings *s, const char *section, const char *key,
+		  const char *other, struct err *e, const char *fmt, ...)
+	__attribute__((format(printf, 6, 7)));
+
+static int refuse(const struct settings *s, const char *section, const char *key,
+		  const char *other, struct err *e, const char *fmt, ...)
+{
+	const struct conf_key *k = find_key(section, key);
+	size_t i = (size_t)(k - table);
+	char what[400];
+	va_list ap;
+
+	if (s->from[i].line == 0 && other) {
+		k = find_key(section, other);
+		i = (size_t)(k - table);
+	}
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	if (s->from[i].file)
+		return err_set(e, EINVAL, "%s:%u: %s: %s", s->from[i].file, s->from[i].line, k->key, what);
+	return err_set(e, EINVAL, "%s: %s", k->key, what);
+}
+
+/* A lost ping, or one that comes late, must not make a node unreachable, let alone lost. */
+static int check_silence(const struct settings *s, struct err *e)
+{
+	uint32_t beat = s->heartbeat_ms ? s->heartbeat_ms : HEARTBEAT_MS;
+	uint32_t lost = s->node_lost_ms ? s->node_lost_ms : NODE_LOST_MS;
+	uint32_t silent = s->unreachable_ms ? s->unreachable_ms : unreachable_default_ms(beat, lost);
+
+	if (lost < 3 * beat)
+		return refuse(s, "coordinator", "node_lost_timeout", "heartbeat", e,
+			      "a node would count as lost after %u ms of silence, but it says a word only "
+			      "every %u ms (heartbeat); set node_lost_timeout to %u ms or more",
+			      lost, beat, 3 * beat);
+	if (silent < 3 * beat)
+		return refuse(s, "coordinator", "unreachable_after", "heartbeat", e,
+			      "%u ms of silence make a node unreachable, but it says a word only every "
+			      "%u ms (heartbeat); set unreachable_after to %u ms or more, or leave it out",
+			      silent, beat, 3 * beat);
+	if (lost < silent)
+		return refuse(s, "coordinator", "node_lost_timeout", "unreachable_after", e,
+			      "a node would count as lost after %u ms, before it is shown as unreachable "
+			      "after %u ms; set node_lost_timeout to %u ms or more",
+			      lost, silent, silent);
+	return 0;
+}
+
+static int check_ports(const struct settings *s, struct err *e)
+{
+	uint32_t min = s->port_min ? s->port_min : PORTS_FIRST;
+
+	if (min < 1024)
+		return refuse(s, "agent", "port_min", NULL, e,
+			      "ports below 1024 are the system's; set port_min to 1024 or more");
+	if (s->port_max && s->port_max < min)
+		return refuse(s, "agent", "port_max", "port_min", e,
+			      "%u-%u is no range: port_max must not be below port_min%s", min, s->port_max,
+			      s->port_min ? "" : " (20000 unless set)");
+	return 0;
+}
+
+int settings_check(const struct settings *s, struct err *e)
+{
+	int r = check_silence(s, e);
+
+	return r == 0 ? check_ports(s, e) : r;
 }
 
 bool settings_knows(const char *section, const char *name, bool *ret_alone)

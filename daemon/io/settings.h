@@ -14,7 +14,15 @@
 
 #define DEFAULT_CONFIG "/etc/nodeagent/nodeagentd.conf"
 
+#define SETTINGS_MAX 64 /* keys of the table, at most */
+
 struct settings {
+	/* Where each key was set, for sentences: file and line, line only: an option, neither: nowhere. */
+	struct {
+		char *file; /* own copy */
+		unsigned line;
+	} from[SETTINGS_MAX];
+
 	char *coord_state, *coord_socket, *coord_listen, *address;
 	uint32_t port;
 	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms;
@@ -42,6 +50,8 @@ int settings_load_recorded(struct settings *s, const char *state_dir, struct err
 int settings_place(struct settings *s, const char *dir, struct err *e);
 /* Fills in what depends on other settings; when all have been read. */
 int settings_complete(struct settings *s, struct err *e);
+/* Values that are good alone and not together: refused, with the place and what would do. */
+int settings_check(const struct settings *s, struct err *e);
 /* Sets SECTION's key from an option's name ("node-lost-timeout") and value
  * (NULL: the option stood alone). -ENOENT: no such key, *e untouched. */
 int settings_option(struct settings *s, const char *section, const char *name, const char *value,

@@ -359,3 +359,23 @@ def test_a_single_users_cluster_serves_that_user_only(cluster):
     p = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *c.args("launch", "--", "id")],
                        capture_output=True, env=c.env, timeout=30, stdin=subprocess.DEVNULL)
     assert p.returncode != 0 and b"uid=" not in p.stdout and p.stderr.strip()
+
+
+def test_few_heartbeats_make_no_node_unreachable(cluster):
+    """heartbeat = 5s, as the manual allows, was longer than both sides' patience."""
+    c = cluster(1, args=["--heartbeat", "5s"])
+    time.sleep(9)  # and we ask nothing: that would be a word of the node
+    assert c.nodes_now()[c.names[0]]["state"] == "ok"
+    assert "unreachable" not in c.logs() and "no word from" not in c.logs(), c.logs()
+
+
+@pytest.mark.parametrize("text, line, words", [
+    ("[coordinator]\nheartbeat = 5s\nunreachable_after = 4s\n", 3, "unreachable_after to 15000 ms"),
+    ("[agent]\nport_min = 30000\nport_max = 20000\n", 3, "port_min"),
+])
+def test_settings_that_do_not_go_together_are_refused_with_file_and_line(site, text, line, words):
+    conf = site.conf("bad", text)
+    for role in ("--coordinator", "--agent", "--standalone"):
+        r = site.run(site.nodeagentd, role, "--dir", site.path("x"), "--config", conf)
+        assert r.code == 2 and f"{conf}:{line}: " in r.err and words in r.err, r
+        assert len(r.err.splitlines()) == 1

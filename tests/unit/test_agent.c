@@ -1237,6 +1237,31 @@ static void stopping_ends_the_jobs_and_then_is_idle(void **state)
 	assert_true(agent_idle(w->a));
 }
 
+/* Words come ten seconds apart: five of silence are nothing. */
+static void a_coordinator_that_wants_fewer_heartbeats_is_given_longer(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	tick(w, 20000);
+	up(w, COORD, LINK_COORD);
+	msg_init(&m, MSG_welcome);
+	m.u.welcome.proto = NA_PROTO;
+	m.u.welcome.software = "t";
+	m.u.welcome.lineage = 42;
+	MSG_SET(&m.u.welcome, welcome, heartbeat_ms, 10000);
+	say(w, COORD, &m);
+	msg_init(&m, MSG_node_registered);
+	m.u.node_registered.node = "gpu01";
+	say(w, COORD, &m);
+	forget(w);
+	tick(w, 29000);
+	assert_true(agent_registered(w->a));
+	assert_int_equal(count(w, COORD, MSG_ping), 2);
+	tick(w, 2000);
+	assert_false(agent_registered(w->a));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define COLD(f) cmocka_unit_test_setup_teardown(f, setup_cold, teardown)
 
@@ -1288,6 +1313,7 @@ int main(void)
 		T(a_job_that_ended_while_we_were_away_is_not_in_the_next_list),
 		T(of_two_registrations_only_the_answer_to_the_second_counts),
 		T(stopping_ends_the_jobs_and_then_is_idle),
+		T(a_coordinator_that_wants_fewer_heartbeats_is_given_longer),
 	};
 
 	return cmocka_run_group_tests_name("agent", tests, NULL, NULL);
