@@ -191,7 +191,8 @@ static int explain(const struct ports *p, const struct search *s, int rc, const 
 	if (rc == -EADDRINUSE)
 		return err_set(e, EADDRINUSE,
 			       "no free port in %u-%u for %s: %u leased by running jobs, %u in use by "
-			       "other programs; widen [agent] ports",
+			       "other programs; widen the range: [agent] port_min and [agent] "
+			       "port_max",
 			       p->min, p->max, what, s->leased, s->used);
 	if (rc == -EMFILE || rc == -ENFILE)
 		return err_set(e, rc, "cannot lease a port for %s: too many open files; raise "
@@ -486,13 +487,14 @@ int ports_create(uv_loop_t *loop, uint32_t min, uint32_t max, struct ports **ret
 	struct ports *p;
 
 	if (min == 0)
-		min = 20000;
+		min = PORTS_FIRST;
 	if (max == 0)
 		max = below_ephemeral();
 	if (min > max || max > 65535 || min < 1024)
 		return err_set(e, EINVAL,
 			       "ports %u-%u: not a usable range (1024-65535; by default 20000 up to below "
-			       "net.ipv4.ip_local_port_range); set [agent] ports", min, max);
+			       "net.ipv4.ip_local_port_range); set [agent] port_min and [agent] port_max",
+			       min, max);
 	p = calloc(1, sizeof(*p));
 	if (p == NULL)
 		return err_set(e, ENOMEM, "out of memory");

@@ -178,7 +178,8 @@ TEST(a_used_up_range_is_explained)
 	must_lease(small, &a);
 	assert_int_equal(ports_lease(small, &b, &g, &e), -EADDRINUSE);
 	assert_string_equal(e.text, "no free port in 18300-18303 for MASTER_PORT: 3 leased by running "
-				    "jobs, 1 in use by other programs; widen [agent] ports");
+				    "jobs, 1 in use by other programs; widen the range: [agent] port_min and "
+				    "[agent] port_max");
 	close(fd);
 	must_lease(small, &b);
 	ports_destroy(small);
