@@ -190,7 +190,8 @@ bool session_on_message(struct agent *a, const struct msg *m)
 	case MSG_refused:
 		if (MSG_HAS(&m->u.refused, refused, rid))
 			return false;
-		a->backoff_ms = a->conf.backoff_max_ms; /* a refusal will not go away soon */
+		if (strcmp(m->u.refused.code, "replaced") != 0)
+			a->backoff_ms = a->conf.backoff_max_ms; /* a refusal will not go away soon */
 		give_up_link(a, m->u.refused.text);
 		snprintf(a->down_why, sizeof(a->down_why), "%.250s", m->u.refused.text);
 		return true;

@@ -296,7 +296,8 @@ static void fill_node(struct arena *a, struct coord *c, struct node *n, struct r
 	i->address = n->n_addrs > 0 ? n->addrs[0].ip : NULL;
 	i->submit = n->submit;
 	if (n->quarantined)
-		i->note = "two machines used its key; remove it and enrol it again";
+		i->note = n->same_host ? "two agents on its host used its key; remove it and enrol it again"
+				       : "two machines used its key; remove it and enrol it again";
 	else if (!n->ever)
 		i->note = "not heard since the coordinator started";
 	else if (n->link == NULL)

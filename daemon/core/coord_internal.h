@@ -29,6 +29,9 @@
 #define RIVAL_MS 1000 /* a word of the old session counts as life only so long after a rival came */
 #define LOCAL_WATCHES_MAX 64u /* as an agent's REQUESTS_MAX for one client */
 #define NODE_WATCHES_MAX 4096u /* all clients of one agent together */
+#define FORMER_MAX 4u
+#define RETURNS_MAX 3u /* then it is no mistake of one restart */
+#define RETURNS_MS 300000
 #define LATE_MS 1000 /* a deadline served so late: we were stopped, and did not listen */
 #define SAVE_RETRY_MS 1000 /* after the store has failed */
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
@@ -51,12 +54,17 @@ struct node {
 	bool stand_in; /* only a name, for a stored job whose node is not known: no key */
 	char boot_id[37]; /* of the last registration; "" before the first */
 	bool removed; /* its key is out; kept while jobs name it */
-	bool quarantined; /* two live sessions with different boots were seen */
+	bool quarantined; /* two live agents with its key were seen */
+	bool same_host; /* ... of one boot */
 
 	struct clink *link; /* registered session */
 	struct clink *rival; /* a session of another boot, while 'link' may still be alive */
 	mono_t rival_since;
 	uint64_t incarnation;
+	uint64_t former[FORMER_MAX]; /* incarnations whose live session another one has replaced */
+	uint32_t n_former; /* so far; the last FORMER_MAX are kept */
+	uint32_t returns; /* of such ones, since returns_since */
+	mono_t returns_since;
 	mono_t heard; /* last word, or when this coordinator began to wait for one; later by
 	               * the time it was absent itself since */
 	bool ever; /* heard at all in this life of the coordinator */

@@ -4,8 +4,10 @@
  *
  * A node is 'ok' while it is registered and heard within unreachable_ms;
  * 'unreachable' when it is registered but silent; 'down' when its agent's
- * connection is closed; 'quarantined' after two live sessions with different
- * boot ids were seen (a copied key, or a cloned machine). Silence alone never
+ * connection is closed; 'quarantined' after two live agents with its key were
+ * seen (a copied key, or a cloned machine): of different boots by their words at
+ * the same time, of one boot by an agent that comes back after another one has
+ * taken its place, again and again. Silence alone never
  * touches a job before node_lost_ms.
  */
 #include "core/coord_internal.h"
@@ -146,17 +148,34 @@ static void log_lost(struct coord *c, struct node *n)
 
 /* ---- being heard, and silence ------------------------------------------------ */
 
-static void quarantine(struct coord *c, struct node *n)
+static const char *twins(const struct node *n)
 {
-	struct clink *both[2] = { n->link, n->rival };
+	return n->same_host ? "two agents on its host" : "two machines";
+}
+
+static void refuse_twin(struct coord *c, struct clink *l, const struct node *n)
+{
+	coord_refuse(c, l, 0, "denied",
+		     "node %s is quarantined: %s used its key at the same time; stop one of them, remove "
+		     "the node ('nodectl node-remove %s') and enrol it again",
+		     n->name, twins(n), n->name);
+	l->node = NULL;
+	coord_close(c, l, "quarantined");
+}
+
+/* All are told why. */
+static void quarantine(struct coord *c, struct node *n, struct clink *other)
+{
+	struct clink *mine = n->link, *rival = n->rival;
 
 	n->quarantined = true;
-	for (int i = 0; i < 2; i++) {
-		both[i]->node = NULL;
-		coord_close(c, both[i], "two live sessions with different boot ids");
-	}
+	n->same_host = other != rival;
 	n->link = n->rival = NULL;
-	changed(c, n, "two machines use its key");
+	refuse_twin(c, mine, n);
+	refuse_twin(c, other, n);
+	if (rival != NULL && rival != other)
+		refuse_twin(c, rival, n);
+	changed(c, n, "%s use its key", twins(n));
 	jobs_node_state(c, n);
 }
 
@@ -173,7 +192,7 @@ void node_heard(struct coord *c, struct node *n)
 	changed(c, n, "heard again after %.1f s", silence);
 	/* What was said before the rival came may be read after it. */
 	if (n->rival != NULL && mono_due(mono_add_ms(n->rival_since, RIVAL_MS), c->now))
-		quarantine(c, n);
+		quarantine(c, n, n->rival);
 	else if (was)
 		jobs_node_state(c, n);
 }
@@ -331,6 +350,39 @@ static void save_boot(struct coord *c, struct node *n)
 	persist_node(c, p, n);
 }
 
+/* Another agent takes the place of a live one. A restarted agent is another one
+ * than before each time; who returns has been alive all the time. True: it is
+ * beyond doubt that there are two. */
+static bool displaces(struct coord *c, struct node *n, const struct rec_node_register *r)
+{
+	bool returns = false;
+
+	for (uint32_t i = 0; i < n->n_former && i < FORMER_MAX; i++)
+		returns = returns || n->former[i] == r->incarnation;
+	n->former[n->n_former++ % FORMER_MAX] = n->incarnation;
+	if (!returns)
+		return false;
+	if (n->returns == 0 || mono_due(mono_add_ms(n->returns_since, RETURNS_MS), c->now)) {
+		n->returns = 0;
+		n->returns_since = c->now;
+	}
+	return ++n->returns >= RETURNS_MAX;
+}
+
+/* If its agent has died nobody reads that. */
+static void tell_displaced(struct coord *c, const struct node *n, struct clink *old,
+			   const struct rec_node_register *r)
+{
+	const char *from = r->n_addrs > 0 ? r->addrs[0].ip : "an unknown address";
+
+	act_log(c->out, 0, "node %s: another agent with its key took the place of a connected one (from %s)",
+		n->name, from);
+	coord_refuse(c, old, 0, "replaced",
+		     "another agent of this host registered as node %s, with the same key; if two are "
+		     "running, stop one, and give each a key of its own (nodeagentd join)",
+		     n->name);
+}
+
 /* An older session of this node may be a dead connection (its agent was
  * restarted, its host rebooted) or a second machine with the same key. Same
  * boot: the agent was restarted. Another boot, and the old one was heard just
@@ -352,6 +404,12 @@ static bool replace_session(struct coord *c, struct node *n, struct clink *l,
 		l->node = n;
 		return false;
 	}
+	if (n->incarnation != r->incarnation && !n->silent && displaces(c, n, r)) {
+		quarantine(c, n, l);
+		return false;
+	}
+	if (n->incarnation != r->incarnation)
+		tell_displaced(c, n, old, r);
 	old->node = NULL;
 	coord_close(c, old, "replaced by a newer session of this node");
 	return true;
@@ -391,12 +449,11 @@ static bool may_register(struct coord *c, struct clink *l, struct node *n,
 		coord_refuse(c, l, 0, "denied", "this key belongs to node %s, not to %s", n->name,
 			     r->node);
 	else if (n->quarantined)
-		coord_refuse(c, l, 0, "denied",
-			     "node %s is quarantined: two machines used its key at the same time; "
-			     "remove it ('nodectl node-remove %s') and enrol it again",
-			     n->name, n->name);
+		refuse_twin(c, l, n);
 	else
 		return true;
+	if (l->state == CL_CLOSED)
+		return false;
 	coord_close(c, l, "registration refused");
 	return false;
 }
@@ -702,6 +759,7 @@ static struct node *take_back(struct coord *c, const uint8_t key[32])
 			continue;
 		*at = n->next_removed;
 		n->removed = n->quarantined = n->silent = false;
+		n->n_former = n->returns = 0;
 		return n;
 	}
 	return NULL;

@@ -361,6 +361,27 @@ def test_a_single_users_cluster_serves_that_user_only(cluster):
     assert p.returncode != 0 and b"uid=" not in p.stdout and p.stderr.strip()
 
 
+def test_a_copied_state_directory_is_named_on_both_sides(site):
+    """Two agents of one boot replaced each other several times a second, and nobody said why."""
+    site.head()
+    site.node("n1")
+    assert site.run("cp", "-r", "--", site.path("n1"), site.path("copy")).code == 0
+    site.run("rm", "-rf", site.path("copy", "run")).ok()
+    site.daemon("copy", "--agent", "--dir", site.path("copy"))
+
+    def log(name):
+        with open(site.path(f"{name}.log"), encoding="utf-8") as f:
+            return f.read()
+
+    wait_until(lambda: "quarantined" in log("head"), 20 * SLOW, "the coordinator names it", 0.1)
+    assert "another agent with its key" in log("head") and "two agents on its host use its key" in log("head")
+    for name in ("n1", "copy"):
+        wait_until(lambda: "quarantined" in log(name) and "node-remove n1" in log(name), 20 * SLOW, f"{name} is told", 0.1)
+    nodes = json.loads(site.admin("--json", "status").ok().out)["nodes"]
+    assert nodes[0]["state"] == "quarantined" and "two agents on its host" in nodes[0]["note"], nodes
+    site.via = None  # its agent would wait for the coordinator, and there is no job
+
+
 def test_few_heartbeats_make_no_node_unreachable(cluster):
     """heartbeat = 5s, as the manual allows, was longer than both sides' patience."""
     c = cluster(1, args=["--heartbeat", "5s"])

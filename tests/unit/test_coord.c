@@ -65,6 +65,68 @@ static void two_live_sessions_of_two_boots_are_quarantined(void **state)
 	tick(w, 1100);
 	say(w, old, &m);
 	assert_string_equal(state_of(w, "gpu01", s), "quarantined");
+	assert_true(last_to(w, old, MSG_refused, &m));
+	assert_non_null(strstr(m.u.refused.text, "two machines"));
+	msg_finish(&m);
+}
+
+/* Registers as gpu01, of the same boot. */
+static uint64_t agent_of(struct world *w, uint64_t incarnation)
+{
+	uint64_t l = link_up(w, WHO_NODE, "gpu01", "agent");
+	struct msg m;
+
+	msg_init(&m, MSG_node_register);
+	m.u.node_register.node = "gpu01";
+	m.u.node_register.boot_id = "boot-1";
+	m.u.node_register.incarnation = incarnation;
+	m.u.node_register.peer_port = 7000;
+	say(w, l, &m);
+	return l;
+}
+
+static void two_agents_of_one_boot_with_one_key_are_quarantined(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[8], again;
+	struct msg m;
+	char s[32];
+
+	for (int i = 0; i < 4; i++) {
+		l[i] = agent_of(w, 70 + i % 2);
+		assert_true(was_told(w, l[i], MSG_node_registered));
+		tick(w, 300);
+	}
+	assert_true(last_to(w, l[0], MSG_refused, &m));
+	assert_string_equal(m.u.refused.code, "replaced");
+	assert_non_null(strstr(m.u.refused.text, "gpu01"));
+	msg_finish(&m);
+	assert_non_null(strstr(w->log, "took the place of a connected one"));
+	assert_string_equal(state_of(w, "gpu01", s), "ok");
+
+	again = agent_of(w, 70); /* its third return */
+	assert_string_equal(state_of(w, "gpu01", s), "quarantined");
+	for (int i = 0; i < 2; i++) {
+		assert_true(last_to(w, i ? again : l[3], MSG_refused, &m));
+		assert_string_equal(m.u.refused.code, "denied");
+		assert_non_null(strstr(m.u.refused.text, "two agents on its host"));
+		msg_finish(&m);
+	}
+	assert_non_null(strstr(w->log, "ok -> quarantined (two agents on its host use its key)"));
+	again = agent_of(w, 71);
+	assert_true(was_told(w, again, MSG_refused));
+}
+
+static void agents_that_are_restarted_are_not_taken_for_copies(void **state)
+{
+	struct world *w = *state;
+	char s[32];
+
+	for (int i = 0; i < 20; i++) {
+		agent_of(w, 70 + i / 2); /* each also connects a second time: its link was cut */
+		tick(w, 300);
+	}
+	assert_string_equal(state_of(w, "gpu01", s), "ok");
 }
 
 static void a_stranger_may_only_join(void **state)
@@ -1357,6 +1419,8 @@ int main(void)
 		T(a_node_that_is_heard_once_more_is_shown_silent_as_soon_again),
 		T(a_dead_agent_is_down_at_once),
 		T(two_live_sessions_of_two_boots_are_quarantined),
+		T(two_agents_of_one_boot_with_one_key_are_quarantined),
+		T(agents_that_are_restarted_are_not_taken_for_copies),
 		T(a_stranger_may_only_join),
 		T(a_token_lets_in_one_node_once),
 		T(a_node_speaks_for_root_only_when_its_token_says_so),
