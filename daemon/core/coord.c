@@ -192,6 +192,8 @@ static void on_link_up(struct coord *c)
 	l->uid = c->ev->uid;
 	l->admin = c->ev->admin;
 	snprintf(l->user, sizeof(l->user), "%s", c->ev->user != NULL ? c->ev->user : "");
+	snprintf(l->address, sizeof(l->address), "%s",
+		 c->ev->address != NULL ? c->ev->address : "an unknown address");
 	l->since = c->now;
 	list_init(&l->watches);
 	list_append(&c->links, &l->all);

@@ -64,6 +64,7 @@ struct coord_event {
 	uint32_t uid;
 	bool admin; /* WHO_LOCAL: uid 0, the coordinator's own uid, or group nodeagent-admin */
 	const char *user; /* WHO_LOCAL: name of uid, or NULL */
+	const char *address; /* LINK_UP, others: the peer's, numeric, for the log; or NULL */
 	const struct msg *msg;
 	uint64_t ticket;
 	int error;

@@ -32,6 +32,7 @@
 #define FORMER_MAX 4u
 #define RETURNS_MAX 3u /* then it is no mistake of one restart */
 #define RETURNS_MS 300000
+#define REFUSALS_MAX 20u /* refused joins told in the log in a minute: anybody can ask */
 #define LATE_MS 1000 /* a deadline served so late: we were stopped, and did not listen */
 #define SAVE_RETRY_MS 1000 /* after the store has failed */
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
@@ -112,6 +113,7 @@ struct clink {
 	uint32_t uid;
 	bool admin;
 	char user[65];
+	char address[46]; /* for the log */
 	struct node *node;
 	mono_t since;
 	struct list all; /* coord.links */
@@ -265,6 +267,8 @@ struct coord {
 	uint32_t next_asked;
 	mono_t wake; /* lower bound of the next deadline */
 	bool have_dirty, have_unwatched;
+	mono_t refusals_since; /* of joins, in the log */
+	uint32_t refusals;
 	mono_t began;
 
 	/* of the step under way */

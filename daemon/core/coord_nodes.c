@@ -743,8 +743,25 @@ static const char *join_obstacle(struct coord *c, const struct token *t, const s
 	return NULL;
 }
 
-static void refuse_join(struct coord *c, struct clink *l, const char *code, const char *why)
+/* Anybody who reaches our port can ask, and ask again. */
+static void log_refused(struct coord *c, const struct clink *l, const char *node, const char *why)
 {
+	if (c->refusals == 0 || mono_due(mono_add_ms(c->refusals_since, 60000), c->now)) {
+		c->refusals = 0;
+		c->refusals_since = c->now;
+	}
+	if (++c->refusals <= REFUSALS_MAX)
+		act_log(c->out, 0, "join refused: %s from %s: %s",
+			node_name_valid(node) ? node : "an impossible name", l->address, why);
+	if (c->refusals == REFUSALS_MAX)
+		act_log(c->out, 0, "join refused: %u times in a minute: those that follow are left out",
+			REFUSALS_MAX);
+}
+
+static void refuse_join(struct coord *c, struct clink *l, const char *node, const char *code,
+			const char *why)
+{
+	log_refused(c, l, node, why);
 	coord_refuse(c, l, 0, code, "%s", why);
 	coord_close(c, l, "join refused");
 }
@@ -811,11 +828,13 @@ void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)
 
 	/* Asked again, because the answer got lost: the secret is right, the use was its own. */
 	if (same != NULL && same32(same->key, l->key) && secret_fits(c, t, j)) {
+		act_log(c->out, 0, "node %s: joined again with the same key, from %s", same->name,
+			l->address);
 		send_joined(c, l, same->name);
 		return;
 	}
 	if (why != NULL) {
-		refuse_join(c, l, "denied", why);
+		refuse_join(c, l, j->node, "denied", why);
 		return;
 	}
 	if (same == NULL)
@@ -825,7 +844,7 @@ void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)
 			 "the cluster already has a node named %s; choose another name with --name, "
 			 "or first remove the old one: nodectl node-remove %s",
 			 same->name, same->name);
-		refuse_join(c, l, "denied", text);
+		refuse_join(c, l, j->node, "denied", text);
 		return;
 	}
 	n = node_enrol(c, l, t, j->node);
@@ -852,7 +871,7 @@ void nodes_joined(struct coord *c, const struct pending *p, int error)
 	if (error != 0) {
 		/* Not on disk: as if it had not been asked. */
 		if (l != NULL)
-			refuse_join(c, l, "unavailable",
+			refuse_join(c, l, p->node, "unavailable",
 				    "the coordinator could not save the new node; see its log");
 		if (n != NULL && n->link == NULL)
 			node_take_out(c, n);
@@ -860,6 +879,8 @@ void nodes_joined(struct coord *c, const struct pending *p, int error)
 			t->uses++;
 		return;
 	}
+	act_log(c->out, 0, "node %s: joined from %s", p->node,
+		l != NULL ? l->address : "a connection that is gone");
 	if (l != NULL && l->state == CL_JOINING)
 		send_joined(c, l, p->node);
 }

@@ -85,6 +85,7 @@ static void tell_up(struct coord_link *c, const char *user, bool admin)
 		.uid = c->uid,
 		.admin = admin,
 		.user = user,
+		.address = c->who == WHO_LOCAL ? NULL : link_address(c->l),
 	};
 
 	memcpy(ev.key, c->key, KEY_HASH);

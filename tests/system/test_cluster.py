@@ -382,6 +382,27 @@ def test_a_copied_state_directory_is_named_on_both_sides(site):
     site.via = None  # its agent would wait for the coordinator, and there is no job
 
 
+def test_joins_and_their_refusals_are_in_the_coordinators_log(site):
+    site.head()
+    token = site.token()
+    site.join("n1", token).ok()
+    sentence(site.join("n2", token))
+    wrong = token[:30] + ("0" if token[30] != "0" else "1") + token[31:]
+    sentence(site.join("n3", wrong))
+    with open(site.path("head.log"), encoding="utf-8") as f:
+        log = f.read()
+    assert "node n1: joined from 127.0.0.1" in log, log
+    assert re.search("join refused: n2 from 127.0.0.1: .*used up", log), log
+    assert re.search("join refused: n3 from 127.0.0.1: .*token is not known", log), log
+    secret = token.split(".")[2]
+    assert secret not in log and secret[8:] not in log
+    for _ in range(30):
+        site.join("n4", wrong)
+    with open(site.path("head.log"), encoding="utf-8") as f:
+        log = f.read()
+    assert len(re.findall("join refused: n", log)) == 20 and "those that follow are left out" in log, log
+
+
 def test_few_heartbeats_make_no_node_unreachable(cluster):
     """heartbeat = 5s, as the manual allows, was longer than both sides' patience."""
     c = cluster(1, args=["--heartbeat", "5s"])
