@@ -312,6 +312,7 @@ static int run_agent(const struct command *c)
 		.spool_dir = c->s.agent_spool,
 		.run_dir = c->s.agent_run,
 		.socket_path = c->s.agent_socket,
+		.dir = c->dir,
 		.listen_host = c->s.agent_listen,
 		.peer_port = (uint16_t)c->s.peer_port,
 		.shim_path = c->s.shim,

@@ -9,6 +9,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 #include "common/log.h"
 #include "common/proc.h"
 #include "io/bulk.h"
+#include "io/files.h"
 #include "io/launcher_client.h"
 #include "io/ports.h"
 #include "io/probe.h"
@@ -318,6 +320,31 @@ static void init_handles(struct agent_io *io)
 	actions_init(&io->acts);
 }
 
+/* `nodectl --dir DIR` looks for DIR/nodectl.sock, as a standalone cluster has it. */
+static void link_for_clients(const struct agent_opts *o)
+{
+	char path[PATH_MAX], target[PATH_MAX], dir[PATH_MAX];
+	const char *from = target;
+	size_t n;
+	struct err e;
+
+	if (o->dir == NULL)
+		return;
+	if (o->socket_path != NULL)
+		snprintf(path, sizeof(path), "%s", o->socket_path);
+	else
+		snprintf(path, sizeof(path), "%s/agent.sock", o->run_dir);
+	if (realpath(path, target) == NULL || realpath(o->dir, dir) == NULL) {
+		log_warn("%s: %s", path, strerror(errno));
+		return;
+	}
+	n = strlen(dir);
+	if (strncmp(target, dir, n) == 0 && target[n] == '/')
+		from = target + n + 1; /* a directory may be moved */
+	if (file_link(from, o->dir, "nodectl.sock", &e) < 0)
+		log_warn("%s: nodectl needs --socket %s here", e.text, path);
+}
+
 static int start(struct agent_io *io, struct err *e)
 {
 	const struct agent_opts *o = io->opts;
@@ -342,6 +369,7 @@ static int start(struct agent_io *io, struct err *e)
 	/* the clients' socket first: it tells when another agent runs here */
 	if ((rc = conns_listen_clients(io, e)) != 0 || (rc = conns_listen_peers(io, e)) != 0)
 		return rc;
+	link_for_clients(o);
 	return make_core(io, e);
 }
 

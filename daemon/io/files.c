@@ -199,3 +199,20 @@ int file_lock(const char *path, pid_t *ret_pid, struct err *e)
 	}
 	return fd;
 }
+
+/* ---- links -------------------------------------------------------------- */
+
+int file_link(const char *target, const char *dir, const char *name, struct err *e)
+{
+	char path[PATH_MAX], now[PATH_MAX];
+	ssize_t n;
+
+	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+		return err_set(e, ENAMETOOLONG, "%s: the path is too long", dir);
+	n = readlink(path, now, sizeof(now) - 1);
+	if (n > 0 && (size_t)n == strlen(target) && memcmp(now, target, (size_t)n) == 0)
+		return 0;
+	if ((unlink(path) < 0 && errno != ENOENT) || symlink(target, path) < 0)
+		return err_set(e, errno, "cannot make %s: %s", path, strerror(errno));
+	return 0;
+}

@@ -438,7 +438,7 @@ static int join(struct join *j, bool own_dir)
 
 	printf("This host is now node %s of cluster %s.\nStart it: ", j->id.node, j->id.cluster);
 	if (own_dir)
-		printf("nodeagentd --agent --dir %s\n", j->dir);
+		printf("nodeagentd --agent --dir %s\nand then: nodectl --dir %s status\n", j->dir, j->dir);
 	else
 		printf("systemctl enable --now nodeagentd\n");
 	return 0;

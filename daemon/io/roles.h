@@ -26,6 +26,7 @@ struct agent_opts {
 	const char *spool_dir; /* output of jobs: JOB.ATTEMPT/ */
 	const char *run_dir; /* agent.sock, shims/ */
 	const char *socket_path; /* NULL: run_dir/agent.sock */
+	const char *dir; /* NULL, or where `nodectl --dir` is to find the socket */
 	const char *listen_host; /* peers; NULL: all */
 	uint16_t peer_port; /* 0: any */
 	const char *shim_path; /* nodeagent-shim; NULL: beside this program, or libexec */

@@ -326,21 +326,6 @@ int layout_make_nodes(struct layout *l, struct err *e)
 
 /* ---- symbolic links for clients ----------------------------------------- */
 
-static int link_to(const char *target, const char *dir, const char *name, struct err *e)
-{
-	char path[PATH_MAX], now[PATH_MAX];
-	ssize_t n;
-
-	if (!path_set(path, "%s/%s", dir, name))
-		return err_set(e, ENAMETOOLONG, "%s: the path is too long", dir);
-	n = readlink(path, now, sizeof(now) - 1);
-	if (n > 0 && (size_t)n == strlen(target) && memcmp(now, target, (size_t)n) == 0)
-		return 0;
-	if ((unlink(path) < 0 && errno != ENOENT) || symlink(target, path) < 0)
-		return err_set(e, errno, "cannot make %s: %s", path, strerror(errno));
-	return 0;
-}
-
 int layout_links(const struct layout *l, struct err *e)
 {
 	char target[PATH_MAX], name[65];
@@ -349,8 +334,8 @@ int layout_links(const struct layout *l, struct err *e)
 
 	layout_node_name(l, 0, name);
 	path_set(target, "run/%s/agent.sock", name);
-	r = link_to(target, l->dir, "nodectl.sock", e);
+	r = file_link(target, l->dir, "nodectl.sock", e);
 	return r < 0 ? r
-		     : link_to(beside ? "coordinator/coordinator.sock" : l->coord_socket, l->dir,
+		     : file_link(beside ? "coordinator/coordinator.sock" : l->coord_socket, l->dir,
 			       "coordinator.sock", e);
 }

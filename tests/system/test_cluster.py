@@ -403,6 +403,22 @@ def test_joins_and_their_refusals_are_in_the_coordinators_log(site):
     assert len(re.findall("join refused: n", log)) == 20 and "those that follow are left out" in log, log
 
 
+def test_the_directory_that_join_names_is_good_for_nodectl_too(site):
+    site.head()
+    r = site.join("n1", site.token()).ok()
+    assert f"nodectl --dir {site.path('n1')} status" in r.out, r
+    site.agent("n1")
+    r = site.run(site.nodectl, "--dir", site.path("n1"), "status").ok()
+    assert "n1" in r.out
+    assert os.readlink(site.path("n1", "nodectl.sock")) == "run/agent.sock"
+    site.stop_daemon("n1")
+    site.run("rm", "-rf", site.path("n1", "run"))
+    elsewhere = site.path("elsewhere.sock")
+    site.daemon("n1", "--agent", "--dir", site.path("n1"), "--socket", elsewhere)
+    wait_until(lambda: site.run(site.nodectl, "--dir", site.path("n1"), "status").code == 0, 10 * SLOW, "it answers there", 0.1)
+    site.via = None
+
+
 def test_few_heartbeats_make_no_node_unreachable(cluster):
     """heartbeat = 5s, as the manual allows, was longer than both sides' patience."""
     c = cluster(1, args=["--heartbeat", "5s"])
