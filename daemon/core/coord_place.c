@@ -124,6 +124,18 @@ static int choose_any(struct coord *c, const struct hostlist *x, struct choice *
 	return 0;
 }
 
+/* Of a new job: later a node that it excludes may leave the cluster. */
+static int check_excluded(struct coord *c, const struct hostlist *x, struct err *e)
+{
+	for (size_t i = 0; i < x->count; i++)
+		if (node_find(c, x->names[i]) == NULL)
+			return err_set(e, EINVAL,
+				       "no node named %s, which is to be left out (-x), in the cluster %s; "
+				       "'nodectl nodes' lists them",
+				       x->names[i], c->cluster);
+	return 0;
+}
+
 /* By default a job wants GPUs: nodes that have none are not for it where enough
  * others have some, free or not. */
 static void prefer_gpus(const struct job *j, struct choice *ch)
@@ -149,6 +161,8 @@ static int choose(struct coord *c, const struct job *j, struct choice *ret, stru
 		r = hostlist_parse(j->hosts, &hosts, e);
 	if (r == 0 && j->exclude != NULL)
 		r = hostlist_parse(j->exclude, &x, e);
+	if (r == 0 && !j->stored)
+		r = check_excluded(c, &x, e);
 	if (r == 0)
 		r = hosts.count > 0 ? choose_listed(c, &hosts, &x, ret, e) : choose_any(c, &x, ret);
 	for (size_t i = 0; r == 0 && i < ret->n; i++)

@@ -83,6 +83,8 @@ def test_count_takes_the_first_of_the_host_list(shared):
 
 def test_excluded_nodes_are_left_out(shared):
     n = shared.names
+    r = shared.launch("-N", 1, "-x", "nosuch", "--", "true")
+    assert r.code == 1 and "nosuch" in r.err and "nodectl nodes" in r.err, r
     r = shared.launch("-N", 2, "-x", f"{n[0]},{n[2]}", "--", "echo", "x").ok()
     assert sorted(r.lines()) == sorted([f"[{n[1]}:0] x", f"[{n[3]}:1] x"])
 

@@ -1098,6 +1098,33 @@ static void excluded_nodes_are_named_only_when_some_are(void **state)
 	msg_finish(&m);
 }
 
+static void an_excluded_node_that_is_not_there_is_named_at_submit(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b;
+	struct msg m;
+
+	submit_excluding(w, a, "c1", 1, "gpu02,nosuch");
+	assert_true(last_to(w, a, MSG_refused, &m));
+	assert_string_equal(m.u.refused.code, "bad-request");
+	assert_string_equal(m.u.refused.text, "no node named nosuch, which is to be left out (-x), in the "
+					      "cluster lab; 'nodectl nodes' lists them");
+	msg_finish(&m);
+	/* and one that leaves while the job waits does not end it */
+	b = link_up(w, WHO_LOCAL, NULL, "client");
+	link_down(w, a);
+	a = node_up(w, "gpu01");
+	submit_excluding(w, a, "c2", 2, "gpu03");
+	store(w);
+	assert_job(w, "queued", -1);
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 5;
+	m.u.node_remove.node = "gpu03";
+	say(w, b, &m);
+	store(w);
+	assert_job(w, "queued", -1);
+}
+
 /* ---- specifications ------------------------------------------------------------------------ */
 
 /* How many unfinished jobs this registered node was told to keep specifications for; -1: not told. */
@@ -1475,6 +1502,7 @@ int main(void)
 		T(each_transition_of_a_job_is_one_line_without_its_command),
 		T(a_lost_node_is_logged_once),
 		T(excluded_nodes_are_named_only_when_some_are),
+		T(an_excluded_node_that_is_not_there_is_named_at_submit),
 		T(only_the_submitting_node_is_told_that_a_job_is_over_and_only_when_saved),
 		T(a_registering_node_is_told_its_unfinished_jobs),
 		T(a_repeated_submit_says_whether_its_specification_is_needed),
