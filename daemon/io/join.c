@@ -249,17 +249,38 @@ static void on_json(struct link *l, const char *text, size_t n, void *arg)
 	msg_finish(&m);
 }
 
+/* What to do about the end of the connection. */
+static const char *remedy(const char *why)
+{
+	static const struct {
+		const char *part, *remedy;
+	} rows[] = {
+		{ "another key", "It is not the coordinator that made the token: look at HOST:PORT, or make "
+				 "a token there" },
+		{ "connection refused", "Nobody listens there: start the coordinator (systemctl status "
+					"nodeagent-coordinator on the head host), or look at HOST:PORT, which "
+					"'nodectl token create' prints" },
+		{ "cannot find the address", "Look at the name, or give the head host's IP address" },
+		{ "does not speak TLS", "Something else listens there: look at HOST:PORT, which 'nodectl "
+					"token create' prints" },
+		{ "unreachable", "Look at this host's network, and at HOST" },
+		{ "no route", "Look at this host's network, at a firewall in between, and at HOST" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strstr(why, rows[i].part))
+			return rows[i].remedy;
+	return "Try again; if it stays so, the coordinator's log says why (journalctl -u "
+	       "nodeagent-coordinator on the head host)";
+}
+
 static void on_down(struct link *l, const char *why, void *arg)
 {
 	struct join *j = arg;
-	char text[512];
+	char text[1024];
 
 	j->l = NULL;
-	if (strstr(why, "another key"))
-		snprintf(text, sizeof(text), "%s is not the coordinator that made the token: it has "
-			 "another key. Look at HOST:PORT, or make a token there", j->address);
-	else
-		snprintf(text, sizeof(text), "%s: %s", j->address, why);
+	snprintf(text, sizeof(text), "%s: %s. %s", j->address, why, remedy(why));
 	fail(j, text);
 }
 

@@ -115,7 +115,9 @@ def test_a_node_with_another_key_is_not_let_in(site):
 def test_joining_nobody_says_so_in_time(site):
     site.head()
     token = site.token()
-    sentence(site.join("a1", token, address=f"127.0.0.1:{free_port()}"), "refused|connect")
+    sentence(site.join("a1", token, address=f"127.0.0.1:{free_port()}"), "refused|connect", "start the coordinator",
+             "HOST:PORT")
+    sentence(site.join("a1", token, address="nosuch.invalid:70"), "nosuch.invalid", "look at the name")
 
 
 def test_the_token_may_come_from_standard_input_but_never_from_the_command_line(site):
