@@ -541,6 +541,8 @@ int standalone_run(const struct standalone_opts *o)
 		spawn_coordinator(&s);
 		loop(&s);
 	}
+	if (!s.child || (agents_alive(&s) == 0 && s.child[0].pid == 0))
+		layout_close(&s.at);
 	free(s.child);
 	free(s.poll);
 	return s.code;

@@ -41,6 +41,9 @@ int layout_open(struct layout *l, const struct standalone_opts *o, struct err *e
 int layout_make_nodes(struct layout *l, struct err *e);
 /* DIR/nodectl.sock and DIR/coordinator.sock. */
 int layout_links(const struct layout *l, struct err *e);
+/* When nothing of the cluster runs: a run directory outside of DIR goes, unless a shim
+ * still holds its place there. */
+void layout_close(const struct layout *l);
 void layout_node_name(const struct layout *l, unsigned i, char out[65]);
 
 #endif

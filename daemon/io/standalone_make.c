@@ -7,6 +7,7 @@
 #include "io/standalone.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -338,4 +339,41 @@ int layout_links(const struct layout *l, struct err *e)
 	return r < 0 ? r
 		     : file_link(beside ? "coordinator/coordinator.sock" : l->coord_socket, l->dir,
 			       "coordinator.sock", e);
+}
+
+/* ---- the end ------------------------------------------------------------ */
+
+/* Daemons are gone, so their sockets serve nobody; whatever else is there stays. */
+static void tidy_node(const char *run, const char *name)
+{
+	static const char *const files[] = { "agent.sock", "peer.port" };
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		if (path_set(path, "%s/%s/%s", run, name, files[i]))
+			(void)unlink(path);
+	if (path_set(path, "%s/%s/shims", run, name))
+		(void)rmdir(path);
+	if (path_set(path, "%s/%s", run, name))
+		(void)rmdir(path);
+}
+
+void layout_close(const struct layout *l)
+{
+	char link[PATH_MAX], path[PATH_MAX];
+	struct dirent *d;
+	struct stat st;
+	DIR *dir;
+
+	if (!l->run[0] || !path_set(link, "%s/run", l->dir) || lstat(link, &st) < 0 ||
+	    !S_ISLNK(st.st_mode) || !(dir = opendir(l->run)))
+		return;
+	while ((d = readdir(dir)))
+		if (d->d_name[0] != '.')
+			tidy_node(l->run, d->d_name);
+	closedir(dir);
+	if (path_set(path, "%s/coordinator.sock", l->run))
+		(void)unlink(path);
+	if (rmdir(l->run) == 0)
+		(void)unlink(link);
 }

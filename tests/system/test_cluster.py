@@ -421,6 +421,41 @@ def test_the_directory_that_join_names_is_good_for_nodectl_too(site):
     site.via = None
 
 
+def test_a_long_directory_leaves_nothing_beside_it(cluster):
+    """Its sockets are below /tmp then: they go with the cluster, and a second start makes them again."""
+    c = cluster(1)
+    c.stop()
+    c.home = c.path("d" * 100)
+    for _ in range(2):
+        c.start()
+        run = os.readlink(os.path.join(c.home, "run"))
+        assert os.path.isdir(run) and not run.startswith(c.home)
+        c.launch("--", "true").ok()
+        assert c.stop() == 0
+        assert not os.path.lexists(run), os.listdir(run)
+        assert not os.path.lexists(os.path.join(c.home, "run"))
+
+
+def test_a_killed_cluster_in_a_long_directory_finds_its_shims_again(cluster):
+    c = cluster(1)
+    c.stop()
+    c.home = c.path("d" * 100)
+    c.start()
+    job = c.detach("--", "sleep", "100")
+    c.wait_state(job, "running")
+    run = os.readlink(os.path.join(c.home, "run"))
+    for p in [*c.role_pids().values(), c.proc.pid]:
+        kill(p, signal.SIGSTOP)
+    for p in [c.proc.pid, *c.role_pids().values()]:
+        kill(p)
+    c.proc.wait()
+    c.start()
+    assert os.readlink(os.path.join(c.home, "run")) == run
+    assert c.job(job)["state"] == "running"
+    assert c.stop() == 0
+    assert not os.path.lexists(run)
+
+
 def test_few_heartbeats_make_no_node_unreachable(cluster):
     """heartbeat = 5s, as the manual allows, was longer than both sides' patience."""
     c = cluster(1, args=["--heartbeat", "5s"])
