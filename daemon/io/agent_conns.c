@@ -87,8 +87,6 @@ static void conn_free(struct conn *c)
 		c->io->coord = NULL;
 	upload_gone(c);
 	list_remove(&c->at);
-	free(c->upload);
-	free(c->held_submit);
 	free(c);
 }
 

@@ -59,6 +59,7 @@ struct agent_io {
 	int exit_code;
 
 	struct list conns; /* struct conn */
+	struct list uploaders; /* agent_upload.c: users with something unfinished */
 	struct map conn_by_id;
 	struct conn *coord; /* being dialled or up */
 	char addr_first[64]; /* our address on the coordinator's link */

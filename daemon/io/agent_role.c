@@ -315,6 +315,7 @@ static void init_handles(struct agent_io *io)
 	io->stop_timer.data = io->idle.data = io->specs_old.data = io;
 	list_init(&io->later);
 	list_init(&io->conns);
+	list_init(&io->uploaders);
 	list_init(&io->jobs);
 	list_init(&io->children);
 	actions_init(&io->acts);

@@ -5,6 +5,9 @@
  *
  * A submit that comes while the specification is being stored is held back
  * until it is on disk: an acknowledged job never lacks it.
+ *
+ * What is not on disk yet is in memory: all of one user's is bounded, however
+ * many connections it comes on, and also when they are gone while it is stored.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,11 +18,77 @@
 #include "io/specs.h"
 #include "proto/spec.h"
 
+#define UPLOADS_USER_MAX (32u << 20) /* sixteen of the largest at the same time */
+#define TOO_MUCH_AT_ONCE                                                                    \
+	"your user sends more than 32 MiB of commands and environments to this node at once; "  \
+	"try again when some of these launches have got their numbers"
+
 /* The client may have left when its specification is stored. */
 struct upload_ref {
 	struct agent_io *io;
 	uint64_t id;
+	uint32_t uid;
+	size_t charged;
 };
+
+struct uploader {
+	struct list at; /* agent_io.uploaders */
+	uint32_t uid;
+	size_t bytes;
+};
+
+static struct uploader *uploader_of(struct agent_io *io, uint32_t uid)
+{
+	struct uploader *u;
+
+	list_foreach(e, &io->uploaders) {
+		u = list_entry(e, struct uploader, at);
+		if (u->uid == uid)
+			return u;
+	}
+	u = agent_alloc(sizeof(*u));
+	u->uid = uid;
+	list_append(&io->uploaders, &u->at);
+	return u;
+}
+
+static void discharge(struct agent_io *io, uint32_t uid, size_t n)
+{
+	struct uploader *u = uploader_of(io, uid);
+
+	u->bytes -= n;
+	if (u->bytes > 0)
+		return;
+	list_remove(&u->at);
+	free(u);
+}
+
+/* False: this would be too much of the user's. */
+static bool charge(struct agent_io *io, uint32_t uid, size_t n)
+{
+	struct uploader *u = uploader_of(io, uid);
+	bool fits = u->bytes + n <= UPLOADS_USER_MAX;
+
+	u->bytes += fits ? n : 0;
+	discharge(io, uid, 0);
+	return fits;
+}
+
+static void drop_buffer(struct conn *c)
+{
+	discharge(c->io, c->uid, c->upload_cap);
+	free(c->upload);
+	c->upload = NULL;
+	c->upload_n = c->upload_cap = 0;
+}
+
+static void drop_submit(struct conn *c)
+{
+	if (c->held_submit != NULL)
+		discharge(c->io, c->uid, c->held_n);
+	free(c->held_submit);
+	c->held_submit = NULL;
+}
 
 /* From here on it stays as long as a submit or a job that the core knows needs it. */
 static void release(struct agent_io *io, const uint8_t hash[32])
@@ -31,6 +100,8 @@ void upload_gone(struct conn *c)
 {
 	if (c->upload_state == UPLOAD_STORED)
 		release(c->io, c->spec_hash);
+	drop_buffer(c);
+	drop_submit(c);
 	c->upload_state = UPLOAD_NONE;
 }
 
@@ -40,6 +111,7 @@ static void stored(void *arg, int rc, struct spec_blob *b, const char *text)
 	struct conn *c = conn_find(s->io, s->id);
 	char *held;
 
+	discharge(s->io, s->uid, s->charged);
 	if (c == NULL && rc == 0)
 		release(s->io, b->hash);
 	free(s);
@@ -55,8 +127,10 @@ static void stored(void *arg, int rc, struct spec_blob *b, const char *text)
 	}
 	held = c->held_submit;
 	c->held_submit = NULL;
-	if (held != NULL)
-		conn_on_json(c->link, held, c->held_n, c);
+	if (held == NULL)
+		return;
+	discharge(c->io, c->uid, c->held_n);
+	conn_on_json(c->link, held, c->held_n, c);
 	free(held);
 }
 
@@ -65,21 +139,19 @@ static void upload_done(struct conn *c)
 	struct upload_ref *s;
 	char *p = c->upload;
 
-	c->upload = NULL;
-	c->upload_cap = 0;
-	if (c->upload_state == UPLOAD_FAILED) {
-		free(p);
-		return;
-	}
+	if (c->upload_state == UPLOAD_FAILED)
+		return; /* nothing is kept of it */
 	c->upload_state = UPLOAD_STORING;
 	s = agent_alloc(sizeof(*s));
-	s->io = c->io;
-	s->id = c->id;
+	*s = (struct upload_ref){ .io = c->io, .id = c->id, .uid = c->uid, .charged = c->upload_cap };
+	c->upload = NULL; /* it and its charge move on */
+	c->upload_cap = 0;
 	specs_store(c->io->specs, p != NULL ? p : agent_alloc(1), c->upload_n, c->uid,
 		    stored, s);
 }
 
-static bool upload_room(struct conn *c, size_t n)
+/* 0, -EDQUOT or -ENOMEM. */
+static int upload_room(struct conn *c, size_t n)
 {
 	size_t cap = c->upload_cap ? c->upload_cap : 16384;
 	char *p;
@@ -87,21 +159,23 @@ static bool upload_room(struct conn *c, size_t n)
 	while (cap < c->upload_n + n)
 		cap *= 2;
 	if (cap == c->upload_cap)
-		return true;
+		return 0;
+	if (!charge(c->io, c->uid, cap - c->upload_cap))
+		return -EDQUOT;
 	p = realloc(c->upload, cap);
-	if (p == NULL)
-		return false;
+	if (p == NULL) {
+		discharge(c->io, c->uid, cap - c->upload_cap);
+		return -ENOMEM;
+	}
 	c->upload = p;
 	c->upload_cap = cap;
-	return true;
+	return 0;
 }
 
 static void upload_fail(struct conn *c, const char *code, const char *text)
 {
 	c->upload_state = UPLOAD_FAILED;
-	free(c->upload);
-	c->upload = NULL;
-	c->upload_n = c->upload_cap = 0;
+	drop_buffer(c);
 	snprintf(c->upload_code, sizeof(c->upload_code), "%s", code);
 	snprintf(c->upload_error, sizeof(c->upload_error), "%s", text);
 }
@@ -109,6 +183,8 @@ static void upload_fail(struct conn *c, const char *code, const char *text)
 /* DATA sid 0 fd 3 .. EOF: the specification of the next submit. */
 void upload_data(struct conn *c, const struct data_header *h, const char *p, size_t n)
 {
+	int rc = 0;
+
 	if (c->upload_state == UPLOAD_STORING) {
 		conn_refuse(c->link, 0, "bad-request", "one specification at a time");
 		link_close(c->link, "sent a specification while one was being stored");
@@ -125,7 +201,9 @@ void upload_data(struct conn *c, const struct data_header *h, const char *p, siz
 		upload_fail(c, "too-large",
 			    "the command and its environment are larger than 2 MiB; pass large "
 			    "values in files, or use --clean-env");
-	else if (c->upload_state == UPLOAD_GROWING && !upload_room(c, n))
+	else if (c->upload_state == UPLOAD_GROWING && (rc = upload_room(c, n)) == -EDQUOT)
+		upload_fail(c, "busy", TOO_MUCH_AT_ONCE);
+	else if (rc != 0)
 		upload_fail(c, "internal", "this node's agent is out of memory");
 	if (c->upload_state == UPLOAD_GROWING && n > 0) {
 		memcpy(c->upload + c->upload_n, p, n);
@@ -148,6 +226,10 @@ void upload_submit(struct conn *c, const struct msg *m, const char *text, size_t
 	}
 	if (c->upload_state == UPLOAD_GROWING || c->held_submit != NULL) {
 		conn_refuse(c->link, rid, "bad-request", "submit before the end of the specification");
+		return;
+	}
+	if (c->upload_state == UPLOAD_STORING && !charge(c->io, c->uid, n)) {
+		conn_refuse(c->link, rid, "busy", TOO_MUCH_AT_ONCE);
 		return;
 	}
 	if (c->upload_state == UPLOAD_STORING) {

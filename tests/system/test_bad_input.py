@@ -366,6 +366,36 @@ def test_output_asked_for_at_the_coordinators_socket_says_where_to_go(shared):
         assert r.code == 1 and "a node's agent" in r.err and "--socket" in r.err, r
 
 
+def piece(n, last=False):
+    return frame(struct.pack(">IIBBHQI", 0, 0, 3, 1 if last else 0, 0, 0, 0) + b"x" * n, kind=2)
+
+
+def test_unfinished_specifications_of_one_user_are_bounded_together(cluster):
+    c = cluster(1, env=THRIFTY)
+    pid = c.agent_pid(c.names[0])
+    before = rss_mb(pid)
+    for _ in range(2):  # and what goes is given back
+        held = [local(c) for _ in range(100)]
+        try:
+            for s in held:
+                s.sendall(hello() + b"".join(piece(60_000) for _ in range(32)))
+            s.sendall(piece(0, last=True) + frame(json.dumps(
+                {"t": "submit", "rid": 7, "client_id": "x", "nnodes": 1, "command": "true", "spec_hash": "", "spec_size": 1})))
+            got = b""
+            while b'"refused"' not in got:
+                more = s.recv(65536)
+                assert more, got
+                got += more
+            assert b'"busy"' in got and b"32 MiB" in got, got
+            assert rss_mb(pid) - before < (150 if SANITIZED else 70), f"from {before} to {rss_mb(pid)} MB"
+            r = c.launch("--", "true", env=dict(c.env, **big_env(1_000_000)))
+            assert r.code == 1 and "try again" in r.err, r
+        finally:
+            for s in held:
+                s.close()
+        wait_until(lambda: c.launch("--", "true", env=dict(c.env, **big_env(1_000_000))).code == 0, 5, "there is room again")
+
+
 # ---- what users get wrong -----------------------------------------------
 
 
