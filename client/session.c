@@ -122,6 +122,8 @@ void session_kill(struct session *s, const char *why)
 	struct msg m;
 
 	s->killing = true;
+	if (!s->job && mono_is_never(s->number_until))
+		s->number_until = mono_add_ms(mono_now(), LINK_ANSWER_MS);
 	if (s->phase != PHASE_LIVE || !s->job)
 		return; /* said again once the link is up */
 	msg_init(&m, MSG_kill);
@@ -212,6 +214,15 @@ static void give_up(struct session *s)
 	session_leave(s, EXIT_UNREACHABLE);
 }
 
+/* Told to end a job whose number never came. */
+static void give_up_number(struct session *s)
+{
+	session_complain(s, "the agent at %s has not answered within %d s: whether it took the job, which "
+			    "would go on, is not known; nodectl jobs tells, nodectl kill ends it",
+			 s->conf->path, LINK_ANSWER_MS / 1000);
+	session_leave(s, s->terminated ? EXIT_TERM : EXIT_INT);
+}
+
 static void dial(struct session *s, mono_t now)
 {
 	if (mono_due(s->give_up_at, now)) {
@@ -281,6 +292,8 @@ static mono_t next_deadline(const struct session *s)
 		t = mono_min(t, s->may_tell_at);
 	if (s->info && !s->settled)
 		t = mono_min(t, s->may_tell_at);
+	if (!s->job)
+		t = mono_min(t, s->number_until);
 	if (s->settled && !s->output_over)
 		t = mono_min(t, mono_add_ms(s->idle_since, LAST_OUTPUT_MS));
 	return t;
@@ -293,6 +306,8 @@ static void timers(struct session *s, mono_t now)
 		session_lost(s);
 	if (s->phase == PHASE_DIAL && !s->closing)
 		dial(s, now);
+	if (!s->job && !s->done && mono_due(s->number_until, now))
+		give_up_number(s);
 	if (!mono_due(s->may_tell_at, now))
 		return;
 	if (s->phase != PHASE_LIVE)
@@ -381,7 +396,7 @@ int session_run(const struct session_conf *conf, struct link *link)
 	struct session s = { .conf = conf, .link = link, .job = conf->job };
 
 	s.info = conf->info;
-	s.retry_at = s.give_up_at = MONO_NEVER;
+	s.retry_at = s.give_up_at = s.number_until = MONO_NEVER;
 	s.may_tell_at = conf->to_end ? mono_add_ms(mono_now(), TELL_AFTER_MS) : MONO_NEVER;
 	streams_init(&s.streams, conf->labels, conf->json);
 	s.streams.ranks = conf->ranks;

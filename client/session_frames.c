@@ -13,7 +13,7 @@ static void on_submitted(struct session *s, const struct rec_submitted *m)
 		return;
 	s->job = m->job;
 	session_say_submitted(s);
-	if (s->conf->detach) {
+	if (s->conf->detach && !s->killing) {
 		s->closing = s->settled = s->output_over = true;
 		return;
 	}

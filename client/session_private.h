@@ -32,6 +32,7 @@ struct session {
 	int interrupts; /* presses that count */
 	mono_t interrupt_until;
 	bool killing, terminated;
+	mono_t number_until; /* killing without a number: how long one is waited for */
 
 	uint32_t sid_stdin, stdin_credit;
 	uint64_t stdin_sent;
@@ -46,6 +47,7 @@ struct session {
 void session_begin(struct session *s);
 void session_watch(struct session *s);
 void session_follow(struct session *s);
+/* Without a number yet: said as soon as there is one; waits for that, but not for ever. */
 void session_kill(struct session *s, const char *why);
 void session_lost(struct session *s);
 void session_leave(struct session *s, int code);

@@ -175,7 +175,10 @@ void session_say_running(struct session *s, const char *then)
 	struct buf b;
 
 	buf_init(&b);
-	buf_addf(&b, "job %" PRIu64 " ", s->job);
+	if (s->job)
+		buf_addf(&b, "job %" PRIu64 " ", s->job);
+	else
+		buf_adds(&b, "the job has no number yet: it ");
 	if (!j || is_waiting(j)) {
 		buf_addf(&b, "is %s", j ? j->state : "submitted");
 		if (j && j->why && *j->why)

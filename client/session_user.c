@@ -9,6 +9,9 @@
  *   ^\         leaves at once
  *   SIGTERM    ends the job and waits for that
  *   SIGHUP     leaves at once; the job goes on
+ *
+ * A job that has no number yet may have been taken all the same: it is ended
+ * as soon as its number comes, which is waited for.
  */
 #include "client/session_private.h"
 
@@ -73,13 +76,30 @@ const sigset_t *session_signals_mask(void)
 	return &during_wait;
 }
 
-static void leave_running(struct session *s, int code)
+/* The last words of one who does not wait, and what becomes of the job. */
+static void leave_early(struct session *s, int code)
+{
+	if (!s->job)
+		session_complain(s, "left before the job had a number%s; whether it was taken: nodectl jobs",
+				 s->killing ? ", so it was not ended" : "");
+	else if (!s->killing)
+		session_complain(s, "job %" PRIu64 " goes on: nodectl attach %" PRIu64, s->job, s->job);
+	else if (s->phase == PHASE_LIVE)
+		session_complain(s, "job %" PRIu64 " is still ending: nodectl attach %" PRIu64, s->job, s->job);
+	else
+		session_complain(s, "the agent is away and may not know yet that job %" PRIu64
+				    " is to end: nodectl kill %" PRIu64, s->job, s->job);
+	session_leave(s, code);
+}
+
+static void end_job(struct session *s, const char *because, const char *then, const char *why)
 {
 	if (s->job)
-		session_complain(s, "job %" PRIu64 " goes on: nodectl attach %" PRIu64, s->job, s->job);
+		session_say(s, "ending job %" PRIu64 "%s%s", s->job, because, then);
 	else
-		session_complain(s, "left before the job had an id; whether it was taken: nodectl jobs");
-	session_leave(s, code);
+		session_say(s, "the job has no number yet%s; waiting up to %d s for the agent to tell it, to end "
+			       "the job then%s", because, LINK_ANSWER_MS / 1000, then);
+	session_kill(s, why);
 }
 
 static void interrupted(struct session *s)
@@ -90,20 +110,14 @@ static void interrupted(struct session *s)
 		session_leave(s, s->code);
 		return;
 	}
-	if (!s->job || (s->killing && s->interrupts > 1) || (s->killing && s->terminated)) {
-		if (s->job)
-			session_complain(s, "job %" PRIu64 " is still ending: nodectl attach %" PRIu64, s->job,
-					 s->job);
-		else
-			leave_running(s, EXIT_INT);
-		session_leave(s, EXIT_INT);
+	if (s->killing && (s->interrupts > 1 || s->terminated)) {
+		leave_early(s, EXIT_INT);
 		return;
 	}
 	if (s->interrupts && mono_before(now, s->interrupt_until)) {
 		streams_wipe_echo(&s->streams);
 		s->interrupts = 2;
-		session_say(s, "ending job %" PRIu64 "; ^C once more leaves without waiting for it", s->job);
-		session_kill(s, "interrupted by its user");
+		end_job(s, "", "; ^C once more leaves without waiting for it", "interrupted by its user");
 		return;
 	}
 	streams_wipe_echo(&s->streams);
@@ -114,30 +128,26 @@ static void interrupted(struct session *s)
 
 static void terminated(struct session *s)
 {
-	if (s->closing || !s->job) {
+	if (s->closing) {
 		session_leave(s, EXIT_TERM);
 		return;
 	}
 	if (s->terminated)
 		return;
 	s->terminated = true;
-	session_say(s, "ending job %" PRIu64 ": nodectl was told to (SIGTERM)", s->job);
-	session_kill(s, "its nodectl received SIGTERM");
+	end_job(s, ": nodectl was told to (SIGTERM)", "", "its nodectl received SIGTERM");
 }
 
 void session_signals_act(struct session *s)
 {
-	if (got_hup) {
-		leave_running(s, EXIT_HUP);
-		return;
-	}
-	if (got_quit) {
-		leave_running(s, EXIT_QUIT);
-		return;
-	}
-	if (got_term) {
+	if (got_term) { /* before SIGHUP: a session that is closed sends both */
 		got_term = 0;
 		terminated(s);
+	}
+	if (got_hup || got_quit) {
+		if (!s->done)
+			leave_early(s, got_hup ? EXIT_HUP : EXIT_QUIT);
+		return;
 	}
 	for (; got_int > 0 && !s->done; got_int--)
 		interrupted(s);

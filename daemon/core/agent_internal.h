@@ -45,8 +45,9 @@ struct request {
 	uint32_t rid; /* ours */
 	uint64_t link;
 	uint32_t client_rid;
-	bool is_watch, answered;
+	bool is_watch, is_submit, answered;
 	bool sent; /* in this session */
+	bool may_be_taken; /* a submit that the coordinator may have read */
 	uint64_t job; /* watch */
 	mono_t until;
 	char *text; /* as sent to the coordinator, for sending again; own copy */

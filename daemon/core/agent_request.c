@@ -73,6 +73,7 @@ static void send_request(struct agent *a, struct request *r)
 	if (n >= REQUESTS_AT_ONCE)
 		return;
 	r->sent = true;
+	r->may_be_taken = r->is_submit;
 	specs_sent(a, r->rid, true);
 	act = act_add(a->out, ACT_SEND);
 	act->link = a->coord_link;
@@ -110,6 +111,7 @@ static void pass_submit(struct agent *a, struct alink *l, struct msg *m)
 	r = request_new(a, l, s->rid);
 	if (r == NULL)
 		return;
+	r->is_submit = true;
 	specs_submitting(a, r->rid, a->ev->spec_hash);
 	s->rid = r->rid;
 	s->spec_hash = (struct bytes){ a->ev->spec_hash, 32 };
@@ -340,19 +342,21 @@ void requests_deadlines(struct agent *a)
 {
 	list_foreach_safe(e, &a->requests) {
 		struct request *r = list_entry(e, struct request, all);
+		const char *then = r->may_be_taken ?
+			"; whether it took the job is not known: nodectl jobs tells, once it answers" : "";
 
 		if (!waits(r) || !mono_due(r->until, a->now))
 			continue;
 		if (a->session == SE_READY)
 			act_refuse(a->out, r->link, r->client_rid, "unavailable",
-				   "the coordinator at %s did not answer within %u s", a->coordinator,
-				   a->conf.request_ms / 1000);
+				   "the coordinator at %s did not answer within %u s%s", a->coordinator,
+				   a->conf.request_ms / 1000, then);
 		else
 			act_refuse(a->out, r->link, r->client_rid, "unavailable",
 				   "this node (%s) has no connection to the coordinator at %s (%s, for "
-				   "%lld s); running jobs go on",
+				   "%lld s); running jobs go on%s",
 				   a->node, a->coordinator, a->down_why,
-				   (long long)mono_sub_ms(a->now, a->down_since) / 1000);
+				   (long long)mono_sub_ms(a->now, a->down_since) / 1000, then);
 		request_free(a, r);
 	}
 }

@@ -486,13 +486,86 @@ def test_a_third_interrupt_leaves(ctl, agent):
     assert b"nodectl attach 18" in err.data
 
 
-def test_interrupt_before_the_job_has_an_id_leaves(ctl, agent):
+def unanswered(ctl, agent, *args):
+    """A launch whose job has no number yet."""
     agent.mute_submit = True
-    p = ctl.popen("launch", "--", "true")
+    p = ctl.popen("launch", *args, "--", "true")
     agent.wait_msg("submit")
+    return p, Reader(p.stderr)
+
+
+def answer(agent, start=True):
+    """The number comes after all, as from a coordinator that was stopped."""
+    agent.mute_submit = False
+    with agent.lock:
+        rid, client = agent.got("submit")[-1]["rid"], agent.clients[-1]
+    if start:
+        agent.start()
+    client.send("submitted", rid=rid, job=str(agent.job))
+
+
+def test_interrupts_before_the_job_has_a_number_end_it_when_it_has_one(ctl, agent):
+    p, err = unanswered(ctl, agent)
     p.send_signal(signal.SIGINT)
-    code, out, err = finish(p)
-    assert code == 130 and "nodectl jobs" in err
+    err.wait("has no number yet: it is submitted")
+    err.wait("again within 3 s")
+    assert p.poll() is None
+    p.send_signal(signal.SIGINT)
+    err.wait("waiting up to 45 s for the agent to tell it, to end the job then; .C once more leaves")
+    answer(agent)
+    assert agent.wait_msg("kill")["job"] == "18"
+    assert p.wait(20) == 143
+
+
+def test_a_third_interrupt_before_the_job_has_a_number_leaves(ctl, agent):
+    p, err = unanswered(ctl, agent)
+    for text in ("again within", "waiting up to", "so it was not ended; whether it was taken: nodectl jobs"):
+        p.send_signal(signal.SIGINT)
+        err.wait(text)
+    assert p.wait(10) == 130
+
+
+@pytest.mark.parametrize("first", [(), ("--detach",), ("^C",)])
+def test_terminated_before_the_job_has_a_number_ends_it_when_it_has_one(ctl, agent, first):
+    p, err = unanswered(ctl, agent, *(a for a in first if a != "^C"))
+    if "^C" in first:
+        p.send_signal(signal.SIGINT)
+        err.wait("again within")
+    p.send_signal(signal.SIGTERM)
+    err.wait(r"no number yet: nodectl was told to \(SIGTERM\); waiting up to 45 s")
+    time.sleep(0.3)
+    assert p.poll() is None
+    answer(agent)
+    assert agent.wait_msg("kill")["job"] == "18"
+    assert p.wait(20) == 143
+
+
+def test_the_number_is_not_waited_for_for_ever(ctl, agent):
+    p, err = unanswered(ctl, agent)
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(60) == 143
+    err.wait("not answered within 45 s: whether it took the job.*is not known; nodectl jobs tells")
+
+
+def test_hang_up_after_terminate_tells_that_the_job_is_ending(ctl, agent):
+    agent.after_kill = lambda a: None
+    p, out, err = running(ctl, agent)
+    p.send_signal(signal.SIGTERM)
+    agent.wait_msg("kill")
+    p.send_signal(signal.SIGHUP)
+    assert p.wait(10) == 129
+    err.thread.join(5)
+    assert b"job 18 is still ending" in err.data and b"goes on" not in err.data
+
+
+def test_hang_up_together_with_terminate_ends_the_job_all_the_same(ctl, agent):
+    p, out, err = running(ctl, agent)
+    p.send_signal(signal.SIGSTOP)
+    p.send_signal(signal.SIGHUP)
+    p.send_signal(signal.SIGTERM)
+    p.send_signal(signal.SIGCONT)
+    assert p.wait(10) == 129
+    agent.wait_msg("kill")
 
 
 def test_terminate_ends_the_job_and_waits(ctl, agent):

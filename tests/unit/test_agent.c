@@ -999,6 +999,39 @@ static void a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentenc
 	msg_finish(&m);
 }
 
+/* It may have read the order before it was stopped, and go on with it later. */
+static void of_an_unanswered_submit_it_is_said_that_it_may_have_been_taken(void **state)
+{
+	static const uint8_t spec[32] = { 7 };
+	struct world *w = *state;
+	struct agent_event ev = { .type = AEV_MESSAGE, .link = CLIENT, .spec_hash = spec, .spec_size = 10 };
+	struct msg m;
+
+	client_hello(w);
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 3;
+	m.u.submit.client_id = "id";
+	m.u.submit.command = "true";
+	m.u.submit.spec_size = 10;
+	ev.msg = &m;
+	feed(w, &ev);
+	down(w, COORD);
+	m.u.submit.rid = 4;
+	m.u.submit.client_id = "never sent";
+	tick(w, 1000);
+	feed(w, &ev);
+	tick(w, 29500);
+	assert_true(last(w, CLIENT, MSG_refused, &m));
+	assert_int_equal(m.u.refused.rid, 3);
+	assert_non_null(strstr(m.u.refused.text, "whether it took the job is not known: nodectl jobs"));
+	msg_finish(&m);
+	tick(w, 1000);
+	assert_true(last(w, CLIENT, MSG_refused, &m));
+	assert_int_equal(m.u.refused.rid, 4);
+	assert_null(strstr(m.u.refused.text, "not known"));
+	msg_finish(&m);
+}
+
 static void a_request_is_sent_again_after_a_reconnect(void **state)
 {
 	struct world *w = *state;
@@ -1303,6 +1336,7 @@ int main(void)
 		COLD(an_adopted_ready_job_leases_anew_before_it_is_prepared),
 		T(a_client_cannot_say_who_it_is),
 		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
+		T(of_an_unanswered_submit_it_is_said_that_it_may_have_been_taken),
 		T(a_request_is_sent_again_after_a_reconnect),
 		T(one_client_cannot_flood_the_coordinator),
 		T(nothing_is_dropped_before_the_coordinator_has_named_its_jobs),
