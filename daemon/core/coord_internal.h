@@ -181,6 +181,7 @@ struct job {
 	bool saving; /* the final state is on its way to disk */
 	bool saved; /* final state durable */
 	bool end_stored; /* that it is to end is durable */
+	bool end_told; /* ... or could not be made so: its nodes are told */
 	bool dirty; /* watchers must hear */
 	const char *logged; /* state that the log was told last; NULL: none */
 	bool unwatched; /* a node's watch has ended: its places must hear */
@@ -402,6 +403,7 @@ void job_store_end(struct coord *c, struct job *j);
 bool job_open_at(struct job *j, const struct node *n, uint32_t attempt);
 void jobs_stale(struct coord *c, struct node *n, uint64_t id, uint32_t attempt);
 void job_end_stored(struct coord *c, struct job *j, int error);
+void job_hurry(struct coord *c, struct job *j);
 void job_check_final(struct coord *c, struct job *j);
 void job_send_prepare(struct coord *c, struct job *j, uint32_t i);
 void job_send_start(struct coord *c, struct job *j, uint32_t i);

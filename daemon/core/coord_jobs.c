@@ -336,8 +336,10 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 		act_send(c->out, l->id, &m);
 		return;
 	}
-	if (MSG_HAS(k, kill, grace_ms) && k->grace_ms < j->grace_ms)
+	if (MSG_HAS(k, kill, grace_ms) && (j->state != JOB_ENDING || k->grace_ms < j->grace_ms)) {
 		j->grace_ms = k->grace_ms;
+		job_hurry(c, j);
+	}
 	job_end(c, j, EXIT_KILLED, "%s", k->why != NULL ? k->why : "ended by its owner");
 	p = coord_persist(c, &pd);
 	persist_job(c, p, j);

@@ -271,6 +271,17 @@ void job_store_end(struct coord *c, struct job *j)
 	persist_job(c, p, j);
 }
 
+/* Ending already, and its grace has become shorter: its nodes are told again
+ * (they take the shorter one). Before the decision is stored nobody was told. */
+void job_hurry(struct coord *c, struct job *j)
+{
+	if (j->state != JOB_ENDING || !j->end_told)
+		return;
+	for (uint32_t i = 0; i < j->n_places; i++)
+		if (j->places[i].phase < PL_ENDED)
+			job_send_end(c, j, i);
+}
+
 /* The decision is on disk, or cannot be written now: then it is acted upon all
  * the same, and written later. Without this order a restarted coordinator
  * would take ranks that died of our own signal for the cause. */
@@ -283,6 +294,7 @@ void job_end_stored(struct coord *c, struct job *j, int error)
 		j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);
 		coord_wake_at(c, j->retry_save);
 	}
+	j->end_told = true;
 	for (uint32_t i = 0; !job_over(j) && i < j->n_places; i++)
 		if (j->places[i].phase < PL_ENDED)
 			job_send_end(c, j, i);

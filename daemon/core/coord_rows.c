@@ -333,7 +333,7 @@ static int load_job(struct coord *c, const struct rec_row_job *r, struct err *e)
 	}
 	load_job_fields(c, j, r);
 	j->state = s;
-	j->end_stored = s == JOB_ENDING;
+	j->end_stored = j->end_told = s == JOB_ENDING;
 	insert_by_id(c, j);
 	if (load_places(c, j, r) < 0 || map_put(&c->jobs_by_id, j->id, j) < 0)
 		return -ENOMEM;

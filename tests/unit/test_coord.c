@@ -932,6 +932,47 @@ static void kill_is_for_the_owner(void **state)
 	assert_job(w, "failed", 143);
 }
 
+static void kill_again(struct world *w, uint64_t a, uint32_t grace_ms)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 6;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	MSG_SET(&m.u.kill, kill, grace_ms, grace_ms);
+	say(w, a, &m);
+}
+
+static void a_second_kill_shortens_the_grace(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	kill_again(w, a, 60000); /* the job's own is 30 s: its owner may want longer */
+	kill_again(w, a, 45000);
+	assert_false(was_told(w, b, MSG_end)); /* nor does the second one overtake the disk */
+	store(w);
+	ended(w, a, 0, "killed", 0, true);
+	kill_again(w, a, 50000); /* promised less already */
+	store(w);
+	assert_true(last_to(w, b, MSG_end, &m));
+	assert_int_equal(m.u.end.grace_ms, 45000);
+	msg_finish(&m);
+	kill_again(w, a, 0);
+	assert_true(last_to(w, b, MSG_end, &m));
+	assert_int_equal(m.u.end.grace_ms, 0);
+	msg_finish(&m);
+	assert_true(last_to(w, a, MSG_end, &m)); /* its part is over */
+	assert_int_equal(m.u.end.grace_ms, 45000);
+	msg_finish(&m);
+	ended(w, b, 1, "killed", 0, true);
+	store(w);
+	assert_job(w, "failed", 143);
+}
+
 /* ---- waiting ----------------------------------------------------------------------------- */
 
 static void a_job_waits_for_nodes_and_says_so(void **state)
@@ -1488,6 +1529,7 @@ int main(void)
 		T(a_plain_node_starts_jobs_on_itself_only),
 		T(no_node_may_speak_for_root),
 		T(kill_is_for_the_owner),
+		T(a_second_kill_shortens_the_grace),
 		T(a_job_waits_for_nodes_and_says_so),
 		T(nothing_is_prepared_before_the_choice_of_nodes_is_on_disk),
 		T(more_nodes_than_there_are_is_refused),
