@@ -501,6 +501,20 @@ void ajob_on_prove(struct agent *a, const struct rec_prove *r)
 
 /* ---- starting ------------------------------------------------------------------------- */
 
+/* The order came over a session that is gone: the job may be over since. A new
+ * order finds the latch taken and goes; who was told 'starting' meanwhile must
+ * hear that it did not. */
+static bool order_is_stale(struct agent *a, struct ajob *j)
+{
+	if (a->session == SE_READY && a->coord_link == j->start_link)
+		return false;
+	j->phase = AJ_READY;
+	j->master_addr[0] = '\0';
+	if (a->told)
+		session_register(a);
+	return true;
+}
+
 void ajob_send_go(struct agent *a, struct ajob *j)
 {
 	struct msg m;
@@ -509,6 +523,8 @@ void ajob_send_go(struct agent *a, struct ajob *j)
 		ajob_send_shim_end(a, j);
 		return;
 	}
+	if (order_is_stale(a, j))
+		return;
 	msg_init(&m, MSG_shim_go);
 	m.u.shim_go.master_addr = j->master_addr;
 	m.u.shim_go.master_port = j->start_port;
@@ -516,6 +532,8 @@ void ajob_send_go(struct agent *a, struct ajob *j)
 		m.u.shim_go.ifname = j->ifname;
 	m.u.shim_go.ras = (const char **)j->ras;
 	m.u.shim_go.n_ras = j->n_ras;
+	MSG_SET(&m.u.shim_go, shim_go, until_mono_ms,
+		mono_add_ms(a->now, a->conf.silence_ms).ns / 1000000);
 	ajob_send_shim(a, j, &m);
 	if (!j->go_sent)
 		j->run_since = a->now;
@@ -652,12 +670,8 @@ static void done_latch(struct agent *a, struct ajob *j)
 		return;
 	}
 	j->latched = true;
-	if (a->session != SE_READY || a->coord_link != j->start_link) {
-		/* The order is stale; a new one finds the latch taken and goes. */
-		j->phase = AJ_READY;
-		j->master_addr[0] = '\0';
+	if (order_is_stale(a, j))
 		return;
-	}
 	act_add(a->out, ACT_UNLISTEN)->job = j->job;
 	if (j->shim_link != 0)
 		ajob_send_go(a, j);

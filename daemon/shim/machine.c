@@ -157,6 +157,12 @@ static void on_checked(struct shim *s, const struct shim_event *ev, struct shim_
 	tell_ready(s, a);
 }
 
+/* It lay in our socket while we were stopped: the job may be over since. */
+static bool is_stale(const struct rec_shim_go *m, mono_t now)
+{
+	return MSG_HAS(m, shim_go, until_mono_ms) && now.ns / 1000000 > m->until_mono_ms;
+}
+
 static void on_go(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
 {
 	const struct rec_shim_go *m = &ev->msg->u.shim_go;
@@ -166,6 +172,10 @@ static void on_go(struct shim *s, const struct shim_event *ev, struct shim_actio
 		return;
 	}
 
+	if (is_stale(m, ev->now)) {
+		tell_hello(s, a); /* the agent decides anew */
+		return;
+	}
 	s->phase = SHIM_RUNNING;
 	s->started = s->starting = true;
 	s->gone = false;

@@ -27,6 +27,9 @@ const struct once_failed once_failed[] = {
 	{ "agent-leaves", 7 },
 	/* own-absence; test_coord: a_coordinator_that_was_stopped_has_not_heard_anybody */
 	{ "silent-node", 193 },
+	/* old-order, old-order-renewed; test_shim_machine: an_order_that_comes_late_starts_nothing,
+	 * test_agent: an_order_is_renewed_only_while_its_session_lasts */
+	{ "old-order", 2 },
 };
 
 const size_t n_once_failed = sizeof(once_failed) / sizeof(once_failed[0]);

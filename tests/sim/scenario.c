@@ -432,6 +432,7 @@ const struct scenario scenarios[] = {
 	{ "no-ports", 2, scn_no_ports, false },
 	{ "slow-store", 2, scn_slow_store, false },
 	{ "stopped-shim", 2, scn_stopped_shim, false },
+	{ "old-order", 2, scn_old_order, false },
 	{ "silent-node", 3, scn_silent_node, false },
 	{ "all-silent", 2, scn_all_silent, false },
 	{ "node-removed", 3, scn_node_removed, false },

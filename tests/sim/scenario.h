@@ -21,6 +21,7 @@ void scn_fault(struct sim *s, int64_t lo_ms, int64_t hi_ms, enum fault_kind kind
 
 void scn_start_interrupted(struct sim *s);
 void scn_stopped_shim(struct sim *s);
+void scn_old_order(struct sim *s);
 void scn_slow_store(struct sim *s);
 void scn_no_ports(struct sim *s);
 void scn_silent_node(struct sim *s);

@@ -53,6 +53,22 @@ void scn_stopped_shim(struct sim *s)
 		scn_fault(s, 300, 5000, FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
 }
 
+/* A shim is stopped just before its order to start comes, and its node is cut
+ * off right after, for so long that its ranks are lost: the job may be over when
+ * the shim goes on and reads the order. */
+void scn_old_order(struct sim *s)
+{
+	struct client *k = scn_submit(s, 2, 1);
+	uint32_t host = (uint32_t)rng_below(&s->w.rng, 2);
+	uint64_t action = (uint64_t)rng_range(&s->w.rng, 8, 24);
+	int64_t lost = s->node_lost_ms;
+
+	k->plan->run_ms = rng_range(&s->w.rng, 100, 10000);
+	fault_at_action(s, action, FT_STOP_SHIM, host, scn_ms(s, 1000, lost + 20000));
+	fault_at_action(s, action + (uint64_t)rng_range(&s->w.rng, 1, 4), FT_CUT, host,
+			scn_ms(s, 3000, lost + 30000));
+}
+
 /* A job waits for a node; while its choice is being written, nodes come again
  * and the coordinator falls. */
 void scn_slow_store(struct sim *s)

@@ -139,22 +139,27 @@ static void down(struct world *w, uint64_t link)
 	feed(w, &ev);
 }
 
-static void connect_coord(struct world *w)
+static void connect_as(struct world *w, uint64_t link)
 {
 	struct msg m;
 
 	tick(w, 20000);
 	assert_true(asked(w, ACT_DIAL));
-	up(w, COORD, LINK_COORD);
+	up(w, link, LINK_COORD);
 	msg_init(&m, MSG_welcome);
 	m.u.welcome.proto = NA_PROTO;
 	m.u.welcome.software = "t";
 	m.u.welcome.lineage = 42;
-	say(w, COORD, &m);
+	say(w, link, &m);
 	msg_init(&m, MSG_node_registered);
 	m.u.node_registered.node = "gpu01";
-	say(w, COORD, &m);
+	say(w, link, &m);
 	assert_true(agent_registered(w->a));
+}
+
+static void connect_coord(struct world *w)
+{
+	connect_as(w, COORD);
 }
 
 static int setup_cold(void **state)
@@ -434,6 +439,63 @@ static void the_latch_comes_before_go_and_start_twice_goes_once(void **state)
 	shim_ranks(w, MSG_ranks, "running", 0);
 	start(w);
 	assert_int_equal(count(w, SHIM, MSG_shim_go), 1);
+}
+
+/* The shim was stopped, has found the order too old, and says again that it is ready. */
+static void an_order_is_renewed_only_while_its_session_lasts(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+	int64_t first;
+
+	to_ready(w);
+	start(w);
+	done(w, ACT_LATCH, 0);
+	assert_true(last(w, SHIM, MSG_shim_go, &m));
+	first = m.u.shim_go.until_mono_ms;
+	assert_int_equal(first, w->now.ns / 1000000 + 5000);
+	msg_finish(&m);
+	tick(w, 2000);
+	shim_hello(w, "ready");
+	assert_int_equal(count(w, SHIM, MSG_shim_go), 2);
+	assert_true(last(w, SHIM, MSG_shim_go, &m));
+	assert_int_equal(m.u.shim_go.until_mono_ms, first + 2000);
+	msg_finish(&m);
+	forget(w);
+
+	down(w, COORD);
+	shim_hello(w, "ready");
+	assert_int_equal(count(w, SHIM, MSG_shim_go), 0);
+	connect_coord(w);
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_string_equal(m.u.node_register.held[0].phase, "ready");
+	msg_finish(&m);
+	start(w); /* a new order: the latch is taken, by us */
+	done(w, ACT_LATCH, -EEXIST);
+	assert_int_equal(count(w, SHIM, MSG_shim_go), 1);
+}
+
+/* Who was told 'starting' after a reconnect must hear that it did not. */
+static void an_order_that_outlived_its_session_is_told_to_the_new_one(void **state)
+{
+	struct world *w = *state;
+	const uint64_t again = 77; /* links have numbers of their own */
+	struct msg m;
+
+	to_ready(w);
+	start(w);
+	done(w, ACT_LATCH, 0);
+	down(w, COORD);
+	connect_as(w, again);
+	assert_true(last(w, again, MSG_node_register, &m));
+	assert_string_equal(m.u.node_register.held[0].phase, "starting");
+	msg_finish(&m);
+	forget(w);
+	shim_hello(w, "ready");
+	assert_int_equal(count(w, SHIM, MSG_shim_go), 0);
+	assert_true(last(w, again, MSG_node_register, &m));
+	assert_string_equal(m.u.node_register.held[0].phase, "ready");
+	msg_finish(&m);
 }
 
 static void a_latch_that_cannot_be_taken_starts_nothing(void **state)
@@ -1307,6 +1369,8 @@ int main(void)
 		T(ready_is_said_only_when_the_shim_has_checked),
 		T(prepare_twice_makes_one_shim),
 		T(the_latch_comes_before_go_and_start_twice_goes_once),
+		T(an_order_is_renewed_only_while_its_session_lasts),
+		T(an_order_that_outlived_its_session_is_told_to_the_new_one),
 		T(a_latch_that_cannot_be_taken_starts_nothing),
 		T(another_users_job_is_refused_with_a_sentence),
 		T(a_failed_fetch_is_told_and_end_is_answered),

@@ -364,6 +364,50 @@ static void another_number_of_ranks_is_refused(void **state)
 	play_finish(&p);
 }
 
+static const char *go_until(struct play *p, int64_t until_ms)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_shim_go);
+	m.u.shim_go.master_addr = "10.0.0.1";
+	m.u.shim_go.master_port = 20000;
+	MSG_SET(&m.u.shim_go, shim_go, until_mono_ms, until_ms);
+	return say(p, &m);
+}
+
+/* We were stopped, and the order lay in our socket. */
+static void an_order_that_comes_late_starts_nothing(void **state)
+{
+	struct play p;
+
+	play_init(&p, 1);
+	on(&p, SEV_AGENT_UP);
+	setup(&p, 1);
+	on(&p, SEV_CHECKED);
+	p.now = mono_add_ms(p.now, 10001);
+	T(go_until(&p, 10000), " send shim_hello{ready 8:waiting};");
+	assert_false(shim_started(p.s));
+	T(go_until(&p, 10001), " start;"); /* to the millisecond */
+	T(started(&p, 1), " send ranks{ 8:running};");
+	T(go_until(&p, 1), " send ranks{ 8:running};"); /* started already: old or not */
+	play_finish(&p);
+}
+
+static void an_end_behind_a_late_order_finds_nothing_started(void **state)
+{
+	struct play p;
+
+	play_init(&p, 1);
+	on(&p, SEV_AGENT_UP);
+	setup(&p, 1);
+	on(&p, SEV_CHECKED);
+	p.now = mono_add_ms(p.now, 60000);
+	T(go_until(&p, 5000), " send shim_hello{ready 8:waiting};");
+	T(end(&p, GRACE), " send shim_ended{ 8:waiting};");
+	assert_int_equal(p.starts, 0);
+	play_finish(&p);
+}
+
 static void an_end_before_go_leaves_the_ranks_waiting(void **state)
 {
 	struct play p;
@@ -757,6 +801,8 @@ int main(void)
 		cmocka_unit_test(the_ranks_are_started_once_however_often_go_comes),
 		cmocka_unit_test(a_refused_check_tells_every_new_agent_code_and_sentence),
 		cmocka_unit_test(another_number_of_ranks_is_refused),
+		cmocka_unit_test(an_order_that_comes_late_starts_nothing),
+		cmocka_unit_test(an_end_behind_a_late_order_finds_nothing_started),
 		cmocka_unit_test(an_end_before_go_leaves_the_ranks_waiting),
 		cmocka_unit_test(an_end_while_checking_wins_over_the_answer),
 		cmocka_unit_test(an_end_is_TERM_at_once_and_KILL_after_the_grace),
