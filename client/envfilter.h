@@ -8,8 +8,15 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/err.h"
+
+/* Finds a name among many; see envfilter.c. */
+struct env_index {
+	uint32_t *slots; /* index + 1; 0: free */
+	size_t size, used;
+};
 
 struct envset {
 	char **env; /* NULL-terminated "NAME=value": what the job gets */
@@ -18,6 +25,7 @@ struct envset {
 	size_t n_dropped;
 	char **set; /* NULL-terminated "NAME=value": set by an option, also in env */
 	size_t n_set;
+	struct env_index env_at, set_at; /* for envfilter.c alone */
 };
 
 /* 'choices' are the arguments of --env, in order: "NAME=value" sets, "NAME"
