@@ -317,12 +317,12 @@ static int start(struct ctl *c, struct launch *w)
 		return ctl_usage(c, "%s", e.text);
 	launch_command_text(w->argv, w->command, sizeof(w->command));
 	w->request.u.submit.command = w->command;
-	if (w->dry_run)
-		return launch_dry_run(c, w);
 	buf_init(&spec);
 	r = spec_encode(w->dir, w->argv, w->env.env, &spec, &e);
 	if (r < 0)
 		r = ctl_usage(c, "%s", e.text);
+	else if (w->dry_run)
+		r = launch_dry_run(c, w);
 	else
 		r = submit(c, w, &spec);
 	buf_finish(&spec);

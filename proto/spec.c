@@ -14,7 +14,8 @@
 #define MAGIC "NASPEC1\n"
 #define MAGIC_LEN 8
 #define HEAD_LEN (MAGIC_LEN + 8)
-#define LARGEST 3 /* variables named when a specification is too large */
+#define LARGEST 3 /* parts named when a specification is too large */
+#define LARGE 1024 /* ... from this size on */
 
 static void put32(char *p, uint32_t v)
 {
@@ -47,25 +48,6 @@ static size_t name_len(const char *entry)
 	return eq ? (size_t)(eq - entry) : 0;
 }
 
-/* The indices of the (at most LARGEST) largest variables, largest first. */
-static size_t find_largest(char *const *env, size_t largest[LARGEST])
-{
-	size_t n = 0;
-
-	for (size_t i = 0; env && env[i]; i++) {
-		size_t at = n < LARGEST ? n++ : LARGEST;
-
-		while (at > 0 && strlen(env[i]) > strlen(env[largest[at - 1]])) {
-			if (at < LARGEST)
-				largest[at] = largest[at - 1];
-			at--;
-		}
-		if (at < LARGEST)
-			largest[at] = i;
-	}
-	return n;
-}
-
 static void add_name(struct buf *b, const char *entry)
 {
 	size_t n = name_len(entry), shown = n < 64 ? n : 64;
@@ -76,20 +58,53 @@ static void add_name(struct buf *b, const char *entry)
 		buf_adds(b, "...");
 }
 
-static int too_large(size_t size, char *const *env, struct err *e)
+struct part {
+	const char *text;
+	size_t arg; /* its index in argv, or SIZE_MAX: a variable */
+	size_t len;
+};
+
+/* Into the (at most LARGEST) largest parts, largest first. */
+static size_t rank_part(struct part *v, size_t n, struct part p)
 {
-	size_t largest[LARGEST], n = find_largest(env, largest);
+	size_t at = n < LARGEST ? n++ : LARGEST;
+
+	for (; at > 0 && p.len > v[at - 1].len; at--)
+		if (at < LARGEST)
+			v[at] = v[at - 1];
+	if (at < LARGEST)
+		v[at] = p;
+	return n;
+}
+
+void spec_add_largest(const char *const *argv, const char *const *env, struct buf *b)
+{
+	struct part v[LARGEST];
+	size_t n = 0, shown = 0;
+
+	for (size_t i = 0; argv[i]; i++)
+		n = rank_part(v, n, (struct part){ argv[i], i, strlen(argv[i]) + 1 });
+	for (size_t i = 0; env && env[i]; i++)
+		n = rank_part(v, n, (struct part){ env[i], SIZE_MAX, strlen(env[i]) + 1 });
+	for (size_t i = 0; i < n && v[i].len >= LARGE && v[i].len >= v[0].len / 8; i++) {
+		buf_adds(b, shown++ ? ", " : "");
+		if (v[i].arg == SIZE_MAX)
+			add_name(b, v[i].text);
+		else
+			buf_addf(b, "argument %zu", v[i].arg);
+		buf_addf(b, " (%zu bytes)", v[i].len);
+	}
+}
+
+static int too_large(size_t size, char *const *argv, char *const *env, struct err *e)
+{
 	struct buf list;
 	int rc;
 
 	buf_init(&list);
-	for (size_t i = 0; i < n; i++) {
-		buf_adds(&list, i == 0 ? "; largest variables: " : ", ");
-		add_name(&list, env[largest[i]]);
-		buf_addf(&list, " (%zu bytes)", strlen(env[largest[i]]) + 1);
-	}
-	rc = err_set(e, E2BIG, "command and environment take %zu bytes, but at most %u are allowed%s",
-		     size, SPEC_MAX, buf_str(&list));
+	spec_add_largest((const char *const *)argv, (const char *const *)env, &list);
+	rc = err_set(e, E2BIG, "command and environment take %zu bytes, but at most %u are allowed; "
+		     SPEC_PASS_LESS "%s%s", size, SPEC_MAX, list.len ? "; the largest: " : "", buf_str(&list));
 	buf_finish(&list);
 	return rc;
 }
@@ -127,7 +142,7 @@ int spec_encode(const char *cwd, char *const *argv, char *const *env, struct buf
 	argc = measure(argv, &size);
 	envc = measure(env, &size);
 	if (size > SPEC_MAX)
-		return too_large(size, env, e);
+		return too_large(size, argv, env, e);
 	if (!buf_reserve(b, size))
 		return err_set(e, ENOMEM, "out of memory for a specification of %zu bytes", size);
 

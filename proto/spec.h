@@ -25,10 +25,15 @@ struct spec {
 	uint32_t argc, envc;
 };
 
-/* -E2BIG when over SPEC_MAX (text: size, limit, and the largest variables). */
+/* -E2BIG when over SPEC_MAX (text: size, limit, and the largest parts). */
 int spec_encode(const char *cwd, char *const *argv, char *const *env, struct buf *b, struct err *e);
 /* The blob must outlive *ret; free with spec_finish. -EINVAL on any flaw. */
 int spec_decode(const void *blob, size_t len, struct spec *ret, struct err *e);
 void spec_finish(struct spec *s);
+
+/* "argument 2 (2500000 bytes), PATH (412 bytes)": what takes most, at most three, without
+ * any value. Nothing when all are small. */
+void spec_add_largest(const char *const *argv, const char *const *env, struct buf *b);
+#define SPEC_PASS_LESS "pass less with --clean-env or --env, or put it into a file"
 
 #endif

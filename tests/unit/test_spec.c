@@ -113,11 +113,28 @@ TEST(too_much_names_the_size_the_limit_and_the_largest_variables_without_values)
 	buf_init(&b);
 	assert_int_equal(spec_encode("/", argv_ls, env, &b, &e), -E2BIG);
 	assert_string_equal(e.text, "command and environment take 2500173 bytes, but at most 2097152 "
-				    "are allowed; largest variables: FIRST? (1500000 bytes), SECOND "
-				    "(600000 bytes), THIRD (200000 bytes)");
+				    "are allowed; pass less with --clean-env or --env, or put it into "
+				    "a file; the largest: FIRST? (1500000 bytes), SECOND (600000 "
+				    "bytes), THIRD (200000 bytes)");
 	assert_int_equal(b.len, 0);
 	for (size_t i = 0; env[i]; i++)
 		free(env[i]);
+	buf_finish(&b);
+}
+
+TEST(arguments_that_are_too_much_are_named_by_their_place)
+{
+	char *big = variable("X", 2500000), *path = variable("PATH", 412);
+	char *argv[] = { "ls", "-l", big, NULL }, *env[] = { path, NULL };
+	struct buf b;
+	struct err e;
+
+	buf_init(&b);
+	assert_int_equal(spec_encode("/", argv, env, &b, &e), -E2BIG);
+	assert_non_null(strstr(e.text, "; the largest: argument 2 (2500000 bytes)"));
+	assert_null(strstr(e.text, "PATH"));
+	free(big);
+	free(path);
 	buf_finish(&b);
 }
 
@@ -205,6 +222,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_a_job_is_refused),
 		cmocka_unit_test(
 			too_much_names_the_size_the_limit_and_the_largest_variables_without_values),
+		cmocka_unit_test(arguments_that_are_too_much_are_named_by_their_place),
 		cmocka_unit_test(exactly_the_limit_is_allowed),
 		cmocka_unit_test(every_flaw_of_a_blob_is_refused),
 		cmocka_unit_test(a_blob_over_the_limit_is_refused),
