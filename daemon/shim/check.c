@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +15,9 @@
 
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin" /* of a job without PATH */
 #define SHEBANG_MAX 256 /* what the kernel reads of a script */
+#define ROOM_KEPT 8192 /* pages are counted whole, and a script's interpreter comes on top */
+
+#define ELSEWHERE "; a job's directory must be there on each of its nodes: share it, or give another with --cwd"
 
 int check_cwd(const struct spec *spec, struct err *e)
 {
@@ -22,14 +26,15 @@ int check_cwd(const struct spec *spec, struct err *e)
 
 	switch (errno) {
 	case ENOENT:
-		return err_set(e, ENOENT, "cwd %s does not exist", spec->cwd);
+		return err_set(e, ENOENT, "cwd %s does not exist" ELSEWHERE, spec->cwd);
 	case ENOTDIR:
-		return err_set(e, ENOTDIR, "cwd %s is not a directory", spec->cwd);
+		return err_set(e, ENOTDIR, "cwd %s is not a directory" ELSEWHERE, spec->cwd);
 	case EACCES:
-		return err_set(e, EACCES, "cwd %s may not be entered by uid %u", spec->cwd,
-			       (unsigned)geteuid());
+		return err_set(e, EACCES, "cwd %s may not be entered by uid %u; give another with --cwd",
+			       spec->cwd, (unsigned)geteuid());
 	default:
-		return err_set(e, errno, "cwd %s cannot be used: %s", spec->cwd, strerror(errno));
+		return err_set(e, errno, "cwd %s cannot be used: %s" ELSEWHERE, spec->cwd,
+			       strerror(errno));
 	}
 }
 
@@ -159,7 +164,8 @@ int check_command(const struct spec *spec, char **ret_path, uint32_t *ret_code, 
 			return found(name, name, ret_path, ret_code, e);
 		if (r == -EACCES || r == -EISDIR)
 			return not_executable(name, r, ret_code, e);
-		return err_set(e, -r, "command '%s' not found: %s", name, strerror(-r));
+		return err_set(e, -r, "command '%s' not found: %s; it must be there on each node of the job",
+			       name, strerror(-r));
 	}
 
 	if (!dirs)
@@ -169,6 +175,63 @@ int check_command(const struct spec *spec, char **ret_path, uint32_t *ret_code, 
 		return found(name, path, ret_path, ret_code, e);
 	if (r == -EACCES)
 		return not_executable(denied, r, ret_code, e);
-	return err_set(e, ENOENT, "command '%s' not found (PATH=%.400s%s)", name, dirs,
-		       strlen(dirs) > 400 ? "..." : "");
+	return err_set(e, ENOENT, "command '%s' not found (PATH=%.160s%s); it is looked up on the node, in %s: "
+			"install it there, give its path, or pass another with --env PATH=...", name, dirs,
+		       strlen(dirs) > 160 ? "..." : "",
+		       env_get(spec->env, "PATH") ? "your PATH" : "the usual directories, as you have no PATH");
+}
+
+/* ---- room ------------------------------------------------------------ */
+
+/* fs/exec.c: a quarter of the soft limit of the stack, at most 6 MiB, at least
+ * 128 KiB; one string at most 32 pages. */
+void check_room_here(struct room *ret)
+{
+	const size_t most = 6u << 20, least = 128u << 10;
+	struct rlimit r;
+
+	ret->one = 32 * (size_t)sysconf(_SC_PAGESIZE);
+	ret->all = most;
+	if (getrlimit(RLIMIT_STACK, &r) == 0 && r.rlim_cur / 4 < most)
+		ret->all = (size_t)(r.rlim_cur / 4);
+	if (ret->all < least)
+		ret->all = least;
+}
+
+static size_t measure(const char *const *v, size_t *n, size_t *longest)
+{
+	size_t sum = 0;
+
+	for (; *v; v++, (*n)++) {
+		size_t len = strlen(*v) + 1;
+
+		sum += len + sizeof(*v); /* the kernel counts the pointer, too */
+		if (len > *longest)
+			*longest = len;
+	}
+	return sum;
+}
+
+int check_room(const struct room *room, const char *path, const char *const *argv,
+	       const char *const *env, struct err *e)
+{
+	size_t argc = 0, envc = 0, longest = 0;
+	size_t all = strlen(path) + 1 + measure(argv, &argc, &longest) + measure(env, &envc, &longest);
+	struct buf list;
+	int r;
+
+	if (longest <= room->one && all + ROOM_KEPT <= room->all)
+		return 0;
+	buf_init(&list);
+	spec_add_largest(argv, env, &list);
+	if (longest > room->one)
+		r = err_set(e, E2BIG, "the kernel passes at most %zu bytes in one argument or variable: %s; "
+			    "put it into a file", room->one, buf_str(&list));
+	else
+		r = err_set(e, E2BIG, "command and environment take %zu bytes (%zu arguments, %zu variables, 8 "
+			    "bytes for each included), but at most %zu can be passed to a program with the "
+			    "stack limit there; " SPEC_PASS_LESS "%s%s", all, argc, envc,
+			    room->all - ROOM_KEPT, list.len ? "; the largest: " : "", buf_str(&list));
+	buf_finish(&list);
+	return r;
 }

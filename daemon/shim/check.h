@@ -21,4 +21,13 @@ int check_cwd(const struct spec *spec, struct err *e);
  * (caller frees); or -errno, *ret_code 126 or 127 as shells do, and a sentence. */
 int check_command(const struct spec *spec, char **ret_path, uint32_t *ret_code, struct err *e);
 
+/* What the kernel passes to a program at most: all of it, and one argument or variable. */
+struct room {
+	size_t all, one;
+};
+void check_room_here(struct room *ret);
+/* Whether execve would take them, before anything is started. -E2BIG and a sentence. */
+int check_room(const struct room *room, const char *path, const char *const *argv,
+	       const char *const *env, struct err *e);
+
 #endif

@@ -94,6 +94,28 @@ static int keep_setup(struct host *h, const struct rec_shim_setup *setup, struct
 	return 0;
 }
 
+/* The variables that rank 0's place and the ports come with are not known yet:
+ * the longest ones count. */
+static int check_size(struct host *h, uint32_t *ret_code, struct err *e)
+{
+	static const char wide[] = "0000:0000:0000:0000:0000:0000:0000:0000%0123456", *ras[] = { wide };
+	const struct rec_shim_go go = { .master_addr = wide, .master_port = 65535, .ifname = wide, .ras = ras,
+					.n_ras = 1 };
+	struct env_job job = { h->job, h->attempt, h->cookie, &h->setup, &go };
+	struct env *env = env_create(&h->spec, &job);
+	struct room room;
+	int r;
+
+	if (!env)
+		return err_set(e, ENOMEM, "out of memory");
+	check_room_here(&room);
+	r = check_room(&room, h->path, h->spec.argv, (const char *const *)env_rank(env, 0), e);
+	if (r < 0)
+		*ret_code = 126; /* as a shell that cannot execute it */
+	env_destroy(env);
+	return r;
+}
+
 static void do_check(struct host *h, const struct rec_shim_setup *setup)
 {
 	struct shim_event ev = { .type = SEV_CHECKED, .code = 1 };
@@ -105,6 +127,8 @@ static void do_check(struct host *h, const struct rec_shim_setup *setup)
 		r = check_cwd(&h->spec, &h->err);
 	if (r == 0)
 		r = check_command(&h->spec, &h->path, &ev.code, &h->err);
+	if (r == 0)
+		r = check_size(h, &ev.code, &h->err);
 	ev.error = r;
 	ev.text = r ? h->err.text : NULL;
 	answer(h, ev);

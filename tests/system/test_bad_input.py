@@ -429,6 +429,31 @@ def test_an_environment_of_3_mib_is_refused_with_its_largest_variables(shared):
     assert len(r.err) < 2000
 
 
+def test_what_the_kernel_would_not_pass_on_is_refused_before_anything_starts(shared):
+    """The kernel counts a pointer of 8 bytes for each variable, too: 1.94 MB in 20,000 of them is over 2 MiB."""
+    env = dict(shared.env, **{f"V_{i:05d}": "x" * 88 for i in range(20_000)})
+    r = shared.ctl("launch", "-N", 2, "--", "sh", "-c", "echo started", env=env, preexec_fn=raise_stack)
+    assert r.code == 126 and "started" not in r.out, r
+    said = r.err.splitlines()[-1]
+    assert re.search(r"node \S+: command and environment take \d{7} bytes \(3 arguments, 20\d\d\d variables, "
+                     r"8 bytes for each included\), but at most \d+ can be passed", said), r
+    assert "could not start" not in r.err and "--clean-env" in said and len(r.err) < 1500
+
+
+def test_a_hundred_thousand_variables_start_as_fast_as_few(shared):
+    env = dict(shared.env, **{f"V_{i:06d}": "1" for i in range(60_000)})
+    start = time.monotonic()
+    r = shared.ctl("launch", "--", "sh", "-c", "env | grep -c ^V_", env=env, preexec_fn=raise_stack)
+    assert r.code == 0 and "60000" in r.out and time.monotonic() - start < 4 * SLOW, r
+
+
+def test_too_many_arguments_are_named_in_a_dry_run_as_well(shared):
+    for more in ((), ("--dry-run",)):
+        r = shared.ctl("launch", *more, "--", "true", *["y" * 125_000 for _ in range(20)], preexec_fn=raise_stack)
+        assert r.code == 2 and "take 25" in r.err and "the largest: argument 1 (125001 bytes)" in r.err, r
+        assert "PATH" not in r.err and "put it into a file" in r.err
+
+
 def test_a_working_directory_that_is_not_there(shared):
     r = shared.launch("-N", 2, "--cwd", "/no/such/folder", "--", "true")
     assert r.code != 0 and "/no/such/folder" in r.err and any(n in r.err for n in shared.names)

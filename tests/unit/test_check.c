@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "shim/check.h"
@@ -109,6 +111,8 @@ TEST(a_directory_of_the_path_that_may_not_be_entered_hides_what_is_in_it)
 	assert_int_equal(check("tool", "a"), -ENOENT);
 	assert_int_equal(code, 127);
 	assert_non_null(strstr(e.text, "command 'tool' not found (PATH="));
+	assert_non_null(strstr(e.text, "; it is looked up on the node, in your PATH: install it there, "
+				       "give its path, or pass another with --env PATH=..."));
 }
 
 TEST(a_directory_of_that_name_does_not_count)
@@ -140,10 +144,79 @@ TEST(sentences_leave_the_node_to_those_who_know_several)
 	struct spec spec = { .cwd = "/no/such/place" };
 
 	assert_int_equal(check_cwd(&spec, &e), -ENOENT);
-	assert_string_equal(e.text, "cwd /no/such/place does not exist");
+	assert_string_equal(e.text, "cwd /no/such/place does not exist; a job's directory must be there on "
+				    "each of its nodes: share it, or give another with --cwd");
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+/* The kernel is asked: what is let through it takes, what it would not take is refused. */
+static void try_exec(size_t n_vars, size_t len, bool *ret_let, bool *ret_taken)
+{
+	char **env = calloc(n_vars + 1, sizeof(*env));
+	const char *argv[] = { "true", NULL };
+	struct room room;
+	int status;
+	pid_t pid;
+
+	for (size_t i = 0; i < n_vars; i++) {
+		env[i] = malloc(len);
+		memset(env[i], 'x', len);
+		env[i][1] = '=';
+		env[i][len - 1] = '\0';
+	}
+	check_room_here(&room);
+	*ret_let = check_room(&room, "/bin/true", argv, (const char *const *)env, &e) == 0;
+	pid = vfork();
+	if (pid == 0) {
+		execve("/bin/true", (char **)argv, env);
+		_exit(errno == E2BIG ? 9 : 8);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	*ret_taken = WEXITSTATUS(status) == 0;
+	assert_true(*ret_taken || WEXITSTATUS(status) == 9);
+	for (size_t i = 0; i < n_vars; i++)
+		free(env[i]);
+	free(env);
+}
+
+TEST(what_the_kernel_would_not_pass_on_is_refused_before)
+{
+	struct rlimit old, r;
+	struct room room;
+	bool let, taken;
+
+	assert_int_equal(getrlimit(RLIMIT_STACK, &old), 0);
+	r = old;
+	r.rlim_cur = 8u << 20;
+	assert_int_equal(setrlimit(RLIMIT_STACK, &r), 0);
+	check_room_here(&room);
+	assert_int_equal(room.all, 2u << 20);
+	try_exec(20000, 96, &let, &taken);
+	assert_true(let && taken);
+	try_exec(20000, 97, &let, &taken); /* 1.94 MB, and 8 bytes each */
+	assert_true(!let && !taken);
+	assert_non_null(strstr(e.text, "(1 arguments, 20000 variables, 8 bytes for each included)"));
+	try_exec(1, room.one, &let, &taken);
+	assert_true(let && taken);
+	try_exec(1, room.one + 1, &let, &taken);
+	assert_true(!let && !taken);
+	assert_non_null(strstr(e.text, "in one argument or variable: x (131073 bytes); put it into a file"));
+	for (size_t len = 60; len < 130; len++) { /* of what is let through nothing fails */
+		try_exec(17000, len, &let, &taken);
+		assert_true(taken || !let);
+	}
+	r.rlim_cur = RLIM_INFINITY;
+	if (setrlimit(RLIMIT_STACK, &r) == 0) {
+		check_room_here(&room);
+		assert_int_equal(room.all, 6u << 20);
+		try_exec(50, 120000, &let, &taken);
+		assert_true(let && taken);
+		try_exec(53, 120000, &let, &taken);
+		assert_true(!let && !taken);
+	}
+	setrlimit(RLIMIT_STACK, &old);
+}
 
 int main(void)
 {
@@ -154,6 +227,7 @@ int main(void)
 		T(a_directory_of_that_name_does_not_count),
 		T(a_path_through_a_closed_directory_is_126_as_in_a_shell),
 		T(sentences_leave_the_node_to_those_who_know_several),
+		T(what_the_kernel_would_not_pass_on_is_refused_before),
 	};
 
 	if (geteuid() == 0 && setresuid(NOBODY, NOBODY, NOBODY) != 0)
