@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -339,12 +340,12 @@ struct sweep {
 	int count;
 };
 
-static bool seen(const struct sweep *s, const struct stat_line *one)
+static bool seen(const struct buf *killed, const struct stat_line *one)
 {
-	for (size_t at = 0; at < s->killed.len; at += sizeof(*one)) {
+	for (size_t at = 0; at < killed->len; at += sizeof(*one)) {
 		struct stat_line old;
 
-		memcpy(&old, s->killed.data + at, sizeof(old));
+		memcpy(&old, killed->data + at, sizeof(old));
 		if (old.pid == one->pid && old.start_time == one->start_time)
 			return true;
 	}
@@ -361,7 +362,7 @@ static bool sweep_one(struct sweep *s, pid_t pid)
 		return false;
 	if (read_environ(pid, &s->env) || !has_variable(&s->env, s->name, s->value))
 		return false;
-	if (proc_signal(pid, st.start_time, SIGKILL) == 0 && !seen(s, &st)) {
+	if (proc_signal(pid, st.start_time, SIGKILL) == 0 && !seen(&s->killed, &st)) {
 		buf_add(&s->killed, &st, sizeof(st));
 		s->count++;
 	}
@@ -404,4 +405,39 @@ int proc_sweep_env(const char *name, const char *value, int deadline_ms)
 	if (found < 0)
 		return found;
 	return found > 0 ? -ETIME : s.count;
+}
+
+/* ---- orphans --------------------------------------------------------- */
+
+/* True when it lives. */
+static bool sweep_orphan(const struct stat_line *st, struct buf *hit, uint32_t *count)
+{
+	if (is_dead(st)) {
+		waitpid(st->pid, NULL, WNOHANG);
+		return false;
+	}
+	if (proc_signal(st->pid, st->start_time, SIGKILL) == 0 && !seen(hit, st)) {
+		buf_add(hit, st, sizeof(*st));
+		++*count;
+	}
+	return true;
+}
+
+int proc_sweep_orphans(bool (*mine)(void *arg, pid_t pid, uint64_t start_time), void *arg,
+		       struct buf *hit, uint32_t *count)
+{
+	DIR *proc = opendir("/proc");
+	pid_t pid, self = getpid();
+	struct stat_line st;
+	int found = 0;
+
+	if (!proc)
+		return -errno;
+	while ((pid = next_pid(proc)) != 0)
+		if (read_stat(pid, &st) == 0 && st.ppid == self && !mine(arg, pid, st.start_time))
+			found += sweep_orphan(&st, hit, count);
+	closedir(proc);
+	if (found == 0)
+		buf_reset(hit);
+	return found;
 }

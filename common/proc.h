@@ -7,9 +7,12 @@
 #ifndef NA_COMMON_PROC_H
 #define NA_COMMON_PROC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+struct buf;
 
 /* 0 and the start time (field 22 of /proc/PID/stat), or -ESRCH. */
 int proc_start_time(pid_t pid, uint64_t *ret);
@@ -26,5 +29,12 @@ int proc_descendants(pid_t root, pid_t *out, size_t max);
  * (as started; /proc/PID/environ), except this one; repeats until a pass
  * finds none or 'deadline_ms' has passed. Number killed, or -ETIME. Blocks. */
 int proc_sweep_env(const char *name, const char *value, int deadline_ms);
+
+/* For a child subreaper: children that it has not started ('mine' says no) are
+ * orphans of children of its that died. One pass: SIGKILL to those that live,
+ * the dead are reaped. 'hit' remembers whom it was sent to (empty at first;
+ * emptied when nobody lives): each adds to *count once. How many lived, or -errno. */
+int proc_sweep_orphans(bool (*mine)(void *arg, pid_t pid, uint64_t start_time), void *arg,
+		       struct buf *hit, uint32_t *count);
 
 #endif

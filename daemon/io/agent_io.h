@@ -216,6 +216,8 @@ void shims_clean(struct agent_io *io, uint64_t job, uint32_t attempt);
 void shims_socket_path(const struct agent_io *io, uint64_t job, uint32_t attempt, char out[108]);
 /* On SIGCHLD: reaps those shims that are our children. */
 void shims_reap(struct agent_io *io);
+/* On SIGCHLD, after all that know their children. */
+void shims_reap_orphans(void);
 /* Feeds AEV_ADOPT for each held record and connects to the living shims. Blocks; before the loop runs. */
 void adopt_all(struct agent_io *io);
 

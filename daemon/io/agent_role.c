@@ -241,6 +241,7 @@ static void on_child(uv_signal_t *s, int signum)
 {
 	shims_reap(s->data);
 	probe_reap(s->data);
+	shims_reap_orphans();
 }
 
 static void watch_signals(struct agent_io *io)

@@ -20,10 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -36,6 +38,7 @@
 #include "io/specs.h"
 
 #define SWEEP_MS 10000
+#define PAUSE_MS 10
 
 struct child {
 	struct list at;
@@ -402,6 +405,23 @@ void shims_reap(struct agent_io *io)
 		launcher_client_reap(io->launcher);
 }
 
+/* Orphans that came to us are reaped by nobody else. Those that we have started
+ * are left to whoever has; one behind them is reaped next time, or by a sweep. */
+void shims_reap_orphans(void)
+{
+	for (;;) {
+		siginfo_t si = { 0 };
+		uint64_t start = 0;
+
+		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) != 0 || si.si_pid == 0)
+			return;
+		proc_start_time(si.si_pid, &start);
+		if (spawn_may_be_ours(si.si_pid, start))
+			return;
+		waitpid(si.si_pid, NULL, WNOHANG);
+	}
+}
+
 /* ---- latch, sweep, clean --------------------------------------------------- */
 
 struct chore {
@@ -411,6 +431,8 @@ struct chore {
 	uint64_t ticket, job;
 	uint32_t attempt;
 	char cookie[65];
+	pid_t shim; /* our child, not reaped yet; 0: none */
+	uint64_t shim_start;
 	int result;
 };
 
@@ -425,6 +447,35 @@ static int take_latch(struct chore *c)
 	return linkat(c->io->shims_dir, held, c->io->shims_dir, latch, 0) == 0 ? 0 : -errno;
 }
 
+/* By the cookie, and, as their subreaper, by their coming to us when the shim
+ * has died: a process may well have another environment. Whose orphan it was
+ * cannot be told, and need not: its shim is dead. Those of a shim that an
+ * earlier life of this agent started go to init, and only the cookie finds them. */
+static int sweep(struct chore *c)
+{
+	mono_t end = mono_add_ms(clock_mono(), SWEEP_MS);
+	uint32_t orphans = 0;
+	int found, swept, all = 0;
+	struct buf hit;
+
+	buf_init(&hit);
+	for (;;) {
+		swept = proc_sweep_env("NODEAGENT_COOKIE", c->cookie, SWEEP_MS);
+		all += swept > 0 ? swept : 0;
+		found = proc_sweep_orphans(spawn_is_ours, NULL, &hit, &orphans);
+		/* what it leaves comes to us before it counts as dead */
+		if (c->shim > 0 && !proc_dead(c->shim, c->shim_start))
+			found = found < 0 ? found : found + 1;
+		if (swept < 0 || found <= 0 || mono_due(end, clock_mono()))
+			break;
+		nanosleep(&(struct timespec){ .tv_nsec = PAUSE_MS * 1000000 }, NULL);
+	}
+	buf_finish(&hit);
+	if (swept < 0 || found < 0)
+		return swept < 0 ? swept : found;
+	return found > 0 ? -ETIME : all + (int)orphans;
+}
+
 static void chore_work(uv_work_t *req)
 {
 	struct chore *c = list_entry(req, struct chore, req);
@@ -432,7 +483,7 @@ static void chore_work(uv_work_t *req)
 	if (c->what == CHORE_LATCH)
 		c->result = take_latch(c);
 	else if (c->what == CHORE_SWEEP)
-		c->result = proc_sweep_env("NODEAGENT_COOKIE", c->cookie, SWEEP_MS);
+		c->result = sweep(c);
 	else
 		remove_files(c->io, c->job, c->attempt);
 }
@@ -468,6 +519,12 @@ static void do_chore(struct agent_io *io, int what, uint64_t ticket, uint64_t jo
 	c->job = job;
 	c->attempt = attempt;
 	snprintf(c->cookie, sizeof(c->cookie), "%s", cookie);
+	list_foreach(e, &io->children) {
+		struct child *s = list_entry(e, struct child, at);
+
+		if (what == CHORE_SWEEP && s->job == job && proc_start_time(s->pid, &c->shim_start) == 0)
+			c->shim = s->pid;
+	}
 	uv_queue_work(&io->loop, &c->req, chore_work, chore_after);
 }
 
@@ -559,6 +616,9 @@ int shims_start(struct agent_io *io, struct err *e)
 	int rc = program_find(io->opts->shim_path, "nodeagent-shim", io->shim_path,
 			      sizeof(io->shim_path), e);
 
+	/* With a launcher the shims are its children. */
+	if (io->opts->single_user && prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
+		log_warn("cannot become a child subreaper: %s", strerror(errno));
 	if (rc != 0)
 		return rc;
 	snprintf(path, sizeof(path), "%s/shims", io->opts->run_dir);

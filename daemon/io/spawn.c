@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,18 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "common/proc.h"
+
+/* What we have started, for as long as it is there. One lock around the start
+ * and the note of it: who finds a new child in /proc waits here for the note. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct own {
+	pid_t pid;
+	uint64_t start;
+} *own;
+static size_t n_own, cap_own;
+static bool own_unknown; /* no memory for a note: no child is taken for an orphan any more */
 
 struct spawning {
 	const char *path;
@@ -70,6 +83,85 @@ static pid_t __attribute__((noinline)) start(struct spawning *sp)
 	return pid;
 }
 
+static void forget_the_gone(void)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n_own; i++) {
+		uint64_t start;
+
+		if (proc_start_time(own[i].pid, &start) == 0 && start == own[i].start)
+			own[kept++] = own[i];
+	}
+	n_own = kept;
+}
+
+/* The child has not been reaped: its pid is its own. */
+static void note(pid_t pid)
+{
+	struct own o = { .pid = pid };
+
+	if (n_own == cap_own)
+		forget_the_gone();
+	if (2 * n_own >= cap_own) {
+		struct own *more = realloc(own, (2 * cap_own + 64) * sizeof(*own));
+
+		if (more != NULL) {
+			own = more;
+			cap_own = 2 * cap_own + 64;
+		}
+	}
+	if (n_own == cap_own || proc_start_time(pid, &o.start) != 0)
+		own_unknown = true;
+	else
+		own[n_own++] = o;
+}
+
+static bool noted(pid_t pid, uint64_t start_time)
+{
+	bool found = own_unknown;
+
+	for (size_t i = 0; !found && i < n_own; i++)
+		found = own[i].pid == pid && own[i].start == start_time;
+	return found;
+}
+
+bool spawn_is_ours(void *unused, pid_t pid, uint64_t start_time)
+{
+	bool found;
+
+	pthread_mutex_lock(&lock);
+	found = noted(pid, start_time);
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+bool spawn_may_be_ours(pid_t pid, uint64_t start_time)
+{
+	bool found;
+
+	if (pthread_mutex_trylock(&lock) != 0)
+		return true;
+	found = noted(pid, start_time);
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+static int start_and_note(struct spawning *sp, pid_t *ret)
+{
+	int rc;
+
+	pthread_mutex_lock(&lock);
+	*ret = start(sp);
+	rc = *ret < 0 ? -errno : -sp->error;
+	if (*ret > 0 && rc != 0)
+		waitpid(*ret, NULL, 0);
+	else if (*ret > 0)
+		note(*ret);
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
 /* Descriptors above all targets; -errno, then the first *n are open. */
 static int raise_fds(const struct spawn_fd *map, size_t n, int *from, size_t *done)
 {
@@ -106,15 +198,12 @@ int spawn_program(const char *path, char *const argv[], char *const env[], const
 		sp.from = from;
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);
-		pid = start(&sp);
-		rc = pid < 0 ? -errno : -sp.error;
+		rc = start_and_note(&sp, &pid);
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 		close(sp.null);
 	} else if (rc >= 0) {
 		rc = -errno;
 	}
-	if (pid > 0 && rc != 0)
-		waitpid(pid, NULL, 0);
 	for (size_t i = 0; i < open_n; i++)
 		close(from[i]);
 	if (null >= 0)

@@ -6,6 +6,7 @@
 #ifndef NA_IO_SPAWN_H
 #define NA_IO_SPAWN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -21,5 +22,11 @@ struct spawn_fd {
  * child, or -errno and a sentence (also when the exec failed). */
 int spawn_program(const char *path, char *const argv[], char *const env[], const struct spawn_fd *map,
 		  size_t n, uint64_t nofile_cur, uint64_t nofile_max, pid_t *ret, struct err *e);
+
+/* Whether spawn_program() has started this process; for every thread. A child of
+ * ours that it has not is an orphan that came to us: see proc_sweep_orphans(). */
+bool spawn_is_ours(void *unused, pid_t pid, uint64_t start_time);
+/* The same for the loop: true as well while another thread is starting something. */
+bool spawn_may_be_ours(pid_t pid, uint64_t start_time);
 
 #endif

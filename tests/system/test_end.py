@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cluster import PYTHON, SLOW, Reader, alive, children, cmdline, kill, marked, wait_until
+from cluster import PYTHON, SLOW, Reader, alive, children, cmdline, kill, marked, proc_text, wait_until
 
 # Four ways to get out of a parent's sight; each writes its pid to a file of its own and stays.
 HIDERS = {
@@ -99,22 +99,34 @@ def test_time_to_save_within_the_grace(shared):
     assert os.path.exists(path) and time.monotonic() - start < 8
 
 
-def shims(c):
-    return [p for p in marked(c.dir) if "nodeagent-shim" in cmdline(p).split(" ")[0]]
 
-
-def test_shim_killed_leaves_no_process_of_the_job(cluster):
+@pytest.mark.parametrize("how", ["deaf_daemon", "clean_environment"])
+def test_shim_killed_leaves_no_process_of_the_job(cluster, how):
     c = cluster(2)
-    job, pids = start_hider(c, "deaf_daemon")
-    found = [p for p in marked(c.dir) if os.path.basename(cmdline(p).split(" ")[0]).startswith("nodeagent-shim")]
-    # the shim may run with an environment of its own: then it is a child of an agent
-    for agent in c.role_pids().values():
-        found += [p for p in children(agent) if "nodeagent-shim" in cmdline(p)]
+    other, others = start_hider(c, how)  # a job that has nothing to do with it
+    theirs = set(shim_pids(c))
+    job, pids = start_hider(c, how)
+    found = [p for p in shim_pids(c) if p not in theirs]
     assert found, "no shim found"
     kill(found[0])
     j = c.wait_end(job, 30)
     assert j["state"] in ("failed", "lost") and j["exit_code"] != 0
     assert not [p for p in pids if alive(p)]
+    assert all(alive(p) for p in others) and c.job(other)["state"] == "running"
+    for agent in c.role_pids().values():
+        wait_until(lambda: not [p for p in children(agent) if proc_state(p) == "Z"], 5, "no zombie is left")
+
+
+def proc_state(pid):
+    return (proc_text(pid, "stat") or b") X").rsplit(b")", 1)[1].split()[0].decode()
+
+
+def shim_pids(c):
+    found = [p for p in marked(c.dir) if os.path.basename(cmdline(p).split(" ")[0]).startswith("nodeagent-shim")]
+    # the shim may run with an environment of its own: then it is a child of an agent
+    for agent in c.role_pids().values():
+        found += [p for p in children(agent) if "nodeagent-shim" in cmdline(p)]
+    return found
 
 
 def test_stopping_the_cluster_ends_its_jobs(cluster):
