@@ -32,11 +32,13 @@
 #endif
 
 #define SWEEP_PAUSE_NS 10000000
+#define PF_EXITING 4ul /* of include/linux/sched.h, since ever */
 
 struct stat_line {
 	pid_t pid, ppid;
 	char state;
 	long threads;
+	unsigned long flags;
 	uint64_t start_time;
 };
 
@@ -91,6 +93,7 @@ static int read_stat(pid_t pid, struct stat_line *ret)
 	ret->pid = pid;
 	ret->state = *stat_field(p, 3);
 	ret->ppid = (pid_t)strtol(stat_field(p, 4), NULL, 10);
+	ret->flags = strtoul(stat_field(p, 9), NULL, 10);
 	ret->threads = strtol(stat_field(p, 20), NULL, 10);
 	ret->start_time = strtoull(start, NULL, 10);
 	return 0;
@@ -416,6 +419,8 @@ static bool sweep_orphan(const struct stat_line *st, struct buf *hit, uint32_t *
 		waitpid(st->pid, NULL, WNOHANG);
 		return false;
 	}
+	if (st->flags & PF_EXITING)
+		return true; /* on its way out: killed, and counted, by a sweep before */
 	if (proc_signal(st->pid, st->start_time, SIGKILL) == 0 && !seen(hit, st)) {
 		buf_add(hit, st, sizeof(*st));
 		++*count;

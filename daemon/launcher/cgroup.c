@@ -84,6 +84,11 @@ int cgroup_find(struct err *e)
 	return err_set(e, ENOSYS, "cgroup /%s is not writable", own);
 }
 
+bool cgroup_found(void)
+{
+	return base >= 0;
+}
+
 static int open_in(uint64_t job, uint32_t attempt, const char *file, int flags)
 {
 	char name[NAME_MAX_ + 32];

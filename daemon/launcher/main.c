@@ -161,7 +161,7 @@ int main(int argc, char **argv)
 	if (launch_check_spool(policy.spool, &e) < 0)
 		return fatal("%s", e.text);
 	if (cgroup_find(&e) < 0)
-		log_warn("%s: jobs get no cgroup; what they leave is found by their cookie",
+		log_warn("%s: jobs get no cgroup; what they leave is found by cookie and parent",
 			 e.text);
 	cgroup_remove_empty();
 	if (serve_init(&policy, &notify) < 0 || !(o.have_fd ? use_fd(o.fd) : listen_on(o.socket)))

@@ -6,13 +6,16 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/buf.h"
 #include "common/log.h"
 #include "common/mono.h"
 #include "common/proc.h"
@@ -32,12 +35,21 @@ struct report {
 };
 
 struct worker {
-	pid_t pid;
+	pid_t pid, former; /* not reaped yet; 'former' has reported and is on its way out */
 	int report; /* -1: free */
 	unsigned conn;
 	uint64_t serial; /* of the connection */
 	mono_t deadline;
 	struct launcher_request req;
+	uint32_t killed; /* by this request so far */
+	struct buf hit; /* see proc_sweep_orphans() */
+};
+
+/* A child that became a shim; for telling orphans from it. */
+struct shim {
+	pid_t pid;
+	uint64_t job;
+	uint32_t attempt;
 };
 
 static struct {
@@ -51,6 +63,9 @@ static struct {
 	uint64_t serials[CONNS];
 	uint64_t serial;
 	struct worker workers[CHILDREN];
+	struct shim *shims; /* not reaped yet */
+	size_t n_shims, cap_shims;
+	bool subreaper; /* without cgroups: what a dead shim leaves comes to us */
 } L;
 
 static mono_t now(void)
@@ -150,6 +165,67 @@ static void begin_child(const struct launcher_request *q, const int *fds, int re
 		child_clean(q, report);
 }
 
+/* Not one note may be missing: without memory no child is taken for an orphan any more. */
+static void note_shim(const struct worker *w)
+{
+	struct shim *more = L.shims;
+
+	if (L.n_shims == L.cap_shims) {
+		more = reallocarray(L.shims, 2 * L.cap_shims + 64, sizeof *more);
+		if (!more) {
+			L.subreaper = false;
+			return;
+		}
+		L.shims = more;
+		L.cap_shims = 2 * L.cap_shims + 64;
+	}
+	L.shims[L.n_shims++] = (struct shim){ w->pid, w->req.job, w->req.attempt };
+}
+
+static void forget(pid_t pid)
+{
+	for (size_t i = 0; i < CHILDREN; i++) {
+		if (L.workers[i].pid == pid)
+			L.workers[i].pid = 0;
+		if (L.workers[i].former == pid)
+			L.workers[i].former = 0;
+	}
+	for (size_t i = 0; i < L.n_shims; i++)
+		if (L.shims[i].pid == pid)
+			L.shims[i--] = L.shims[--L.n_shims];
+}
+
+/* We reap: the pid of a child that we know cannot be anybody else's. */
+static bool is_mine(void *arg, pid_t pid, uint64_t start_time)
+{
+	for (size_t i = 0; i < CHILDREN; i++)
+		if (L.workers[i].pid == pid || L.workers[i].former == pid)
+			return true;
+	for (size_t i = 0; i < L.n_shims; i++)
+		if (L.shims[i].pid == pid)
+			return true;
+	return false;
+}
+
+static bool shim_lives(const struct launcher_request *q)
+{
+	uint64_t start;
+
+	for (size_t i = 0; i < L.n_shims; i++)
+		if (L.shims[i].job == q->job && L.shims[i].attempt == q->attempt)
+			return proc_start_time(L.shims[i].pid, &start) == 0 &&
+			       !proc_dead(L.shims[i].pid, start);
+	return false;
+}
+
+/* What a dead shim left has come to us, whatever its environment; this pass is
+ * the loop's own, for only here it is known who our children are. True: look again. */
+static bool orphans_left(struct worker *w)
+{
+	return L.subreaper &&
+	       (proc_sweep_orphans(is_mine, NULL, &w->hit, &w->killed) > 0 || shim_lives(&w->req));
+}
+
 static struct worker *free_worker(void)
 {
 	for (size_t i = 0; i < CHILDREN; i++)
@@ -158,35 +234,46 @@ static struct worker *free_worker(void)
 	return NULL;
 }
 
+/* Fills in w->pid and w->report. NULL, or what is wrong (errno). */
+static const char *fork_worker(struct worker *w, const int *fds)
+{
+	int report[2];
+
+	if (pipe2(report, O_CLOEXEC) < 0)
+		return "the launcher is out of descriptors";
+	w->former = w->pid;
+	w->pid = fork();
+	if (w->pid == 0)
+		begin_child(&w->req, fds, report[1]);
+	close(report[1]);
+	w->report = report[0];
+	if (w->pid > 0)
+		return NULL;
+	close(report[0]);
+	w->report = -1;
+	w->pid = 0;
+	return "the launcher cannot fork";
+}
+
 static void start_worker(unsigned conn, const struct launcher_request *q, const int *fds)
 {
 	struct worker *w = free_worker();
-	int report[2];
-	pid_t pid;
+	const char *wrong;
 
 	if (!w) {
 		reply(conn, L.serials[conn], q, EBUSY, 0, "too many launches at once on this node");
 		return;
 	}
-	if (pipe2(report, O_CLOEXEC) < 0) {
-		reply(conn, L.serials[conn], q, errno, 0, "the launcher is out of descriptors");
-		return;
-	}
-	pid = fork();
-	if (pid == 0)
-		begin_child(q, fds, report[1]);
-	close(report[1]);
-	if (pid < 0) {
-		close(report[0]);
-		reply(conn, L.serials[conn], q, errno, 0, "the launcher cannot fork");
-		return;
-	}
-	*w = (struct worker){ .pid = pid,
-			      .report = report[0],
+	*w = (struct worker){ .pid = w->pid, /* the last one may be on its way out */
+			      .report = -1,
 			      .conn = conn,
 			      .serial = L.serials[conn],
 			      .deadline = mono_add_ms(now(), CHILD_MS),
 			      .req = *q };
+	buf_init(&w->hit);
+	wrong = fork_worker(w, fds);
+	if (wrong)
+		reply(conn, L.serials[conn], q, errno, 0, wrong);
 }
 
 static bool still_runs(pid_t pid)
@@ -206,16 +293,24 @@ static void worker_done(struct worker *w)
 	close(w->report);
 	w->report = -1;
 	if (launched && still_runs(w->pid)) {
+		note_shim(w);
 		log_job(LOG_LVL_INFO, w->req.job, w->req.attempt, "shim %ld for uid %u",
 			(long)w->pid, w->req.uid);
 		reply(w->conn, w->serial, &w->req, 0, (uint32_t)w->pid, NULL);
 	} else if (n == (ssize_t)sizeof r) {
 		r.text[sizeof r.text - 1] = '\0';
+		if (w->req.op == LAUNCHER_KILL)
+			w->killed += r.result;
+		if (w->req.op == LAUNCHER_KILL && !r.error && orphans_left(w) && !fork_worker(w, NULL))
+			return; /* until nobody is left, or it is late */
+		if (w->req.op == LAUNCHER_KILL)
+			r.result = w->killed;
 		reply(w->conn, w->serial, &w->req, r.error, r.result, r.text);
 	} else {
 		reply(w->conn, w->serial, &w->req, EIO, 0,
 		      launched ? "the shim ended at once" : "the launcher's child died");
 	}
+	buf_finish(&w->hit);
 }
 
 static void worker_late(struct worker *w)
@@ -227,6 +322,7 @@ static void worker_late(struct worker *w)
 	      w->req.op == LAUNCHER_LAUNCH
 		      ? "the look-up of the user did not end within 10 s on this node"
 		      : "the job's processes did not die within 10 s");
+	buf_finish(&w->hit);
 }
 
 /* Until it is reaped a pid stays ours; reaping waits for the report to be read. */
@@ -238,8 +334,8 @@ static void reap(void)
 		if (p.fd >= 0 && poll(&p, 1, 0) > 0)
 			worker_done(&L.workers[i]);
 	}
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		;
+	for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;)
+		forget(pid);
 }
 
 static void stop(uint32_t signum)
@@ -468,6 +564,7 @@ int serve_init(const struct policy *policy, const struct notify *notify)
 	memset(L.conns, -1, sizeof L.conns);
 	for (size_t i = 0; i < CHILDREN; i++)
 		L.workers[i].report = -1;
+	L.subreaper = !cgroup_found() && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);

@@ -531,6 +531,43 @@ def test_without_cgroups_the_cookie_finds_them(launcher):
     assert x.answer().error == 0
 
 
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            return f.read().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return False
+
+
+def run_hider(x):
+    """A job with a daemon that has thrown away its environment; its link and the daemon's pid."""
+    script = "setsid sh -c 'echo $$; exec env -i sleep 8888' & sleep 1000"
+    link, _ = x.launch(["sh", "-c", script])
+    start(link)
+    path = f"{x.spool}/{link.job}.1/0.out"
+    end = time.monotonic() + 20
+    while not open(path).read().endswith("\n"):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    pid = int(open(path).read())
+    while link.cookie in open(f"/proc/{pid}/environ", "rb").read():
+        time.sleep(0.01)
+    return link, pid
+
+
+def test_without_cgroups_a_dead_shims_orphan_is_found_whatever_its_environment(launcher):
+    x = launcher(wrap=NO_CGROUP)
+    other, theirs = run_hider(x)
+    for dead_first in (True, False):
+        link, pid = run_hider(x)
+        if dead_first:
+            os.kill(link.pid, signal.SIGKILL)
+        assert kill_all(x, link) >= 1
+        assert not alive(pid) and alive(theirs) and alive(other.pid)
+    kill_all(x, other)
+    assert not alive(theirs)
+
+
 def test_a_name_service_that_hangs_delays_nobody(launcher):
     """The users' file is a pipe that nobody writes to, seen by the launcher only."""
     x = launcher(wrap=["unshare", "-m"])
