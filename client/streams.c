@@ -19,6 +19,7 @@ struct stream {
 	uint32_t rank;
 	uint8_t fd;
 	bool begun, ended;
+	bool told_full; /* that its node had no room, or another stream of that node has */
 };
 
 void streams_init(struct streams *st, enum labels mode, bool json)
@@ -259,6 +260,34 @@ static void told_missing(struct streams *st, const struct stream *s, uint64_t n,
 	streams_say(st, text);
 }
 
+static bool same_node(const struct streams *st, uint32_t a, uint32_t b)
+{
+	const char *x = streams_node(st->job, a), *y = streams_node(st->job, b);
+
+	return x && y ? strcmp(x, y) == 0 : !x && !y;
+}
+
+/* Once a node: how much it was is told at the job's end, and exactly in JSON. */
+static void told_full(struct streams *st, struct stream *s, uint64_t n)
+{
+	const char *node = streams_node(st->job, s->rank);
+	char text[256];
+	bool told = s->told_full;
+
+	if (st->json) {
+		told_missing(st, s, n, "were lost (disk full on node)");
+		return;
+	}
+	for (size_t i = 0; !told && i < st->cap; i++)
+		told = st->tab[i] && st->tab[i]->told_full && same_node(st, st->tab[i]->rank, s->rank);
+	s->told_full = true;
+	if (told)
+		return;
+	snprintf(text, sizeof(text), "nodectl: node %s has no room left for output, and some of it is lost from here "
+		 "on; the job itself goes on", node ? node : "?");
+	streams_say(st, text);
+}
+
 void streams_data(struct streams *st, const struct data_header *h, const char *p, size_t n,
 		  mono_t now)
 {
@@ -276,7 +305,7 @@ void streams_data(struct streams *st, const struct data_header *h, const char *p
 
 	if (h->flags & DATA_LOST) {
 		if (h->offset > s->lost) /* a total: told again after a reconnect */
-			told_missing(st, s, h->offset - s->lost, "were lost (disk full on node)");
+			told_full(st, s, h->offset - s->lost);
 		s->lost = h->offset > s->lost ? h->offset : s->lost;
 	} else {
 		if (s->begun && h->offset > s->next)

@@ -49,15 +49,40 @@ int spool_open(const char *path, gid_t group, struct err *e)
 	return fd;
 }
 
+#define PATH_ROOM 256
+
+/* For a sentence: where the directory lies, and what to do when it is full. */
+static const char *dir_path(int fd, char out[PATH_ROOM])
+{
+	char link[32];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, out, PATH_ROOM - 1);
+	snprintf(out + (n > 0 ? n : 0), n > 0 ? 1 : PATH_ROOM, "%s", n > 0 ? "" : "the spool");
+	return out;
+}
+
+static const char *remedy(int error)
+{
+	if (error == ENOSPC || error == EDQUOT)
+		return "; remove files there (df and df -i tell whether bytes or files are used up)";
+	return "";
+}
+
 /* mkdir, then open: whoever may write above could have put another directory
  * there in between, so its owner is checked. */
 static int make_dir(struct spool *s, int spool_dirfd, struct err *e)
 {
+	char path[PATH_ROOM];
 	struct stat st;
+	int r;
 
-	if (mkdirat(spool_dirfd, s->name, 0700) < 0)
-		return err_set(e, errno, "cannot make spool directory %s: %s", s->name,
-			       strerror(errno));
+	if (mkdirat(spool_dirfd, s->name, 0700) < 0) {
+		r = errno;
+		return err_set(e, r, "cannot make %s/%s, for the job's output: %s%s",
+			       dir_path(spool_dirfd, path), s->name, strerror(r), remedy(r));
+	}
 
 	s->dir = openat(spool_dirfd, s->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (s->dir < 0 || fstat(s->dir, &st) < 0)
@@ -78,9 +103,13 @@ static int make_file(const struct spool *s, const char *name, int flags, int *re
 {
 	int fd = openat(s->dir, name, OPEN_FILE | flags, FILE_MODE);
 
-	if (fd < 0)
-		return err_set(e, errno, "cannot make spool file %s/%s: %s", s->name, name,
-			       strerror(errno));
+	if (fd < 0) {
+		char path[PATH_ROOM];
+		int r = errno;
+
+		return err_set(e, r, "cannot make %s/%s, for the job's output: %s%s",
+			       dir_path(s->dir, path), name, strerror(r), remedy(r));
+	}
 	/* by descriptor, after O_EXCL: it is ours whatever the name means now */
 	if ((s->chown && fchown(fd, s->uid, s->gid) < 0) || fchmod(fd, FILE_MODE) < 0) {
 		err_set(e, errno, "cannot hand spool file %s/%s to uid %u: %s", s->name, name,

@@ -27,6 +27,7 @@ struct agent *agent_create(const struct agent_conf *conf, mono_t now)
 	snprintf(a->node, sizeof(a->node), "%s", conf->node);
 	snprintf(a->boot_id, sizeof(a->boot_id), "%s", conf->boot_id);
 	a->coordinator = strdup(conf->coordinator != NULL ? conf->coordinator : "?");
+	a->spool_dir = strdup(conf->spool_dir != NULL ? conf->spool_dir : "its spool directory");
 	list_init(&a->links);
 	list_init(&a->requests);
 	list_init(&a->jobs);
@@ -40,7 +41,7 @@ struct agent *agent_create(const struct agent_conf *conf, mono_t now)
 	a->next_ping = a->readings_until = MONO_NEVER;
 	a->backoff_ms = a->conf.backoff_min_ms;
 	snprintf(a->down_why, sizeof(a->down_why), "not connected yet");
-	if (a->coordinator == NULL) {
+	if (a->coordinator == NULL || a->spool_dir == NULL) {
 		agent_destroy(a);
 		return NULL;
 	}
@@ -69,6 +70,7 @@ void agent_destroy(struct agent *a)
 	map_finish(&a->links_by_id);
 	arena_finish(&a->addr_arena);
 	free(a->coordinator);
+	free(a->spool_dir);
 	free(a);
 }
 

@@ -19,6 +19,7 @@ struct agent_conf {
 	const char *node; /* copied, as all strings here */
 	const char *boot_id; /* the kernel's */
 	const char *coordinator; /* HOST:PORT, for sentences */
+	const char *spool_dir; /* the same; NULL: "its spool directory" */
 	uint64_t incarnation; /* random, new for each start */
 	uint32_t peer_port;
 	uint32_t cpus;

@@ -123,7 +123,7 @@ struct agent {
 	struct agent_conf conf;
 	uint32_t silence_ms; /* conf's, or three of the coordinator's heartbeats */
 	char node[65], boot_id[37];
-	char *coordinator;
+	char *coordinator, *spool_dir;
 	mono_t began;
 
 	enum session_state session;

@@ -120,6 +120,27 @@ static void on_shim_ready(struct agent *a, struct ajob *j, const struct rec_shim
 		report_prepared(a, j);
 }
 
+/* Output that the disk had no room for: how much, where, and what to do; one
+ * sentence for all ranks. */
+static void tell_lost(struct agent *a, struct ajob *j)
+{
+	unsigned long long bytes = 0;
+	unsigned n = 0;
+	char text[500];
+
+	for (uint32_t i = 0; i < j->prepare.u.prepare.nprocs; i++) {
+		bytes += j->ranks[i].lost_bytes;
+		n += j->ranks[i].lost_bytes != 0;
+	}
+	if (n == 0)
+		return;
+	snprintf(text, sizeof(text), "%.180s%s%llu bytes of output of %u process%s were lost, for there was no room in "
+		 "%.180s; remove files there", j->end_text != NULL ? j->end_text : "",
+		 j->end_text != NULL ? "; " : "", bytes, n, n == 1 ? "" : "es", a->spool_dir);
+	free(j->end_text);
+	j->end_text = agent_strdup(a, text);
+}
+
 static void on_shim_ended(struct agent *a, struct ajob *j, const struct rec_shim_ended *r)
 {
 	bool adopting = j->phase == AJ_ADOPTING;
@@ -129,6 +150,7 @@ static void on_shim_ended(struct agent *a, struct ajob *j, const struct rec_shim
 		return;
 	if (r->text != NULL && j->end_text == NULL)
 		j->end_text = agent_strdup(a, r->text);
+	tell_lost(a, j);
 	ajob_ended(a, j);
 	if (adopting)
 		tell_again(a);
@@ -180,7 +202,8 @@ void ajob_on_adopt(struct agent *a)
 	j->shim_known = true;
 	if (a->ev->ended != NULL) {
 		report_update(a, j, a->ev->ended->ranks, a->ev->ended->n_ranks);
-		j->end_text = agent_strdup(a, a->ev->ended->text);
+		j->end_text = a->ev->ended->text != NULL ? agent_strdup(a, a->ev->ended->text) : NULL;
+		tell_lost(a, j);
 		j->phase = AJ_ENDED;
 		j->ended_at = a->now;
 	} else if (a->ev->alive) {

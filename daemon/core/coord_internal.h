@@ -156,6 +156,7 @@ struct place {
 	mono_t ended_at; /* PL_ENDED: since when all of it is known to be dead */
 	uint64_t reached; /* bit i: reached address i of node rank 0 */
 	char proof_text[512]; /* why not */
+	bool told_lost; /* its last word has told of output that was lost */
 };
 
 struct rank {

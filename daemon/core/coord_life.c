@@ -363,15 +363,23 @@ static void add_notice(struct coord *c, struct job *j, const char *fmt, ...)
 		j->n_notices++;
 }
 
+static unsigned long long lost_at(const struct job *j, uint32_t place)
+{
+	unsigned long long bytes = 0;
+
+	for (uint32_t k = place * j->ppn; k < (place + 1) * j->ppn; k++)
+		bytes += j->ranks[k].lost_bytes;
+	return bytes;
+}
+
+/* Of nodes that have not said it themselves, and where: their last word was not heard. */
 static void add_lost_notice(struct coord *c, struct job *j)
 {
-	for (uint32_t i = 0; i < j->n_ranks; i++)
-		if (j->ranks[i].lost_bytes > 0)
-			add_notice(c, j,
-				       "%llu bytes of rank %u's output were lost: the disk of node %s "
-				       "was full",
-				       (unsigned long long)j->ranks[i].lost_bytes, i,
-				       j->places[i / j->ppn].node->name);
+	for (uint32_t i = 0; i < j->n_places; i++)
+		if (!j->places[i].told_lost && lost_at(j, i) > 0)
+			add_notice(c, j, "node %s: %llu bytes of output were lost, for there was no room in its "
+				   "spool directory; remove files there", j->places[i].node->name,
+				   lost_at(j, i));
 }
 
 static bool all_good(const struct job *j)
@@ -518,6 +526,7 @@ void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)
 	if (r->text != NULL && j->places[i].phase < PL_ENDED)
 		add_notice(c, j, "node %s: %s", n->name, r->text);
 	node_reports(c, j, i, r->ranks, r->n_ranks);
+	j->places[i].told_lost = r->text != NULL && lost_at(j, i) > 0;
 	job_place_ended(c, j, i);
 }
 

@@ -320,6 +320,40 @@ static void undecodable(struct conn *c, const char *text, size_t n, int rc, cons
 	}
 }
 
+static bool ranks_lost(const struct rec_rank_state *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i].lost_bytes != 0)
+			return true;
+	return false;
+}
+
+static bool tells_lost(const struct msg *m)
+{
+	if (m->type == MSG_shim_ended)
+		return ranks_lost(m->u.shim_ended.ranks, m->u.shim_ended.n_ranks);
+	if (m->type == MSG_ranks)
+		return ranks_lost(m->u.ranks.ranks, m->u.ranks.n_ranks);
+	for (size_t i = 0; m->type == MSG_shim_grown && i < m->u.shim_grown.n_outs; i++)
+		if (m->u.shim_grown.outs[i].lost != 0)
+			return true;
+	return false;
+}
+
+/* Once a job; as soon as somebody follows its output, else when a rank ends. */
+static void log_full_disk(const struct conn *c, const struct msg *m)
+{
+	struct job_io *j;
+
+	if (!tells_lost(m))
+		return;
+	j = job_io_get(c->io, c->job, c->attempt);
+	if (!j->told_full)
+		log_job(LOG_LVL_WARN, c->job, c->attempt, "its output is being lost: there is no room in %s; "
+			"remove files there", c->io->opts->spool_dir);
+	j->told_full = true;
+}
+
 void conn_on_json(struct link *l, const char *text, size_t n, void *arg)
 {
 	struct conn *c = arg;
@@ -335,6 +369,8 @@ void conn_on_json(struct link *l, const char *text, size_t n, void *arg)
 		undecodable(c, text, n, rc, &e);
 		return;
 	}
+	if (c->kind == LINK_SHIM)
+		log_full_disk(c, &m);
 	if (is_bulk(c, m.type)) {
 		bulk_message(c->io->bulk, c, &m);
 	} else if (c->kind == LINK_CLIENT && m.type == MSG_submit) {

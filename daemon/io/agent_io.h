@@ -92,6 +92,7 @@ struct job_io {
 	uint32_t rank_base, nprocs; /* nprocs 0: not known */
 	struct spec_blob *spec; /* fetched, not yet handed to the shim */
 	bool spawning;
+	bool told_full; /* in the log, that its output finds no room */
 };
 struct job_io *job_io_find(struct agent_io *io, uint64_t job, uint32_t attempt);
 struct job_io *job_io_get(struct agent_io *io, uint64_t job, uint32_t attempt);

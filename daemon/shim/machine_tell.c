@@ -204,19 +204,17 @@ void tell_ranks(struct shim *s, bool all, struct shim_actions *a)
 	clean(s);
 }
 
-static uint64_t total_lost(const struct shim *s)
+static bool any_lost(const struct shim *s)
 {
-	uint64_t lost = 0;
-
 	for (uint32_t i = 0; i < s->nprocs; i++)
-		lost += s->ranks[i].lost;
-	return lost;
+		if (s->ranks[i].lost)
+			return true;
+	return false;
 }
 
 /* Something worth telling, or NULL. */
 static const char *remarks(const struct shim *s, char *out, size_t size)
 {
-	uint64_t lost = total_lost(s);
 	size_t n = 0;
 
 	out[0] = '\0';
@@ -225,14 +223,10 @@ static const char *remarks(const struct shim *s, char *out, size_t size)
 				      "%u process%s outlived the ranks and %s ended; ", s->orphans,
 				      s->orphans == 1 ? "" : "es",
 				      s->orphans == 1 ? "was" : "were");
-	if (lost)
-		n += (size_t)snprintf(out + n, size - n,
-				      "%llu bytes of output could not be kept on disk; ",
-				      (unsigned long long)lost);
 	if (s->stranger)
 		n += (size_t)snprintf(out + n, size - n,
 				      "output was held open by a process outside the job; ");
-	if (s->unwritten)
+	if (s->unwritten && !any_lost(s)) /* a full disk is told of by the agent, who knows where it is */
 		n += (size_t)snprintf(out + n, size - n, "the status file could not be written; ");
 	if (n < 2)
 		return NULL;

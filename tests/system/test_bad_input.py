@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 
@@ -521,11 +522,29 @@ def test_a_full_disk_holds_up_no_rank_and_is_told(two_hosts):
     n1 = sum(len(x) for x in r.stdout.splitlines() if x.startswith(b"[n1:0]"))
     assert n1 >= 20_000_000
     assert r.err.count("end") >= 1
-    assert re.search(r"n2.*", r.err) and re.search(r"disk|space|lost|dropped", r.err), r.err[-2000:]
+    told = [x for x in r.err.splitlines() if re.search("disk|space|lost|room", x)]
+    spool = site.path("n2", "spool")
+    assert len(told) <= 2, r.err[-2000:]  # when it began (unless the job was over by then), and how much it was
+    assert len(told) == 1 or told[0].startswith("nodectl: node n2 has no room left for output")
+    assert re.search(rf"node n2: \d{{8}} bytes of output of 1 process were lost, for there was no room in {spool}; "
+                     "remove files there", told[-1]), told
+    log = [x for x in site.logs().splitlines() if "its output is being lost" in x]
+    assert len(log) == 1 and spool in log[0], log
     # nobody else is disturbed, and small jobs on n2 work while there is room or say so
     assert site.launch("-w", "n1", "--", "echo", "fine").ok().out == "fine\n"
     again = site.launch("-w", "n2", "--", "true")
     assert again.code == 0 or "space" in again.err, again
+
+
+@pytest.mark.root
+def test_a_disk_without_room_for_another_file_is_named(two_hosts):
+    site, _ = two_hosts
+    spool = site.path("n2", "spool")
+    inside = ["nsenter", "-t", str(site.daemons["n2"].pid), "-m"]
+    subprocess.run([*inside, "mount", "-o", "remount,nr_inodes=1", spool], check=True)
+    r = site.launch("-w", "n2", "--", "true")
+    assert r.code == 1 and f"cannot make {spool}/1.1, for the job's output: No space left on device; remove files" in r.err, r
+    assert "df -i" in r.err
 
 
 def test_a_port_range_used_up_is_named(cluster, tmp_path):

@@ -362,12 +362,15 @@ def test_lost_output_is_told_on_stderr(ctl, agent):
     agent.start("n1", "n2")
     agent.write(1, 1, b"x\n")
     agent.lose(1, 1, 1000)
-    err.wait("1000 bytes")
+    err.wait("node n2 has no room left for output, and some of it is lost from here on")
     agent.lose(1, 1, 24)
-    err.wait(" 24 bytes")
+    agent.lose(1, 2, 24)
+    agent.lose(0, 2, 24)
+    err.wait("node n1 has no room left for output")
     agent.end()
     assert p.wait(20) == 0
-    assert b"[n2:1] nodeagent: 1000 bytes of output were lost (disk full on node)\n" in err.data
+    err.thread.join(5)
+    assert err.data.count(b"node n2 has no room") == 1 and err.data.count(b"lost") == 2  # once a node
 
 
 def test_output_that_stays_away_is_told(ctl, agent):

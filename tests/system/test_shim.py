@@ -716,7 +716,7 @@ def test_a_full_disk_costs_output_but_never_the_rank(shim):
     assert os.pread(out, 10, first) == b"y" * 10
     lost = 128 * 65536 - first
     assert lost <= int(rank(m)["lost_bytes"]) <= lost + 5  # stderr's line perhaps
-    assert "could not be kept on disk" in m["text"]
+    assert "text" not in m  # the agent tells, who knows where it is
     wait_for(lambda: os.fstat(status).st_size > 0)
     assert json.loads(os.pread(status, 100000, 0)) == m
     for fd in (status, stamps, out, err, ballast):
@@ -744,7 +744,7 @@ def test_a_file_that_cannot_be_made_costs_output_until_it_can(shim):
     os.rmdir(s.file("0.out"))
     s.link.send_raw(wire.data(0, 0, 0, b"\n", flags=wire.EOF))
     m = s.ended()
-    assert rank(m)["code"] == 9 and rank(m)["lost_bytes"] == "6" and "6 bytes" in m["text"]
+    assert rank(m)["code"] == 9 and rank(m)["lost_bytes"] == "6"
     assert s.out() == b"late\n"
 
 

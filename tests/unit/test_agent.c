@@ -713,6 +713,26 @@ static void a_failed_sweep_is_repeated_before_ended_is_said(void **state)
 	assert_int_equal(count(w, COORD, MSG_ended), 1);
 }
 
+static void output_that_was_lost_is_told_once_with_the_place(void **state)
+{
+	struct world *w = *state;
+	struct rec_rank_state r[2] = { { .rank = 0, .state = "exited", .pid = 11, .lost_bytes = 40 },
+				       { .rank = 1, .state = "exited", .pid = 12, .lost_bytes = 2 } };
+	struct msg m;
+
+	to_running(w);
+	msg_init(&m, MSG_shim_ended);
+	m.u.shim_ended.ranks = r;
+	m.u.shim_ended.n_ranks = 2;
+	m.u.shim_ended.text = "1 process outlived the ranks and was ended";
+	say(w, SHIM, &m);
+	assert_true(last(w, COORD, MSG_ended, &m));
+	assert_string_equal(m.u.ended.text,
+			    "1 process outlived the ranks and was ended; 42 bytes of output of 2 processes "
+			    "were lost, for there was no room in its spool directory; remove files there");
+	msg_finish(&m);
+}
+
 static void a_revoked_source_may_nothing_more(void **state)
 {
 	struct world *w = *state;
@@ -1384,6 +1404,7 @@ int main(void)
 		T(a_GPU_is_held_by_name_not_by_index),
 		T(a_killed_shim_means_sweep_and_lost_ranks),
 		T(a_failed_sweep_is_repeated_before_ended_is_said),
+		T(output_that_was_lost_is_told_once_with_the_place),
 		T(a_revoked_source_may_nothing_more),
 		T(a_withdrawn_peer_is_out_after_a_while_and_what_it_reads_is_cut),
 		T(who_is_not_named_after_a_registration_is_out_and_who_is_notices_nothing),
