@@ -38,7 +38,7 @@ struct known {
 
 static bool has_note(const struct rec_gpu *g)
 {
-	return g->text || g->xids || g->ecc_uncorrected || g->shared_out;
+	return g->text || g->note || g->xids || g->ecc_uncorrected || g->shared_out;
 }
 
 static struct known look(const struct devices *d)
@@ -54,7 +54,7 @@ static struct known look(const struct devices *d)
 		k.power |= MSG_HAS(g, gpu, power_mw);
 		k.util |= MSG_HAS(g, gpu, util);
 		k.job |= MSG_HAS(g, gpu, job);
-		k.procs |= g->n_procs > 0;
+		k.procs |= g->n_procs > 0 || g->procs_unknown;
 		k.note |= has_note(g);
 		k.numa |= MSG_HAS(g, gpu, numa);
 	}
@@ -95,6 +95,8 @@ static void procs_cell(struct out *o, const struct rec_gpu *g)
 	struct buf b;
 
 	buf_init(&b);
+	if (g->procs_unknown)
+		buf_addc(&b, '?');
 	for (size_t i = 0; i < g->n_procs; i++) {
 		const struct rec_gpu_proc *p = &g->procs[i];
 		bool ours = MSG_HAS(p, gpu_proc, job);
@@ -122,6 +124,7 @@ static void procs_cell(struct out *o, const struct rec_gpu *g)
 
 static void note_cell(struct out *o, const struct devices *d, const struct rec_gpu *g)
 {
+	bool grave;
 	struct buf b;
 
 	buf_init(&b);
@@ -139,9 +142,13 @@ static void note_cell(struct out *o, const struct devices *d, const struct rec_g
 	}
 	if (g->ecc_uncorrected)
 		buf_addf(&b, "%s%" PRIu64 " uncorrectable ECC errors", b.len ? "; " : "", g->ecc_uncorrected);
+	grave = b.len > 0;
 	if (g->shared_out)
 		buf_addf(&b, "%sanother virtual node's", b.len ? "; " : "");
-	out_cell(o, "NOTE", OUT_SHRINK, g->shared_out && !g->text ? OUT_DIM : OUT_WARN, "%s", buf_str(&b));
+	if (g->note)
+		buf_addf(&b, "%s%s", b.len ? "; " : "", g->note);
+	out_cell(o, "NOTE", OUT_SHRINK, g->shared_out && !g->text ? OUT_DIM : grave ? OUT_WARN : OUT_PLAIN, "%s",
+		 buf_str(&b));
 	buf_finish(&b);
 }
 

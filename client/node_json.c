@@ -74,6 +74,11 @@ void gpu_json(struct out *o, const struct rec_gpu *g)
 	OPT_UINT(o, g, gpu, job, "job");
 	out_bool(o, "shared_out", NULL, g->shared_out);
 	out_str(o, "text", NULL, g->text);
+	out_str(o, "note", NULL, g->note);
+	if (g->procs_unknown) {
+		out_null(o, "processes");
+		return;
+	}
 	out_start(o, "processes", OUT_TABLE);
 	for (size_t i = 0; i < g->n_procs; i++)
 		process_json(o, &g->procs[i]);

@@ -355,7 +355,7 @@ static size_t node_weight(const struct rec_node_info *i)
 	for (size_t k = 0; k < i->n_port_list; k++)
 		n += 900 + text_weight(i->port_list[k].text);
 	for (size_t k = 0; k < i->n_gpu_list; k++) {
-		n += 1000 + text_weight(i->gpu_list[k].text);
+		n += 1000 + text_weight(i->gpu_list[k].text) + text_weight(i->gpu_list[k].note);
 		for (size_t p = 0; p < i->gpu_list[k].n_procs; p++)
 			n += 200 + text_weight(i->gpu_list[k].procs[p].name);
 	}

@@ -120,7 +120,7 @@ void gpus_note(struct coord *c, struct node *n)
 		if (!g->shared_out && g->text == NULL)
 			n->gpus_all |= bit(slot);
 		n->gpus_shared = n->gpus_shared || g->shared_out;
-		n->gpu_procs = n->gpu_procs || g->n_procs > 0;
+		n->gpu_procs = n->gpu_procs || g->n_procs > 0 || g->procs_unknown;
 	}
 }
 
@@ -182,6 +182,8 @@ uint64_t node_gpus_strange(struct coord *c, const struct node *n)
 	for (size_t i = 0; r != NULL && n->gpu_procs && i < r->n_gpus; i++) {
 		int slot = slot_of(n, &r->gpus[i]);
 
+		if (r->gpus[i].procs_unknown) /* nobody can say that it is free */
+			mask |= bit(slot);
 		for (size_t k = 0; k < r->gpus[i].n_procs; k++)
 			if (is_stranger(c, n, slot, &r->gpus[i].procs[k]))
 				mask |= bit(slot);

@@ -90,7 +90,7 @@ struct node {
 	struct gpu_slot *slots; /* its GPUs; masks are of these */
 	uint32_t n_slots;
 	uint64_t gpus_all; /* there for jobs, by the last readings */
-	bool gpu_procs; /* ... and some process uses some GPU */
+	bool gpu_procs; /* ... and some process uses some GPU, or may */
 	bool gpus_shared; /* ... and some are another virtual node's */
 	bool ever_gpus, ever_ports; /* of this session: some were seen */
 	uint64_t gpus_held; /* a job holds them */

@@ -214,6 +214,16 @@ static const struct job *holder(struct coord *c, const struct node *n)
 	return NULL;
 }
 
+static bool procs_unknown(const struct node *n)
+{
+	const struct rec_readings *r = node_readings(n);
+
+	for (size_t i = 0; r != NULL && i < r->n_gpus; i++)
+		if (r->gpus[i].procs_unknown && r->gpus[i].text == NULL)
+			return true;
+	return false;
+}
+
 static size_t why_not(struct coord *c, const struct candidate *x, char *out, size_t size)
 {
 	const struct job *h = x->fit == FIT_BUSY ? holder(c, x->node) : NULL;
@@ -226,7 +236,8 @@ static size_t why_not(struct coord *c, const struct candidate *x, char *out, siz
 					(unsigned long long)h->id, h->user, age);
 	}
 	if (x->fit == FIT_BUSY)
-		return (size_t)snprintf(out, size, "GPUs of %s are used by processes of no job", name);
+		return (size_t)snprintf(out, size, "GPUs of %s are used by processes of no job%s", name,
+					procs_unknown(x->node) ? ", or it is not known by which" : "");
 	if (x->fit == FIT_BEHIND)
 		return (size_t)snprintf(out, size, "an earlier job waits for %s", name);
 	if (!node_usable(x->node))

@@ -78,6 +78,8 @@ struct hw_gpu {
 	struct hw_u32 xid; /* the last one's number */
 	int64_t xid_wall_ms; /* when xid is known */
 	char text[HW_TEXT_SIZE]; /* why it cannot be read */
+	char note[HW_TEXT_SIZE]; /* which single values could not be, and why */
+	bool procs_known;
 	struct hw_gpu_proc *procs; /* in the arena of the readings */
 	size_t n_procs;
 };

@@ -148,7 +148,7 @@ static bool nvml_wait(void *source, int wake_fd, int timeout_ms)
 
 /* ---- which GPUs there are ------------------------------------------------- */
 
-static bool ask_pci(const struct nvml_lib *l, nvml_device d, char out[HW_PCI_SIZE])
+nvml_ret nvml_address(const struct nvml_lib *l, nvml_device d, char out[HW_PCI_SIZE])
 {
 	struct nvml_pci pci = { 0 };
 	nvml_ret r = NVML_FUNCTION_NOT_FOUND;
@@ -157,23 +157,29 @@ static bool ask_pci(const struct nvml_lib *l, nvml_device d, char out[HW_PCI_SIZ
 		r = l->nvmlDeviceGetPciInfo_v3(d, &pci);
 	else if (l->nvmlDeviceGetPciInfo_v2)
 		r = l->nvmlDeviceGetPciInfo_v2(d, &pci);
-	if (r != NVML_OK || pci.bus > 0xff || pci.device > 0x1f)
-		return false;
+	if (r == NVML_OK && (pci.bus > 0xff || pci.device > 0x1f))
+		r = NVML_UNKNOWN;
+	if (r != NVML_OK)
+		return r;
 	snprintf(out, HW_PCI_SIZE, "%04x:%02x:%02x.0", pci.domain, pci.bus, pci.device);
-	return true;
+	return NVML_OK;
 }
 
-/* What does not change while the session lasts. */
-static void identify(struct nvml_source *s, struct nvml_gpu *g)
+/* What does not change while the session lasts. Without its address nobody
+ * knows which of the host's GPUs it is, and so it cannot be had. */
+static nvml_ret identify(struct nvml_source *s, struct nvml_gpu *g)
 {
 	const struct nvml_lib *l = &s->lib;
+	nvml_ret r = nvml_address(l, g->handle, g->row.pci);
 	char text[96];
 
-	ask_pci(l, g->handle, g->row.pci);
+	if (r != NVML_OK)
+		return r;
 	if (l->nvmlDeviceGetUUID && l->nvmlDeviceGetUUID(g->handle, text, sizeof text) == NVML_OK)
 		hw_copy(g->row.uuid, sizeof g->row.uuid, text);
 	if (l->nvmlDeviceGetName && l->nvmlDeviceGetName(g->handle, text, sizeof text) == NVML_OK)
 		hw_copy(g->row.name, sizeof g->row.name, text);
+	return NVML_OK;
 }
 
 /* False: not one of ours (containers see GPUs that they may not use). */
@@ -185,11 +191,11 @@ static bool find_gpu(struct nvml_source *s, unsigned index, struct nvml_gpu *g)
 	if (r == NVML_NO_PERMISSION)
 		return false;
 	if (r == NVML_OK)
-		identify(s, g);
-	else if (nvml_gpu_trouble(r))
-		g->trouble = nvml_gpu_trouble(r);
-	else
-		g->odd = r;
+		r = identify(s, g);
+	if (r != NVML_OK)
+		g->handle = NULL;
+	g->trouble = nvml_gpu_trouble(r);
+	g->odd = r;
 	return true;
 }
 

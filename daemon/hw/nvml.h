@@ -11,7 +11,7 @@ struct nvml_gpu {
 	nvml_device handle; /* NULL: cannot be had, see trouble or odd */
 	unsigned number; /* NVML's own */
 	const char *trouble; /* why it cannot be read */
-	nvml_ret odd; /* an error that is nobody's fault that we know, else 0 */
+	nvml_ret odd; /* else why its handle or address cannot be had */
 	struct hw_gpu row; /* what stays, and Xid counts; the rest is filled in for each poll */
 };
 
@@ -33,6 +33,8 @@ struct nvml_source {
 	struct usernames *users;
 };
 
+/* Its PCI address, as the kernel writes it. */
+nvml_ret nvml_address(const struct nvml_lib *l, nvml_device d, char out[HW_PCI_SIZE]);
 /* Reads all GPUs of an open session. -ENOMEM. */
 int nvml_read_all(struct nvml_source *s, struct hw_readings *ret);
 

@@ -28,6 +28,7 @@ enum { /* nvmlReturn_t */
 	NVML_GPU_IS_LOST = 15,
 	NVML_RESET_REQUIRED = 16,
 	NVML_LIB_RM_VERSION_MISMATCH = 18,
+	NVML_UNKNOWN = 999,
 };
 
 #define NVML_TEMPERATURE_GPU 0 /* nvmlTemperatureSensors_t */

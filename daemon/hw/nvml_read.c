@@ -12,8 +12,16 @@
 #define PID_LIMIT 4194304u /* PID_MAX_LIMIT of 64-bit Linux */
 #define PROCS_ASKED 1024 /* more are a question of a mistake, not of a size */
 
-/* Whether a call gave its value. What it says about the GPU is kept. */
-static bool got(struct nvml_source *s, struct nvml_gpu *g, nvml_ret r)
+static bool is_plain_no(nvml_ret r)
+{
+	return r == NVML_NOT_SUPPORTED || r == NVML_NO_PERMISSION || r == NVML_FUNCTION_NOT_FOUND;
+}
+
+/* Whether a call gave its value. What it says about the GPU is kept; a value
+ * that fails for a reason of its own is missing, which the note tells: a GPU
+ * whose temperature cannot be read computes as well as others. */
+static bool got(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row, const char *what,
+		nvml_ret r)
 {
 	if (r == NVML_OK)
 		return true;
@@ -21,21 +29,22 @@ static bool got(struct nvml_source *s, struct nvml_gpu *g, nvml_ret r)
 		g->trouble = nvml_gpu_trouble(r);
 	else if (nvml_session_over(r))
 		s->over = true;
-	else if (r != NVML_NOT_SUPPORTED && r != NVML_NO_PERMISSION && r != NVML_FUNCTION_NOT_FOUND)
-		g->odd = r;
+	else if (!is_plain_no(r))
+		hw_remark(row->note, sizeof row->note, "%s: error %d", what, r);
 	return false;
 }
 
 /* Calls what the library has, unless the GPU is known to be in trouble by now:
  * each call to a lost one may take seconds. */
-#define ASK(s, g, name, ...)                                                                       \
-	(!(g)->trouble && (s)->lib.name && got(s, g, (s)->lib.name((g)->handle, __VA_ARGS__)))
+#define ASK(s, g, row, what, name, ...)                                                            \
+	(!(g)->trouble && (s)->lib.name &&                                                         \
+	 got(s, g, row, what, (s)->lib.name((g)->handle, __VA_ARGS__)))
 
 static void read_memory(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
 	struct nvml_memory m;
 
-	if (!ASK(s, g, nvmlDeviceGetMemoryInfo, &m))
+	if (!ASK(s, g, row, "memory", nvmlDeviceGetMemoryInfo, &m))
 		return;
 	row->mem_total = hw_u64(m.total);
 	row->mem_used = hw_u64(m.used);
@@ -53,13 +62,13 @@ static void read_gauges(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu
 	unsigned v = 0;
 	bool ok;
 
-	ok = ASK(s, g, nvmlDeviceGetTemperature, NVML_TEMPERATURE_GPU, &v);
+	ok = ASK(s, g, row, "temperature", nvmlDeviceGetTemperature, NVML_TEMPERATURE_GPU, &v);
 	read_u32(ok, v, &row->temp_c);
-	ok = ASK(s, g, nvmlDeviceGetPowerUsage, &v);
+	ok = ASK(s, g, row, "power", nvmlDeviceGetPowerUsage, &v);
 	read_u32(ok, v, &row->power_mw);
-	ok = ASK(s, g, nvmlDeviceGetEnforcedPowerLimit, &v);
+	ok = ASK(s, g, row, "power limit", nvmlDeviceGetEnforcedPowerLimit, &v);
 	read_u32(ok, v, &row->power_limit_mw);
-	ok = ASK(s, g, nvmlDeviceGetUtilizationRates, &u); /* not with MIG */
+	ok = ASK(s, g, row, "utilisation", nvmlDeviceGetUtilizationRates, &u); /* not with MIG */
 	read_u32(ok && u.gpu <= 100, u.gpu, &row->util);
 }
 
@@ -67,9 +76,11 @@ static void read_ecc(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *r
 {
 	unsigned long long v;
 
-	if (ASK(s, g, nvmlDeviceGetTotalEccErrors, NVML_ECC_CORRECTED, NVML_ECC_VOLATILE, &v))
+	if (ASK(s, g, row, "corrected ECC errors", nvmlDeviceGetTotalEccErrors, NVML_ECC_CORRECTED,
+		NVML_ECC_VOLATILE, &v))
 		row->ecc_corrected = hw_u64(v);
-	if (ASK(s, g, nvmlDeviceGetTotalEccErrors, NVML_ECC_UNCORRECTED, NVML_ECC_VOLATILE, &v))
+	if (ASK(s, g, row, "uncorrectable ECC errors", nvmlDeviceGetTotalEccErrors,
+		NVML_ECC_UNCORRECTED, NVML_ECC_VOLATILE, &v))
 		row->ecc_uncorrected = hw_u64(v);
 }
 
@@ -142,6 +153,24 @@ static size_t gather(const struct nvml_process *list, unsigned n, struct hw_gpu_
 	return found;
 }
 
+/* This one decides whether the GPU may be given out, so an error that nobody
+ * knows counts as trouble of the GPU. */
+static bool ask_processes(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row,
+			  unsigned *n, struct nvml_process *list)
+{
+	nvml_ret r;
+
+	if (g->trouble || !s->lib.nvmlDeviceGetComputeRunningProcesses)
+		return false;
+	r = s->lib.nvmlDeviceGetComputeRunningProcesses(g->handle, n, list);
+	if (r == NVML_OK || r == NVML_INSUFFICIENT_SIZE) /* too many to tell: not known */
+		return r == NVML_OK;
+	if (nvml_gpu_trouble(r) || nvml_session_over(r) || is_plain_no(r))
+		return got(s, g, row, "processes", r);
+	hw_remark(row->text, sizeof row->text, "the driver does not tell which processes use it: error %d", r);
+	return false;
+}
+
 static int read_processes(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row,
 			  struct arena *a)
 {
@@ -150,7 +179,10 @@ static int read_processes(struct nvml_source *s, struct nvml_gpu *g, struct hw_g
 	unsigned n = PROCS_ASKED;
 	int proc;
 
-	if (!ASK(s, g, nvmlDeviceGetComputeRunningProcesses, &n, list) || n == 0)
+	if (!ask_processes(s, g, row, &n, list))
+		return 0;
+	row->procs_known = true;
+	if (n == 0)
 		return 0;
 	row->n_procs = gather(list, n < PROCS_ASKED ? n : PROCS_ASKED, procs);
 	row->procs = arena_memdup(a, procs, row->n_procs * sizeof *procs);
@@ -167,18 +199,25 @@ static int read_processes(struct nvml_source *s, struct nvml_gpu *g, struct hw_g
 
 /* ---- one GPU -------------------------------------------------------------- */
 
-/* A handle that could not be had may be there now. */
+/* What could not be had may be there now: then all are listed anew. */
 static void look_again(struct nvml_source *s, struct nvml_gpu *g)
 {
-	if (!g->handle && got(s, g, s->lib.nvmlDeviceGetHandleByIndex_v2(g->number, &g->handle)))
-		s->over = true; /* it has come back: list all of them anew */
+	nvml_device d;
+	nvml_ret r = s->lib.nvmlDeviceGetHandleByIndex_v2(g->number, &d);
+	char pci[HW_PCI_SIZE];
+
+	if (r == NVML_OK)
+		r = nvml_address(&s->lib, d, pci);
+	g->trouble = nvml_gpu_trouble(r);
+	s->over = s->over || r == NVML_OK || nvml_session_over(r);
+	g->odd = r;
 }
 
 static void say(const struct nvml_gpu *g, struct hw_gpu *row)
 {
 	if (g->trouble)
 		hw_copy(row->text, sizeof row->text, g->trouble);
-	else if (g->odd)
+	else if (!g->handle && g->odd && !is_plain_no(g->odd))
 		hw_remark(row->text, sizeof row->text, "the driver answers with error %d", g->odd);
 	else if (!g->handle)
 		hw_copy(row->text, sizeof row->text, "the driver does not show it");
@@ -190,10 +229,8 @@ static int read_gpu(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *ro
 
 	*row = g->row;
 	g->trouble = NULL; /* asked anew: it may have been reset */
-	g->odd = NVML_OK;
 	if (!g->handle) {
 		look_again(s, g);
-		g->handle = NULL;
 	} else {
 		read_memory(s, g, row);
 		read_gauges(s, g, row);

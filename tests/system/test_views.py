@@ -228,7 +228,7 @@ NODE = {"name", "state", "jobs", "job", "age_s", "note", "brief", "brief_since_m
         "submit", "gpus_total", "gpus_busy", "ports_total", "ports_active", "skew_ms", "skew_error_ms", "skew_ref", "skew_bad", "clock_synced", "attention",
         "gpus", "ports", "host", "sources"}
 GPU = {"index", "uuid", "name", "pci", "numa", "mem_total", "mem_used", "temp_c", "power_w", "power_limit_w", "util", "ecc_corrected",
-       "ecc_uncorrected", "xids", "xid", "xid_ms", "job", "shared_out", "text", "processes"}
+       "ecc_uncorrected", "xids", "xid", "xid_ms", "job", "shared_out", "text", "note", "processes"}
 PORT = {"device", "port", "state", "phys_state", "rate", "lanes", "speed", "lid", "sm_lid", "link_layer", "gid", "gids", "fw", "board", "pci",
         "netdev", "numa", "mtu", "since_ms", "excluded", "text"}
 

@@ -10,6 +10,8 @@ struct box {
 	int unreadable; /* GPU that is, counted from 1; 0: none */
 	bool absent; /* the driver is */
 	bool broken; /* the driver is */
+	bool stuck; /* the driver hangs: GPUs are known, and nothing of them */
+	int unasked; /* GPU whose processes are not told, counted from 1 */
 	int stranger; /* GPU with a process of nobody's, or -1 */
 	uint64_t of_job; /* ... or of this job's */
 	const char *uuids; /* a letter each: "ABD"; NULL: none have one */
@@ -18,7 +20,7 @@ struct box {
 
 static void read_gpus(struct world *w, uint64_t link, const struct box *x)
 {
-	struct rec_source s = { .name = "nvml", .ok = !x->broken && !x->absent,
+	struct rec_source s = { .name = "nvml", .ok = !x->broken && !x->absent && !x->stuck,
 				.text = x->broken ? "versions differ" : NULL, .absent = x->absent };
 	struct rec_gpu_proc p = { .pid = 99, .user = "wang", .name = "python" };
 	struct rec_gpu g[16];
@@ -32,7 +34,9 @@ static void read_gpus(struct world *w, uint64_t link, const struct box *x)
 		g[i].index = i;
 		g[i].procs = &p;
 		g[i].n_procs = (int)i == x->stranger;
-		g[i].text = (int)i == x->unreadable - 1 ? "busy" : NULL;
+		g[i].text = (int)i == x->unreadable - 1 ? "busy" : x->stuck ? "not read for 40 s" : NULL;
+		if (x->stuck || (int)i == x->unasked - 1)
+			MSG_SET(&g[i], gpu, procs_unknown, true);
 		if (x->uuids != NULL) {
 			snprintf(uuid[i], sizeof(uuid[i]), "GPU-%c", x->uuids[i]);
 			g[i].uuid = uuid[i];
@@ -211,6 +215,43 @@ TEST(GPUs_belong_to_one_job_at_a_time_and_the_third_job_waits)
 	w->job = 2;
 	end_well(w, a);
 	assert_string_equal(given(w, a), "1");
+}
+
+TEST(a_driver_that_hangs_gives_no_GPUs_and_the_node_shows_no_count)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+	struct rec_node_info *n;
+	struct msg m;
+
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1, .stuck = true });
+	want(w, a, 1, NULL, 1, true);
+	assert_string_equal(given(w, a), "none");
+	n = show(w, "gpu01", &m);
+	assert_false(MSG_HAS(n, node_info, gpus));
+	assert_string_equal(n->state, "degraded");
+	msg_finish(&m);
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1 });
+	store(w);
+	assert_string_equal(given(w, a), "0");
+}
+
+TEST(a_GPU_whose_processes_are_not_known_is_given_to_those_who_want_busy_ones)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1, .unasked = 1 });
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "1");
+	run(w, a);
+	want(w, a, 1, NULL, 1, true);
+	assert_string_equal(given(w, a), "0");
+	end_well(w, a);
+	w->job = 1;
+	end_well(w, a);
+	want(w, a, 1, NULL, 2, false);
+	assert_non_null(strstr(why(w, 3), "gpu01 are used by processes of no job, or it is not known by which"));
 }
 
 TEST(none_are_asked_for_none_are_given_and_the_node_is_shared)
@@ -1054,6 +1095,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_job_gets_all_GPUs_of_its_nodes_by_default),
 		T(GPUs_belong_to_one_job_at_a_time_and_the_third_job_waits),
+		T(a_driver_that_hangs_gives_no_GPUs_and_the_node_shows_no_count),
+		T(a_GPU_whose_processes_are_not_known_is_given_to_those_who_want_busy_ones),
 		T(none_are_asked_for_none_are_given_and_the_node_is_shared),
 		T(a_node_without_GPUs_is_shared_and_GPUs_are_not_spoken_of),
 		T(more_GPUs_than_any_node_has_is_refused_at_once),

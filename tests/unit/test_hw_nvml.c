@@ -129,6 +129,69 @@ TEST(a_lost_gpu_keeps_its_row_and_says_why)
 	assert_string_equal(r.gpus[2].text, "");
 }
 
+static void expect_text(const char *text, const char *words)
+{
+	if (!strstr(text, words))
+		fail_msg("\"%s\" does not say \"%s\"", text, words);
+}
+
+TEST(a_value_that_cannot_be_read_is_missing_and_no_more)
+{
+	show("count 2\nfail 0 999 temp\nfail 0 10 power\nfail 0 3 util\nfail 0 999 memory\nfail 0 2 ecc\n"
+	     "fail 0 999 limit");
+	poll_gpus();
+	assert_string_equal(r.gpus[1].text, "");
+	expect_text(r.gpus[1].note, "temperature: error 999; power: error 10");
+	expect_text(r.gpus[1].note, "memory: error 999");
+	assert_null(strstr(r.gpus[1].note, "utilisation")); /* not supported: no error */
+	assert_false(r.gpus[1].temp_c.known || r.gpus[1].power_mw.known || r.gpus[1].util.known);
+	assert_false(r.gpus[1].mem_used.known || r.gpus[1].ecc_uncorrected.known);
+	assert_true(r.gpus[1].procs_known);
+	assert_string_equal(r.gpus[0].note, "");
+	show("count 2");
+	poll_gpus();
+	assert_string_equal(r.gpus[1].note, "");
+	assert_true(r.gpus[1].temp_c.known);
+}
+
+TEST(trouble_that_any_call_tells_of_is_the_gpus)
+{
+	show("count 2\nfail 0 15 temp");
+	poll_gpus();
+	expect_text(r.gpus[1].text, "fell off the bus");
+	assert_false(r.gpus[1].procs_known);
+	assert_string_equal(r.gpus[0].text, "");
+}
+
+TEST(processes_that_are_not_told_are_not_none)
+{
+	show("count 2\nfail 0 999 procs");
+	poll_gpus();
+	assert_true(r.gpus[0].procs_known);
+	assert_false(r.gpus[1].procs_known);
+	expect_text(r.gpus[1].text, "which processes use it: error 999");
+	show("count 2\nfail 0 3 procs"); /* not supported */
+	poll_gpus();
+	assert_false(r.gpus[1].procs_known);
+	assert_string_equal(r.gpus[1].text, "");
+	assert_string_equal(r.gpus[1].note, "");
+}
+
+TEST(a_gpu_without_an_address_cannot_be_had_until_it_has_one)
+{
+	show("count 2\nfail 0 999 pci");
+	poll_gpus();
+	assert_int_equal(r.n_gpus, 2);
+	expect_text(r.gpus[1].text, "error 999");
+	assert_string_equal(r.gpus[0].text, "");
+	show("count 2");
+	poll_gpus();
+	poll_gpus();
+	assert_string_equal(r.gpus[0].text, "");
+	assert_string_equal(r.gpus[1].text, "");
+	assert_string_equal(r.gpus[1].pci, "0000:20:00.0");
+}
+
 TEST(a_gpu_lost_before_we_came_has_the_address_that_is_left)
 {
 	char path[64];
@@ -352,6 +415,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(eight_healthy_gpus_come_in_the_order_of_the_bus),
 		CASE(a_lost_gpu_keeps_its_row_and_says_why),
+		CASE(a_value_that_cannot_be_read_is_missing_and_no_more),
+		CASE(trouble_that_any_call_tells_of_is_the_gpus),
+		CASE(processes_that_are_not_told_are_not_none),
+		CASE(a_gpu_without_an_address_cannot_be_had_until_it_has_one),
 		CASE(a_gpu_lost_before_we_came_has_the_address_that_is_left),
 		CASE(other_troubles_have_their_own_words),
 		CASE(a_driver_that_does_not_start_says_why),
