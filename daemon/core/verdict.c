@@ -212,14 +212,16 @@ void verdict_count_ports(const struct rec_readings *r, uint32_t *ret_all, uint32
 	}
 }
 
+static bool is_of_ports(const struct rec_source *s)
+{
+	return strcmp(s->name, "verbs") == 0 || strcmp(s->name, "sysfs") == 0;
+}
+
 bool verdict_ports_known(const struct rec_readings *r)
 {
-	for (size_t i = 0; i < r->n_sources; i++) {
-		const struct rec_source *s = &r->sources[i];
-
-		if ((strcmp(s->name, "verbs") == 0 || strcmp(s->name, "sysfs") == 0) && s->ok)
+	for (size_t i = 0; i < r->n_sources; i++)
+		if (is_of_ports(&r->sources[i]) && r->sources[i].ok)
 			return true;
-	}
 	return false;
 }
 
@@ -231,6 +233,14 @@ static void judge_strangers(struct arena *a, const struct verdict_in *in, const 
 	char who[300] = "";
 	size_t len = 0;
 
+	if (g->procs_unknown) {
+		say(a, in, (struct saying){
+			.severity = "warn", .what = arena_printf(a, "GPU %u", g->index),
+			.kind = { "GPU", "of unknown use" },
+			.text = "the driver does not tell which processes use it; it is not given out",
+			.fix = "see that nobody uses it, and launch with --busy-gpus" }, out);
+		return;
+	}
 	if (g->index >= 64 || !(in->strange_gpus >> g->index & 1))
 		return;
 	for (size_t i = 0; i < g->n_procs && len < 200; i++) {
@@ -293,10 +303,13 @@ static void judge_gpu(struct arena *a, const struct verdict_in *in, const struct
 static void judge_source(struct arena *a, const struct verdict_in *in, const struct rec_source *s,
 			 struct verdicts *out)
 {
+	bool grave = strcmp(s->name, "nvml") == 0 || strcmp(s->name, "probe") == 0 ||
+		     (is_of_ports(s) && !verdict_ports_known(in->readings)); /* by nobody else either */
+
 	if (s->ok || s->absent)
 		return;
 	say(a, in, (struct saying){
-		.severity = strcmp(s->name, "nvml") == 0 || strcmp(s->name, "probe") == 0 ? "bad" : "warn",
+		.severity = grave ? "bad" : "warn",
 		.kind = { NULL, s->name }, .brief = arena_printf(a, "%s: no readings", s->name),
 		.text = arena_printf(a, "%s: %.250s", s->name, s->text != NULL ? s->text : "no readings") }, out);
 }
@@ -353,6 +366,23 @@ static void judge_clock(struct arena *a, const struct verdict_in *in, struct ver
 		       "time server" }, out);
 }
 
+/* There are lines of these sources, and none is ok. */
+static bool is_out(const struct rec_readings *r, const char *name, const char *or_name)
+{
+	bool there = false;
+
+	for (size_t i = 0; i < r->n_sources; i++) {
+		const struct rec_source *s = &r->sources[i];
+
+		if (strcmp(s->name, name) != 0 && strcmp(s->name, or_name) != 0)
+			continue;
+		if (s->ok)
+			return false;
+		there = true;
+	}
+	return there;
+}
+
 void verdict_node(struct arena *a, const struct verdict_in *in, struct verdicts *out)
 {
 	out->n = 0;
@@ -361,9 +391,10 @@ void verdict_node(struct arena *a, const struct verdict_in *in, struct verdicts 
 		return;
 	for (size_t i = 0; i < in->readings->n_sources; i++)
 		judge_source(a, in, &in->readings->sources[i], out);
-	for (size_t i = 0; i < in->readings->n_ports; i++)
+	/* of a source that could not be had its own line says all */
+	for (size_t i = 0; i < in->readings->n_ports && !is_out(in->readings, "verbs", "sysfs"); i++)
 		judge_port(a, in, &in->readings->ports[i], out);
-	for (size_t i = 0; i < in->readings->n_gpus; i++)
+	for (size_t i = 0; i < in->readings->n_gpus && !is_out(in->readings, "nvml", "nvml"); i++)
 		judge_gpu(a, in, &in->readings->gpus[i], out);
 }
 

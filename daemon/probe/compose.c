@@ -2,7 +2,10 @@
  *
  * A value over a limit of the protocol is left out: one odd value must not cost
  * the message. Texts fit by the size of their arrays. Everything is borrowed
- * from the readings or lives in the message's arena. */
+ * from the readings or lives in the message's arena.
+ *
+ * Of a source that hangs only what does not change is told (names, addresses):
+ * old values look like present ones. */
 #include "probe/compose.h"
 
 #include <errno.h>
@@ -44,7 +47,10 @@ static void put_source(struct composer *c, const struct source *src, const struc
 
 	to->name = line ? line->name : src->ops->name;
 	if (src->stuck)
-		to->text = "does not answer: its driver or a device hangs";
+		to->text = src->in_kernel ?
+			"hangs inside the kernel, where nothing ends it, so it cannot be started anew; "
+			"see dmesg, and reboot" :
+			"does not answer: its driver or a device hangs";
 	else if (!line)
 		to->text = "not read yet";
 	else
@@ -71,6 +77,18 @@ static void put_sources(struct composer *c, const struct sources *s)
 		for (size_t k = 0; src->taken && k < src->taken->n_sources; k++)
 			put_source(c, src, &src->taken->sources[k]);
 	}
+}
+
+/* Of a device whose source hangs. Nothing that counts up is material. */
+static const char *put_stuck(struct composer *c, const struct source *src)
+{
+	const char *text = "not read, its source hangs";
+
+	if (c->all)
+		text = arena_printf(&c->m.arena, "not read for %lld s, its source hangs",
+				    (long long)mono_sub_ms(c->now, src->taken_at) / 1000);
+	c->no_memory = c->no_memory || !text;
+	return text;
 }
 
 /* ---- gpus ----------------------------------------------------------------- */
@@ -114,21 +132,23 @@ static void put_gauges(const struct hw_gpu *g, struct rec_gpu *to)
 	PUT(to, gpu, g, power_mw, 10000000u);
 	PUT(to, gpu, g, util, 100u);
 	PUT(to, gpu, g, ecc_corrected, UINT64_MAX);
+	PUT_TEXT(to, g, note);
 }
 
-static void put_gpu(struct composer *c, const struct hw_gpu *g, struct rec_gpu *to)
+/* An Xid that has come has come, whoever hangs now. */
+static void put_xids(const struct hw_gpu *g, struct rec_gpu *to)
 {
-	PUT_TEXT(to, g, uuid);
-	PUT_TEXT(to, g, name);
-	PUT_TEXT(to, g, pci);
-	PUT(to, gpu, g, numa, 65535u);
-	PUT(to, gpu, g, mem_total, UINT64_MAX);
-	PUT(to, gpu, g, power_limit_mw, 10000000u);
-	PUT(to, gpu, g, ecc_uncorrected, UINT64_MAX);
 	PUT(to, gpu, g, xids, 4294967294u);
 	PUT(to, gpu, g, xid, 65535u);
 	if (g->xid.known)
 		MSG_SET(to, gpu, xid_wall_ms, g->xid_wall_ms);
+}
+
+static void put_gpu_now(struct composer *c, const struct hw_gpu *g, struct rec_gpu *to)
+{
+	PUT(to, gpu, g, mem_total, UINT64_MAX);
+	PUT(to, gpu, g, power_limit_mw, 10000000u);
+	PUT(to, gpu, g, ecc_uncorrected, UINT64_MAX);
 	PUT_TEXT(to, g, text);
 	if (c->all)
 		put_gauges(g, to);
@@ -136,8 +156,26 @@ static void put_gpu(struct composer *c, const struct hw_gpu *g, struct rec_gpu *
 		put_procs(c, g, to);
 }
 
-static void put_gpus(struct composer *c, const struct hw_readings *from)
+static void put_gpu(struct composer *c, const struct source *src, const struct hw_gpu *g,
+		    struct rec_gpu *to)
 {
+	PUT_TEXT(to, g, uuid);
+	PUT_TEXT(to, g, name);
+	PUT_TEXT(to, g, pci);
+	PUT(to, gpu, g, numa, 65535u);
+	put_xids(g, to);
+	if (src->stuck)
+		to->text = put_stuck(c, src);
+	else
+		put_gpu_now(c, g, to);
+	/* also when they are too many for the frame */
+	if (src->stuck || !g->procs_known || (!c->procs && g->n_procs > 0))
+		MSG_SET(to, gpu, procs_unknown, true);
+}
+
+static void put_gpus(struct composer *c, const struct source *src)
+{
+	const struct hw_readings *from = src->taken;
 	struct rec_readings *r = &c->m.u.readings;
 
 	if (from->n_gpus == 0)
@@ -148,39 +186,49 @@ static void put_gpus(struct composer *c, const struct hw_readings *from)
 	r->n_gpus = from->n_gpus;
 	for (size_t i = 0; i < from->n_gpus; i++) {
 		r->gpus[i].index = (uint32_t)i;
-		put_gpu(c, &from->gpus[i], &r->gpus[i]);
+		put_gpu(c, src, &from->gpus[i], &r->gpus[i]);
 	}
 }
 
 /* ---- ports ---------------------------------------------------------------- */
 
-static void put_port(const struct hw_port *p, struct rec_port *to)
+static void put_port_now(const struct hw_port *p, struct rec_port *to)
 {
-	to->device = p->device;
-	to->port = p->port;
 	to->state = p->state;
 	to->phys_state = p->phys_state;
 	to->speed = p->speed;
-	to->link_layer = p->link_layer;
 	PUT(to, port, p, rate_mbps, 4294967294u);
 	PUT(to, port, p, lanes, 64u);
 	PUT(to, port, p, lid, 65535u);
 	PUT(to, port, p, sm_lid, 65535u);
 	PUT(to, port, p, gids, 65535u);
 	PUT(to, port, p, mtu, 65535u);
-	PUT(to, port, p, numa, 65535u);
 	PUT_TEXT(to, p, gid);
+	PUT_TEXT(to, p, text);
+	to->since_wall_ms = p->since_wall_ms;
+}
+
+static void put_port(struct composer *c, const struct source *src, const struct hw_port *p,
+		     struct rec_port *to)
+{
+	to->device = p->device;
+	to->port = p->port;
+	to->link_layer = p->link_layer;
+	PUT(to, port, p, numa, 65535u);
 	PUT_TEXT(to, p, fw);
 	PUT_TEXT(to, p, board);
 	PUT_TEXT(to, p, pci);
 	PUT_TEXT(to, p, netdev);
-	PUT_TEXT(to, p, text);
-	to->since_wall_ms = p->since_wall_ms;
 	to->excluded = p->excluded;
+	if (!src->stuck)
+		put_port_now(p, to);
+	else if (!p->excluded)
+		to->text = put_stuck(c, src);
 }
 
-static void put_ports(struct composer *c, const struct hw_readings *from)
+static void put_ports(struct composer *c, const struct source *src)
 {
+	const struct hw_readings *from = src->taken;
 	struct rec_readings *r = &c->m.u.readings;
 
 	if (from->n_ports == 0)
@@ -190,13 +238,14 @@ static void put_ports(struct composer *c, const struct hw_readings *from)
 		return;
 	r->n_ports = from->n_ports;
 	for (size_t i = 0; i < from->n_ports; i++)
-		put_port(&from->ports[i], &r->ports[i]);
+		put_port(c, src, &from->ports[i], &r->ports[i]);
 }
 
 /* ---- host and topology ---------------------------------------------------- */
 
-static void put_host(struct composer *c, const struct hw_host *h)
+static void put_host(struct composer *c, const struct source *src)
 {
+	const struct hw_host *h = src->taken->host;
 	struct rec_readings *r = &c->m.u.readings;
 	struct rec_host *to = rows(c, 1, sizeof *to);
 
@@ -207,6 +256,8 @@ static void put_host(struct composer *c, const struct hw_host *h)
 	PUT(to, host, h, cpus, 65535u);
 	PUT(to, host, h, numa_nodes, 65535u);
 	PUT(to, host, h, mem_total, UINT64_MAX);
+	if (src->stuck)
+		return;
 	if (h->clock_known)
 		MSG_SET(to, host, clock_synced, h->clock_synced);
 	if (!c->all)
@@ -266,12 +317,12 @@ static void put_numa(struct composer *c, const struct hw_readings *from)
 
 /* ---- the message ---------------------------------------------------------- */
 
-static void put_readings(struct composer *c, const struct hw_readings *from)
+static void put_readings(struct composer *c, const struct source *src)
 {
-	put_gpus(c, from);
-	put_ports(c, from);
-	if (from->host)
-		put_host(c, from->host);
+	put_gpus(c, src);
+	put_ports(c, src);
+	if (src->taken->host)
+		put_host(c, src);
 }
 
 static int encode(const struct sources *s, struct composer *c, struct buf *ret, struct err *e)
@@ -282,7 +333,7 @@ static int encode(const struct sources *s, struct composer *c, struct buf *ret, 
 	put_sources(c, s);
 	for (size_t i = 0; i < s->n; i++)
 		if (s->list[i].taken)
-			put_readings(c, s->list[i].taken);
+			put_readings(c, &s->list[i]);
 	for (size_t i = 0; c->topology && i < s->n; i++)
 		if (s->list[i].taken) {
 			put_affinity(c, s->list[i].taken); /* now that all GPUs have numbers */

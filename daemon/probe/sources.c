@@ -2,8 +2,11 @@
 #include "probe/sources.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,13 +40,14 @@ static void count_down(int fd)
 
 /* ---- in the source's thread ----------------------------------------------- */
 
-static bool go_on(struct source *src, bool busy)
+/* What it does next should take ms at most; -1: as long as it likes. */
+static bool go_on(struct source *src, int64_t ms)
 {
 	bool stop;
 
 	pthread_mutex_lock(&src->lock);
 	stop = src->stop;
-	src->busy_since = busy && !stop ? hw_now() : MONO_NEVER;
+	src->alive_by = ms < 0 || stop ? MONO_NEVER : mono_add_ms(hw_now(), ms + SOURCE_STUCK_MS);
 	pthread_mutex_unlock(&src->lock);
 	return !stop;
 }
@@ -56,13 +60,12 @@ static void publish(struct source *src, struct hw_readings *r)
 	old = src->fresh;
 	src->fresh = r;
 	src->fresh_at = hw_now();
-	src->busy_since = MONO_NEVER;
 	pthread_mutex_unlock(&src->lock);
 	readings_free(old);
 	count_up(src->notify_fd);
 }
 
-static void rest(struct source *src, void *hw, mono_t since)
+static bool rest(struct source *src, void *hw, mono_t since)
 {
 	const struct hw_ops *ops = src->ops;
 	int64_t left = ops->period_ms;
@@ -71,15 +74,18 @@ static void rest(struct source *src, void *hw, mono_t since)
 		left -= mono_sub_ms(hw_now(), since);
 		left = left < 0 ? 0 : left;
 	}
+	if (!go_on(src, left))
+		return false;
 	if (ops->wait)
 		ops->wait(hw, src->wake_fd, (int)left);
 	else
 		hw_sleep(src->wake_fd, (int)left);
+	return true;
 }
 
 static void poll_again(struct source *src, void *hw)
 {
-	while (go_on(src, true)) {
+	while (go_on(src, 0)) {
 		struct hw_readings *r = calloc(1, sizeof *r);
 		mono_t since = hw_now();
 
@@ -88,9 +94,8 @@ static void poll_again(struct source *src, void *hw)
 			src->ops->poll(hw, r);
 			publish(src, r);
 		}
-		if (!go_on(src, false))
+		if (!rest(src, hw, since))
 			break;
-		rest(src, hw, since);
 		if (mono_sub_ms(hw_now(), since) < PAUSE_MS)
 			usleep(PAUSE_MS * 1000);
 	}
@@ -101,7 +106,10 @@ static void *run(void *arg)
 	struct source *src = arg;
 	void *hw = NULL;
 
-	while (!hw && go_on(src, true)) {
+	pthread_mutex_lock(&src->lock);
+	src->tid = (pid_t)syscall(SYS_gettid);
+	pthread_mutex_unlock(&src->lock);
+	while (!hw && go_on(src, 0)) {
 		hw = src->ops->open(src->options);
 		if (!hw)
 			hw_sleep(src->wake_fd, NO_MEMORY_MS);
@@ -122,7 +130,7 @@ static int start(struct source *src)
 	src->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (src->wake_fd < 0)
 		return -errno;
-	src->busy_since = MONO_NEVER;
+	src->alive_by = MONO_NEVER;
 	pthread_mutex_init(&src->lock, NULL);
 	r = pthread_create(&src->thread, NULL, run, src);
 	if (r == 0)
@@ -158,12 +166,12 @@ static bool take(struct source *src, mono_t now)
 	bool stuck;
 
 	pthread_mutex_lock(&src->lock);
+	src->stuck_since = mono_add_ms(src->alive_by, -SOURCE_STUCK_MS);
 	r = src->fresh;
 	src->fresh = NULL;
 	if (r)
 		src->taken_at = src->fresh_at;
-	stuck = !mono_is_never(src->busy_since) &&
-		mono_sub_ms(now, src->busy_since) >= SOURCE_STUCK_MS;
+	stuck = mono_due(src->alive_by, now);
 	pthread_mutex_unlock(&src->lock);
 	if (r) {
 		readings_free(src->taken);
@@ -172,6 +180,7 @@ static bool take(struct source *src, mono_t now)
 	if (!r && stuck == src->stuck)
 		return false;
 	src->stuck = stuck;
+	src->in_kernel = src->in_kernel && stuck;
 	return true;
 }
 
@@ -183,6 +192,52 @@ bool sources_take(struct sources *s, mono_t now)
 	for (size_t i = 0; i < s->n; i++)
 		any = take(&s->list[i], now) || any;
 	return any;
+}
+
+/* Its thread's state, as the kernel says it: 'R' 'S' 'D' ... */
+static char state_of(struct source *src)
+{
+	char path[64], text[512] = "", *end;
+	pid_t tid;
+	FILE *f;
+
+	pthread_mutex_lock(&src->lock);
+	tid = src->tid;
+	pthread_mutex_unlock(&src->lock);
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+	f = fopen(path, "re");
+	if (!f)
+		return '?';
+	if (!fgets(text, sizeof text, f))
+		text[0] = '\0';
+	fclose(f);
+	end = strrchr(text, ')');
+	return end && end[1] == ' ' ? end[2] : '?';
+}
+
+/* Who has just come back from there is about to answer. */
+static bool is_held(struct source *src, mono_t now)
+{
+	src->in_kernel = state_of(src) == 'D';
+	if (src->in_kernel)
+		src->thawed = mono_add_ms(now, SOURCE_STUCK_MS);
+	return mono_before(now, src->thawed);
+}
+
+const char *sources_overdue(struct sources *s, int64_t patience_ms, mono_t now)
+{
+	const char *name = NULL;
+	bool held = false;
+
+	for (size_t i = 0; i < s->n; i++) {
+		struct source *src = &s->list[i];
+
+		if (!src->stuck || mono_sub_ms(now, src->stuck_since) < patience_ms)
+			continue;
+		held = is_held(src, now) || held;
+		name = src->ops->name;
+	}
+	return held ? NULL : name;
 }
 
 bool sources_complete(const struct sources *s)

@@ -1,18 +1,20 @@
 /* sources.h - one thread for each source of readings
  *
  * A source that hangs in a driver or a library costs nothing but its own
- * readings: they stay what they were and are marked. Of what a source
- * publishes only the latest is kept, so a slow taker costs no memory.
+ * readings: they are old then, and marked. It hangs when a poll takes longer
+ * than SOURCE_STUCK_MS, or a wait so much longer than it was told to. Of what a
+ * source publishes only the latest is kept, so a slow taker costs no memory.
  */
 #ifndef NA_PROBE_SOURCES_H
 #define NA_PROBE_SOURCES_H
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "hw/hw.h"
 
 #define SOURCES_MAX 8
-#define SOURCE_STUCK_MS 10000 /* in one poll: it hangs */
+#define SOURCE_STUCK_MS 10000 /* late by so much: it hangs */
 
 struct source {
 	const struct hw_ops *ops;
@@ -21,12 +23,17 @@ struct source {
 	pthread_t thread;
 	pthread_mutex_t lock; /* of the following */
 	struct hw_readings *fresh; /* published, not yet taken */
-	mono_t fresh_at, busy_since; /* busy_since MONO_NEVER: not in a poll */
+	mono_t fresh_at;
+	mono_t alive_by; /* it hangs from then on; MONO_NEVER: it waits to be woken */
+	pid_t tid; /* of its thread */
 	bool stop;
 	/* the taker's: */
 	struct hw_readings *taken; /* NULL: never read */
 	mono_t taken_at;
 	bool stuck;
+	mono_t stuck_since; /* when stuck: its last sign of life was due */
+	bool in_kernel; /* when overdue: where no signal reaches it */
+	mono_t thawed; /* ... a moment before */
 };
 
 struct sources {
@@ -40,6 +47,10 @@ int sources_start(struct sources *s, const struct hw_ops *const *ops, const stru
 /* Takes what was published since the last call and looks who is stuck. True
  * when anything is new. */
 bool sources_take(struct sources *s, mono_t now);
+/* The name of a source that has hung for so long, when it ends with its process.
+ * NULL while none has, or while one hangs inside the kernel (state D): a process
+ * with such a thread does not end, whoever kills it. Those are marked. */
+const char *sources_overdue(struct sources *s, int64_t patience_ms, mono_t now);
 /* True when each has been read at least once. */
 bool sources_complete(const struct sources *s);
 /* Has a source polled now. */

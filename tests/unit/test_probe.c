@@ -118,6 +118,100 @@ TEST(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end)
 	free(s);
 }
 
+static atomic_bool wait_hangs;
+
+static bool toy_wait(void *source, int wake_fd, int timeout_ms)
+{
+	while (wait_hangs)
+		usleep(1000);
+	hw_sleep(wake_fd, timeout_ms);
+	return false;
+}
+
+TEST(a_source_that_hangs_while_it_waits_is_marked_too)
+{
+	struct hw_options o = { 0 };
+	struct sources s;
+
+	opens = 1;
+	toy.wait = toy_wait;
+	wait_hangs = true;
+	assert_int_equal(sources_start(&s, toys, &o), 0);
+	take_within(&s, 5000);
+	usleep(100000);
+	sources_take(&s, mono_add_ms(hw_now(), SOURCE_STUCK_MS / 2));
+	assert_false(s.list[0].stuck);
+	assert_true(sources_take(&s, mono_add_ms(hw_now(), SOURCE_STUCK_MS + 1000)));
+	assert_true(s.list[0].stuck);
+	wait_hangs = false;
+	take_within(&s, 5000);
+	assert_false(s.list[0].stuck);
+	assert_true(sources_stop(&s));
+	toy.wait = NULL;
+}
+
+/* The kernel shows a thread that waits for its vfork child as D. */
+static void freeze(void)
+{
+	if (vfork() != 0)
+		return;
+	for (int i = 0; hang && i < 10000; i++) /* a test that fails must end, too */
+		usleep(1000);
+	_exit(0);
+}
+
+static void toy_freeze(void *source, struct hw_readings *ret)
+{
+	hw_say(&ret->sources[ret->n_sources++], "toy", true, NULL);
+	if (hang)
+		freeze();
+}
+
+static const char *overdue(struct sources *s, int64_t ms)
+{
+	mono_t now = mono_add_ms(hw_now(), ms);
+
+	sources_take(s, now);
+	return sources_overdue(s, 60000, now);
+}
+
+TEST(whoever_hangs_for_long_is_named_unless_the_process_could_not_end)
+{
+	struct hw_options o = { 0 };
+	struct sources s;
+
+	for (int frozen = 0; frozen < 2; frozen++) {
+		opens = 1;
+		hang = true;
+		toy.poll = frozen ? toy_freeze : toy_poll;
+		assert_int_equal(sources_start(&s, toys, &o), 0);
+		usleep(300000);
+		assert_null(overdue(&s, 0));
+		assert_null(overdue(&s, 50000));
+		assert_true(s.list[0].stuck);
+		assert_false(s.list[0].in_kernel);
+		if (frozen)
+			assert_null(overdue(&s, 60000));
+		else
+			assert_string_equal(overdue(&s, 60000), "toy");
+		assert_int_equal(s.list[0].in_kernel, frozen);
+		if (frozen) { /* about to answer */
+			toy.period_ms = -1;
+			hang = false;
+			usleep(100000);
+			assert_null(sources_overdue(&s, 60000, mono_add_ms(hw_now(), 61000)));
+			toy.period_ms = 20;
+		}
+		hang = false;
+		take_within(&s, 5000);
+		sources_take(&s, hw_now());
+		assert_null(overdue(&s, 0));
+		assert_false(s.list[0].in_kernel);
+		assert_true(sources_stop(&s));
+	}
+	toy.poll = toy_poll;
+}
+
 /* ---- the message ---------------------------------------------------------- */
 
 static struct sources one;
@@ -231,6 +325,96 @@ TEST(sources_have_an_age_and_a_word_when_they_hang)
 	msg_finish(&m);
 }
 
+static void all_known(struct hw_gpu *g, struct hw_port *p)
+{
+	static struct hw_gpu_proc proc = { .pid = 7 };
+
+	snprintf(g->uuid, sizeof g->uuid, "GPU-1");
+	snprintf(g->name, sizeof g->name, "H100");
+	g->numa = g->temp_c = g->power_mw = g->power_limit_mw = g->util = hw_u32(1);
+	g->mem_total = g->mem_used = g->ecc_corrected = g->ecc_uncorrected = hw_u64(1);
+	g->xids = g->xid = hw_u32(79);
+	g->xid_wall_ms = 5;
+	snprintf(g->note, sizeof g->note, "power: error 999");
+	g->procs = &proc;
+	g->n_procs = 1;
+	g->procs_known = true;
+	p->state = "Active";
+	p->phys_state = "LinkUp";
+	p->speed = "NDR";
+	p->link_layer = "InfiniBand";
+	p->rate_mbps = p->lanes = p->lid = p->sm_lid = p->gids = p->mtu = p->numa = hw_u32(1);
+	p->since_wall_ms = 5;
+	snprintf(p->gid, sizeof p->gid, "fe80::1");
+	snprintf(p->fw, sizeof p->fw, "28.39");
+	snprintf(p->pci, sizeof p->pci, "0000:17:00.0");
+}
+
+static void expect_stuck_gpu(const struct rec_gpu *g)
+{
+	assert_string_equal(g->uuid, "GPU-1");
+	assert_string_equal(g->name, "H100");
+	assert_string_equal(g->pci, "0000:00:00.0");
+	assert_true(MSG_HAS(g, gpu, numa));
+	assert_int_equal(g->xid, 79); /* has come, whatever hangs now */
+	assert_string_equal(g->text, "not read for 40 s, its source hangs");
+	assert_false(MSG_HAS(g, gpu, temp_c) || MSG_HAS(g, gpu, power_mw) || MSG_HAS(g, gpu, util));
+	assert_false(MSG_HAS(g, gpu, mem_used) || MSG_HAS(g, gpu, mem_total));
+	assert_false(MSG_HAS(g, gpu, ecc_corrected) || MSG_HAS(g, gpu, ecc_uncorrected));
+	assert_null(g->note);
+	assert_int_equal(g->n_procs, 0);
+	assert_true(g->procs_unknown);
+}
+
+static void expect_stuck_port(const struct rec_port *p)
+{
+	assert_string_equal(p->device, "mlx5_0");
+	assert_int_equal(p->port, 1);
+	assert_string_equal(p->fw, "28.39");
+	assert_string_equal(p->pci, "0000:17:00.0");
+	assert_string_equal(p->text, "not read for 40 s, its source hangs");
+	assert_null(p->state);
+	assert_null(p->phys_state);
+	assert_null(p->speed);
+	assert_null(p->gid);
+	assert_false(MSG_HAS(p, port, rate_mbps) || MSG_HAS(p, port, lanes) || MSG_HAS(p, port, lid));
+	assert_false(MSG_HAS(p, port, sm_lid) || MSG_HAS(p, port, gids) || MSG_HAS(p, port, mtu));
+	assert_int_equal(p->since_wall_ms, 0);
+}
+
+TEST(of_a_source_that_hangs_only_what_does_not_change_is_told)
+{
+	struct hw_host host = { .cpus = hw_u32(4), .clock_known = true, .clock_synced = true,
+				.mem_available = hw_u64(1) };
+	mono_t then = hw_now(), now = mono_add_ms(then, 40900);
+	struct hw_port *p = ports(2);
+	struct msg m;
+
+	all_known(gpus(1), p);
+	p[1].excluded = true;
+	readings.host = &host;
+	one.list[0].taken_at = then;
+	decode(&m, now);
+	assert_int_equal(m.u.readings.gpus[0].n_procs, 1);
+	assert_string_equal(m.u.readings.gpus[0].note, "power: error 999");
+	assert_false(m.u.readings.gpus[0].procs_unknown);
+	assert_string_equal(m.u.readings.ports[0].state, "Active");
+	msg_finish(&m);
+	one.list[0].stuck = true;
+	decode(&m, now);
+	expect_stuck_gpu(&m.u.readings.gpus[0]);
+	expect_stuck_port(&m.u.readings.ports[0]);
+	assert_null(m.u.readings.ports[1].text); /* nobody asks it anything */
+	assert_int_equal(m.u.readings.host->cpus, 4);
+	assert_false(MSG_HAS(m.u.readings.host, host, clock_synced));
+	assert_false(MSG_HAS(m.u.readings.host, host, mem_available));
+	msg_finish(&m);
+	one.list[0].in_kernel = true;
+	decode(&m, now);
+	assert_non_null(strstr(m.u.readings.sources[0].text, "inside the kernel"));
+	msg_finish(&m);
+}
+
 TEST(odd_values_do_not_cost_the_message)
 {
 	struct hw_gpu *g = gpus(1);
@@ -304,6 +488,8 @@ TEST(what_is_never_still_is_not_material)
 	assert_true(material(&was));
 	one.list[0].stuck = true;
 	assert_true(material(&was));
+	one.list[0].taken_at = mono_add_ms(hw_now(), -50000);
+	assert_false(material(&was)); /* that it goes on hanging is no news */
 	readings.n_ports = 0;
 	assert_true(material(&was));
 	assert_false(material(&was));
@@ -363,6 +549,7 @@ TEST(the_largest_readings_fit_into_a_frame)
 	assert_int_equal(m.u.readings.n_ports, HW_PORTS_MAX);
 	assert_int_equal(m.u.readings.n_topology, 0);
 	assert_int_equal(m.u.readings.gpus[0].n_procs, 0);
+	assert_true(m.u.readings.gpus[0].procs_unknown);
 	msg_finish(&m);
 	for (size_t i = 0; i < HW_GPUS_MAX; i++)
 		g[i].n_procs = i < 8;
@@ -464,6 +651,9 @@ int main(void)
 		cmocka_unit_test(a_source_is_polled_again_and_again),
 		cmocka_unit_test(a_source_without_a_period_waits_to_be_woken),
 		cmocka_unit_test(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end),
+		cmocka_unit_test(a_source_that_hangs_while_it_waits_is_marked_too),
+		cmocka_unit_test(whoever_hangs_for_long_is_named_unless_the_process_could_not_end),
+		CASE(of_a_source_that_hangs_only_what_does_not_change_is_told),
 		CASE(known_zeroes_travel_and_unknown_values_do_not),
 		CASE(sources_have_an_age_and_a_word_when_they_hang),
 		CASE(odd_values_do_not_cost_the_message),

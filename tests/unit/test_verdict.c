@@ -170,6 +170,31 @@ TEST(ports_are_counted_without_the_excluded_ones)
 	assert_false(verdict_ports_known(&r));
 }
 
+TEST(devices_of_a_source_that_could_not_be_had_are_not_judged_one_by_one)
+{
+	struct rec_source s[] = { { .name = "verbs", .text = "does not answer" },
+				  { .name = "nvml", .text = "does not answer" }, { .name = "sysfs" } };
+	struct rec_port p = port("InfiniBand", NULL, NULL);
+	struct rec_gpu g = { .text = "not read for 40 s", .procs_unknown = true };
+	struct rec_readings r = { .sources = s, .n_sources = 2, .ports = &p, .n_ports = 1, .gpus = &g, .n_gpus = 1 };
+	struct verdict_in in = { .node = "gpu03", .readings = &r, .strange_gpus = 1 };
+
+	judge(&in);
+	assert_int_equal(v.n, 2);
+	assert_string_equal(v.v[0].text, "verbs: does not answer");
+	assert_string_equal(v.v[0].severity, "bad"); /* nobody knows the ports */
+	assert_string_equal(v.v[1].text, "nvml: does not answer");
+	r.n_sources = 3;
+	s[2].ok = s[1].ok = true; /* sysfs reads them, so they are judged, and verbs are a pity only */
+	g.text = NULL;
+	judge(&in);
+	assert_int_equal(v.n, 3);
+	assert_string_equal(v.v[0].severity, "warn");
+	assert_non_null(strstr(v.v[1].text, "its state is not known"));
+	assert_string_equal(v.v[2].subject, "gpu03 GPU 0");
+	assert_non_null(strstr(v.v[2].text, "does not tell which processes use it"));
+}
+
 TEST(a_strangers_process_is_named_with_user_and_pid)
 {
 	struct rec_gpu_proc pr = { .pid = 4711, .user = "li", .name = "python" };
@@ -344,6 +369,7 @@ int main(void)
 		cmocka_unit_test(active_ports_are_well_and_RoCE_is_never_blamed_for_having_no_LID),
 		cmocka_unit_test(unknown_is_said_and_excluded_is_not_judged),
 		cmocka_unit_test(ports_are_counted_without_the_excluded_ones),
+		cmocka_unit_test(devices_of_a_source_that_could_not_be_had_are_not_judged_one_by_one),
 		cmocka_unit_test(a_strangers_process_is_named_with_user_and_pid),
 		cmocka_unit_test(a_GPU_off_the_bus_and_memory_errors_are_told),
 		cmocka_unit_test(a_few_words_for_a_table_tell_the_worst_and_count_its_equals),
