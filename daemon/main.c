@@ -332,6 +332,7 @@ static int run_agent(const struct command *c)
 		.exclude_ports = c->s.exclude_ports,
 		.nvml = c->s.nvml,
 		.no_probe = !c->s.probe,
+		.probe_patience_ms = c->s.probe_patience_ms,
 		.gpu_share = c->s.gpu_share,
 		.gpu_share_of = c->s.gpu_share_of,
 	};

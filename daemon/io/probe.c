@@ -1,11 +1,17 @@
 /* probe.c - keeps nodeagent-probe running and hears what it reads
  *
- *   starting -> running -> (killed | died) -> waiting -> starting ...
+ *   starting -> running -> (killed | died | stuck) -> waiting -> starting ...
  *
  * The probe is where driver calls may hang. It speaks at least every 10 s; one
  * that has been silent for HANG_MS is killed and another is started. While the
  * kernel does not let it die (a driver call that cannot be interrupted) no
  * second one is started: it would hang as well, and the next one, and the next.
+ *
+ * One source that hangs keeps it from nothing else, so it goes on, and ends by
+ * itself, as stuck, when its patience is over and it can end at all. The next
+ * one gets twice the patience if that did not help: meanwhile the other sources
+ * are read. What it said last stands until the next one speaks: there the
+ * source's readings are unknown already, and the others' are a few seconds old.
  *
  * Its pid is our child's and not reaped before on_gone: nobody else's.
  */
@@ -29,6 +35,8 @@
 #define AGAIN_MS 1000 /* doubled for each death in a row */
 #define AGAIN_MAX_MS 60000
 #define SETTLED_MS 60000
+#define STUCK_CODE 3 /* how a probe ends whose patience is over */
+#define PATIENCE_MAX_MS 3600000
 
 struct probe {
 	struct agent_io *io;
@@ -40,6 +48,7 @@ struct probe {
 	pid_t pid; /* 0: none */
 	bool killed;
 	unsigned deaths;
+	uint64_t patience_ms; /* of the one that runs */
 	mono_t born;
 	/* the pool thread's */
 	pid_t started_pid;
@@ -149,10 +158,14 @@ static void start_work(uv_work_t *req)
 	struct probe *p = list_entry(req, struct probe, req);
 	const struct agent_opts *o = p->io->opts;
 	struct spawn_fd map = { p->write_fd, PROBE_FD };
-	char *argv[10] = { (char *)"nodeagent-probe", (char *)"--fd", (char *)"3" };
+	char patience[24];
+	char *argv[12] = { (char *)"nodeagent-probe", (char *)"--fd", (char *)"3" };
 	char *env[] = { (char *)"PATH=/usr/bin:/bin", NULL };
 	int n = 3;
 
+	snprintf(patience, sizeof(patience), "%llu", (unsigned long long)(p->patience_ms / 1000));
+	argv[n++] = (char *)"--patience";
+	argv[n++] = patience;
 	if (o->sysfs_root != NULL) {
 		argv[n++] = (char *)"--sysfs-root";
 		argv[n++] = (char *)(uintptr_t)o->sysfs_root;
@@ -230,10 +243,30 @@ static void start(struct probe *p)
 
 /* ---- its end ---------------------------------------------------------------------- */
 
+/* One that was well for a time, before its source hung, starts from the beginning. */
+static void on_stuck(struct probe *p)
+{
+	int64_t lived = mono_sub_ms(clock_mono(), p->born);
+
+	p->pid = 0;
+	give_up(p);
+	if (lived > 2 * (int64_t)p->patience_ms + SETTLED_MS)
+		p->patience_ms = p->io->opts->probe_patience_ms;
+	else if (p->patience_ms < PATIENCE_MAX_MS)
+		p->patience_ms *= 2;
+	log_warn("nodeagent-probe has given up a source that hangs; it is started anew, and the next "
+		 "one does so after %llu s", (unsigned long long)(p->patience_ms / 1000));
+	uv_timer_start(&p->timer, on_timer, AGAIN_MS, 0);
+}
+
 static void on_gone(struct probe *p, int status)
 {
 	char why[128];
 
+	if (WIFEXITED(status) && WEXITSTATUS(status) == STUCK_CODE) {
+		on_stuck(p);
+		return;
+	}
 	if (WIFSIGNALED(status))
 		snprintf(why, sizeof(why), "nodeagent-probe was killed by signal %d; it is started anew",
 			 WTERMSIG(status));
@@ -270,6 +303,7 @@ bool probe_create(struct agent_io *io)
 		return false;
 	}
 	p->io = io;
+	p->patience_ms = io->opts->probe_patience_ms;
 	frame_reader_init(&p->in, FRAME_MAX);
 	uv_timer_init(&io->loop, &p->timer);
 	p->timer.data = p;

@@ -43,6 +43,7 @@ struct agent_opts {
 	const char *nvml; /* path of the library; NULL: the system's */
 	const char *exclude_ports; /* RDMA devices not to be touched, comma-separated */
 	bool no_probe; /* GPUs and ports are not read */
+	uint32_t probe_patience_ms; /* a source of it that hangs for so long is started anew */
 	uint32_t gpu_share, gpu_share_of; /* virtual nodes share the host's GPUs out; of <= 1: all are ours */
 };
 

@@ -68,6 +68,8 @@ static const struct conf_key table[] = {
 	     "bytes of all specifications of unfinished jobs submitted here"),
 	SIZE("agent", "specs_user_max", specs_user_max, 64 * KIB, 1024 * GIB,
 	     "bytes of one user's"),
+	MS("agent", "probe_patience", probe_patience_ms, SECOND, 24 * HOUR,
+	   "a source of readings that hangs for so long is started anew (default 60s)"),
 	STR("agent", "nvml", nvml, "library in place of libnvidia-ml.so.1"),
 	STR("agent", "sysfs_root", sysfs_root, "read ROOT/class/... in place of /sys/class/..."),
 	UINT("agent", "gpu_share", gpu_share, 0, 4095, "of the host's GPUs those i with i mod SHARE_OF = this"),
@@ -88,6 +90,7 @@ void settings_init(struct settings *s)
 		.uid_min = 1000,
 		.uid_max = 59999,
 		.probe = true,
+		.probe_patience_ms = 60 * SECOND,
 		.specs_max = 256 * MIB,
 		.specs_user_max = 64 * MIB,
 	};

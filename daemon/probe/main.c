@@ -5,7 +5,10 @@
  * probe is alive. It keeps no state that matters: whoever started it may end it
  * at any time, and does so when frames stay away.
  *
- * It ends by itself when nobody reads any more. Judges nothing, needs no
+ * It ends by itself when nobody reads any more, and, with 3, when a source has
+ * hung for longer than it was told to stand: a new process may get on with the
+ * driver. Not while the source hangs inside the kernel: the process would not
+ * end, and take the other sources' readings with it. Judges nothing, needs no
  * privileges, listens to nobody. */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +32,7 @@
 #include "proto/message.h"
 
 #define EXIT_USAGE 2
+#define EXIT_STUCK 3
 #define HEARTBEAT_MS 10000
 #define FIRST_MS 3000 /* for all sources to be read once; who is later comes later */
 #define BURST_MS 100 /* between frames at least */
@@ -50,6 +54,7 @@ struct probe {
 	struct hw_options hw;
 	const char *exclude[EXCLUDE_MAX];
 	uint32_t fd;
+	uint64_t patience_s; /* 0: without end */
 	struct sources sources;
 	struct buf material, frame; /* of what was sent last */
 	uint64_t devices;
@@ -141,10 +146,17 @@ static void watch_devices(struct probe *p)
 static int step(struct probe *p)
 {
 	mono_t now = hw_now();
+	const char *stuck;
 
 	if (sources_take(&p->sources, now)) {
 		watch_devices(p);
 		p->pending = is_material(p, now) || p->pending;
+	}
+	stuck = p->patience_s ? sources_overdue(&p->sources, (int64_t)p->patience_s * 1000, now) : NULL;
+	if (stuck) {
+		log_error("%s has not answered for %llu s: ending, to be started anew", stuck,
+			  (unsigned long long)p->patience_s);
+		return -ETIME;
 	}
 	return due(p, now) ? send_frame(p, now) : 0;
 }
@@ -169,6 +181,8 @@ static int loop(struct probe *p)
 	}
 	if (r == -EPIPE)
 		return 0;
+	if (r == -ETIME)
+		return r;
 	log_error("nobody takes the readings: %s", strerror(-r));
 	return r;
 }
@@ -212,7 +226,8 @@ static void close_others(int keep)
 }
 
 static const char usage[] =
-	"usage: nodeagent-probe [--sysfs-root ROOT] [--exclude DEV,DEV...] [--nvml PATH] [--fd N]\n"
+	"usage: nodeagent-probe [--sysfs-root ROOT] [--exclude DEV,DEV...] [--nvml PATH]\n"
+	"                       [--patience S] [--fd N]\n"
 	"\n"
 	"Reads InfiniBand ports, GPUs, topology and clock, and writes frames of JSON to a\n"
 	"descriptor. nodeagentd starts it; by hand it serves to look at what it sees.\n"
@@ -221,6 +236,7 @@ static const char usage[] =
 	"                     verbs are not used then\n"
 	"  --exclude DEVS     RDMA devices that are shown but not asked anything\n"
 	"  --nvml PATH        library to use in place of libnvidia-ml.so.1\n"
+	"  --patience S       ends with 3 when a source has hung for S seconds (0: never)\n"
 	"  --fd N             descriptor to write to (1)\n";
 
 static bool take_exclude(struct probe *p, char *list)
@@ -235,12 +251,13 @@ static bool take_exclude(struct probe *p, char *list)
 	return true;
 }
 
-enum { OPT_SYSFS = 256, OPT_EXCLUDE, OPT_NVML, OPT_FD, OPT_HELP, OPT_VERSION };
+enum { OPT_SYSFS = 256, OPT_EXCLUDE, OPT_NVML, OPT_PATIENCE, OPT_FD, OPT_HELP, OPT_VERSION };
 
 static const struct option options[] = {
 	{ "sysfs-root", required_argument, NULL, OPT_SYSFS },
 	{ "exclude", required_argument, NULL, OPT_EXCLUDE },
 	{ "nvml", required_argument, NULL, OPT_NVML },
+	{ "patience", required_argument, NULL, OPT_PATIENCE },
 	{ "fd", required_argument, NULL, OPT_FD },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -261,6 +278,8 @@ static int take_option(struct probe *p, int option)
 	case OPT_NVML:
 		p->hw.nvml = optarg;
 		return -1;
+	case OPT_PATIENCE:
+		return text_number(optarg, 1000000, &p->patience_s) ? -1 : EXIT_USAGE;
 	case OPT_FD:
 		if (!text_number(optarg, 65535, &fd) || fd == 0)
 			return EXIT_USAGE;
@@ -319,6 +338,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	r = loop(&p);
+	if (r == -ETIME)
+		_exit(EXIT_STUCK);
 	if (!sources_stop(&p.sources)) /* its thread would run on in what we freed */
 		_exit(r < 0);
 	buf_finish(&p.material);

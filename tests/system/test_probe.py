@@ -166,6 +166,60 @@ def test_a_driver_that_hangs_holds_up_nothing_else(bed):
     assert time.monotonic() - begin < 6
 
 
+def test_what_a_hanging_driver_said_last_is_not_said_as_now(bed):
+    bed.gpus("count 2", f"proc 0 {os.getpid()} 5")
+    bed.tree.device("mlx5_0")
+    p = bed.start()
+    m = p.next(5 * SLOW)
+    assert m["gpus"][1]["procs"] and m["gpus"][0]["temp_c"] == 41
+    bed.gpus("count 2", "hang")
+    m, _ = p.until(lambda m: "does not answer" in source(m, "nvml").get("text", "") and m, 16, "it is called by its name")
+    for g in m["gpus"]:
+        assert set(g) == {"index", "uuid", "name", "pci", "xids", "text", "procs_unknown"}, g
+        assert g["text"].startswith("not read for 1"), g
+    assert port(m, "mlx5_0")["state"] == "Active"
+    assert p.next(1.5) is None, "that it goes on hanging is not said every moment"
+    bed.gpus("count 2")
+    m, _ = p.until(lambda m: source(m, "nvml")["ok"] and m, 5, "it goes on")
+    assert m["gpus"][0]["temp_c"] == 41 and "text" not in m["gpus"][0] and "procs_unknown" not in m["gpus"][0]
+
+
+def test_who_is_told_to_stand_it_for_a_time_ends_then(bed):
+    bed.gpus("count 1")
+    p = bed.start("--patience", "14")
+    assert p.next(5 * SLOW)["gpus"]
+    bed.gpus("count 1", "hang")
+    begin = time.monotonic()
+    with pytest.raises(EOFError):
+        p.until(lambda m: False, 40, "its end")
+    assert 12 < time.monotonic() - begin < 22
+    assert p.p.wait(5) == 3
+    bed.probes.remove(p)
+    p.p.stdout.close()
+
+
+def test_who_hangs_inside_the_kernel_stays_for_the_others(bed):
+    """A process with a thread in state D does not end: its end would cost the other sources' readings."""
+    bed.gpus("count 1")
+    bed.tree.device("mlx5_0")
+    p = bed.start("--patience", "1")
+    assert p.next(5 * SLOW)["gpus"]
+    bed.gpus("count 1", "freeze")
+    p.until(lambda m: "inside the kernel" in source(m, "nvml").get("text", ""), 20, "it is said")
+    time.sleep(3)
+    bed.tree.set("mlx5_0", state="1: DOWN")
+    p.until(lambda m: port(m, "mlx5_0")["state"] == "Down", 3, "the others are read")
+    bed.gpus("count 1")
+    p.until(lambda m: source(m, "nvml")["ok"], 5, "it goes on")
+
+
+def test_values_that_cannot_be_read_are_missing(bed):
+    bed.gpus("count 1", "fail 0 999 temp")
+    m = bed.start().next(5 * SLOW)
+    g = m["gpus"][0]
+    assert g["note"] == "temperature: error 999" and "temp_c" not in g and "text" not in g and g["util"] == 0
+
+
 def test_hostile_trees(bed):
     t = bed.tree
     for i in range(6):
