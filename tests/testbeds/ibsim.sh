@@ -1,9 +1,11 @@
 #!/bin/bash
-# ibsim.sh - test bed: a simulated InfiniBand fabric with a real subnet manager
+# ibsim.sh [BUILD [short]] - test bed: a simulated InfiniBand fabric with a real subnet manager
 #
 # The users' own fault is shown and read: ports stay Initializing until a subnet
-# manager configures them. nodeagent-probe's words are compared, field by field,
-# with ibstat's. Packages: make deps-testbeds. Leaves nothing behind.
+# manager configures them. What nodeagent-probe says by itself, and what nodectl
+# shows of a standalone cluster, is compared, field by field, with ibstat's words.
+# Packages: make deps-testbeds. Leaves nothing behind. The short form (the states
+# of one port) is a part of `make check`.
 set -eu
 cd "$(dirname "$0")/../.."
 for tool in ibsim opensm ibstat; do
@@ -12,4 +14,4 @@ for tool in ibsim opensm ibstat; do
 		exit 1
 	}
 done
-PATH=$PATH:/usr/sbin PYTHONDONTWRITEBYTECODE=1 exec /usr/bin/python3 tests/testbeds/ibsim.py "${1:-build}"
+PATH=$PATH:/usr/sbin PYTHONDONTWRITEBYTECODE=1 exec /usr/bin/python3 tests/testbeds/ibsim.py "${1:-build}" ${2:+"$2"}
