@@ -3,7 +3,8 @@
 #
 # QEMU without KVM boots Debian's kernel (unpacked, not installed) and busybox.
 # Three rails go down and up, are unplugged and plugged in while the probe
-# listens to their events. Packages: make deps-testbeds. The kernel's package is
+# listens to their events; then a standalone cluster runs there, and the time is
+# taken until nodectl shows an event. Packages: make deps-testbeds. The kernel's package is
 # kept in .check/testbeds. Leaves nothing running.
 set -eu
 cd "$(dirname "$0")/../.."

@@ -1,7 +1,8 @@
 """rxe_vm.py BUILD KERNEL - see rxe-vm.sh
 
 The machine has two serial lines: on one a shell takes commands, on the other
-the probe's frames come out, so both are timed by this side's clock.
+the probe's frames come out, so both are timed by this side's clock. At last a
+standalone cluster runs in it, and its nodectl is asked.
 """
 import glob
 import os
@@ -93,7 +94,7 @@ def modules(kernel):
     return order
 
 
-def initramfs(path, program, kernel):
+def initramfs(path, build, kernel):
     c = Cpio(path)
     for d in ("proc", "sys", "dev"):
         c.entry(d, 0o40755)
@@ -103,7 +104,9 @@ def initramfs(path, program, kernel):
     for m in order:
         c.file(m, "modules/" + os.path.basename(m))
     c.entry("modules/order", 0o100644, "\n".join(os.path.basename(m) for m in order).encode())
-    c.program(program, "usr/bin/nodeagent-probe")
+    for name in ("nodeagent-probe", "nodeagentd", "nodeagent-shim", "nodectl"):
+        c.program(os.path.join(build, name), f"usr/bin/{name}")
+    c.entry("etc/passwd", 0o100644, b"root:x:0:0:root:/:/bin/sh\n")
     for tool in ("rdma", "ip", "ibv_devinfo"):
         c.program(shutil.which(tool), f"usr/bin/{tool}.real")
     provider = glob.glob("/usr/lib/*/libibverbs/librxe-*.so")[0]
@@ -116,9 +119,9 @@ def initramfs(path, program, kernel):
 
 
 class Machine:
-    def __init__(self, where, program, kernel):
+    def __init__(self, where, build, kernel):
         self.dir = where
-        initramfs(os.path.join(where, "initramfs"), program, kernel)
+        initramfs(os.path.join(where, "initramfs"), build, kernel)
         self.lines = [self.listen(n) for n in ("console", "frames")]
         self.log = open(os.path.join(where, "qemu.log"), "wb")
         self.qemu = subprocess.Popen(
@@ -288,13 +291,51 @@ def without_verbs(vm):
     say(f"its file comes back: by verbs after {took:.1f} s")
 
 
+SHOWS = """shows() {
+until nodectl --dir /tmp/c --json ports >/tmp/out 2>&1 && grep -q "$1" /tmp/out; do
+[ $(cut -d. -f1 /proc/uptime) -lt $end ] || { cat /tmp/out /tmp/log; return 1; }; done; }"""
+
+
+def with_cluster(vm):
+    """From an event to nodectl's answer, by way of probe, agent, coordinator, agent and client, on slow processors."""
+    vm.sh("nodeagentd --standalone --dir /tmp/c >/tmp/ready 2>/tmp/log & echo $! >/tmp/cluster; "
+          "until grep -q ready /tmp/ready; do kill -0 $(cat /tmp/cluster) || { cat /tmp/log; break; }; usleep 50000; done; "
+          "grep -q ready /tmp/ready", 60)
+    vm.sh(SHOWS.replace("\n", " "))
+
+    def shown(event, device, state, phys, seconds=10):
+        """Seconds from the event until nodectl shows it."""
+        row = f'"device":"{device}","port":1,"state":"{state}","phys_state":"{phys}"'
+        begin = time.monotonic()
+        vm.sh(f"end=$(($(cut -d. -f1 /proc/uptime) + {seconds})); {event}; shows '{row}'", seconds + 10)
+        return time.monotonic() - begin
+
+    shown("ip.real link set rail0 up", "rxe0", "Active", "LinkUp", 20)
+    alone = min(shown("true", "rxe0", "Active", "LinkUp") for _ in range(3))
+    times = []
+    for _ in range(5):
+        times.append(shown("ip.real link set rail1 down", "rxe1", "Down", "Disabled"))
+        times.append(shown("ip.real link set rail1 up", "rxe1", "Active", "LinkUp"))
+        time.sleep(0.37)
+    assert max(times) < 1.5, times
+    say(f"in nodectl ports --json of a cluster: {min(times):.2f} to {max(times):.2f} s after the event, "
+        f"of which one nodectl takes {alone:.2f}")
+    row = '"ports_total":2,"ports_active":'
+    vm.sh("ip.real link set rail0 down")
+    vm.sh(f"end=$(($(cut -d. -f1 /proc/uptime) + 10)); until nodectl --dir /tmp/c --json status | grep -q '{row}1'; do "
+          "[ $(cut -d. -f1 /proc/uptime) -lt $end ] || break; done; "
+          f"nodectl --dir /tmp/c --json status >/tmp/out; cat /tmp/out; grep -q '{row}1' /tmp/out && grep -q degraded /tmp/out")
+    say("status counts and judges it")
+    vm.sh("kill $(cat /tmp/cluster); while kill -0 $(cat /tmp/cluster) 2>/dev/null; do usleep 20000; done", 30)
+
+
 def main():
-    program = os.path.join(TOP, sys.argv[1], "nodeagent-probe")
+    build = os.path.join(TOP, sys.argv[1])
     where = tempfile.mkdtemp(prefix="nodeagent-rxe-")
     begin = time.monotonic()
     vm = None
     try:
-        vm = Machine(where, program, sys.argv[2])
+        vm = Machine(where, build, sys.argv[2])
         vm.wait_for(rb"READY\r?\n", 120)
         print(f"booted after {time.monotonic() - begin:.1f} s")
         vm.sh("export PATH=/bin:/usr/bin; true")
@@ -302,6 +343,7 @@ def main():
             part(vm)
         vm.stop()
         assert not (said := vm.sh("cat /tmp/err")).replace("\r", "").removesuffix("DONE 0\n").strip(), said
+        with_cluster(vm)
         print(f"passed in {time.monotonic() - begin:.1f} s")
     finally:
         if vm:
