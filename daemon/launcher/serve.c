@@ -155,7 +155,7 @@ static void child_aside(const struct launcher_request *q, int report)
 
 static void begin_child(const struct launcher_request *q, const int *fds, int report)
 {
-	if (q->op == LAUNCHER_LAUNCH)
+	if (q->op == LAUNCHER_LAUNCH && fds)
 		child_launch(q, fds, report);
 	else if (q->op == LAUNCHER_KILL)
 		child_kill(q, report);
@@ -168,7 +168,7 @@ static void begin_child(const struct launcher_request *q, const int *fds, int re
 /* Not one note may be missing: without memory no child is taken for an orphan any more. */
 static void note_shim(const struct worker *w)
 {
-	struct shim *more = L.shims;
+	struct shim *more;
 
 	if (L.n_shims == L.cap_shims) {
 		more = reallocarray(L.shims, 2 * L.cap_shims + 64, sizeof *more);
@@ -234,7 +234,7 @@ static struct worker *free_worker(void)
 	return NULL;
 }
 
-/* Fills in w->pid and w->report. NULL, or what is wrong (errno). */
+/* Fills in w->pid and w->report; fds: with a launch. NULL, or what is wrong (errno). */
 static const char *fork_worker(struct worker *w, const int *fds)
 {
 	int report[2];
