@@ -141,7 +141,7 @@ void session_say_waiting(struct session *s, mono_t now)
 		return;
 	if (s->conf->json)
 		json_state(s);
-	else if (is_waiting(j) && *why && strncmp(why, s->told_why, sizeof(s->told_why) - 1) != 0)
+	else if (is_waiting(j) && *why && !s->killing && strncmp(why, s->told_why, sizeof(s->told_why) - 1) != 0)
 		session_say(s, "job %" PRIu64 " waits: %s", j->job, why);
 	else if (!is_waiting(j) && *s->told_why && strcmp(j->state, "running") == 0 && j->nodes)
 		session_say(s, "job %" PRIu64 " runs on %s", j->job, j->nodes);

@@ -932,6 +932,41 @@ static void kill_is_for_the_owner(void **state)
 	assert_job(w, "failed", 143);
 }
 
+static void ended_losing(struct world *w, uint64_t l, uint32_t rank, uint64_t lost, const char *text)
+{
+	struct rec_rank_state r = { .rank = rank, .state = "exited", .pid = 9, .lost_bytes = lost };
+	struct msg m;
+
+	MSG_SET(&r, rank_state, code, 0);
+	msg_init(&m, MSG_ended);
+	m.u.ended.job = 1;
+	m.u.ended.attempt = 1;
+	m.u.ended.ranks = &r;
+	m.u.ended.n_ranks = 1;
+	m.u.ended.text = text;
+	say(w, l, &m);
+}
+
+/* The node's own words where it has any: it knows where the disk is full. */
+static void output_that_was_lost_is_told_once_for_each_node(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	ended_losing(w, a, 0, 42, "42 bytes of output were lost, for there was no room in /spool");
+	ended_losing(w, b, 1, 7, NULL);
+	store(w);
+	i = job_one(w, &m);
+	assert_int_equal(i->n_notices, 2);
+	assert_string_equal(i->notices[0], "node gpu01: 42 bytes of output were lost, for there was no room in /spool");
+	assert_string_equal(i->notices[1], "node gpu02: 7 bytes of output were lost, for there was no room in its "
+					   "spool directory; remove files there");
+	msg_finish(&m);
+}
+
 static void kill_again(struct world *w, uint64_t a, uint32_t grace_ms)
 {
 	struct msg m;
@@ -1530,6 +1565,7 @@ int main(void)
 		T(no_node_may_speak_for_root),
 		T(kill_is_for_the_owner),
 		T(a_second_kill_shortens_the_grace),
+		T(output_that_was_lost_is_told_once_for_each_node),
 		T(a_job_waits_for_nodes_and_says_so),
 		T(nothing_is_prepared_before_the_choice_of_nodes_is_on_disk),
 		T(more_nodes_than_there_are_is_refused),
