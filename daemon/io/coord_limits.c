@@ -87,6 +87,12 @@ static struct coord_link *oldest_silent(const struct local_user *u, const struct
 	return NULL;
 }
 
+static void user_free(struct local_user *u)
+{
+	list_remove(&u->at);
+	free(u);
+}
+
 /* The one that gives way to c; NULL: none does. */
 static struct coord_link *gives_way(struct coord_role *r, const struct coord_link *c, bool of_all)
 {
@@ -111,40 +117,32 @@ static void leave(struct coord_link *c)
 
 static bool far_too_many(const struct coord_role *r, const struct local_user *u)
 {
-	return u->n > 2 * LOCAL_LINKS_MAX || (u->uid != 0 && r->n_local > 2 * LOCAL_LINKS_ALL);
-}
-
-static void count(struct coord_link *c, int by)
-{
-	struct local_user *u = c->user;
-
-	u->n += by;
-	c->role->n_local += u->uid != 0 ? by : 0;
-	if (u->n > 0)
-		return;
-	list_remove(&u->at);
-	free(u);
+	return u->n >= 2 * LOCAL_LINKS_MAX || (u->uid != 0 && r->n_local >= 2 * LOCAL_LINKS_ALL);
 }
 
 static bool admit_local(struct coord_link *c)
 {
 	struct coord_role *r = c->role;
+	struct local_user *u = user_get(r, c->uid);
 	struct coord_link *old;
 	bool all;
 
-	link_set_high(c->l, LOCAL_HIGH);
-	link_set_max(c->l, LOCAL_FRAME_MAX);
-	c->user = user_get(r, c->uid);
-	if (!c->user)
+	if (!u)
 		return false;
-	count(c, 1);
-	if (far_too_many(r, c->user)) {
-		count(c, -1);
+	if (far_too_many(r, u)) {
+		if (u->n == 0)
+			user_free(u);
 		return false;
 	}
-	list_append(&c->user->links, &c->of_owner);
-	all = c->uid != 0 && r->n_local - r->n_leaving > LOCAL_LINKS_ALL;
-	if (c->user->n - c->user->leaving <= LOCAL_LINKS_MAX && !all)
+
+	link_set_high(c->l, LOCAL_HIGH);
+	link_set_max(c->l, LOCAL_FRAME_MAX);
+	c->user = u;
+	u->n++;
+	r->n_local += u->uid != 0;
+	list_append(&u->links, &c->of_owner);
+	all = u->uid != 0 && r->n_local - r->n_leaving > LOCAL_LINKS_ALL;
+	if (u->n - u->leaving <= LOCAL_LINKS_MAX && !all)
 		return true;
 
 	old = gives_way(r, c, all);
@@ -284,14 +282,18 @@ void coord_limits_drained(struct coord_link *c)
 void coord_limits_gone(struct coord_link *c)
 {
 	struct coord_role *r = c->role;
-	bool waited_for = c->held || r->any_over || (c->user && c->user->over);
+	struct local_user *u = c->user;
+	bool waited_for = c->held || r->any_over || (u && u->over);
 
 	list_remove(&c->of_owner);
-	if (!c->user)
+	if (!u)
 		return;
-	c->user->leaving -= c->leaving;
-	r->n_leaving -= c->leaving && c->uid != 0;
-	count(c, -1);
+	c->user = NULL;
+	u->leaving -= c->leaving;
+	r->n_leaving -= c->leaving && u->uid != 0;
+	r->n_local -= u->uid != 0;
+	if (--u->n == 0)
+		user_free(u);
 	if (waited_for && !r->stopping)
 		weigh(r);
 }

@@ -113,9 +113,9 @@ static void on_up(struct link *l, void *arg)
 	struct coord_link *c = arg;
 
 	if (c->turned_away) {
-		refuse(c, 0, "busy", "your user has too many connections to this coordinator open; "
-				     "end some of them, or ask a node's agent");
-		link_close(l, "too many connections of one user");
+		refuse(c, 0, "busy", "too many connections to this coordinator are open, of your user or "
+				     "of all; end some of them, or ask a node's agent");
+		link_close(l, "too many connections");
 		return;
 	}
 	if (c->who != WHO_LOCAL) {
