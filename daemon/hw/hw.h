@@ -151,6 +151,8 @@ struct hw_options {
 struct hw_ops {
 	const char *name; /* of the source, until its first poll says more */
 	int period_ms; /* between polls; -1: only when asked */
+	/* How long nothing new can be found, from now; 0: not known. NULL: never known. */
+	int (*idle_ms)(void *source);
 	/* NULL: no memory. That the hardware or a library is absent is no failure. */
 	void *(*open)(const struct hw_options *o);
 	/* Fills in *ret (zeroed). What cannot be read says so in texts. */

@@ -127,6 +127,15 @@ static bool readable(int fd)
 	return poll(&p, 1, 0) > 0;
 }
 
+/* Without a driver there is nothing to poll before the next try. */
+static int nvml_idle(void *source)
+{
+	struct nvml_source *s = source;
+	int64_t left = mono_sub_ms(s->retry, hw_now());
+
+	return s->lib.handle || left <= 0 ? 0 : (int)left;
+}
+
 static bool nvml_wait(void *source, int wake_fd, int timeout_ms)
 {
 	struct nvml_source *s = source;
@@ -378,6 +387,7 @@ static void nvml_poll(void *source, struct hw_readings *ret)
 const struct hw_ops hw_nvml = {
 	.name = "nvml",
 	.period_ms = PERIOD_MS,
+	.idle_ms = nvml_idle,
 	.open = nvml_open,
 	.poll = nvml_poll,
 	.wait = nvml_wait,

@@ -73,6 +73,8 @@ static bool rest(struct source *src, void *hw, mono_t since)
 	if (left >= 0) {
 		left -= mono_sub_ms(hw_now(), since);
 		left = left < 0 ? 0 : left;
+		if (ops->idle_ms && ops->idle_ms(hw) > left)
+			left = ops->idle_ms(hw);
 	}
 	if (!go_on(src, left))
 		return false;

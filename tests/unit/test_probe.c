@@ -94,6 +94,32 @@ TEST(a_source_without_a_period_waits_to_be_woken)
 	toy.period_ms = 20;
 }
 
+static int toy_idle(void *source)
+{
+	return 1500;
+}
+
+TEST(a_source_that_can_find_nothing_new_is_left_alone_and_is_not_stuck)
+{
+	struct hw_options o = { 0 };
+	struct sources s;
+
+	polls = 0;
+	opens = 1;
+	toy.idle_ms = toy_idle;
+	assert_int_equal(sources_start(&s, toys, &o), 0);
+	take_within(&s, 5000);
+	usleep(300000); /* 15 periods */
+	assert_int_equal(polls, 1);
+	sources_take(&s, mono_add_ms(hw_now(), SOURCE_STUCK_MS));
+	assert_false(s.list[0].stuck);
+	sources_wake(&s.list[0]);
+	take_within(&s, 5000);
+	assert_int_equal(polls, 2);
+	assert_true(sources_stop(&s));
+	toy.idle_ms = NULL;
+}
+
 TEST(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end)
 {
 	struct hw_options o = { 0 };
@@ -650,6 +676,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_source_is_polled_again_and_again),
 		cmocka_unit_test(a_source_without_a_period_waits_to_be_woken),
+		cmocka_unit_test(a_source_that_can_find_nothing_new_is_left_alone_and_is_not_stuck),
 		cmocka_unit_test(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end),
 		cmocka_unit_test(a_source_that_hangs_while_it_waits_is_marked_too),
 		cmocka_unit_test(whoever_hangs_for_long_is_named_unless_the_process_could_not_end),
