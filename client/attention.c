@@ -122,7 +122,7 @@ static void add_state(struct items *all, const struct rec_node_info *n)
 	struct buf b;
 
 	if (twins)
-		fix = "two hosts use this identity; stop one, then nodectl node-remove \001 and join it again";
+		fix = "stop the one that should not be, then nodectl node-remove \001 and join the other again";
 	buf_init(&b);
 	buf_adds(&b, n->state);
 	if (n->note && *n->note) {
