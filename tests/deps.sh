@@ -122,7 +122,7 @@ else
 	install() { run dnf install -q -y "$@" </dev/null; }
 fi
 # opensm starts at its installation: on a host with InfiniBand it would join in.
-if [ $what-$kind = testbeds-apt ] && [ ! -e /usr/sbin/policy-rc.d ]; then
+if [ "$what-$kind" = testbeds-apt ] && [ ! -e /usr/sbin/policy-rc.d ]; then
 	trap 'run rm -f /usr/sbin/policy-rc.d' EXIT
 	printf '#!/bin/sh\nexit 101\n' | run tee /usr/sbin/policy-rc.d >/dev/null
 	run chmod 755 /usr/sbin/policy-rc.d
