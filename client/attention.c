@@ -294,9 +294,12 @@ static void other_line(struct buf *b, const struct item *v, size_t n)
 	for (size_t i = 0; i < n; i++)
 		if (!i || strcmp(v[i].what, v[i - 1].what) != 0)
 			buf_addf(b, "%s%s", i ? "," : "", v[i].what);
-	if (v->grade == JOB_WAITS)
+	if (v->grade == JOB_WAITS) {
 		buf_adds(b, n > 1 ? " wait" : " waits");
-	buf_addf(b, ": %s", v->text);
+		render_waiting(b, v->text);
+	} else {
+		buf_addf(b, ": %s", v->text);
+	}
 	if (*v->fix)
 		buf_addf(b, "  fix: %s", v->fix);
 }

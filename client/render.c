@@ -26,6 +26,17 @@ void render_age(struct buf *b, uint64_t ms)
 		buf_addf(b, "%" PRIu64 "d", s / 86400);
 }
 
+void render_waiting(struct buf *b, const char *why)
+{
+	static const char waiting[] = "waiting for ";
+	size_t n = sizeof(waiting) - 1;
+
+	if (strncmp(why, waiting, n) == 0)
+		buf_addf(b, " for %s", why + n);
+	else
+		buf_addf(b, ": %s", why);
+}
+
 void render_duration(struct buf *b, uint64_t ms)
 {
 	uint64_t s = ms / 1000;

@@ -7,6 +7,8 @@
 
 /* "2s" "3m" "4h" "5d": how long ago. */
 void render_age(struct buf *b, uint64_t ms);
+/* What follows "job 3 waits": " for 1 node ..." of "waiting for 1 node ...", or ": why". */
+void render_waiting(struct buf *b, const char *why);
 /* "0.3s" "42s" "6m12s" "3h10m" "2d4h": how long. */
 void render_duration(struct buf *b, uint64_t ms);
 

@@ -187,13 +187,13 @@ static size_t count_fit(const struct choice *ch, enum fit at_least)
 
 /* ---- what a job waits for ---------------------------------------------------------- */
 
-/* "since 3 h": coarse, so that the sentence does not change all the time. */
+/* "since 3 h", "(just started)": coarse, so that the sentence does not change all the time. */
 static void since(char out[24], int64_t ms)
 {
 	int64_t min = ms / 60000;
 
 	if (min < 1)
-		snprintf(out, 24, "just now");
+		snprintf(out, 24, "(just started)");
 	else if (min < 60)
 		snprintf(out, 24, "since %lld min", (long long)min);
 	else

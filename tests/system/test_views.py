@@ -96,7 +96,7 @@ def test_status_says_what_needs_attention(ctl, agent):
     assert lines[5].split()[:4] == ["gpu03", "unreachable", "-", "3m:"]
     attention = [x for x in lines if x.startswith("! ")]
     assert len(attention) == 5 and attention[1].startswith("! gpu03: unreachable, silent since 10:02")
-    assert any("job 19 waits: waiting for 4 nodes" in x for x in attention)
+    assert any("job 19 waits for 4 nodes" in x for x in attention)
 
 
 def rows_of(out):
@@ -179,7 +179,7 @@ def test_jobs_that_wait_for_the_same_share_a_line(ctl, agent):
     agent.status = scenes.cluster([], [{"job": str(i), "state": "queued", "nnodes": 1, "world": 1, "why": w} for i, w in (
         (20, "waiting for 1 node"), (21, "waiting for 4 nodes"), (22, "waiting for 1 node"))])
     said = [x for x in screen(ctl, "status", 80).splitlines() if x.startswith("! ")]
-    assert said == ["! jobs 20,22 wait: waiting for 1 node", "! job 21 waits: waiting for 4 nodes"]
+    assert said == ["! jobs 20,22 wait for 1 node", "! job 21 waits for 4 nodes"]
 
 
 def test_lists_of_devices_can_be_asked_of_some_nodes(ctl, agent):
