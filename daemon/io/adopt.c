@@ -20,7 +20,16 @@
 #include "common/spool.h"
 #include "io/ports.h"
 #include "io/shims.h"
-#include "io/sockets.h"
+
+/* What has no descriptor left cannot tell who lives here, and must not guess. */
+static void give_up_without_resources(const char *what)
+{
+	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM)
+		return;
+	log_error("cannot read %s: %s; no job is touched, the agent ends to be started again (raise "
+		  "LimitNOFILE, or nofile of its user)", what, strerror(errno));
+	exit(1);
+}
 
 static char *read_small(int dir, const char *name, size_t max, size_t *ret_n)
 {
@@ -29,6 +38,8 @@ static char *read_small(int dir, const char *name, size_t max, size_t *ret_n)
 	ssize_t n = -1;
 	char *p = NULL;
 
+	if (fd < 0)
+		give_up_without_resources(name);
 	if (fd < 0)
 		return NULL;
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size <= max &&
@@ -63,18 +74,6 @@ static bool parse_name(const char *name, uint64_t *job, uint32_t *attempt, const
 	return true;
 }
 
-static bool shim_answers(struct agent_io *io, uint64_t job, uint32_t attempt)
-{
-	char path[108];
-	int fd;
-
-	shims_socket_path(io, job, attempt, path);
-	fd = socket_unix_connect(path);
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 || fd == -EAGAIN; /* EAGAIN: it listens, and is busy */
-}
-
 /* The shim's final report. The file is the user's: decoded like any stranger's message. */
 static bool read_status(struct agent_io *io, uint64_t job, uint32_t attempt, struct msg *ret)
 {
@@ -86,7 +85,9 @@ static bool read_status(struct agent_io *io, uint64_t job, uint32_t attempt, str
 	spool_name(name, job, attempt);
 	snprintf(path, sizeof(path), "%s/%s", io->opts->spool_dir, name);
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir >= 0) {
+	if (dir < 0) {
+		give_up_without_resources(path);
+	} else {
 		p = read_small(dir, "status", FRAME_MAX, &n);
 		close(dir);
 	}
@@ -151,7 +152,7 @@ static void adopt(struct agent_io *io, const struct rec_row_held *h)
 
 	shims_file(h->job, h->attempt, "latch", name);
 	ev.latched = fstatat(io->shims_dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-	ev.alive = shim_answers(io, h->job, h->attempt);
+	ev.alive = shims_socket_ask(io, h->job, h->attempt) != SHIM_GONE;
 	if (!ev.alive)
 		has_ended = read_status(io, h->job, h->attempt, &ended);
 	if (has_ended)
@@ -178,7 +179,7 @@ static void adopt_record(struct agent_io *io, const char *name, uint64_t job, ui
 	    m.u.row_held.attempt == attempt && strcmp(m.u.row_held.boot_id, io->boot_id) == 0 &&
 	    note_owner(io, &m.u.row_held)) {
 		adopt(io, &m.u.row_held);
-	} else if (!good && shim_answers(io, job, attempt)) {
+	} else if (!good && shims_socket_ask(io, job, attempt) != SHIM_GONE) {
 		log_job(LOG_LVL_ERROR, job, attempt, "runs here, but its record %s/shims/%s cannot be read; "
 			"it is left alone", io->opts->run_dir, name);
 	} else {

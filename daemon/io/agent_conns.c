@@ -10,7 +10,9 @@
  *
  * A shim's link that breaks does not mean a dead shim: as long as its socket
  * answers we connect again, and the core hears of a new link first, of the
- * lost one after. Only a socket that nobody serves is told as a loss.
+ * lost one after. Only a socket that nobody serves is told as a loss: what hinders
+ * us (no descriptors left, a full backlog) says nothing of the shim, so it is
+ * asked again.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -24,6 +26,7 @@
 
 #define PENDING_MAX 256
 #define SHIM_DIALS 5
+#define REDIAL_MS 500
 
 static const struct link_callbacks conn_callbacks, refused_callbacks;
 
@@ -222,6 +225,68 @@ static bool shim_dial_again(struct conn *old)
 	return true;
 }
 
+/* A shim that may live: nothing can be learnt of it just now. */
+struct unsure {
+	struct list at;
+	uint64_t job, lost;
+	uint32_t attempt, pid;
+	unsigned dials;
+};
+
+static void on_redial(uv_timer_t *t)
+{
+	struct agent_io *io = t->data;
+	struct list due;
+
+	list_init(&due);
+	while (!list_empty(&io->unsure)) {
+		struct list *e = io->unsure.next;
+
+		list_remove(e);
+		list_append(&due, e);
+	}
+	list_foreach_safe(e, &due) {
+		struct unsure *u = list_entry(e, struct unsure, at);
+		struct conn *c;
+
+		if (job_io_find(io, u->job, u->attempt) != NULL) {
+			conns_dial_shim(io, u->job, u->attempt, 0, u->pid);
+			c = list_entry(io->conns.prev, struct conn, at);
+			c->dials = u->dials;
+			c->lost_id = u->lost;
+		}
+		free(u);
+	}
+}
+
+void conns_init(struct agent_io *io)
+{
+	list_init(&io->conns);
+	list_init(&io->unsure);
+	uv_timer_init(&io->loop, &io->redial);
+	io->redial.data = io;
+}
+
+/* True: it is asked again later, and the core hears nothing yet. */
+static bool shim_ask_later(struct conn *c, uint64_t lost)
+{
+	struct agent_io *io = c->io;
+	enum shim_answer answer = SHIM_GONE;
+	struct unsure *u;
+
+	if (job_io_find(io, c->job, c->attempt) != NULL)
+		answer = shims_socket_ask(io, c->job, c->attempt);
+	if (answer == SHIM_GONE || (answer == SHIM_LISTENS && c->dials >= SHIM_DIALS))
+		return false;
+	u = agent_alloc(sizeof(*u));
+	*u = (struct unsure){ .job = c->job, .lost = lost, .attempt = c->attempt, .pid = c->shim_pid,
+			      .dials = c->dials + (answer == SHIM_LISTENS) };
+	list_append(&io->unsure, &u->at);
+	if (!uv_is_active((uv_handle_t *)&io->redial))
+		uv_timer_start(&io->redial, on_redial, REDIAL_MS, 0);
+	return true;
+}
+
 static void shim_down(struct conn *c, const char *why)
 {
 	struct agent_io *io = c->io;
@@ -229,6 +294,12 @@ static void shim_down(struct conn *c, const char *why)
 	bool was_up = c->up, again = was_up && shim_dial_again(c);
 	char text[256];
 
+	again = again || (ticket == 0 && shim_ask_later(c, was_up ? id : lost));
+	if (again) {
+		bulk_conn_gone(io->bulk, c);
+		conn_free(c);
+		return;
+	}
 	if (ticket != 0) {
 		snprintf(text, sizeof(text), "the job's shim does not answer: %s", why);
 		agent_done(io, ticket, -ECONNREFUSED, true, text);
@@ -239,8 +310,6 @@ static void shim_down(struct conn *c, const char *why)
 	}
 	bulk_conn_gone(io->bulk, c);
 	conn_free(c);
-	if (again)
-		return;
 	if (lost != 0)
 		tell_down(io, lost, why);
 	if (was_up)

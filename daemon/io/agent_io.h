@@ -59,6 +59,8 @@ struct agent_io {
 	int exit_code;
 
 	struct list conns; /* struct conn */
+	struct list unsure; /* shims that are asked again soon */
+	uv_timer_t redial;
 	struct list uploaders; /* agent_upload.c: users with something unfinished */
 	struct map conn_by_id;
 	struct conn *coord; /* being dialled or up */
@@ -154,6 +156,7 @@ struct conn {
 	char *held_submit; /* waits until the specification is stored */
 	size_t held_n;
 };
+void conns_init(struct agent_io *io);
 int conns_listen_peers(struct agent_io *io, struct err *e); /* before the core exists: it tells the port */
 int conns_listen_clients(struct agent_io *io, struct err *e);
 void conns_dial_coordinator(struct agent_io *io);
@@ -214,6 +217,12 @@ void shims_spawn(struct agent_io *io, const struct action *a);
 void shims_latch(struct agent_io *io, const struct action *a);
 void shims_sweep(struct agent_io *io, const struct action *a);
 void shims_clean(struct agent_io *io, uint64_t job, uint32_t attempt);
+enum shim_answer {
+	SHIM_GONE, /* nobody listens there */
+	SHIM_LISTENS,
+	SHIM_UNSURE, /* it could not be asked: no descriptors, a full backlog */
+};
+enum shim_answer shims_socket_ask(const struct agent_io *io, uint64_t job, uint32_t attempt);
 void shims_socket_path(const struct agent_io *io, uint64_t job, uint32_t attempt, char out[108]);
 /* On SIGCHLD: reaps those shims that are our children. */
 void shims_reap(struct agent_io *io);

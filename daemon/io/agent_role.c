@@ -313,9 +313,9 @@ static void init_handles(struct agent_io *io)
 	uv_timer_init(&io->loop, &io->stop_timer);
 	uv_idle_init(&io->loop, &io->idle);
 	uv_timer_init(&io->loop, &io->specs_old);
+	conns_init(io);
 	io->stop_timer.data = io->idle.data = io->specs_old.data = io;
 	list_init(&io->later);
-	list_init(&io->conns);
 	list_init(&io->uploaders);
 	list_init(&io->jobs);
 	list_init(&io->children);

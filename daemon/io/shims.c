@@ -35,6 +35,7 @@
 #include "io/launcher_client.h"
 #include "io/ports.h"
 #include "io/spawn.h"
+#include "io/sockets.h"
 #include "io/specs.h"
 
 #define SWEEP_MS 10000
@@ -68,6 +69,20 @@ struct launch {
 void shims_file(uint64_t job, uint32_t attempt, const char *suffix, char out[48])
 {
 	snprintf(out, 48, "%" PRIu64 ".%u.%s", job, attempt, suffix);
+}
+
+enum shim_answer shims_socket_ask(const struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	char path[108];
+	int fd;
+
+	shims_socket_path(io, job, attempt, path);
+	fd = socket_unix_connect(path);
+	if (fd >= 0) {
+		close(fd);
+		return SHIM_LISTENS;
+	}
+	return fd == -ECONNREFUSED || fd == -ENOENT ? SHIM_GONE : SHIM_UNSURE;
 }
 
 void shims_socket_path(const struct agent_io *io, uint64_t job, uint32_t attempt, char out[108])

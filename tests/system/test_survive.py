@@ -43,6 +43,44 @@ def test_an_agent_killed_comes_back_and_its_job_goes_on(cluster):
     check_whole(c, job, pids)
 
 
+def test_an_agent_without_descriptors_takes_no_living_job_for_dead(site):
+    """Adoption runs out of them at each of many points: whatever the agent does then, the ranks stay."""
+    def log():
+        with open(site.path("n1.log"), encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def down():
+        p = site.daemons["n1"]
+        if p.poll() is None:
+            p.kill()
+        p.wait()
+    site.head()
+    site.node("n1")
+    jobs = [site.detach("--", "sleep", "1000") for _ in range(8)]
+    pids = [site.wait_state(j, "running")["ranks"][0]["pid"] for j in jobs]
+    met = set()
+    for n in range(14, 62, 3):
+        down()
+        before = len(log())
+        p = site.daemon("n1", "--agent", "--dir", site.path("n1"), prefix=["prlimit", f"--nofile={n}:{n}"])
+        end = time.monotonic() + 2 * SLOW
+        while time.monotonic() < end and p.poll() is None and "registered" not in log()[before:]:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        text = log()[before:]
+        met |= {w for w in ("Too many open files", "its shim is alive", "is registered") if w.lower() in text.lower()}
+        assert all(alive(x) for x in pids), (n, text)
+        assert not any(x in text for x in ("its shim is dead", "its record is removed", "lost")), (n, text)
+    assert len(met) == 3, f"the test did not get where it should: {met}"
+    down()
+    site.agent("n1")
+    for j, pid in zip(jobs, pids):
+        assert site.wait_state(j, "running")["ranks"][0]["pid"] == pid and alive(pid)
+        site.ctl("kill", j, "--grace", "0s").ok()
+    for j in jobs:
+        site.wait_end(j)
+
+
 def test_the_submitting_agent_killed_costs_the_client_only_its_view(cluster):
     c = cluster(2)
     p = c.popen("launch", "-N", 2, "--", PYTHON, "-c", COUNT)
