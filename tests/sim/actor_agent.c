@@ -43,6 +43,9 @@ void simagent_start(struct sim *s, struct agent_actor *a)
 		.backoff_max_ms = 15000,
 		.uid_min = 1000,
 		.uid_max = 59999,
+		.probe = a->gpus != NULL,
+		.gpu_share = a->share,
+		.gpu_share_of = a->share_of,
 	};
 	struct agent_event ev = { .type = AEV_ADDRS };
 	struct rec_addr addr = { .ip = a->ip, .ifname = "eth0" };
@@ -57,6 +60,7 @@ void simagent_start(struct sim *s, struct agent_actor *a)
 	ev.addrs = &addr;
 	ev.n_addrs = 1;
 	simagent_feed(s, a, &ev);
+	gpus_probe_starts(s, a);
 	if (a->proc.up)
 		proc_arm(s, &a->proc, agent_deadline(a->core));
 }
@@ -106,6 +110,7 @@ void simagent_reboot(struct sim *s, struct agent_actor *a, int64_t down_ns)
 	stop(s, a, true);
 	a->host_up = false;
 	a->files = NULL;
+	gpus_rebooted(a);
 	s->loss_allowed = true;
 	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &a->proc, 1, NULL);
 }
@@ -216,6 +221,9 @@ void simagent_event(struct sim *s, struct agent_actor *a, const struct event *e)
 		return;
 	case EV_FETCH:
 		simagent_fetch_poll(s, a, e);
+		return;
+	case EV_PROBE:
+		gpus_probe_event(s, a, e);
 		return;
 	default:
 		return;

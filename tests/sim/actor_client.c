@@ -33,7 +33,7 @@ struct client *client_add(struct sim *s, uint32_t agent, int64_t at)
 	k->plan = p;
 	snprintf(k->client_id, sizeof(k->client_id), "client-%u", k->idx);
 	k->rank_of_state = -1;
-	*p = (struct plan){ .nnodes = 1, .ppn = 1, .fail_rank = -1, .missing_host = -1 };
+	*p = (struct plan){ .nnodes = 1, .ppn = 1, .gpus = -1, .fail_rank = -1, .missing_host = -1 };
 	p->run_ms = rng_range(&s->w.rng, 20, 3000);
 	p->grace_ms = (uint32_t)rng_range(&s->w.rng, 200, 3000);
 	client_start_at(s, k, at);
@@ -76,6 +76,9 @@ static void submit(struct sim *s, struct client *k)
 	r->hosts = p->hosts;
 	r->time_s = p->time_s;
 	r->immediate = p->immediate;
+	r->busy_gpus = p->busy_gpus;
+	if (p->gpus >= 0)
+		MSG_SET(r, submit, gpus_per_node, (uint32_t)p->gpus);
 	r->command = "python train.py";
 	r->spec_size = 100;
 	k->stage = CS_SUBMITTING;

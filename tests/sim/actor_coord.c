@@ -242,6 +242,7 @@ static void persist(struct sim *s, const struct action *a)
 	c->n_txns++;
 	for (size_t i = 0; i < a->n_rows; i++) {
 		silence_row(s, &a->rows[i]);
+		gpus_row(s, &a->rows[i]);
 		*end = row_copy(s, &a->rows[i]);
 		end = &(*end)->next;
 	}

@@ -307,11 +307,23 @@ static void do_clean(struct sim *s, struct agent_actor *a, const struct action *
 		*f = (*f)->next;
 }
 
+static void note_order(struct sim *s, const struct conn *c, const char *text, size_t len)
+{
+	struct shim_actor *h = s->shims[c->end[1].proc->idx];
+
+	if (len > 16 && memcmp(text + 6, "shim_setup", 10) == 0)
+		gpus_setup_sent(s, h);
+	if (len > 13 && memcmp(text + 6, "shim_go", 7) == 0)
+		gpus_go_sent(s, h);
+}
+
 static void do_link(struct sim *s, struct agent_actor *a, const struct action *act)
 {
 	int side;
 	struct conn *c = net_of_link(&a->proc, act->link, &side);
 
+	if (c != NULL && c->kind == CONN_SHIM && act->type == ACT_SEND)
+		note_order(s, c, act->text, act->len);
 	if (c == NULL || c->end[side].gone || c->end[side].closing)
 		sim_fail(s, "no message is sent on a closed link (%s, link %llu, %s %.*s)", a->name,
 			 (unsigned long long)act->link, action_name(act->type), (int)act->len,

@@ -70,7 +70,9 @@ struct shim_actor *simshim_spawn(struct sim *s, struct agent_actor *a, const str
 	h->execs = world_alloc(&s->w, h->nprocs * sizeof(struct exec *));
 	s->shims[s->n_shims++] = h;
 	proc_start(&h->proc);
-	h->core = shim_create(h->job, h->attempt, h->nprocs, s->next_pid++, 777, world_mono(&s->w));
+	h->gpus_given = gpus_mask(a, p->gpu_ids);
+	h->pid = s->next_pid++;
+	h->core = shim_create(h->job, h->attempt, h->nprocs, h->pid, 777, world_mono(&s->w));
 	shim_actions_init(&h->acts);
 	proc_arm(s, &h->proc, shim_deadline(h->core));
 	return h;
@@ -220,7 +222,8 @@ static void fork_one(struct sim *s, struct shim_actor *h, uint32_t local, int64_
 		return;
 	}
 	w->alive = true;
-	w->pid = rng_chance(&s->w.rng, 100) ? 1000 : s->next_pid++; /* numbers come again */
+	w->pid = rng_chance(&s->w.rng, 100) && !s->gpus ? 1000 : s->next_pid++; /* numbers come again */
+	left->pid = w->pid + 2000000;
 	w->stubborn = rng_chance(&s->w.rng, h->plan->stubborn);
 	left->alive = rng_chance(&s->w.rng, h->plan->leftover);
 	left->reaped = !left->alive;
@@ -250,6 +253,7 @@ static void do_start(struct sim *s, struct shim_actor *h)
 	int64_t after = rng_range(&s->w.rng, MS, 30 * MS);
 
 	check_start(s, h);
+	gpus_started(s, h);
 	h->started = true;
 	s->n_starts++;
 	for (uint32_t i = 0; i < h->nprocs; i++)
@@ -295,6 +299,9 @@ static void perform(struct sim *s, struct shim_actor *h, const struct shim_actio
 		h->agent = NULL;
 		break;
 	case SACT_CHECK:
+		h->visible = NULL;
+		if (a->setup->gpus != NULL)
+			h->visible = world_copy(&s->w, a->setup->gpus, strlen(a->setup->gpus));
 		world_at(&s->w, s->w.now + rng_range(&s->w.rng, MS / 10, 20 * MS), EV_CHECKED, &h->proc,
 			 0, NULL);
 		break;

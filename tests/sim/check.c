@@ -123,6 +123,7 @@ static void in_memory(void *arg, const struct rec_row_job *r)
 	struct jobrec *j = check_job(s, r->job);
 
 	j->in_memory = true;
+	gpus_look_job(s, r);
 	if (j->final[0] != '\0' && (strcmp(j->final, r->state) != 0 || j->exit_code != r->exit_code))
 		sim_fail(s, "5: a final state never changes (job %" PRIu64 ": %s %u on disk, %s %u in "
 			    "memory)", r->job, j->final, j->exit_code, r->state, r->exit_code);
@@ -134,7 +135,9 @@ void check_coord(struct sim *s)
 
 	for (i = 0; i < JOBS_MAX && i < 32; i++)
 		s->jobs[i].in_memory = false;
+	gpus_look(s);
 	coord_each_job(s->coord.core, in_memory, s);
+	gpus_looked(s);
 	for (i = 0; i < JOBS_MAX && i < 32; i++)
 		if (s->jobs[i].seen && !s->jobs[i].in_memory)
 			sim_fail(s, "3: a job on disk is known to the coordinator (job %u)", i);
@@ -370,6 +373,8 @@ void check_message(struct sim *s, struct conn *c, int side, const struct msg *m)
 		return;
 	if (to->kind == PK_COORD)
 		silence_word(s, c);
+	if (to->kind == PK_COORD && m->type == MSG_readings)
+		gpus_told(s, c, &m->u.readings);
 	if (from->kind == PK_AGENT && to->kind == PK_COORD)
 		from_agent(s, from->idx, m);
 	else if (from->kind == PK_COORD && to->kind == PK_AGENT) {

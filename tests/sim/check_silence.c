@@ -65,6 +65,7 @@ void silence_registered(struct sim *s, struct conn *c)
 
 	if (a == NULL)
 		return;
+	gpus_registered(s, c);
 	a->session = c;
 	heard_now(s, a);
 }

@@ -5,7 +5,7 @@
 
 struct fault {
 	enum fault_kind kind, ends;
-	uint32_t host;
+	uint32_t host, gpu;
 	int64_t lasts;
 };
 
@@ -19,6 +19,10 @@ static const char *const names[FT_KINDS] = {
 	[FT_COORD_LEAVE] = "coordinator is asked to stop",
 	[FT_DISK_FULL] = "disks are full",	  [FT_CUT_PEERS] = "peers cannot be reached",
 	[FT_WALL_JUMP] = "wall clock jumps",	  [FT_LINEAGE] = "coordinator's database is made anew",
+	[FT_GPU_STRANGER] = "a stranger takes a GPU", [FT_GPU_LOST] = "GPU is lost",
+	[FT_GPU_GONE] = "GPU is gone",		  [FT_GPU_UNCLEAR] = "a GPU's processes are not known",
+	[FT_DRIVER_BROKEN] = "driver is broken",  [FT_DRIVER_ABSENT] = "driver is absent",
+	[FT_PROBE_SILENT] = "probe is silent",	  [FT_PROBE_OUT] = "probe is not running",
 	[FT_END] = "is over",
 };
 
@@ -156,6 +160,7 @@ static void over(struct sim *s, const struct fault *f)
 		s->agents[f->host].cut_peers = false;
 		break;
 	default:
+		gpus_fault(s, f->host, f->gpu, f->ends, false);
 		break;
 	}
 }
@@ -165,7 +170,8 @@ static void over(struct sim *s, const struct fault *f)
 static void note_loss(struct sim *s, const struct fault *f)
 {
 	bool silences = f->kind != FT_DISK_FULL && f->kind != FT_CUT_PEERS &&
-			f->kind != FT_WALL_JUMP && f->kind != FT_SHIM_KILL && f->kind != FT_STOP_SHIM;
+			f->kind != FT_WALL_JUMP && f->kind != FT_SHIM_KILL && f->kind != FT_STOP_SHIM &&
+			f->kind < FT_GPU_STRANGER;
 
 	if (silences)
 		s->silence += f->lasts > 4 * SECOND ? f->lasts + 16 * SECOND : 2 * f->lasts + SECOND;
@@ -192,7 +198,7 @@ static void stop_a_shim(struct sim *s, uint32_t host, int64_t until)
 		world_stop(&s->w, &h->proc, until);
 }
 
-static void begin(struct sim *s, const struct fault *f)
+static void begin(struct sim *s, struct fault *f)
 {
 	struct agent_actor *a = &s->agents[f->host];
 	int64_t jump;
@@ -251,6 +257,8 @@ static void begin(struct sim *s, const struct fault *f)
 		simcoord_new_lineage(s);
 		break;
 	default:
+		f->gpu = gpus_some(s, f->host);
+		gpus_fault(s, f->host, f->gpu, f->kind, true);
 		break;
 	}
 	if (f->lasts > 0)
@@ -259,7 +267,7 @@ static void begin(struct sim *s, const struct fault *f)
 
 void fault_event(struct sim *s, const struct event *e)
 {
-	const struct fault *f = e->p;
+	struct fault *f = e->p;
 
 	LINE(&s->w, "FAULT", "%s %s(%s, %.3f s)", names[f->kind],
 	     f->kind == FT_END ? names[f->ends] : "", s->agents[f->host].name,
@@ -285,5 +293,6 @@ void fault_heal(struct sim *s)
 		cut(s, i, true, true, false);
 	}
 	disks(s, false);
+	gpus_heal(s);
 	s->fetch_fails = s->lease_fails = s->spawn_fails = s->prove_fails = 0;
 }

@@ -399,7 +399,7 @@ static void watched_chaos(struct sim *s)
 		scn_fault(s, 200, 12000, FT_COORD_LEAVE, 0, scn_ms(s, 50, 5000));
 }
 
-/* Chaos is the last one: main.c gives it every second seed. */
+/* Chaos is the last one, and chaos with GPUs the one before: main.c gives them half of the seeds. */
 const struct scenario scenarios[] = {
 	{ "one", 1, one, true },
 	{ "two-by-two", 2, two_by_two, true },
@@ -439,7 +439,10 @@ const struct scenario scenarios[] = {
 	{ "node-rejoins", 3, scn_node_rejoins, false },
 	{ "agent-leaves", 3, scn_agent_leaves, false },
 	{ "all-leave", 2, scn_all_leave, false },
+	{ "gpus", 2, scn_gpus, true },
+	{ "gpus-shared", 2, scn_gpus_shared, false },
 	{ "watched-chaos", 4, watched_chaos, false },
+	{ "gpus-chaos", 3, scn_gpus_chaos, false },
 	{ "chaos", 4, chaos, false },
 };
 

@@ -3,6 +3,7 @@
  *   scenario.c          the list; runs without faults, with single faults, chaos
  *   scenario_restart.c  restarts at the worst moments
  *   scenario_silence.c  nodes that are not heard
+ *   scenario_gpus.c     jobs on GPUs
  *   scenario_leave.c    nodes that are taken out, daemons that are asked to stop
  */
 #ifndef SIM_SCENARIO_H
@@ -30,5 +31,8 @@ void scn_node_removed(struct sim *s);
 void scn_node_rejoins(struct sim *s);
 void scn_agent_leaves(struct sim *s);
 void scn_all_leave(struct sim *s);
+void scn_gpus(struct sim *s);
+void scn_gpus_shared(struct sim *s);
+void scn_gpus_chaos(struct sim *s);
 
 #endif

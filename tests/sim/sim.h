@@ -7,7 +7,7 @@
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
  *   actor_admin.c  who looks at the nodes               once_failed.c seeds that are always run
- *   leave.c        daemons that are asked to stop
+ *   leave.c        daemons that are asked to stop  gpus.c, gpus.h   GPUs and probes
  *
  * The cores are the real ones. Everything they ask for takes time or fails
  * here as it would in the world; nothing takes effect inside a step.
@@ -21,6 +21,7 @@
 #include "core/coord.h"
 #include "proto/message.h"
 #include "shim/machine.h"
+#include "tests/sim/gpus.h"
 #include "tests/sim/net.h"
 #include "tests/sim/world.h"
 
@@ -51,6 +52,8 @@ struct plan {
 	uint32_t nnodes, ppn, grace_ms, time_s;
 	const char *hosts; /* NULL: any */
 	bool immediate;
+	int gpus; /* of each node; -1: all */
+	bool busy_gpus;
 	int64_t run_ms;
 	int fail_rank; /* -1: none */
 	uint32_t fail_code, fail_sig;
@@ -147,6 +150,12 @@ struct agent_actor {
 	uint32_t disk_full; /* permille of status writes that fail */
 	bool specs[CLIENTS_MAX]; /* specifications on its disk, by plan */
 	struct conn *spec_holder[CLIENTS_MAX]; /* the connection that has sent it, while it is open */
+	struct gpu_host *gpus; /* NULL: no probe runs here */
+	uint32_t share, share_of; /* a virtual node's; 0 of 0: all of them */
+	bool probe_silent, probe_out; /* it says nothing; it is not running */
+	bool probe_out_told;
+	uint32_t order_known; /* to this life of the agent: gpu_host.order of what it has; 0: nothing */
+	struct told_gpus told_gpus;
 };
 
 /* ---- shim ------------------------------------------------------------------- */
@@ -161,11 +170,14 @@ struct worker {
 
 struct shim_actor {
 	struct proc proc;
-	uint32_t idx, host, boot;
+	uint32_t idx, host, boot, pid;
 	uint64_t job;
 	uint32_t attempt;
 	const struct plan *plan;
 	const char *cookie;
+	uint32_t gpus_given, gpus; /* bits: by its prepare; that its ranks see */
+	uint32_t setup_order, go_order; /* order_known when it was told these */
+	const char *visible; /* CUDA_VISIBLE_DEVICES; NULL: left alone */
 	uint32_t rank_base, nprocs, node_rank, nnodes;
 	struct shim *core;
 	struct shim_actions acts;
@@ -246,6 +258,11 @@ struct jobrec {
 	struct plan *plan;
 	struct ready_mark *marks;
 	int64_t since, over_at;
+	/* in the coordinator's memory, see check_gpus.c */
+	bool queued;
+	uint32_t gpus_held[NODES_MAX], nodes_held; /* bits */
+	uint32_t placed_attempt; /* the last one that was looked at */
+	int64_t fits_since; /* it could have been placed since; 0: it could not */
 };
 
 struct crash_plan {
@@ -298,6 +315,7 @@ struct sim {
 	int64_t silence; /* that faults may have caused so far */
 	bool loss_allowed; /* something was done that may lose a node's ranks */
 	bool removal; /* of a node, by the administrator */
+	bool gpus; /* some host has a probe */
 	bool disk_was_full; /* the cause of an end may be lost with a crash then */
 	bool no_progress_checks; /* outcome is not predicted */
 
@@ -441,6 +459,14 @@ enum fault_kind {
 	FT_CUT_PEERS,
 	FT_WALL_JUMP,
 	FT_LINEAGE,
+	FT_GPU_STRANGER, /* from here on: one GPU of that host, or all; for: how long */
+	FT_GPU_LOST,
+	FT_GPU_GONE,
+	FT_GPU_UNCLEAR,
+	FT_DRIVER_BROKEN,
+	FT_DRIVER_ABSENT,
+	FT_PROBE_SILENT,
+	FT_PROBE_OUT,
 	FT_END, /* of the one before */
 	FT_KINDS
 };

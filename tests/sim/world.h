@@ -49,6 +49,7 @@ enum event_kind {
 	EV_WRITTEN, /* shim */
 	EV_CLIENT, /* client: a: what */
 	EV_ROGUE, /* lying node: a: what */
+	EV_PROBE, /* agent: its probe; a: what, p: what it has read */
 	EV_LEAVE, /* agent is asked to stop; a: what */
 	EV_ADMIN, /* administrator: a: what */
 	EV_FAULT, /* p: fault */
