@@ -255,6 +255,7 @@ struct job_gpus {
 /* The GPUs of a job, found by name in the last readings. False: one is not there. */
 bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *p,
 		   struct job_gpus *ret);
+const char *readings_visible(struct agent *a, const struct rec_prepare *p, const char **ret_indices);
 const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus);
 
 /* agent_peer.c */

@@ -438,7 +438,7 @@ void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
 void ajob_send_setup(struct agent *a, struct ajob *j)
 {
 	const struct rec_prepare *p = &j->prepare.u.prepare;
-	struct job_gpus gpus;
+	const char *indices;
 	struct msg m;
 	struct rec_shim_setup *s = &m.u.shim_setup;
 
@@ -453,12 +453,9 @@ void ajob_send_setup(struct agent *a, struct ajob *j)
 	s->name = p->name;
 	s->per_node = p->per_node;
 	s->with_stdin = p->with_stdin && p->rank_base == 0;
-	if (readings_gpus(a, &a->out->arena, p, &gpus))
-		s->gpus = gpus.visible;
-	else
-		s->gpus = p->gpu_ids; /* gone since: CUDA says so */
+	s->gpus = readings_visible(a, p, &indices);
 	if (!p->per_node) /* a launcher places its own workers */
-		s->cpus = readings_cpus(a, &a->out->arena, gpus.indices);
+		s->cpus = readings_cpus(a, &a->out->arena, indices);
 	ajob_send_shim(a, j, &m);
 }
 
@@ -517,6 +514,7 @@ static bool order_is_stale(struct agent *a, struct ajob *j)
 
 void ajob_send_go(struct agent *a, struct ajob *j)
 {
+	const char *indices;
 	struct msg m;
 
 	if (j->end_wanted) {
@@ -532,6 +530,8 @@ void ajob_send_go(struct agent *a, struct ajob *j)
 		m.u.shim_go.ifname = j->ifname;
 	m.u.shim_go.ras = (const char **)j->ras;
 	m.u.shim_go.n_ras = j->n_ras;
+	/* others may have taken long to prepare, and GPUs come and go */
+	m.u.shim_go.gpus = readings_visible(a, &j->prepare.u.prepare, &indices);
 	MSG_SET(&m.u.shim_go, shim_go, until_mono_ms,
 		mono_add_ms(a->now, a->conf.silence_ms).ns / 1000000);
 	ajob_send_shim(a, j, &m);

@@ -214,9 +214,15 @@ bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *
 	const char *list = "";
 
 	*ret = (struct job_gpus){ p->gpus, p->gpus };
-	/* a probe that is being started anew: the coordinator's word must do */
-	if (p->gpu_ids == NULL || !a->have_readings || r->n_gpus == 0)
+	if (p->gpu_ids == NULL)
 		return true;
+	/* The probe is being started anew: the coordinator's word must do. How it
+	 * counted may be out of date by now, what it named is not. */
+	if (!a->have_readings || r->n_gpus == 0) {
+		if (strchr(p->gpu_ids, '#') == NULL)
+			ret->visible = p->gpu_ids;
+		return true;
+	}
 	for (const char *x = p->gpu_ids; *x != '\0'; x += strcspn(x, ","), x += *x == ',') {
 		const struct rec_gpu *g = gpu_named(r, x, strcspn(x, ","));
 
@@ -229,6 +235,16 @@ bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *
 	ret->indices = list;
 	ret->visible = by_name(r, p->gpu_ids) ? p->gpu_ids : list;
 	return true;
+}
+
+/* CUDA_VISIBLE_DEVICES as of now; NULL: GPUs are not managed here. */
+const char *readings_visible(struct agent *a, const struct rec_prepare *p, const char **ret_indices)
+{
+	struct job_gpus gpus;
+	bool there = readings_gpus(a, &a->out->arena, p, &gpus);
+
+	*ret_indices = gpus.indices;
+	return there ? gpus.visible : p->gpu_ids; /* gone since: CUDA says so */
 }
 
 /* The CPUs near the job's GPUs; NULL: leave it alone, since all are near, or

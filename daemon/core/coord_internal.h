@@ -364,6 +364,7 @@ void place_begin(struct coord *c);
 /* 1: placed; 0: must wait (job->why says for what; the nodes that it waits for
  * are kept from those who come later); -EINVAL: can never be (e->text). */
 int place_job(struct coord *c, struct job *j, struct err *e);
+void place_reserve(struct coord *c, struct job *j); /* only keeps later ones away from its nodes */
 
 /* coord_jobs.c */
 struct job *job_find(const struct coord *c, uint64_t id);

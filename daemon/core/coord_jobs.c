@@ -608,6 +608,7 @@ static void submit_stored(struct coord *c, struct job *j, int error, const char 
 				     text != NULL ? text : "store error");
 		unplace(j);
 		job_free(c, j);
+		c->have_dirty = true; /* others may wait for what it had */
 		return;
 	}
 	j->stored = true;
@@ -634,6 +635,7 @@ static void placed_stored(struct coord *c, struct job *j, int error)
 	j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);
 	coord_wake_at(c, j->retry_save);
 	coord_set_text(c, &j->why, "the coordinator cannot save its state (disk full?); trying again");
+	job_changed(c, j); /* it keeps its place before later ones */
 }
 
 /* Ended jobs beyond the history's length are forgotten, the oldest first. */
@@ -731,8 +733,12 @@ void jobs_schedule(struct coord *c)
 
 		if (j->state == JOB_QUEUED && j->stored && !mono_before(c->now, j->retry_save))
 			j->retry_save = MONO_NEVER;
-		if (j->state == JOB_QUEUED && j->stored && mono_is_never(j->retry_save))
+		if (j->state != JOB_QUEUED)
+			continue;
+		if (j->stored && mono_is_never(j->retry_save))
 			try_place(c, j);
+		else
+			place_reserve(c, j);
 	}
 }
 

@@ -293,30 +293,56 @@ static void say_waiting(struct coord *c, struct job *j, const struct choice *ch)
 
 /* ---- taking -------------------------------------------------------------------------- */
 
+static void give_back(struct place *v, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		v[i].node->jobs--;
+		place_release(&v[i]);
+	}
+	places_free(v, n);
+}
+
+/* Virtual nodes of one host hear at different moments that indices have shifted:
+ * both may count the same GPU as free, so each is looked at again when those
+ * before it have theirs. False: not enough are left. */
+static bool take_node(struct coord *c, struct job *j, struct place *p, const struct candidate *x)
+{
+	uint64_t free = node_gpus_free(c, x->node, j->busy_gpus);
+
+	if (count(free) < x->want)
+		return false;
+	p->node = x->node;
+	p->phase = PL_ASSIGNED;
+	snprintf(p->boot_id, sizeof(p->boot_id), "%s", x->node->boot_id);
+	if (place_take_gpus(p, free, x->want) < 0)
+		c->oom = true;
+	p->node->jobs++;
+	return true;
+}
+
+/* 1, 0: not now, or -ENOMEM */
 static int take_nodes(struct coord *c, struct job *j, const struct choice *ch)
 {
 	struct place *p = calloc(j->nnodes, sizeof(*p));
 
+	for (uint32_t i = 0; p != NULL && i < j->nnodes; i++) {
+		if (take_node(c, j, &p[i], &ch->v[i]))
+			continue;
+		coord_set_text(c, &j->why, "waiting for %s: GPUs of its host have just come or gone, and not all "
+			       "virtual nodes there have noticed", ch->v[i].node->name);
+		give_back(p, i);
+		return 0;
+	}
 	if (p == NULL || job_alloc_ranks(j) < 0) {
-		free(p);
+		give_back(p, p != NULL ? j->nnodes : 0);
 		c->oom = true;
 		return -ENOMEM;
-	}
-	for (uint32_t i = 0; i < j->nnodes; i++) {
-		struct node *n = ch->v[i].node;
-
-		p[i].node = n;
-		p[i].phase = PL_ASSIGNED;
-		snprintf(p[i].boot_id, sizeof(p[i].boot_id), "%s", n->boot_id);
-		if (place_take_gpus(&p[i], ch->v[i].free, ch->v[i].want) < 0)
-			c->oom = true;
-		n->jobs++;
 	}
 	places_free(j->places, j->n_places);
 	j->places = p;
 	j->n_places = j->nnodes;
 	j->attempt++;
-	return 0;
+	return 1;
 }
 
 static int too_few(const struct job *j, const struct choice *ch, size_t possible, struct err *e)
@@ -348,6 +374,7 @@ static void reserve(const struct job *j, struct choice *ch)
 static int place_from(struct coord *c, struct job *j, struct choice *ch, struct err *e)
 {
 	size_t possible = count_fit(ch, FIT_AWAY), n = 0;
+	int r;
 
 	/* What was accepted is not refused because of what one reading says. */
 	if (j->nnodes > ch->n || (j->nnodes > possible && !j->stored))
@@ -363,7 +390,12 @@ static int place_from(struct coord *c, struct job *j, struct choice *ch, struct 
 			ch->v[n++] = ch->v[i];
 	if (!ch->listed)
 		qsort(ch->v, n, sizeof(*ch->v), by_name);
-	return take_nodes(c, j, ch) < 0 ? -ENOMEM : 1;
+	r = take_nodes(c, j, ch);
+	if (r == 0 && (!j->immediate || j->stored)) {
+		ch->n = n;
+		reserve(j, ch);
+	}
+	return r;
 }
 
 static int check_size(const struct job *j, struct err *e)
@@ -392,6 +424,18 @@ int place_job(struct coord *c, struct job *j, struct err *e)
 		r = place_from(c, j, &ch, e);
 	free(ch.v);
 	return r == -E2BIG ? -EINVAL : r;
+}
+
+/* Its turn has not come for another reason (it is not on disk yet), but those
+ * behind it do not overtake it. */
+void place_reserve(struct coord *c, struct job *j)
+{
+	struct choice ch = { 0 };
+	struct err e = { 0 };
+
+	if (choose(c, j, &ch, &e) == 0)
+		reserve(j, &ch);
+	free(ch.v);
 }
 
 void place_begin(struct coord *c)

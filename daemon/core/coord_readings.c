@@ -50,8 +50,9 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	n->ever_gpus = n->ever_gpus || n->gpus_all != 0;
 	n->ever_ports = n->ever_ports || n->readings.u.readings.n_ports > 0;
 	verdicts_note(c, n);
+	/* of virtual nodes' GPUs it counts which they are, not only how many */
 	if (node_gpus_free(c, n, false) != free_before || node_gpu_truth(n) != truth_before ||
-	    truth_before == GPU_UNKNOWN)
+	    truth_before == GPU_UNKNOWN || n->gpus_shared)
 		c->have_dirty = true; /* somebody may have waited for these, or wants to know why not */
 }
 

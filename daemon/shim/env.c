@@ -122,7 +122,7 @@ __attribute__((format(printf, 2, 3))) static void add(struct env *e, const char 
 
 static bool may_set(const struct env *e, const struct name *n)
 {
-	return !n || n->kind == DEFAULT || (n->kind == GPUS && !e->job.setup->gpus);
+	return !n || n->kind == DEFAULT || (n->kind == GPUS && !e->job.setup->gpus && !e->job.go->gpus);
 }
 
 static void add_user(struct env *e, const struct spec *spec)
@@ -167,14 +167,15 @@ static void add_defaults(struct env *e)
 {
 	const struct rec_shim_setup *s = e->job.setup;
 	const char *ifname = e->job.go->ifname;
+	const char *gpus = e->job.go->gpus ? e->job.go->gpus : s->gpus;
 
 	if (s->nprocs > 1)
 		add(e, "OMP_NUM_THREADS=1"); /* as torchrun: or each rank takes all cores */
 	add(e, "TORCH_NCCL_ASYNC_ERROR_HANDLING=1");
 	add(e, "PYTHONUNBUFFERED=1"); /* Python keeps a pipe's output back otherwise */
-	if (s->gpus) {
+	if (gpus) {
 		add(e, "CUDA_DEVICE_ORDER=PCI_BUS_ID"); /* the order in which they were counted */
-		add(e, "CUDA_VISIBLE_DEVICES=%s", s->gpus);
+		add(e, "CUDA_VISIBLE_DEVICES=%s", gpus);
 	}
 	if (s->per_node)
 		add(e, "FORCE_TORCHRUN=1"); /* LLaMA-Factory: torchrun even with one GPU a node */

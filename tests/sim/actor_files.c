@@ -309,12 +309,8 @@ static void do_clean(struct sim *s, struct agent_actor *a, const struct action *
 
 static void note_order(struct sim *s, const struct conn *c, const char *text, size_t len)
 {
-	struct shim_actor *h = s->shims[c->end[1].proc->idx];
-
-	if (len > 16 && memcmp(text + 6, "shim_setup", 10) == 0)
-		gpus_setup_sent(s, h);
 	if (len > 13 && memcmp(text + 6, "shim_go", 7) == 0)
-		gpus_go_sent(s, h);
+		gpus_go_sent(s, s->shims[c->end[1].proc->idx]);
 }
 
 static void do_link(struct sim *s, struct agent_actor *a, const struct action *act)

@@ -306,6 +306,8 @@ static void perform(struct sim *s, struct shim_actor *h, const struct shim_actio
 			 0, NULL);
 		break;
 	case SACT_START:
+		if (a->go->gpus != NULL)
+			h->visible = world_copy(&s->w, a->go->gpus, strlen(a->go->gpus));
 		do_start(s, h);
 		break;
 	case SACT_SIGNAL:

@@ -261,11 +261,6 @@ void gpus_row(struct sim *s, const struct store_row *r)
 
 /* ---- when ranks start --------------------------------------------------------------------- */
 
-void gpus_setup_sent(struct sim *s, struct shim_actor *h)
-{
-	h->setup_order = s->agents[h->host].order_known;
-}
-
 void gpus_go_sent(struct sim *s, struct shim_actor *h)
 {
 	h->go_order = s->agents[h->host].order_known;
@@ -302,10 +297,10 @@ static uint32_t seen(const struct agent_actor *a, const char *visible)
 }
 
 /* What its agent knew when it gave the order to start is how it is now; or it
- * never knew, and has not taken indices for granted. */
+ * knew nothing, and should not have taken indices for granted. */
 static bool could_know(const struct gpu_host *g, const struct shim_actor *h)
 {
-	return h->go_order == g->order || (h->go_order == 0 && h->setup_order == 0);
+	return h->go_order == g->order || h->go_order == 0;
 }
 
 void gpus_started(struct sim *s, struct shim_actor *h)

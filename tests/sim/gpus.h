@@ -61,8 +61,7 @@ uint32_t gpus_mask(const struct agent_actor *a, const char *uuids); /* of a list
 /* check_gpus.c */
 void gpus_told(struct sim *s, const struct conn *c, const struct rec_readings *r);
 void gpus_registered(struct sim *s, struct conn *c); /* before it counts as the session */
-void gpus_setup_sent(struct sim *s, struct shim_actor *h); /* by its agent, at this moment */
-void gpus_go_sent(struct sim *s, struct shim_actor *h);
+void gpus_go_sent(struct sim *s, struct shim_actor *h); /* by its agent, at this moment */
 void gpus_started(struct sim *s, struct shim_actor *h); /* its ranks */
 void gpus_look(struct sim *s); /* after each step of the coordinator, before its rows are looked at */
 void gpus_look_job(struct sim *s, const struct rec_row_job *r); /* for each job in its memory */

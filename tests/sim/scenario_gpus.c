@@ -1,12 +1,20 @@
 /* scenario_gpus.c - jobs that want GPUs, and hosts whose GPUs come and go */
 #include "tests/sim/scenario.h"
 
+static uint32_t gpus_of(const struct agent_actor *a)
+{
+	return a->share_of > 1 ? a->gpus->n / a->share_of : a->gpus->n;
+}
+
 static struct client *gpu_job(struct sim *s, uint32_t nnodes, int gpus, int64_t lo_ms, int64_t hi_ms)
 {
 	static const char *const lists[] = { NULL, "n1", "n[1-2]", "n[1-3]", "n[1-4]" };
 	uint32_t host = (uint32_t)rng_below(&s->w.rng, s->n_agents);
 	struct client *k = client_add(s, host, scn_ms(s, lo_ms, hi_ms));
 
+	for (uint32_t i = 0; i < nnodes; i++) /* more than there are would be waited for without end */
+		if (gpus > (int)gpus_of(&s->agents[i]))
+			gpus = (int)gpus_of(&s->agents[i]);
 	k->plan->nnodes = nnodes;
 	k->plan->gpus = gpus;
 	k->plan->run_ms = rng_range(&s->w.rng, 20, 6000);

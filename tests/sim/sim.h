@@ -176,7 +176,7 @@ struct shim_actor {
 	const struct plan *plan;
 	const char *cookie;
 	uint32_t gpus_given, gpus; /* bits: by its prepare; that its ranks see */
-	uint32_t setup_order, go_order; /* order_known when it was told these */
+	uint32_t go_order; /* order_known when it was told to start */
 	const char *visible; /* CUDA_VISIBLE_DEVICES; NULL: left alone */
 	uint32_t rank_base, nprocs, node_rank, nnodes;
 	struct shim *core;
