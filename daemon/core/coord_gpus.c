@@ -101,7 +101,7 @@ void gpus_forget(struct node *n)
 	for (uint32_t i = 0; i < n->n_slots; i++)
 		n->slots[i].here = false;
 	n->gpus_all = 0;
-	n->gpu_procs = n->gpus_shared = false;
+	n->gpu_procs = false;
 }
 
 /* Once for each reading: scheduling asks for it again and again. */
@@ -119,7 +119,6 @@ void gpus_note(struct coord *c, struct node *n)
 		n->slots[slot].index = g->index;
 		if (!g->shared_out && g->text == NULL)
 			n->gpus_all |= bit(slot);
-		n->gpus_shared = n->gpus_shared || g->shared_out;
 		n->gpu_procs = n->gpu_procs || g->n_procs > 0 || g->procs_unknown;
 	}
 }
@@ -189,6 +188,14 @@ uint64_t node_gpus_strange(struct coord *c, const struct node *n)
 				mask |= bit(slot);
 	}
 	return mask & node_gpus(n);
+}
+
+/* Not by what they read: a host may have one GPU left, and it is nobody else's then. */
+void gpus_find_siblings(struct coord *c, struct node *n)
+{
+	for (size_t i = 0; i < c->n_nodes; i++)
+		if (c->nodes[i] != n && strcmp(c->nodes[i]->boot_id, n->boot_id) == 0)
+			n->gpus_shared = c->nodes[i]->gpus_shared = true;
 }
 
 /* Virtual nodes have the GPUs of their host between them, by index: when that

@@ -91,7 +91,7 @@ struct node {
 	uint32_t n_slots;
 	uint64_t gpus_all; /* there for jobs, by the last readings */
 	bool gpu_procs; /* ... and some process uses some GPU, or may */
-	bool gpus_shared; /* ... and some are another virtual node's */
+	bool gpus_shared; /* there are other virtual nodes of its host */
 	bool ever_gpus, ever_ports; /* of this session: some were seen */
 	uint64_t gpus_held; /* a job holds them */
 	struct seen *seen; /* verdicts that were passed on it last, see coord_verdicts.c */
@@ -335,6 +335,7 @@ bool node_is_ref(const struct coord *c, const struct node *n);
 
 /* coord_gpus.c */
 void gpus_forget(struct node *n); /* no reading shows any */
+void gpus_find_siblings(struct coord *c, struct node *n); /* after each registration */
 void gpus_note(struct coord *c, struct node *n); /* after each reading */
 enum gpu_truth node_gpu_truth(const struct node *n);
 const char *node_gpus_why(const struct node *n); /* GPU_UNKNOWN: a few words */

@@ -487,6 +487,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 		save_boot(c, n);
 	}
 	coord_wake_at(c, mono_add_ms(c->now, c->conf.unreachable_ms));
+	gpus_find_siblings(c, n);
 	readings_registered(c, n, r->probe, again);
 	changed(c, n, "registered from %s", n->n_addrs > 0 ? n->addrs[0].ip : "an unknown address");
 	send_registered(c, l, n);

@@ -34,6 +34,7 @@ static void forget_readings(struct node *n)
 void readings_on(struct coord *c, struct node *n, const struct msg *m)
 {
 	uint64_t free_before = node_gpus_free(c, n, false);
+	uint64_t all_before = node_gpus(n);
 	enum gpu_truth truth_before = node_gpu_truth(n);
 	int r;
 
@@ -51,8 +52,8 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	n->ever_ports = n->ever_ports || n->readings.u.readings.n_ports > 0;
 	verdicts_note(c, n);
 	/* of virtual nodes' GPUs it counts which they are, not only how many */
-	if (node_gpus_free(c, n, false) != free_before || node_gpu_truth(n) != truth_before ||
-	    truth_before == GPU_UNKNOWN || n->gpus_shared)
+	if (node_gpus_free(c, n, false) != free_before || node_gpus(n) != all_before ||
+	    node_gpu_truth(n) != truth_before || truth_before == GPU_UNKNOWN || n->gpus_shared)
 		c->have_dirty = true; /* somebody may have waited for these, or wants to know why not */
 }
 
