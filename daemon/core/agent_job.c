@@ -322,6 +322,11 @@ static bool share_a_gpu(const char *x, const char *y)
 	return false;
 }
 
+static bool all_named(const struct rec_prepare *p)
+{
+	return p->gpu_ids != NULL && strchr(p->gpu_ids, '#') == NULL;
+}
+
 /* The coordinator counts GPUs; this is for the day it is wrong. */
 static const struct ajob *holder_of_gpus(const struct agent *a, const struct rec_prepare *p)
 {
@@ -329,7 +334,7 @@ static const struct ajob *holder_of_gpus(const struct agent *a, const struct rec
 		const struct ajob *j = list_entry(e, struct ajob, all);
 
 		const struct rec_prepare *theirs = &j->prepare.u.prepare;
-		bool named = p->gpu_ids != NULL && theirs->gpu_ids != NULL;
+		bool named = all_named(p) && all_named(theirs);
 
 		if (ajob_alive(j) && (named ? share_a_gpu(p->gpu_ids, theirs->gpu_ids)
 					    : share_a_gpu(p->gpus, theirs->gpus)))
@@ -533,7 +538,7 @@ void ajob_send_go(struct agent *a, struct ajob *j)
 	/* others may have taken long to prepare, and GPUs come and go */
 	m.u.shim_go.gpus = readings_visible(a, &j->prepare.u.prepare, &indices);
 	MSG_SET(&m.u.shim_go, shim_go, until_mono_ms,
-		mono_add_ms(a->now, a->conf.silence_ms).ns / 1000000);
+		mono_add_ms(a->heard, 3 * (int64_t)a->conf.heartbeat_ms).ns / 1000000);
 	ajob_send_shim(a, j, &m);
 	if (!j->go_sent)
 		j->run_since = a->now;

@@ -22,8 +22,9 @@ struct coord;
 static inline uint32_t unreachable_default_ms(uint32_t heartbeat_ms, uint32_t node_lost_ms)
 {
 	uint32_t ms = (heartbeat_ms > HEARTBEAT_MS ? heartbeat_ms : HEARTBEAT_MS) / 2 * 7;
+	uint32_t most = node_lost_ms > 6 * heartbeat_ms ? node_lost_ms - 3 * heartbeat_ms : 3 * heartbeat_ms;
 
-	return ms < node_lost_ms ? ms : node_lost_ms;
+	return ms < most ? ms : most;
 }
 
 struct coord_conf { /* 0: the default */

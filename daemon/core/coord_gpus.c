@@ -80,6 +80,15 @@ static bool is_uuid(const char *s)
 	       s[strspn(s, "0123456789-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")] == '\0';
 }
 
+/* Held, had this index, and no reading shows it: a GPU that has just lost its name. */
+static int slot_missed(const struct node *n, uint32_t index)
+{
+	for (uint32_t i = 0; i < n->n_slots; i++)
+		if (n->gpus_held & bit((int)i) && !n->slots[i].here && n->slots[i].index == index)
+			return (int)i;
+	return NO_SLOT;
+}
+
 /* A job that was stored by index only holds what has that index at first. */
 static int slot_of_reading(struct coord *c, struct node *n, const struct rec_gpu *g)
 {
@@ -87,8 +96,10 @@ static int slot_of_reading(struct coord *c, struct node *n, const struct rec_gpu
 	int slot;
 
 	snprintf(by_index, sizeof(by_index), "#%u", g->index);
-	if (!is_uuid(g->uuid))
-		return slot_take(c, n, by_index, strlen(by_index));
+	if (!is_uuid(g->uuid)) {
+		slot = slot_missed(n, g->index);
+		return slot != NO_SLOT ? slot : slot_take(c, n, by_index, strlen(by_index));
+	}
 	slot = slot_find(n, by_index, strlen(by_index));
 	if (slot == NO_SLOT || slot_find(n, g->uuid, strlen(g->uuid)) != NO_SLOT)
 		return slot_take(c, n, g->uuid, strlen(g->uuid));

@@ -516,6 +516,7 @@ void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)
 {
 	uint32_t i;
 	struct job *j = reported_job(c, n, r->job, r->attempt, &i);
+	bool said;
 
 	if (j == NULL || j->saved) {
 		if (j != NULL || r->job < c->next_job)
@@ -524,10 +525,11 @@ void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)
 	}
 	if (job_over(j))
 		return; /* being saved; forget follows */
-	if (r->text != NULL && j->places[i].phase < PL_ENDED)
+	said = r->text != NULL && j->places[i].phase < PL_ENDED;
+	if (said)
 		add_notice(c, j, "node %s: %s", n->name, r->text);
 	node_reports(c, j, i, r->ranks, r->n_ranks);
-	j->places[i].told_lost = r->text != NULL && lost_at(j, i) > 0;
+	j->places[i].told_lost = said && lost_at(j, i) > 0;
 	job_place_ended(c, j, i);
 }
 

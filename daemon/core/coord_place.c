@@ -235,6 +235,8 @@ static size_t why_not(struct coord *c, const struct candidate *x, char *out, siz
 		return (size_t)snprintf(out, size, "%s runs job %llu of %.32s %s", name,
 					(unsigned long long)h->id, h->user, age);
 	}
+	if (x->fit == FIT_BUSY && count(node_gpus_free(c, x->node, true)) < x->want)
+		return (size_t)snprintf(out, size, "jobs on other nodes of its host hold GPUs of %s", name);
 	if (x->fit == FIT_BUSY)
 		return (size_t)snprintf(out, size, "GPUs of %s are used by processes of no job%s", name,
 					procs_unknown(x->node) ? ", or it is not known by which" : "");

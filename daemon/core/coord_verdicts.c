@@ -15,7 +15,10 @@
 struct seen {
 	uint64_t key;
 	int64_t since_wall_ms;
+	bool clock, gpu; /* what it is about; else ports and the rest */
 };
+
+#define SEEN_MAX 128 /* kept of a node at most */
 
 /* FNV-1a of what the verdict is about and of its kind. */
 static uint64_t key_of(const struct verdicts *v, size_t i)
@@ -41,12 +44,32 @@ static const struct seen *find(const struct node *n, uint64_t key)
 	return NULL;
 }
 
+/* Was there anything to judge it by? What could not be judged may still be so. */
+static bool was_judged(const struct node *n, const struct seen *s)
+{
+	const struct rec_readings *r = node_readings(n);
+
+	if (s->clock)
+		return n->has_skew;
+	return r != NULL && !verdict_is_out(r, s->gpu ? "nvml" : "verbs", s->gpu ? "nvml" : "sysfs");
+}
+
+static size_t count_unjudged(const struct node *n)
+{
+	size_t k = 0;
+
+	for (size_t i = 0; i < n->n_seen; i++)
+		k += !was_judged(n, &n->seen[i]);
+	return k;
+}
+
 /* Without memory the old knowledge stays. */
 static void remember(struct coord *c, struct node *n, struct verdicts *v)
 {
-	struct seen *seen = v->n > 0 ? calloc(v->n, sizeof(*seen)) : NULL;
+	size_t room = v->n + count_unjudged(n), k = v->n;
+	struct seen *seen = room > 0 ? calloc(room, sizeof(*seen)) : NULL;
 
-	if (v->n > 0 && seen == NULL) {
+	if (room > 0 && seen == NULL) {
 		c->oom = true;
 		return;
 	}
@@ -55,15 +78,25 @@ static void remember(struct coord *c, struct node *n, struct verdicts *v)
 		const struct seen *before;
 
 		seen[i].key = key_of(v, i);
+		seen[i].clock = v->kind[i].noun == NULL && strcmp(v->kind[i].is, "clock") == 0;
+		seen[i].gpu = v->kind[i].noun != NULL && strcmp(v->kind[i].noun, "GPU") == 0;
 		before = find(n, seen[i].key);
 		seen[i].since_wall_ms = before != NULL ? before->since_wall_ms : c->wall_ms;
 		if (MSG_HAS(x, attention, since_wall_ms) && x->since_wall_ms <= c->wall_ms)
 			seen[i].since_wall_ms = x->since_wall_ms;
 		MSG_SET(x, attention, since_wall_ms, seen[i].since_wall_ms);
 	}
+	for (size_t i = 0; i < n->n_seen; i++) {
+		bool again = false;
+
+		for (size_t m = 0; m < v->n; m++)
+			again = again || seen[m].key == n->seen[i].key;
+		if (!again && k < SEEN_MAX && !was_judged(n, &n->seen[i]))
+			seen[k++] = n->seen[i];
+	}
 	free(n->seen);
 	n->seen = seen;
-	n->n_seen = v->n;
+	n->n_seen = k;
 }
 
 static struct verdict_in clock_in(const struct coord *c, const struct node *n)

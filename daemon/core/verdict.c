@@ -367,7 +367,7 @@ static void judge_clock(struct arena *a, const struct verdict_in *in, struct ver
 }
 
 /* There are lines of these sources, and none is ok. */
-static bool is_out(const struct rec_readings *r, const char *name, const char *or_name)
+bool verdict_is_out(const struct rec_readings *r, const char *name, const char *or_name)
 {
 	bool there = false;
 
@@ -392,9 +392,9 @@ void verdict_node(struct arena *a, const struct verdict_in *in, struct verdicts 
 	for (size_t i = 0; i < in->readings->n_sources; i++)
 		judge_source(a, in, &in->readings->sources[i], out);
 	/* of a source that could not be had its own line says all */
-	for (size_t i = 0; i < in->readings->n_ports && !is_out(in->readings, "verbs", "sysfs"); i++)
+	for (size_t i = 0; i < in->readings->n_ports && !verdict_is_out(in->readings, "verbs", "sysfs"); i++)
 		judge_port(a, in, &in->readings->ports[i], out);
-	for (size_t i = 0; i < in->readings->n_gpus && !is_out(in->readings, "nvml", "nvml"); i++)
+	for (size_t i = 0; i < in->readings->n_gpus && !verdict_is_out(in->readings, "nvml", "nvml"); i++)
 		judge_gpu(a, in, &in->readings->gpus[i], out);
 }
 

@@ -54,6 +54,8 @@ const char *verdict_brief(struct arena *a, const struct verdicts *v, int64_t *re
 bool verdict_bad(const struct verdicts *v);
 /* Ports that are judged, and those of them that carry traffic. */
 void verdict_count_ports(const struct rec_readings *r, uint32_t *ret_all, uint32_t *ret_active);
+/* There are lines of these sources, and none is ok. */
+bool verdict_is_out(const struct rec_readings *r, const char *name, const char *or_name);
 bool verdict_ports_known(const struct rec_readings *r);
 
 #endif

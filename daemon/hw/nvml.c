@@ -184,8 +184,12 @@ static nvml_ret identify(struct nvml_source *s, struct nvml_gpu *g)
 
 	if (r != NVML_OK)
 		return r;
-	if (l->nvmlDeviceGetUUID && l->nvmlDeviceGetUUID(g->handle, text, sizeof text) == NVML_OK)
+	/* jobs hold it by this name: without it, it is not given out */
+	r = l->nvmlDeviceGetUUID ? l->nvmlDeviceGetUUID(g->handle, text, sizeof text) : NVML_OK;
+	if (r == NVML_OK && l->nvmlDeviceGetUUID)
 		hw_copy(g->row.uuid, sizeof g->row.uuid, text);
+	else if (r != NVML_OK)
+		return r;
 	if (l->nvmlDeviceGetName && l->nvmlDeviceGetName(g->handle, text, sizeof text) == NVML_OK)
 		hw_copy(g->row.name, sizeof g->row.name, text);
 	return NVML_OK;

@@ -348,11 +348,14 @@ static int check_silence(const struct settings *s, struct err *e)
 			      "%u ms of silence make a node unreachable, but it says a word only every "
 			      "%u ms (heartbeat); set unreachable_after to %u ms or more, or leave it out",
 			      silent, beat, 3 * beat);
-	if (lost < silent)
-		return refuse(s, "coordinator", "node_lost_timeout", "unreachable_after", e,
-			      "a node would count as lost after %u ms, before it is shown as unreachable "
-			      "after %u ms; set node_lost_timeout to %u ms or more",
-			      lost, silent, silent);
+	/* A start order holds for three heartbeats (PROTOCOL.md), and none is sent to
+	 * a node that is unreachable: so none may be left when it counts as lost. */
+	if (lost < silent + 3 * beat)
+		return refuse(s, "coordinator", "node_lost_timeout",
+			      s->unreachable_ms ? "unreachable_after" : "heartbeat", e,
+			      "a node would count as lost after %u ms, but it is unreachable only after %u ms "
+			      "and may obey for three heartbeats more; set node_lost_timeout to %u ms or more",
+			      lost, silent, silent + 3 * beat);
 	return 0;
 }
 

@@ -37,8 +37,8 @@
 #define PROCS_MAX 256
 #define EVENTS_MAX 4096
 
-enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, FAILS };
-static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci" };
+enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, FAILS };
+static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci", "uuid" };
 
 struct nvml_device {
 	unsigned index;
@@ -244,7 +244,7 @@ nvml_ret nvmlDeviceGetPciInfo_v3(nvml_device g, struct nvml_pci *pci)
 nvml_ret nvmlDeviceGetUUID(nvml_device g, char *text, unsigned size)
 {
 	snprintf(text, size, "GPU-00000000-0000-0000-0000-%012u", g->index);
-	return g->code;
+	return answer(g, UUID);
 }
 
 nvml_ret nvmlDeviceGetName(nvml_device g, char *text, unsigned size)

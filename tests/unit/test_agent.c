@@ -656,6 +656,44 @@ static void a_job_whose_GPU_is_gone_is_refused(void **state)
 	msg_finish(&m);
 }
 
+static void a_GPU_that_has_lost_its_name_is_held_by_index(void **state)
+{
+	struct world *w = *state;
+	struct rec_peer src;
+	struct msg m;
+
+	read_gpus(w, "AB");
+	assert_string_equal(visible(w, "0", "GPU-A"), "0");
+	read_gpus(w, "-B");
+	forget(w);
+	fill_prepare(&m, &src, 1000);
+	m.u.prepare.job = 2;
+	m.u.prepare.gpus = "0";
+	m.u.prepare.gpu_ids = "#0";
+	say(w, COORD, &m);
+	assert_false(asked(w, ACT_FETCH));
+}
+
+static void without_a_driver_the_variable_is_left_alone(void **state)
+{
+	struct agent_event ev = { .type = AEV_READINGS };
+	struct rec_source s = { .name = "nvml", .absent = true };
+	struct msg m;
+
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	ev.msg = &m;
+	feed(*state, &ev);
+	assert_string_equal(visible(*state, "", NULL), "absent");
+}
+
+static void who_holds_none_sees_none(void **state)
+{
+	read_gpus(*state, "AB");
+	assert_string_equal(visible(*state, "", NULL), "");
+}
+
 static void a_GPU_is_held_by_name_not_by_index(void **state)
 {
 	struct world *w = *state;
@@ -1401,6 +1439,9 @@ int main(void)
 		T(GPUs_without_a_name_go_by_index),
 		T(without_readings_the_coordinators_word_counts),
 		T(a_job_whose_GPU_is_gone_is_refused),
+		T(a_GPU_that_has_lost_its_name_is_held_by_index),
+		T(without_a_driver_the_variable_is_left_alone),
+		T(who_holds_none_sees_none),
 		T(a_GPU_is_held_by_name_not_by_index),
 		T(a_killed_shim_means_sweep_and_lost_ranks),
 		T(a_failed_sweep_is_repeated_before_ended_is_said),

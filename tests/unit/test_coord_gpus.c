@@ -601,6 +601,26 @@ TEST(a_virtual_node_leaves_what_its_sibling_holds_under_a_new_index)
 	read_gpus(w, b, &(struct box){ .gpus = 3, .stranger = -1, .uuids = "CDB", .odd_ones_mine = true });
 	want(w, b, 1, "gpu02", 1, false);
 	assert_string_equal(given_ids(w, b), "none");
+	assert_non_null(strstr(why(w, 2), "jobs on other nodes of its host hold GPUs of gpu02"));
+}
+
+TEST(a_held_GPU_that_loses_its_name_is_still_held)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1, .uuids = "AB" });
+	want(w, a, 1, NULL, 1, false);
+	run(w, a);
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1, .uuids = "?B" });
+	assert_int_equal(busy(w, "gpu01"), 1);
+	assert_int_equal(holder_of(w, "gpu01", 0), 1);
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given_ids(w, a), "GPU-B");
+	run(w, a);
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1, .uuids = "AB" });
+	assert_int_equal(holder_of(w, "gpu01", 0), 1);
+	assert_int_equal(holder_of(w, "gpu01", 1), 2);
 }
 
 TEST(a_node_with_too_much_to_show_is_shown_without_it)
@@ -997,6 +1017,28 @@ TEST(a_wrong_clock_is_as_old_as_the_ping_that_told_it)
 	assert_int_equal(since_of(w, "clock 2.5 s off"), first);
 }
 
+TEST(what_a_new_session_has_not_told_yet_is_as_old_as_before)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+	int64_t first = w->wall_ms;
+	struct msg m;
+
+	for (int session = 0; session < 2; session++) {
+		msg_init(&m, MSG_ping);
+		MSG_SET(&m.u.ping, ping, skew_us, -2500000);
+		MSG_SET(&m.u.ping, ping, skew_error_us, 300);
+		say(w, a, &m);
+		assert_int_equal(since_of(w, "clock 2.5 s off"), first);
+		w->wall_ms += 3600000;
+		link_down(w, a);
+		a = silent_box(w, "gpu01");
+		assert_non_null(show(w, "gpu01", &m)); /* somebody looks in between */
+		msg_finish(&m);
+		read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = -1 });
+	}
+}
+
 /* Errors as large as the skew itself, a kernel that steers the clock and one that does not. */
 TEST(a_clock_is_marked_exactly_when_an_attention_tells_of_it)
 {
@@ -1115,6 +1157,7 @@ int main(void)
 		T(what_is_held_by_index_gets_its_name_from_the_first_reading),
 		T(a_name_that_is_none_harms_nobody),
 		T(a_virtual_node_leaves_what_its_sibling_holds_under_a_new_index),
+		T(a_held_GPU_that_loses_its_name_is_still_held),
 		T(a_node_with_too_much_to_show_is_shown_without_it),
 		T(a_session_that_registers_again_keeps_its_readings),
 		T(a_status_of_many_troubled_nodes_and_ugly_jobs_comes_in_pieces_that_fit),
@@ -1130,6 +1173,7 @@ int main(void)
 		T(a_ping_is_answered_with_the_times_of_its_coming),
 		T(trouble_is_as_old_as_the_readings_say_or_as_our_knowledge_of_it),
 		T(a_wrong_clock_is_as_old_as_the_ping_that_told_it),
+		T(what_a_new_session_has_not_told_yet_is_as_old_as_before),
 		T(a_clock_is_marked_exactly_when_an_attention_tells_of_it),
 		T(a_topology_is_asked_of_the_node_and_waited_for_in_vain_only_so_long),
 		T(a_node_that_is_removed_while_its_topology_is_asked_for_harms_nobody),

@@ -192,6 +192,16 @@ TEST(a_gpu_without_an_address_cannot_be_had_until_it_has_one)
 	assert_string_equal(r.gpus[1].pci, "0000:20:00.0");
 }
 
+TEST(a_gpu_that_does_not_tell_its_name_cannot_be_had)
+{
+	show("count 2\nfail 0 999 uuid");
+	poll_gpus();
+	assert_int_equal(r.n_gpus, 2);
+	assert_true(r.gpus[1].text[0] != '\0');
+	assert_string_equal(r.gpus[0].text, "");
+	assert_true(r.gpus[0].uuid[0] != '\0');
+}
+
 TEST(a_gpu_lost_before_we_came_has_the_address_that_is_left)
 {
 	char path[64];
@@ -419,6 +429,7 @@ int main(void)
 		CASE(trouble_that_any_call_tells_of_is_the_gpus),
 		CASE(processes_that_are_not_told_are_not_none),
 		CASE(a_gpu_without_an_address_cannot_be_had_until_it_has_one),
+		CASE(a_gpu_that_does_not_tell_its_name_cannot_be_had),
 		CASE(a_gpu_lost_before_we_came_has_the_address_that_is_left),
 		CASE(other_troubles_have_their_own_words),
 		CASE(a_driver_that_does_not_start_says_why),

@@ -101,7 +101,9 @@ TEST(fewer_heartbeats_alone_are_fine)
 	struct err e;
 
 	assert_int_equal(check("[coordinator]\nheartbeat = 5s\n", NULL, NULL, &e), 0);
-	assert_int_equal(check("[coordinator]\nheartbeat = 30s\n", NULL, NULL, &e), 0);
+	assert_int_equal(check("[coordinator]\nheartbeat = 20s\n", NULL, NULL, &e), 0);
+	assert_refused("[coordinator]\nheartbeat = 30s\n", NULL, NULL, ":2: heartbeat: ",
+		       "set node_lost_timeout to 180000 ms or more");
 }
 
 TEST(silence_shorter_than_three_heartbeats_is_refused_with_file_and_line)
@@ -125,8 +127,13 @@ TEST(a_node_is_not_lost_before_it_is_unreachable)
 	assert_refused("[coordinator]\nnode_lost_timeout = 2s\n", NULL, NULL, ":2: node_lost_timeout: ",
 		       "3000 ms");
 	assert_refused("[coordinator]\nunreachable_after = 3m\n", NULL, NULL, ":2: unreachable_after: ",
-		       "set node_lost_timeout to 180000 ms or more");
-	assert_int_equal(check("[coordinator]\nnode_lost_timeout = 3s\n", NULL, NULL, &e), 0);
+		       "set node_lost_timeout to 183000 ms or more");
+	assert_refused("[coordinator]\nnode_lost_timeout = 4s\n", NULL, NULL, ":2: node_lost_timeout: ",
+		       "three heartbeats more; set node_lost_timeout to 6000 ms or more");
+	assert_refused("[coordinator]\nunreachable_after = 10s\nnode_lost_timeout = 12s\n", NULL, NULL,
+		       ":3: node_lost_timeout: ", "13000 ms or more");
+	assert_int_equal(check("[coordinator]\nnode_lost_timeout = 6s\n", NULL, NULL, &e), 0);
+	assert_int_equal(check("[coordinator]\nnode_lost_timeout = 7s\n", NULL, NULL, &e), 0);
 }
 
 TEST(a_range_of_ports_upside_down_is_refused_with_file_and_line)
