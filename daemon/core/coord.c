@@ -403,9 +403,10 @@ static void on_message(struct coord *c)
 				     "--socket");
 		return;
 	}
-	if (l->state == CL_READY && l->node != NULL && l->node->link == l && request(c, l, m)) {
-		node_heard(c, l->node);
-		return;
+	if (l->state == CL_READY && l->node != NULL && l->node->link == l) {
+		node_heard(c, l->node); /* first: what is asked for may depend on it */
+		if (l->state == CL_CLOSED || request(c, l, m))
+			return; /* or quarantined by this very word */
 	}
 	node_message(c, l, m);
 }

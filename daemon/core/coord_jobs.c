@@ -299,6 +299,8 @@ void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s
 	}
 	if (!stays_home(c, l, s))
 		return;
+	if (c->have_dirty) /* its node was silent until this word: who waits for it comes first */
+		jobs_schedule(c);
 	j = job_new(c, l, s, uid);
 	if (j == NULL || !place_new(c, l, j, s->rid))
 		return;
