@@ -639,9 +639,31 @@ static void GPUs_without_a_name_go_by_index(void **state)
 	assert_string_equal(visible(*state, "1", "#1"), "1");
 }
 
-static void without_readings_the_coordinators_word_counts(void **state)
+/* Its indices may be out of date, its names are not. */
+static void without_readings_the_coordinators_names_count(void **state)
 {
-	assert_string_equal(visible(*state, "1,3", "GPU-B,GPU-D"), "1,3");
+	assert_string_equal(visible(*state, "1,3", "GPU-B,GPU-D"), "GPU-B,GPU-D");
+}
+
+static void without_readings_and_names_its_indices_do(void **state)
+{
+	assert_string_equal(visible(*state, "1,3", "#1,#3"), "1,3");
+}
+
+static void indices_that_shift_before_the_start_are_told_with_it(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	read_gpus(w, "ABCD");
+	assert_string_equal(visible(w, "1,3", "GPU-B,GPU-D"), "1,3");
+	shim_ready(w, true);
+	read_gpus(w, "BCD");
+	start(w);
+	done(w, ACT_LATCH, 0);
+	assert_true(last(w, SHIM, MSG_shim_go, &m));
+	assert_string_equal(m.u.shim_go.gpus, "0,2");
+	msg_finish(&m);
 }
 
 static void a_job_whose_GPU_is_gone_is_refused(void **state)
@@ -1437,7 +1459,9 @@ int main(void)
 		T(ranks_see_their_GPUs_by_the_indices_of_now),
 		T(ranks_see_them_by_name_beside_one_that_fell_off_the_bus),
 		T(GPUs_without_a_name_go_by_index),
-		T(without_readings_the_coordinators_word_counts),
+		T(without_readings_the_coordinators_names_count),
+		T(without_readings_and_names_its_indices_do),
+		T(indices_that_shift_before_the_start_are_told_with_it),
 		T(a_job_whose_GPU_is_gone_is_refused),
 		T(a_GPU_that_has_lost_its_name_is_held_by_index),
 		T(without_a_driver_the_variable_is_left_alone),

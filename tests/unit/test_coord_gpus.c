@@ -53,7 +53,7 @@ static void read_gpus(struct world *w, uint64_t link, const struct box *x)
 }
 
 /* A registered node whose probe has not spoken yet, with a job that runs there, or 0. */
-static uint64_t box_holding(struct world *w, const char *name, uint64_t job)
+static uint64_t box_of(struct world *w, const char *name, const char *boot, uint64_t job)
 {
 	uint64_t l = link_up(w, WHO_NODE, name, "agent");
 	struct rec_addr addr = { .ip = "10.0.0.1", .ifname = "eth0" };
@@ -64,7 +64,7 @@ static uint64_t box_holding(struct world *w, const char *name, uint64_t job)
 
 	msg_init(&m, MSG_node_register);
 	m.u.node_register.node = name;
-	m.u.node_register.boot_id = "boot-1";
+	m.u.node_register.boot_id = boot;
 	m.u.node_register.incarnation = l;
 	m.u.node_register.peer_port = 7000;
 	m.u.node_register.addrs = &addr;
@@ -75,6 +75,14 @@ static uint64_t box_holding(struct world *w, const char *name, uint64_t job)
 	say(w, l, &m);
 	store(w);
 	return l;
+}
+
+static uint64_t box_holding(struct world *w, const char *name, uint64_t job)
+{
+	char boot[37];
+
+	snprintf(boot, sizeof(boot), "boot-of-%s", name);
+	return box_of(w, name, boot, job);
 }
 
 static uint64_t silent_box(struct world *w, const char *name)
@@ -90,8 +98,8 @@ static uint64_t box(struct world *w, const char *name, uint32_t gpus)
 	return l;
 }
 
-/* gpus -1: all. Remembers the job's number. */
-static void want(struct world *w, uint64_t link, uint32_t nnodes, const char *hosts, int gpus, bool busy)
+/* gpus -1: all. What the disk is asked for is not answered yet. */
+static void ask(struct world *w, uint64_t link, uint32_t nnodes, const char *hosts, int gpus, bool busy)
 {
 	static const uint8_t hash[32] = { 1 };
 	static int serial;
@@ -114,6 +122,14 @@ static void want(struct world *w, uint64_t link, uint32_t nnodes, const char *ho
 	m.u.submit.busy_gpus = busy;
 	forget_sent(w);
 	say(w, link, &m);
+}
+
+/* Remembers the job's number. */
+static void want(struct world *w, uint64_t link, uint32_t nnodes, const char *hosts, int gpus, bool busy)
+{
+	struct msg m;
+
+	ask(w, link, nnodes, hosts, gpus, busy);
 	store(w);
 	w->job = 0;
 	if (last_to(w, link, MSG_submitted, &m)) {
@@ -262,6 +278,19 @@ TEST(none_are_asked_for_none_are_given_and_the_node_is_shared)
 	want(w, a, 1, NULL, -1, false);
 	run(w, a);
 	want(w, a, 1, NULL, 0, false);
+	assert_string_equal(given(w, a), "");
+}
+
+/* The driver may be there again when the ranks start. */
+TEST(where_no_driver_is_GPUs_are_hidden_all_the_same)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+
+	read_gpus(w, a, &(struct box){ .absent = true, .stranger = -1 });
+	want(w, a, 1, NULL, 0, false);
+	assert_string_equal(given(w, a), "");
+	want(w, a, 1, NULL, -1, false);
 	assert_string_equal(given(w, a), "");
 }
 
@@ -591,7 +620,7 @@ TEST(a_name_that_is_none_harms_nobody)
 TEST(a_virtual_node_leaves_what_its_sibling_holds_under_a_new_index)
 {
 	struct world *w = *state;
-	uint64_t a = silent_box(w, "gpu01"), b = silent_box(w, "gpu02");
+	uint64_t a = box_of(w, "gpu01", "boot", 0), b = box_of(w, "gpu02", "boot", 0);
 
 	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1, .uuids = "ABCD", .odd_ones_mine = true });
 	want(w, a, 1, "gpu01", -1, false);
@@ -602,6 +631,10 @@ TEST(a_virtual_node_leaves_what_its_sibling_holds_under_a_new_index)
 	want(w, b, 1, "gpu02", 1, false);
 	assert_string_equal(given_ids(w, b), "none");
 	assert_non_null(strstr(why(w, 2), "jobs on other nodes of its host hold GPUs of gpu02"));
+	/* and when only one is left, which is nobody else's now */
+	read_gpus(w, b, &(struct box){ .gpus = 1, .stranger = -1, .uuids = "B" });
+	want(w, b, 1, "gpu02", 1, true);
+	assert_string_equal(given_ids(w, b), "none");
 }
 
 TEST(a_held_GPU_that_loses_its_name_is_still_held)
@@ -621,6 +654,27 @@ TEST(a_held_GPU_that_loses_its_name_is_still_held)
 	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1, .uuids = "AB" });
 	assert_int_equal(holder_of(w, "gpu01", 0), 1);
 	assert_int_equal(holder_of(w, "gpu01", 1), 2);
+}
+
+TEST(one_job_on_two_virtual_nodes_gets_no_GPU_twice)
+{
+	struct world *w = *state;
+	uint64_t a = box_of(w, "gpu01", "boot", 0), b = box_of(w, "gpu02", "boot", 0);
+
+	/* gpu02 has heard that indices have shifted, gpu01 has not */
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1, .uuids = "ABCD", .odd_ones_mine = true });
+	read_gpus(w, b, &(struct box){ .gpus = 4, .stranger = -1, .uuids = "EBFD", .odd_ones_mine = true });
+	want(w, a, 2, "gpu[01-02]", 2, false);
+	assert_string_equal(given_ids(w, a), "none");
+	assert_string_equal(why(w, 1), "queued: waiting for gpu02: GPUs of its host have just come or gone, "
+				       "and not all virtual nodes there have noticed");
+	want(w, a, 1, NULL, 1, false); /* it waits as others do */
+	assert_string_equal(given_ids(w, a), "none");
+	forget_sent(w);
+	read_gpus(w, a, &(struct box){ .gpus = 4, .stranger = -1, .uuids = "BEDF", .odd_ones_mine = true });
+	store(w);
+	assert_string_equal(given_ids(w, a), "GPU-E,GPU-F");
+	assert_string_equal(given_ids(w, b), "GPU-B,GPU-D");
 }
 
 TEST(a_node_with_too_much_to_show_is_shown_without_it)
@@ -749,6 +803,88 @@ TEST(a_large_job_is_not_overtaken_by_small_ones)
 	end_well(w, a);
 	assert_string_equal(given(w, a), "0,1");
 	assert_non_null(strstr(why(w, 3), "queued: "));
+}
+
+TEST(a_job_is_not_overtaken_while_it_is_being_stored)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+
+	want(w, a, 1, NULL, 1, false);
+	run(w, a);
+	ask(w, a, 1, NULL, 2, false);
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "none");
+}
+
+TEST(a_job_whose_choice_cannot_be_saved_is_not_overtaken)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = 0 });
+	want(w, a, 1, NULL, 2, false);
+	w->disk_full = true;
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1 });
+	store(w);
+	w->disk_full = false;
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "none");
+	tick(w, 2000);
+	store(w);
+	assert_string_equal(given(w, a), "0,1");
+}
+
+/* The disk fails what it was asked for first, and has not done the rest yet. */
+static void fail_first(struct world *w)
+{
+	struct coord_event ev = { .type = CEV_STORED, .ticket = w->queue[0].ticket, .error = -28 };
+
+	for (size_t k = 0; k < w->queue[0].n; k++)
+		free(w->queue[0].rows[k].json);
+	memmove(&w->queue[0], &w->queue[1], --w->n_queue * sizeof(w->queue[0]));
+	feed(w, &ev);
+}
+
+TEST(what_a_job_had_that_was_not_saved_goes_to_who_waits)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1), b = silent_box(w, "gpu02");
+
+	want(w, a, 2, "gpu[01-02]", 1, false);
+	ask(w, a, 1, "gpu01", 1, false);
+	read_gpus(w, b, &(struct box){ .gpus = 1, .stranger = -1 });
+	assert_non_null(strstr(why(w, 1), "gpu01 runs job 2"));
+	fail_first(w);
+	store(w);
+	assert_string_equal(given(w, a), "0");
+	assert_string_equal(given(w, b), "0");
+}
+
+TEST(who_waits_is_asked_again_when_there_are_more_GPUs_but_no_more_free_ones)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+
+	want(w, a, 1, "gpu01", 2, false);
+	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = -1, .uuids = "B" });
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = 0, .uuids = "AB" });
+	want(w, a, 1, "gpu01", 1, false);
+	assert_string_equal(given(w, a), "none");
+}
+
+TEST(a_job_in_a_nodes_first_word_after_a_silence_does_not_overtake_those_who_waited_for_it)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1), b = box(w, "gpu02", 1);
+
+	tick(w, 5000);
+	want(w, a, 2, "gpu[01-02]", 1, false);
+	assert_string_equal(given(w, a), "none");
+	want(w, b, 1, "gpu02", 1, false);
+	assert_string_equal(given(w, a), "0");
+	assert_non_null(strstr(why(w, 1), "preparing: "));
+	assert_non_null(strstr(why(w, 2), "queued: "));
 }
 
 TEST(who_waits_for_one_node_holds_up_nobody_elsewhere)
@@ -1140,6 +1276,7 @@ int main(void)
 		T(a_driver_that_hangs_gives_no_GPUs_and_the_node_shows_no_count),
 		T(a_GPU_whose_processes_are_not_known_is_given_to_those_who_want_busy_ones),
 		T(none_are_asked_for_none_are_given_and_the_node_is_shared),
+		T(where_no_driver_is_GPUs_are_hidden_all_the_same),
 		T(a_node_without_GPUs_is_shared_and_GPUs_are_not_spoken_of),
 		T(more_GPUs_than_any_node_has_is_refused_at_once),
 		T(what_is_not_known_is_not_given_out),
@@ -1158,11 +1295,17 @@ int main(void)
 		T(a_name_that_is_none_harms_nobody),
 		T(a_virtual_node_leaves_what_its_sibling_holds_under_a_new_index),
 		T(a_held_GPU_that_loses_its_name_is_still_held),
+		T(one_job_on_two_virtual_nodes_gets_no_GPU_twice),
 		T(a_node_with_too_much_to_show_is_shown_without_it),
 		T(a_session_that_registers_again_keeps_its_readings),
 		T(a_status_of_many_troubled_nodes_and_ugly_jobs_comes_in_pieces_that_fit),
 		T(whole_nodes_stay_whole),
 		T(a_large_job_is_not_overtaken_by_small_ones),
+		T(a_job_is_not_overtaken_while_it_is_being_stored),
+		T(a_job_whose_choice_cannot_be_saved_is_not_overtaken),
+		T(what_a_job_had_that_was_not_saved_goes_to_who_waits),
+		T(who_waits_is_asked_again_when_there_are_more_GPUs_but_no_more_free_ones),
+		T(a_job_in_a_nodes_first_word_after_a_silence_does_not_overtake_those_who_waited_for_it),
 		T(who_waits_for_one_node_holds_up_nobody_elsewhere),
 		T(immediate_is_refused_with_the_reason),
 		T(GPUs_come_back_on_every_way_out),

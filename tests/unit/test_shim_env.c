@@ -88,6 +88,26 @@ static void a_rank_knows_its_place_as_under_torchrun_and_deepspeed(void **state)
 	env_destroy(e);
 }
 
+static void the_GPUs_are_those_of_the_order_to_start(void **state)
+{
+	const char *user[] = { "CUDA_VISIBLE_DEVICES=7", NULL };
+	struct env *e;
+	char **v;
+
+	setup.gpus = "1,3";
+	e = make(user);
+	v = env_rank(e, 0);
+	HAS(v, "CUDA_VISIBLE_DEVICES", "1,3");
+	env_destroy(e);
+
+	go.gpus = "0,2"; /* indices have shifted */
+	e = make(user);
+	v = env_rank(e, 0);
+	HAS(v, "CUDA_VISIBLE_DEVICES", "0,2");
+	assert_int_equal(times(v, "CUDA_VISIBLE_DEVICES"), 1);
+	env_destroy(e);
+}
+
 static void defaults_are_set_when_the_user_has_none(void **state)
 {
 	const char *user[] = { NULL };
@@ -262,6 +282,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(a_rank_knows_its_place_as_under_torchrun_and_deepspeed, fresh),
+		cmocka_unit_test_setup(the_GPUs_are_those_of_the_order_to_start, fresh),
 		cmocka_unit_test_setup(defaults_are_set_when_the_user_has_none, fresh),
 		cmocka_unit_test_setup(the_users_settings_win, fresh),
 		cmocka_unit_test_setup(stale_rank_variables_of_the_caller_are_replaced, fresh),
