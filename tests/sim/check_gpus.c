@@ -320,7 +320,7 @@ void gpus_started(struct sim *s, struct shim_actor *h)
 
 		if (o != h && s->agents[o->host].gpus == a->gpus && o->started && simshim_alive(o) > 0 &&
 		    (o->gpus & h->gpus) != 0)
-			sim_fail(s, "no GPU is seen by two jobs at the same time (%s: %x of jobs %" PRIu64
+			sim_fail(s, "no GPU is seen from two places at the same time (%s: %x of jobs %" PRIu64
 				    " and %" PRIu64 ")", a->name, o->gpus & h->gpus, o->job, h->job);
 	}
 }
