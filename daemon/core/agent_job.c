@@ -503,12 +503,19 @@ void ajob_on_prove(struct agent *a, const struct rec_prove *r)
 
 /* ---- starting ------------------------------------------------------------------------- */
 
-/* The order came over a session that is gone: the job may be over since. A new
- * order finds the latch taken and goes; who was told 'starting' meanwhile must
- * hear that it did not. */
+/* An order holds for three heartbeats after the coordinator's last word. */
+static mono_t orders_until(const struct agent *a)
+{
+	return mono_add_ms(a->heard, 3 * (int64_t)a->conf.heartbeat_ms);
+}
+
+/* The order came over a session that is gone, or silent for long: the job may be
+ * over since. A new order finds the latch taken and goes; who was told 'starting'
+ * meanwhile must hear that it did not. */
 static bool order_is_stale(struct agent *a, struct ajob *j)
 {
-	if (a->session == SE_READY && a->coord_link == j->start_link)
+	if (a->session == SE_READY && a->coord_link == j->start_link &&
+	    mono_before(a->now, orders_until(a)))
 		return false;
 	j->phase = AJ_READY;
 	j->master_addr[0] = '\0';
@@ -538,7 +545,7 @@ void ajob_send_go(struct agent *a, struct ajob *j)
 	/* others may have taken long to prepare, and GPUs come and go */
 	m.u.shim_go.gpus = readings_visible(a, &j->prepare.u.prepare, &indices);
 	MSG_SET(&m.u.shim_go, shim_go, until_mono_ms,
-		mono_add_ms(a->heard, 3 * (int64_t)a->conf.heartbeat_ms).ns / 1000000);
+		orders_until(a).ns / 1000000);
 	ajob_send_shim(a, j, &m);
 	if (!j->go_sent)
 		j->run_since = a->now;

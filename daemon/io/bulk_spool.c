@@ -275,7 +275,8 @@ static void give_up(struct spool_reader *r, struct stream *s)
 /* Where the reader has been before, if it says so. */
 static bool read_before(const struct spool_where *w, struct stream *s)
 {
-	for (size_t i = 0; i < w->n_from; i++)
+	/* the last one named counts: readers add what they got themselves (bulk_part.c) */
+	for (size_t i = w->n_from; i-- > 0;)
 		if (w->from[i].rank == s->rank && w->from[i].fd == s->fd) {
 			s->offset = w->from[i].offset;
 			return true;

@@ -44,6 +44,10 @@ static const struct name names[] = {
 	{ "NODEAGENT_NODE", OURS },
 	{ "NODE_RANK", OURS },
 	{ "OMP_NUM_THREADS", DEFAULT },
+	{ "PET_MASTER_ADDR", DEFAULT },
+	{ "PET_MASTER_PORT", DEFAULT },
+	{ "PET_NNODES", DEFAULT },
+	{ "PET_NODE_RANK", DEFAULT },
 	{ "PYTHONUNBUFFERED", DEFAULT },
 	{ "RANK", OURS },
 	{ "ROLE_NAME", OURS },
@@ -177,8 +181,14 @@ static void add_defaults(struct env *e)
 		add(e, "CUDA_DEVICE_ORDER=PCI_BUS_ID"); /* the order in which they were counted */
 		add(e, "CUDA_VISIBLE_DEVICES=%s", gpus);
 	}
-	if (s->per_node)
+	if (s->per_node) {
 		add(e, "FORCE_TORCHRUN=1"); /* LLaMA-Factory: torchrun even with one GPU a node */
+		/* torchrun's own options, where the command line names none */
+		add(e, "PET_NNODES=%u", s->nnodes);
+		add(e, "PET_NODE_RANK=%u", s->node_rank);
+		add(e, "PET_MASTER_ADDR=%s", e->job.go->master_addr);
+		add(e, "PET_MASTER_PORT=%u", e->job.go->master_port);
+	}
 	if (ifname && *ifname) {
 		add(e, "NCCL_SOCKET_IFNAME=%s", ifname);
 		add(e, "GLOO_SOCKET_IFNAME=%s", ifname);

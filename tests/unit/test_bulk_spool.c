@@ -178,7 +178,8 @@ TEST(a_flooding_rank_does_not_keep_others_waiting)
 
 TEST(a_reader_continues_where_it_was)
 {
-	struct rec_follow_from from[] = { { .rank = 3, .fd = 1, .offset = 400 },
+	struct rec_follow_from from[] = { { .rank = 3, .fd = 1, .offset = 100 },
+					  { .rank = 3, .fd = 1, .offset = 400 }, /* the last one counts */
 					  { .rank = 3, .fd = 2, .offset = 10 } };
 	struct spool_where w = where();
 	struct spool_reader *r;
@@ -186,7 +187,7 @@ TEST(a_reader_continues_where_it_was)
 	put("3.out", 'a', 1000);
 	put("3.err", 'b', 10);
 	w.from = from;
-	w.n_from = 2;
+	w.n_from = 3;
 	r = open_reader(&w);
 	spool_reader_credit(r, 1 << 20);
 	assert_int_equal(must_send(r, 600).offset, 400);

@@ -202,12 +202,22 @@ static void one_launcher_a_node_gets_what_llamafactory_reads(void **state)
 	HAS(v, "RANK", "4"); /* its versions before 2024-11 take this for the node's */
 	LACKS(v, "NPROC_PER_NODE");
 	LACKS(v, "OMP_NUM_THREADS");
+	HAS(v, "PET_NNODES", "16"); /* for 'torchrun train.py' without options */
+	HAS(v, "PET_NODE_RANK", "4");
+	HAS(v, "PET_MASTER_ADDR", "10.1.2.3");
+	HAS(v, "PET_MASTER_PORT", "20017");
 	env_destroy(e);
 
-	const char *own[] = { "NPROC_PER_NODE=4", NULL };
+	const char *own[] = { "NPROC_PER_NODE=4", "PET_NNODES=1", NULL };
 
 	e = make(own);
 	HAS(env_rank(e, 0), "NPROC_PER_NODE", "4");
+	HAS(env_rank(e, 0), "PET_NNODES", "1");
+	env_destroy(e);
+
+	setup.per_node = false;
+	e = make(user);
+	LACKS(env_rank(e, 0), "PET_NNODES");
 	env_destroy(e);
 }
 
