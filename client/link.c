@@ -202,19 +202,32 @@ int link_next(struct link *l, struct frame *ret, struct err *e)
 	return frame_next(&l->in, ret, e);
 }
 
+#define SLOW_MS 2000 /* then people are told what is waited for */
+
 /* 0 also after a signal: the caller looks again. */
 static int wait_for(struct link *l, mono_t deadline, struct err *e)
 {
 	struct pollfd p = { .fd = l->fd, .events = POLLIN };
 	int64_t left = mono_sub_ms(deadline, mono_now()) + 1; /* LINK_ANSWER_MS at most */
-	struct timespec t = { left / 1000, left % 1000 * 1000000 };
+	int64_t most = l->told_slow || left < SLOW_MS ? left : SLOW_MS;
+	struct timespec t = { most / 1000, most % 1000 * 1000000 };
 
 	if (left <= 1)
 		return err_set(e, ETIME, "the agent did not answer in time; look at its log (journalctl -u nodeagentd)");
 	if (link_pending(l))
 		p.events |= POLLOUT;
-	if (ppoll(&p, 1, &t, l->open_mask) >= 0)
+	switch (ppoll(&p, 1, &t, l->open_mask)) {
+	case 0:
+		if (!l->told_slow && left > SLOW_MS)
+			fprintf(stderr, "nodectl: no answer yet; waiting for the coordinator, %d s at most\n",
+				(int)(left - SLOW_MS + 999) / 1000);
+		l->told_slow = true;
 		return 0;
+	case -1:
+		break;
+	default:
+		return 0;
+	}
 	if (errno != EINTR)
 		return err_set(e, errno, "cannot wait for the agent: %s", strerror(errno));
 	if (l->on_signal && l->on_signal(l->signal_arg))

@@ -407,6 +407,8 @@ static int refuse_second(const struct join *j, struct err *e)
 
 	if (identity_load(j->dir, &id, NULL) < 0)
 		return 0;
+	if (memcmp(id.coord_key, j->token.coord_key, KEY_HASH) == 0)
+		return 0; /* back into the same one: the coordinator says whether it was removed */
 	return err_set(e, EEXIST, "this host is node %s of cluster %s already. To join another cluster, "
 		       "stop the agent and remove %s/node.ini", id.node, id.cluster, j->dir);
 }
@@ -426,9 +428,9 @@ static int prepare(struct join *j, struct err *e)
 	int r = j->node[0] ? 0 : enrol_host_name(j->node, e);
 
 	if (r == 0)
-		r = refuse_second(j, e);
-	if (r == 0)
 		r = read_token(j, e);
+	if (r == 0)
+		r = refuse_second(j, e);
 	if (r == 0)
 		r = dir_make_all(j->dir, 0700, e);
 	if (r == 0)

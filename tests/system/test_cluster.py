@@ -474,3 +474,15 @@ def test_settings_that_do_not_go_together_are_refused_with_file_and_line(site, t
         r = site.run(site.nodeagentd, role, "--dir", site.path("x"), "--config", conf)
         assert r.code == 2 and f"{conf}:{line}: " in r.err and words in r.err, r
         assert len(r.err.splitlines()) == 1
+
+
+def test_who_waits_for_the_coordinator_is_told_so(site):
+    site.head()
+    site.node("a1")
+    site.daemons["head"].kill()
+    site.daemons["head"].wait()
+    p = site.popen("status")
+    err = Reader(p.stderr)
+    err.wait("nodectl: no answer yet; waiting for the coordinator, [0-9]+ s at most\n", 5 * SLOW)
+    assert p.poll() is None
+    p.kill()

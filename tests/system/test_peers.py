@@ -79,7 +79,6 @@ def test_a_node_enrolled_again_with_its_key_may_read_again(three):
     site.admin("node-remove", "a3").ok()
     wait_until(lambda: not connected(site.path("a2", "run")), 5 * SLOW, "a2 has closed the link of a3")
     site.stop_daemon("a3")
-    os.unlink(site.path("a3", "node.ini"))
     site.node("a3")
     again = Reader(through(site, "a3", "logs", "-f", site.job_no).stdout)
     again.wait("tick 3", 15 * SLOW)
