@@ -71,7 +71,7 @@ struct agent_event {
 	int error; /* 0 or -errno */
 	int exit_code; /* 126/127 when the command is at fault, else 0 */
 	bool retry; /* the failure is this node's, not the job's */
-	const char *text; /* one sentence when error != 0 */
+	const char *text; /* one sentence when error != 0; after a sweep: who lives on, or NULL */
 	uint32_t result;
 	/* DONE of ACT_LEASE */
 	uint32_t master_port, proof_port;

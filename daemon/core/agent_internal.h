@@ -109,6 +109,7 @@ struct ajob {
 	bool go_sent;
 	uint64_t start_link; /* session that 'start' came over */
 	mono_t sweep_at; /* the last sweep failed: again then */
+	mono_t sweep_until; /* ... and the job ends although somebody lives; never: nobody was found living */
 	mono_t run_since; /* go was sent; MONO_NEVER when not known (adopted) */
 	struct local_rank *ranks; /* nprocs */
 	char *fail_text;

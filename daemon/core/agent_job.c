@@ -20,6 +20,7 @@
 #include "common/utf8.h"
 
 #define SWEEP_RETRY_MS 1000
+#define SWEEP_GIVE_UP_MS 30000 /* who still lives then cannot be ended */
 
 const char *ajob_phase_name(enum job_phase p)
 {
@@ -95,7 +96,7 @@ struct ajob *ajob_new(struct agent *a, const char *json, size_t len)
 		return NULL;
 	}
 	list_init(&j->all);
-	j->run_since = j->sweep_at = MONO_NEVER;
+	j->run_since = j->sweep_at = j->sweep_until = MONO_NEVER;
 	j->job = j->prepare.u.prepare.job;
 	j->attempt = j->prepare.u.prepare.attempt;
 	j->prepare_json = strndup(json, len);
@@ -689,31 +690,52 @@ static void done_latch(struct agent *a, struct ajob *j)
 		ajob_send_go(a, j);
 }
 
+/* Somebody may still live: nothing is said before he is dead, unless he was
+ * given time enough (state D). Where nobody could look (the launcher is away)
+ * no time is given. */
+static bool sweep_again(struct agent *a, struct ajob *j)
+{
+	bool somebody_lives = a->ev->error == -ETIME || a->ev->error == -ETIMEDOUT;
+
+	if (a->ev->error == 0)
+		return false;
+	if (somebody_lives && mono_is_never(j->sweep_until))
+		j->sweep_until = mono_add_ms(a->now, SWEEP_GIVE_UP_MS);
+	if (somebody_lives && mono_due(j->sweep_until, a->now))
+		return false;
+	j->sweep_at = mono_add_ms(a->now, SWEEP_RETRY_MS);
+	return true;
+}
+
+/* Who was ended, and who was not. */
+static void tell_swept(struct agent *a, struct ajob *j)
+{
+	uint32_t n = a->ev->error == 0 ? a->ev->result : 0;
+	const char *left = a->ev->text != NULL ? a->ev->text : "";
+	char ended[80] = "", text[500];
+
+	if (n > 0)
+		snprintf(ended, sizeof(ended), "; %u process%s it left %s ended", n, n == 1 ? "" : "es",
+			 n == 1 ? "was" : "were");
+	if (n == 0 && *left == '\0')
+		return;
+	snprintf(text, sizeof(text), "the shim was killed%s%s%s", ended, *left != '\0' ? "; " : "", left);
+	free(j->end_text);
+	j->end_text = agent_strdup(a, text);
+}
+
 static void done_sweep(struct agent *a, struct ajob *j)
 {
-	char text[128];
-
 	j->ticket_sweep = 0;
-	if (j->phase != AJ_SWEEPING)
+	if (j->phase != AJ_SWEEPING || sweep_again(a, j))
 		return;
-	if (a->ev->error != 0) {
-		/* Something may still live: nothing is said before it is dead. */
-		j->sweep_at = mono_add_ms(a->now, SWEEP_RETRY_MS);
-		return;
-	}
 	if (!j->latched && !j->end_wanted) {
 		ajob_failed(a, j, 1, true, "its shim died while the job was being prepared");
 		return;
 	}
 	if (j->latched)
 		report_rest(a, j, "lost", 0, "its shim was killed");
-	if (a->ev->result > 0) {
-		snprintf(text, sizeof(text), "the shim was killed; %u process%s it left %s ended",
-			 a->ev->result, a->ev->result == 1 ? "" : "es",
-			 a->ev->result == 1 ? "was" : "were");
-		free(j->end_text);
-		j->end_text = agent_strdup(a, text);
-	}
+	tell_swept(a, j);
 	ajob_ended(a, j);
 }
 

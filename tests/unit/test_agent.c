@@ -235,7 +235,7 @@ static void done(struct world *w, enum action_type t, int error)
 {
 	static const char *const ras[] = { "127.0.0.1:1", "127.0.0.1:2" };
 	struct agent_event ev = { .type = AEV_DONE, .ticket = ticket_of(w, t), .error = error,
-				  .text = "it went wrong", .master_port = 20000, .ras = ras,
+				  .text = error != 0 ? "it went wrong" : NULL, .master_port = 20000, .ras = ras,
 				  .n_ras = 2 };
 
 	assert_int_not_equal(ev.ticket, 0);
@@ -777,6 +777,65 @@ static void a_failed_sweep_is_repeated_before_ended_is_said(void **state)
 	assert_true(asked(w, ACT_SWEEP));
 	done(w, ACT_SWEEP, 0);
 	assert_int_equal(count(w, COORD, MSG_ended), 1);
+}
+
+/* As a failed sweep says it: a second apart, from the first one on. */
+static void sweep_for(struct world *w, int error, int seconds)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_ping);
+	for (int i = 0; i < seconds; i++) {
+		done(w, ACT_SWEEP, error);
+		assert_int_equal(count(w, COORD, MSG_ended), 0);
+		forget(w);
+		say(w, COORD, &m); /* or its link counts as dead */
+		tick(w, 1000);
+		assert_true(asked(w, ACT_SWEEP));
+	}
+}
+
+static void one_that_cannot_be_ended_is_named_after_30_s_and_the_job_ends(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	to_running(w);
+	down(w, SHIM);
+	sweep_for(w, -ETIME, 30);
+	done(w, ACT_SWEEP, -ETIME);
+	assert_true(last(w, COORD, MSG_ended, &m));
+	assert_string_equal(m.u.ended.ranks[0].state, "lost");
+	assert_string_equal(m.u.ended.text, "the shim was killed; it went wrong");
+	msg_finish(&m);
+}
+
+static void while_nobody_can_look_the_job_does_not_end(void **state)
+{
+	struct world *w = *state;
+
+	to_running(w);
+	down(w, SHIM);
+	sweep_for(w, -EPIPE, 100);
+	sweep_for(w, -ETIMEDOUT, 20);
+	done(w, ACT_SWEEP, 0);
+	assert_int_equal(count(w, COORD, MSG_ended), 1);
+}
+
+static void whom_a_sweep_has_left_alive_is_told(void **state)
+{
+	struct world *w = *state;
+	struct agent_event ev = { .type = AEV_DONE, .result = 2, .text = "pid 7 (x, state S) was left alone" };
+	struct msg m;
+
+	to_running(w);
+	down(w, SHIM);
+	ev.ticket = ticket_of(w, ACT_SWEEP);
+	feed(w, &ev);
+	assert_true(last(w, COORD, MSG_ended, &m));
+	assert_string_equal(m.u.ended.text, "the shim was killed; 2 processes it left were ended; "
+			    "pid 7 (x, state S) was left alone");
+	msg_finish(&m);
 }
 
 static void output_that_was_lost_is_told_once_with_the_place(void **state)
@@ -1475,6 +1534,9 @@ int main(void)
 		T(a_GPU_is_held_by_name_not_by_index),
 		T(a_killed_shim_means_sweep_and_lost_ranks),
 		T(a_failed_sweep_is_repeated_before_ended_is_said),
+		T(one_that_cannot_be_ended_is_named_after_30_s_and_the_job_ends),
+		T(while_nobody_can_look_the_job_does_not_end),
+		T(whom_a_sweep_has_left_alive_is_told),
 		T(output_that_was_lost_is_told_once_with_the_place),
 		T(a_revoked_source_may_nothing_more),
 		T(a_withdrawn_peer_is_out_after_a_while_and_what_it_reads_is_cut),
