@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,14 +32,6 @@
 
 #define SWEEP_PAUSE_NS 10000000
 #define PF_EXITING 4ul /* of include/linux/sched.h, since ever */
-
-struct stat_line {
-	pid_t pid, ppid;
-	char state;
-	long threads;
-	unsigned long flags;
-	uint64_t start_time;
-};
 
 /* A whole small file, NUL-terminated. Length or -errno. */
 static ssize_t read_small(const char *path, char *out, size_t size)
@@ -75,11 +66,25 @@ static const char *stat_field(const char *p, int n)
 	return p;
 }
 
+/* What a process calls itself may be no text at all. */
+static void take_name(const char *stat, const char *end, char name[16])
+{
+	const char *p = strchr(stat, '(');
+	size_t n = 0;
+
+	for (p = p && p < end ? p + 1 : end; p < end && n < 15; p++)
+		name[n++] = *p < ' ' || *p > '~' ? '?' : *p;
+	name[n] = '\0';
+}
+
 /* /proc/PID/stat. The name in it may hold anything, so we count from the last ')'. */
-static int read_stat(pid_t pid, struct stat_line *ret)
+int proc_read(pid_t pid, struct proc_stat *ret)
 {
 	char path[32], text[1024];
 	const char *p, *start;
+
+	if (pid <= 0)
+		return -ESRCH;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	if (read_small(path, text, sizeof(text)) <= 0)
@@ -91,26 +96,23 @@ static int read_stat(pid_t pid, struct stat_line *ret)
 	if (!isdigit((unsigned char)*start))
 		return -ESRCH;
 	ret->pid = pid;
+	take_name(text, p, ret->name);
 	ret->state = *stat_field(p, 3);
 	ret->ppid = (pid_t)strtol(stat_field(p, 4), NULL, 10);
-	ret->flags = strtoul(stat_field(p, 9), NULL, 10);
-	ret->threads = strtol(stat_field(p, 20), NULL, 10);
+	ret->session = (pid_t)strtol(stat_field(p, 6), NULL, 10);
+	ret->exiting = (strtoul(stat_field(p, 9), NULL, 10) & PF_EXITING) != 0;
+	/* one whose first thread has exited shows as a zombie while its others live on */
+	ret->dead = (ret->state == 'Z' && strtol(stat_field(p, 20), NULL, 10) <= 1) ||
+		    ret->state == 'X' || ret->state == 'x';
 	ret->start_time = strtoull(start, NULL, 10);
 	return 0;
 }
 
-/* A process whose first thread has exited shows as a zombie while its other
- * threads live on. */
-static bool is_dead(const struct stat_line *s)
-{
-	return (s->state == 'Z' && s->threads <= 1) || s->state == 'X' || s->state == 'x';
-}
-
 int proc_start_time(pid_t pid, uint64_t *ret)
 {
-	struct stat_line s;
+	struct proc_stat s;
 
-	if (pid <= 0 || read_stat(pid, &s))
+	if (proc_read(pid, &s))
 		return -ESRCH;
 	*ret = s.start_time;
 	return 0;
@@ -179,11 +181,11 @@ int proc_signal(pid_t pid, uint64_t start_time, int sig)
 
 int proc_dead(pid_t pid, uint64_t start_time)
 {
-	struct stat_line s;
+	struct proc_stat s;
 
-	if (pid <= 0 || read_stat(pid, &s) || s.start_time != start_time)
+	if (proc_read(pid, &s) || s.start_time != start_time)
 		return true;
-	return is_dead(&s);
+	return s.dead;
 }
 
 /* The next process in /proc; 0 at the end. */
@@ -207,22 +209,47 @@ static pid_t next_pid(DIR *proc)
 static int read_all(struct buf *table)
 {
 	DIR *proc = opendir("/proc");
-	struct stat_line s;
+	struct proc_stat s;
 	pid_t pid;
 
 	if (!proc)
 		return -errno;
 	while ((pid = next_pid(proc)) != 0) {
-		if (read_stat(pid, &s) == 0)
+		if (proc_read(pid, &s) == 0)
 			buf_add(table, &s, sizeof(s));
 	}
 	closedir(proc);
 	return buf_failed(table) ? -ENOMEM : 0;
 }
 
+int proc_children(pid_t parent, void (*f)(void *arg, const struct proc_stat *child), void *arg)
+{
+	DIR *proc = opendir("/proc");
+	struct proc_stat s;
+	pid_t pid;
+
+	if (!proc)
+		return -errno;
+	while ((pid = next_pid(proc)) != 0)
+		if (proc_read(pid, &s) == 0 && s.ppid == parent)
+			f(arg, &s);
+	closedir(proc);
+	return 0;
+}
+
+void proc_tell(pid_t pid, uint64_t start_time, char out[48])
+{
+	struct proc_stat s;
+
+	if (proc_read(pid, &s) == 0 && s.start_time == start_time)
+		snprintf(out, 48, "pid %d (%s, state %c)", (int)pid, s.name, s.state);
+	else
+		snprintf(out, 48, "pid %d", (int)pid);
+}
+
 static int family_cmp(const void *pa, const void *pb)
 {
-	const struct stat_line *a = pa, *b = pb;
+	const struct proc_stat *a = pa, *b = pb;
 
 	if (a->ppid != b->ppid)
 		return a->ppid < b->ppid ? -1 : 1;
@@ -230,7 +257,7 @@ static int family_cmp(const void *pa, const void *pb)
 }
 
 /* Index of the first entry whose parent is ppid, or of where it would be. */
-static size_t first_child(const struct stat_line *all, size_t n, pid_t ppid)
+static size_t first_child(const struct proc_stat *all, size_t n, pid_t ppid)
 {
 	size_t low = 0, high = n;
 
@@ -247,7 +274,7 @@ static size_t first_child(const struct stat_line *all, size_t n, pid_t ppid)
 
 /* Breadth first. 'queue' has room for n: a process has one parent, so each is
  * entered at most once ('done' also stops at a loop that a torn read made). */
-static int walk(const struct stat_line *all, size_t n, pid_t root, pid_t *queue, pid_t *out,
+static int walk(const struct proc_stat *all, size_t n, pid_t root, pid_t *queue, pid_t *out,
 		size_t max)
 {
 	size_t queued = 0, found = 0;
@@ -259,7 +286,7 @@ static int walk(const struct stat_line *all, size_t n, pid_t root, pid_t *queue,
 			if (all[i].pid == root || queued == n)
 				continue;
 			queue[queued++] = all[i].pid;
-			if (is_dead(&all[i]))
+			if (all[i].dead)
 				continue;
 			if (found < max)
 				out[found] = all[i].pid;
@@ -278,13 +305,13 @@ int proc_descendants(pid_t root, pid_t *out, size_t max)
 
 	buf_init(&table);
 	rc = read_all(&table);
-	n = table.len / sizeof(struct stat_line);
+	n = table.len / sizeof(struct proc_stat);
 	if (!rc && n > 0) {
 		queue = malloc(n * sizeof(*queue));
 		rc = queue ? 0 : -ENOMEM;
 	}
 	if (!rc && n > 0) {
-		struct stat_line *all = (void *)table.data;
+		struct proc_stat *all = (void *)table.data;
 
 		qsort(all, n, sizeof(*all), family_cmp);
 		rc = walk(all, n, root, queue, out, max);
@@ -339,14 +366,15 @@ static bool has_variable(struct buf *b, const char *name, const char *value)
 struct sweep {
 	const char *name, *value;
 	struct buf env; /* reused */
-	struct buf killed; /* start times: each process counts once */
+	struct buf killed; /* each process counts once */
+	struct proc_id left; /* met in the last pass */
 	int count;
 };
 
-static bool seen(const struct buf *killed, const struct stat_line *one)
+static bool seen(const struct buf *killed, const struct proc_stat *one)
 {
 	for (size_t at = 0; at < killed->len; at += sizeof(*one)) {
-		struct stat_line old;
+		struct proc_stat old;
 
 		memcpy(&old, killed->data + at, sizeof(old));
 		if (old.pid == one->pid && old.start_time == one->start_time)
@@ -359,9 +387,9 @@ static bool seen(const struct buf *killed, const struct stat_line *one)
  * the pid change hands meanwhile, the signal does not go out. */
 static bool sweep_one(struct sweep *s, pid_t pid)
 {
-	struct stat_line st;
+	struct proc_stat st;
 
-	if (pid <= 1 || pid == getpid() || read_stat(pid, &st) || is_dead(&st))
+	if (pid <= 1 || pid == getpid() || proc_read(pid, &st) || st.dead)
 		return false;
 	if (read_environ(pid, &s->env) || !has_variable(&s->env, s->name, s->value))
 		return false;
@@ -369,6 +397,7 @@ static bool sweep_one(struct sweep *s, pid_t pid)
 		buf_add(&s->killed, &st, sizeof(st));
 		s->count++;
 	}
+	s->left = (struct proc_id){ pid, st.start_time };
 	return true;
 }
 
@@ -395,7 +424,7 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-int proc_sweep_env(const char *name, const char *value, int deadline_ms)
+int proc_sweep_env(const char *name, const char *value, int deadline_ms, struct proc_id *ret_left)
 {
 	struct sweep s = { .name = name, .value = value };
 	int64_t end = now_ms() + deadline_ms;
@@ -407,42 +436,7 @@ int proc_sweep_env(const char *name, const char *value, int deadline_ms)
 	buf_finish(&s.killed);
 	if (found < 0)
 		return found;
+	if (found > 0 && ret_left)
+		*ret_left = s.left;
 	return found > 0 ? -ETIME : s.count;
-}
-
-/* ---- orphans --------------------------------------------------------- */
-
-/* True when it lives. */
-static bool sweep_orphan(const struct stat_line *st, struct buf *hit, uint32_t *count)
-{
-	if (is_dead(st)) {
-		waitpid(st->pid, NULL, WNOHANG);
-		return false;
-	}
-	if (st->flags & PF_EXITING)
-		return true; /* on its way out: killed, and counted, by a sweep before */
-	if (proc_signal(st->pid, st->start_time, SIGKILL) == 0 && !seen(hit, st)) {
-		buf_add(hit, st, sizeof(*st));
-		++*count;
-	}
-	return true;
-}
-
-int proc_sweep_orphans(bool (*mine)(void *arg, pid_t pid, uint64_t start_time), void *arg,
-		       struct buf *hit, uint32_t *count)
-{
-	DIR *proc = opendir("/proc");
-	pid_t pid, self = getpid();
-	struct stat_line st;
-	int found = 0;
-
-	if (!proc)
-		return -errno;
-	while ((pid = next_pid(proc)) != 0)
-		if (read_stat(pid, &st) == 0 && st.ppid == self && !mine(arg, pid, st.start_time))
-			found += sweep_orphan(&st, hit, count);
-	closedir(proc);
-	if (found == 0)
-		buf_reset(hit);
-	return found;
 }

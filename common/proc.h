@@ -12,7 +12,26 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct buf;
+struct proc_id {
+	pid_t pid;
+	uint64_t start_time;
+};
+
+struct proc_stat {
+	pid_t pid, ppid, session;
+	char name[16]; /* printable ASCII, '?' for the rest */
+	char state; /* as in proc(5) */
+	bool dead; /* nothing is left of it but its exit status */
+	bool exiting;
+	uint64_t start_time;
+};
+
+/* 0 or -ESRCH. */
+int proc_read(pid_t pid, struct proc_stat *ret);
+/* All children of 'parent', dead ones too. 0 or -errno. */
+int proc_children(pid_t parent, void (*f)(void *arg, const struct proc_stat *child), void *arg);
+/* For people: "pid 4711 (sleep, state S)". */
+void proc_tell(pid_t pid, uint64_t start_time, char out[48]);
 
 /* 0 and the start time (field 22 of /proc/PID/stat), or -ESRCH. */
 int proc_start_time(pid_t pid, uint64_t *ret);
@@ -27,14 +46,8 @@ int proc_dead(pid_t pid, uint64_t start_time);
 int proc_descendants(pid_t root, pid_t *out, size_t max);
 /* SIGKILLs every process whose environment holds the variable 'name=value'
  * (as started; /proc/PID/environ), except this one; repeats until a pass
- * finds none or 'deadline_ms' has passed. Number killed, or -ETIME. Blocks. */
-int proc_sweep_env(const char *name, const char *value, int deadline_ms);
-
-/* For a child subreaper: children that it has not started ('mine' says no) are
- * orphans of children of its that died. One pass: SIGKILL to those that live,
- * the dead are reaped. 'hit' remembers whom it was sent to (empty at first;
- * emptied when nobody lives): each adds to *count once. How many lived, or -errno. */
-int proc_sweep_orphans(bool (*mine)(void *arg, pid_t pid, uint64_t start_time), void *arg,
-		       struct buf *hit, uint32_t *count);
+ * finds none or 'deadline_ms' has passed. Number killed; or -ETIME, and one that
+ * lives in *ret_left (may be NULL); or -errno. Blocks. */
+int proc_sweep_env(const char *name, const char *value, int deadline_ms, struct proc_id *ret_left);
 
 #endif

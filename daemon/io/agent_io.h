@@ -16,6 +16,7 @@
 #include <uv.h>
 
 #include "common/list.h"
+#include "common/proc.h"
 #include "core/agent.h"
 #include "core/map.h"
 #include "io/link.h"
@@ -95,6 +96,8 @@ struct job_io {
 	struct spec_blob *spec; /* fetched, not yet handed to the shim */
 	bool spawning;
 	bool told_full; /* in the log, that its output finds no room */
+	bool told_left; /* in the log, that processes of it could not be ended */
+	struct proc_id shim; /* our child, or was; start time 0: never */
 };
 struct job_io *job_io_find(struct agent_io *io, uint64_t job, uint32_t attempt);
 struct job_io *job_io_get(struct agent_io *io, uint64_t job, uint32_t attempt);

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/orphans.h"
 #include "common/proc.h"
 #include "common/spool.h"
 #include "io/files.h"
@@ -38,8 +40,13 @@
 #include "io/sockets.h"
 #include "io/specs.h"
 
-#define SWEEP_MS 10000
+#define SWEEP_MS 1000 /* of a pool thread's time; the core tries again */
 #define PAUSE_MS 10
+#define PAUSE_MAX_MS 100
+
+/* Sweeps run on several threads of the pool. */
+static pthread_mutex_t orphans_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct orphans orphans;
 
 struct child {
 	struct list at;
@@ -60,6 +67,7 @@ struct launch {
 	struct spec_blob *spec;
 	int memfd, listener;
 	pid_t pid;
+	uint64_t start_time; /* 0: not our child */
 	int rc;
 	bool retry;
 	bool aside; /* the launcher was asked to clear the way */
@@ -233,6 +241,8 @@ static int launch_as_self(struct launch *l)
 		return rc;
 	rc = start_process(l, dir);
 	close(dir);
+	if (rc == 0)
+		proc_start_time(l->pid, &l->start_time); /* it is there until the loop reaps it */
 	return rc;
 }
 
@@ -300,6 +310,7 @@ static void launched(struct launch *l)
 		c->pid = l->pid;
 		c->job = l->job;
 		list_append(&l->io->children, &c->at);
+		job_io_get(l->io, l->job, l->attempt)->shim = (struct proc_id){ l->pid, l->start_time };
 		shims_reap(l->io); /* its SIGCHLD may have come before we knew it */
 	}
 	log_job(LOG_LVL_INFO, l->job, l->attempt, "shim %d started for %s", (int)l->pid, l->user);
@@ -446,9 +457,9 @@ struct chore {
 	uint64_t ticket, job;
 	uint32_t attempt;
 	char cookie[65];
-	pid_t shim; /* our child, not reaped yet; 0: none */
-	uint64_t shim_start;
+	struct proc_id shim; /* see struct job_io */
 	int result;
+	char left[360]; /* who was not ended, and why */
 };
 
 /* A second name of the held record, which carries the boot id: as exclusive as
@@ -462,33 +473,59 @@ static int take_latch(struct chore *c)
 	return linkat(c->io->shims_dir, held, c->io->shims_dir, latch, 0) == 0 ? 0 : -errno;
 }
 
+/* How many live on that we wait for, or -errno. */
+static int sweep_orphans(struct chore *c, struct orphan_sweep *o)
+{
+	int alive;
+
+	pthread_mutex_lock(&orphans_lock);
+	alive = orphans_pass(&orphans, o);
+	orphans_tell(&orphans, o, c->left, sizeof(c->left));
+	pthread_mutex_unlock(&orphans_lock);
+	return alive;
+}
+
+static void tell_left(struct chore *c, const struct proc_id *p)
+{
+	size_t n = strlen(c->left);
+	char who[48];
+
+	proc_tell(p->pid, p->start_time, who);
+	snprintf(c->left + n, sizeof(c->left) - n, "%s%s could not be ended", n > 0 ? "; " : "", who);
+}
+
 /* By the cookie, and, as their subreaper, by their coming to us when the shim
- * has died: a process may well have another environment. Whose orphan it was
- * cannot be told, and need not: its shim is dead. Those of a shim that an
+ * has died: a process may well have another environment. Those of a shim that an
  * earlier life of this agent started go to init, and only the cookie finds them. */
 static int sweep(struct chore *c)
 {
 	mono_t end = mono_add_ms(clock_mono(), SWEEP_MS);
-	uint32_t orphans = 0;
-	int found, swept, all = 0;
-	struct buf hit;
+	struct orphan_sweep o = { .shim = c->shim };
+	struct proc_id left;
+	int alive, swept, all = 0, pause = PAUSE_MS;
 
-	buf_init(&hit);
-	for (;;) {
-		swept = proc_sweep_env("NODEAGENT_COOKIE", c->cookie, SWEEP_MS);
+	for (;; pause = 2 * pause < PAUSE_MAX_MS ? 2 * pause : PAUSE_MAX_MS) {
+		int64_t ms = mono_sub_ms(end, clock_mono());
+
+		swept = proc_sweep_env("NODEAGENT_COOKIE", c->cookie, ms > 0 ? (int)ms : 0, &left);
 		all += swept > 0 ? swept : 0;
-		found = proc_sweep_orphans(spawn_is_ours, NULL, &hit, &orphans);
+		alive = sweep_orphans(c, &o);
 		/* what it leaves comes to us before it counts as dead */
-		if (c->shim > 0 && !proc_dead(c->shim, c->shim_start))
-			found = found < 0 ? found : found + 1;
-		if (swept < 0 || found <= 0 || mono_due(end, clock_mono()))
+		if (swept >= 0 && alive == 0 && c->shim.start_time != 0 &&
+		    !proc_dead(c->shim.pid, c->shim.start_time)) {
+			left = c->shim;
+			swept = -ETIME;
+		}
+		if ((swept < 0 && swept != -ETIME) || alive < 0 || (swept >= 0 && alive == 0) ||
+		    mono_due(end, clock_mono()))
 			break;
-		nanosleep(&(struct timespec){ .tv_nsec = PAUSE_MS * 1000000 }, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = pause * 1000000L }, NULL);
 	}
-	buf_finish(&hit);
-	if (swept < 0 || found < 0)
-		return swept < 0 ? swept : found;
-	return found > 0 ? -ETIME : all + (int)orphans;
+	if (swept == -ETIME)
+		tell_left(c, &left);
+	if (swept < 0 || alive < 0)
+		return swept < 0 ? swept : alive;
+	return alive > 0 ? -ETIME : all + (int)o.killed;
 }
 
 static void chore_work(uv_work_t *req)
@@ -503,22 +540,44 @@ static void chore_work(uv_work_t *req)
 		remove_files(c->io, c->job, c->attempt);
 }
 
+static void log_left(struct agent_io *io, uint64_t job, uint32_t attempt, const char *left)
+{
+	struct job_io *j = job_io_find(io, job, attempt);
+
+	if (left[0] == '\0' || (j != NULL && j->told_left))
+		return;
+	if (j != NULL)
+		j->told_left = true;
+	log_job(LOG_LVL_WARN, job, attempt, "its shim is dead; %s", left);
+}
+
+static void swept(struct agent_io *io, uint64_t ticket, uint32_t result, const char *left)
+{
+	struct later *l = agent_later_new(AEV_DONE);
+
+	l->ev.ticket = ticket;
+	l->ev.result = result;
+	if (left[0] != '\0' && (l->ev.text = arena_strdup(&l->arena, left)) == NULL)
+		agent_no_memory();
+	agent_later(io, l);
+}
+
 static void chore_after(uv_work_t *req, int status)
 {
 	struct chore *c = list_entry(req, struct chore, req);
-	char text[256];
-	struct later *l;
+	char text[128];
 
-	if (c->what != CHORE_CLEAN && c->result < 0) {
+	if (c->what == CHORE_SWEEP)
+		log_left(c->io, c->job, c->attempt, c->left);
+	if (c->what == CHORE_SWEEP && c->result == -ETIME && c->left[0] != '\0') {
+		agent_done(c->io, c->ticket, c->result, true, c->left);
+	} else if (c->what != CHORE_CLEAN && c->result < 0) {
 		snprintf(text, sizeof(text), c->what == CHORE_LATCH ?
 			 "cannot take the start latch in the run directory: %s" :
-			 "processes of the job are left: %s", strerror(-c->result));
+			 "processes of the job may be left: %s", strerror(-c->result));
 		agent_done(c->io, c->ticket, c->result, true, text);
 	} else if (c->what != CHORE_CLEAN) {
-		l = agent_later_new(AEV_DONE);
-		l->ev.ticket = c->ticket;
-		l->ev.result = (uint32_t)c->result;
-		agent_later(c->io, l);
+		swept(c->io, c->ticket, (uint32_t)c->result, c->left);
 	}
 	free(c);
 }
@@ -526,6 +585,7 @@ static void chore_after(uv_work_t *req, int status)
 static void do_chore(struct agent_io *io, int what, uint64_t ticket, uint64_t job, uint32_t attempt,
 		     const char *cookie)
 {
+	const struct job_io *j = job_io_find(io, job, attempt);
 	struct chore *c = agent_alloc(sizeof(*c));
 
 	c->io = io;
@@ -534,12 +594,8 @@ static void do_chore(struct agent_io *io, int what, uint64_t ticket, uint64_t jo
 	c->job = job;
 	c->attempt = attempt;
 	snprintf(c->cookie, sizeof(c->cookie), "%s", cookie);
-	list_foreach(e, &io->children) {
-		struct child *s = list_entry(e, struct child, at);
-
-		if (what == CHORE_SWEEP && s->job == job && proc_start_time(s->pid, &c->shim_start) == 0)
-			c->shim = s->pid;
-	}
+	if (j != NULL)
+		c->shim = j->shim;
 	uv_queue_work(&io->loop, &c->req, chore_work, chore_after);
 }
 
@@ -550,22 +606,20 @@ void shims_latch(struct agent_io *io, const struct action *a)
 
 struct sweep {
 	struct agent_io *io;
-	uint64_t ticket;
+	uint64_t ticket, job;
+	uint32_t attempt;
 };
 
 static void launcher_swept(void *arg, int error, uint32_t result, const char *text)
 {
 	struct sweep *s = arg;
-	struct later *l;
 
-	if (error != 0) {
+	if (error == 0 || error == -ETIME)
+		log_left(s->io, s->job, s->attempt, text != NULL ? text : "");
+	if (error != 0)
 		agent_done(s->io, s->ticket, error, true, text);
-	} else {
-		l = agent_later_new(AEV_DONE);
-		l->ev.ticket = s->ticket;
-		l->ev.result = result;
-		agent_later(s->io, l);
-	}
+	else
+		swept(s->io, s->ticket, result, text != NULL ? text : "");
 	free(s);
 }
 
@@ -579,7 +633,7 @@ void shims_sweep(struct agent_io *io, const struct action *a)
 		return;
 	}
 	s = agent_alloc(sizeof(*s));
-	*s = (struct sweep){ io, a->ticket };
+	*s = (struct sweep){ io, a->ticket, a->job, a->attempt };
 	snprintf(r.cookie, sizeof(r.cookie), "%s", a->cookie);
 	launcher_client_ask(io->launcher, &r, NULL, launcher_swept, s);
 }
@@ -632,6 +686,11 @@ int shims_start(struct agent_io *io, struct err *e)
 			      sizeof(io->shim_path), e);
 
 	/* With a launcher the shims are its children. */
+	if (io->opts->single_user)
+		orphans_init(&orphans, spawn_is_ours);
+	if (io->opts->single_user && orphans.doubt != NULL)
+		log_info("what a killed shim leaves is ended when it has the job's cookie; any other orphan is named "
+			 "and left alone, for this agent cannot tell whose it is: %s", orphans.doubt);
 	if (io->opts->single_user && prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
 		log_warn("cannot become a child subreaper: %s", strerror(errno));
 	if (rc != 0)

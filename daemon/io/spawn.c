@@ -126,7 +126,7 @@ static bool noted(pid_t pid, uint64_t start_time)
 	return found;
 }
 
-bool spawn_is_ours(void *unused, pid_t pid, uint64_t start_time)
+bool spawn_is_ours(pid_t pid, uint64_t start_time)
 {
 	bool found;
 

@@ -24,8 +24,8 @@ int spawn_program(const char *path, char *const argv[], char *const env[], const
 		  size_t n, uint64_t nofile_cur, uint64_t nofile_max, pid_t *ret, struct err *e);
 
 /* Whether spawn_program() has started this process; for every thread. A child of
- * ours that it has not is an orphan that came to us: see proc_sweep_orphans(). */
-bool spawn_is_ours(void *unused, pid_t pid, uint64_t start_time);
+ * ours that it has not came to us otherwise: see orphans.h. */
+bool spawn_is_ours(pid_t pid, uint64_t start_time);
 /* The same for the loop: true as well while another thread is starting something. */
 bool spawn_may_be_ours(pid_t pid, uint64_t start_time);
 

@@ -18,13 +18,17 @@
 #include "common/buf.h"
 #include "common/log.h"
 #include "common/mono.h"
+#include "common/orphans.h"
 #include "common/proc.h"
 #include "launcher/cgroup.h"
 
 #define CONNS 8
 #define CHILDREN 256
 #define CHILD_MS 10000
-#define SWEEP_MS 5000
+#define SWEEP_MS 3000
+#define KILL_MS 5000 /* no new round after that */
+#define PAUSE_MS 20 /* before the second round; then twice as long each time */
+#define PAUSE_MAX_MS 200
 #define CLEAN_MS 3000
 
 /* What a child says before it ends; nothing at all when it became a shim. */
@@ -35,19 +39,20 @@ struct report {
 };
 
 struct worker {
-	pid_t pid, former; /* not reaped yet; 'former' has reported and is on its way out */
+	pid_t pid;
 	int report; /* -1: free */
 	unsigned conn;
 	uint64_t serial; /* of the connection */
 	mono_t deadline;
 	struct launcher_request req;
-	uint32_t killed; /* by this request so far */
-	struct buf hit; /* see proc_sweep_orphans() */
+	uint32_t killed; /* by this request so far, orphans apart */
+	struct orphan_sweep sweep;
+	unsigned pause_ms; /* ahead of the next round */
 };
 
-/* A child that became a shim; for telling orphans from it. */
+/* A child that became a shim, until its job is cleaned: what it leaves is younger. */
 struct shim {
-	pid_t pid;
+	struct proc_id id;
 	uint64_t job;
 	uint32_t attempt;
 };
@@ -63,8 +68,11 @@ static struct {
 	uint64_t serials[CONNS];
 	uint64_t serial;
 	struct worker workers[CHILDREN];
-	struct shim *shims; /* not reaped yet */
+	struct shim *shims;
 	size_t n_shims, cap_shims;
+	pid_t *children; /* all that we have forked and not reaped */
+	size_t n_children, cap_children;
+	struct orphans orphans;
 	bool subreaper; /* without cgroups: what a dead shim leaves comes to us */
 } L;
 
@@ -94,7 +102,7 @@ static void reply(unsigned conn, uint64_t serial, const struct launcher_request 
 				    .result = result };
 
 	snprintf(r.text, sizeof r.text, "%s", text ? text : "");
-	if (error)
+	if (*r.text)
 		log_job(LOG_LVL_WARN, q->job, q->attempt, "%s", r.text);
 	if (L.conns[conn] < 0 || L.serials[conn] != serial)
 		return; /* whoever asked is gone; the shim's socket tells the next agent */
@@ -122,26 +130,41 @@ static void child_launch(const struct launcher_request *q, const int *fds, int r
 	say_and_exit(report, r, 0, e.text);
 }
 
-static void child_kill(const struct launcher_request *q, int report)
+static void pause_ms(unsigned ms)
 {
-	int seen = cgroup_kill(q->job, q->attempt);
-	int swept = proc_sweep_env("NODEAGENT_COOKIE", q->cookie, SWEEP_MS);
-	uint32_t n = seen > 0 ? (uint32_t)seen : 0;
+	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000L }, NULL);
+}
 
+static void child_kill(const struct worker *w, int report)
+{
+	const struct launcher_request *q = &w->req;
+	char who[48], text[96];
+	struct proc_id left;
+	int seen, swept;
+	uint32_t n;
+
+	pause_ms(w->pause_ms);
+	seen = cgroup_kill(q->job, q->attempt);
+	swept = proc_sweep_env("NODEAGENT_COOKIE", q->cookie, SWEEP_MS, &left);
+	n = seen > 0 ? (uint32_t)seen : 0;
+	if (swept == -ETIME) {
+		proc_tell(left.pid, left.start_time, who);
+		snprintf(text, sizeof text, "%s could not be ended", who);
+		say_and_exit(report, swept, n, text);
+	}
 	if (swept < 0)
-		say_and_exit(report, swept, n, "processes of the job could not be killed in time");
+		say_and_exit(report, swept, n, "the job's processes could not be looked for");
 	say_and_exit(report, 0, n + (uint32_t)swept, "");
 }
 
 /* The shim has said goodbye and is on its way out. */
 static void child_clean(const struct launcher_request *q, int report)
 {
-	const struct timespec pause = { 0, 20000000 };
 	mono_t end = mono_add_ms(now(), CLEAN_MS);
 	int r;
 
 	while ((r = cgroup_remove(q->job, q->attempt)) == -EBUSY && !mono_due(end, now()))
-		nanosleep(&pause, NULL);
+		pause_ms(PAUSE_MS);
 	say_and_exit(report, r, 0, r < 0 ? strerror(-r) : "");
 }
 
@@ -153,77 +176,112 @@ static void child_aside(const struct launcher_request *q, int report)
 	say_and_exit(report, r, 0, e.text);
 }
 
-static void begin_child(const struct launcher_request *q, const int *fds, int report)
+static void begin_child(const struct worker *w, const int *fds, int report)
 {
+	const struct launcher_request *q = &w->req;
+
 	if (q->op == LAUNCHER_LAUNCH && fds)
 		child_launch(q, fds, report);
 	else if (q->op == LAUNCHER_KILL)
-		child_kill(q, report);
+		child_kill(w, report);
 	else if (q->op == LAUNCHER_ASIDE)
 		child_aside(q, report);
 	else
 		child_clean(q, report);
 }
 
-/* Not one note may be missing: without memory no child is taken for an orphan any more. */
+/* 'p' with room for one more than n; NULL: no memory. */
+static void *grown(void *p, size_t n, size_t *cap, size_t size)
+{
+	void *more;
+
+	if (n < *cap)
+		return p;
+	more = reallocarray(p, 2 * *cap + 64, size);
+	if (more)
+		*cap = 2 * *cap + 64;
+	return more;
+}
+
+static struct shim *find_shim(const struct launcher_request *q)
+{
+	for (size_t i = 0; i < L.n_shims; i++)
+		if (L.shims[i].job == q->job && L.shims[i].attempt == q->attempt)
+			return &L.shims[i];
+	return NULL;
+}
+
+/* Without a note (no memory) its orphans are found by the cookie only. */
 static void note_shim(const struct worker *w)
 {
-	struct shim *more;
+	struct shim *all = grown(L.shims, L.n_shims, &L.cap_shims, sizeof *L.shims), *s;
+	uint64_t start;
 
-	if (L.n_shims == L.cap_shims) {
-		more = reallocarray(L.shims, 2 * L.cap_shims + 64, sizeof *more);
-		if (!more) {
-			L.subreaper = false;
-			return;
-		}
-		L.shims = more;
-		L.cap_shims = 2 * L.cap_shims + 64;
-	}
-	L.shims[L.n_shims++] = (struct shim){ w->pid, w->req.job, w->req.attempt };
+	if (all)
+		L.shims = all;
+	if (!all || proc_start_time(w->pid, &start) < 0)
+		return;
+	s = find_shim(&w->req); /* of another cluster */
+	if (!s)
+		s = &L.shims[L.n_shims++];
+	*s = (struct shim){ { w->pid, start }, w->req.job, w->req.attempt };
+}
+
+static void forget_shim(const struct launcher_request *q)
+{
+	struct shim *s = find_shim(q);
+
+	if (s)
+		*s = L.shims[--L.n_shims];
 }
 
 static void forget(pid_t pid)
 {
-	for (size_t i = 0; i < CHILDREN; i++) {
+	for (size_t i = 0; i < CHILDREN; i++)
 		if (L.workers[i].pid == pid)
 			L.workers[i].pid = 0;
-		if (L.workers[i].former == pid)
-			L.workers[i].former = 0;
-	}
-	for (size_t i = 0; i < L.n_shims; i++)
-		if (L.shims[i].pid == pid)
-			L.shims[i--] = L.shims[--L.n_shims];
+	for (size_t i = 0; i < L.n_children; i++)
+		if (L.children[i] == pid)
+			L.children[i--] = L.children[--L.n_children];
 }
 
 /* We reap: the pid of a child that we know cannot be anybody else's. */
-static bool is_mine(void *arg, pid_t pid, uint64_t start_time)
+static bool is_mine(pid_t pid, uint64_t start_time)
 {
-	for (size_t i = 0; i < CHILDREN; i++)
-		if (L.workers[i].pid == pid || L.workers[i].former == pid)
+	for (size_t i = 0; i < L.n_children; i++)
+		if (L.children[i] == pid)
 			return true;
-	for (size_t i = 0; i < L.n_shims; i++)
-		if (L.shims[i].pid == pid)
-			return true;
-	return false;
-}
-
-static bool shim_lives(const struct launcher_request *q)
-{
-	uint64_t start;
-
-	for (size_t i = 0; i < L.n_shims; i++)
-		if (L.shims[i].job == q->job && L.shims[i].attempt == q->attempt)
-			return proc_start_time(L.shims[i].pid, &start) == 0 &&
-			       !proc_dead(L.shims[i].pid, start);
 	return false;
 }
 
 /* What a dead shim left has come to us, whatever its environment; this pass is
- * the loop's own, for only here it is known who our children are. True: look again. */
-static bool orphans_left(struct worker *w)
+ * the loop's own, for only here it is known who our children are. True: another
+ * round. Else w is at its end, and r tells who lives on. */
+static bool another_round(struct worker *w, struct report *r)
 {
-	return L.subreaper &&
-	       (proc_sweep_orphans(is_mine, NULL, &w->hit, &w->killed) > 0 || shim_lives(&w->req));
+	struct proc_id *shim = &w->sweep.shim;
+	bool late = mono_sub_ms(w->deadline, now()) < CHILD_MS - KILL_MS, lives;
+	char who[48], left[360] = "";
+	int orphans = 0;
+
+	w->killed += r->result;
+	if (L.subreaper) {
+		orphans = orphans_pass(&L.orphans, &w->sweep);
+		orphans_tell(&L.orphans, &w->sweep, left, sizeof left);
+	}
+	r->result = w->killed + w->sweep.killed;
+	lives = L.subreaper && shim->start_time && !proc_dead(shim->pid, shim->start_time);
+	if (!r->error && (orphans > 0 || lives) && !late)
+		return true;
+	if (!r->error && !orphans && lives) {
+		proc_tell(shim->pid, shim->start_time, who);
+		snprintf(left, sizeof left, "%s could not be ended", who);
+	}
+	if (!r->error)
+		r->error = orphans < 0 ? orphans : orphans || lives ? -ETIME : 0;
+	if (!*r->text)
+		memcpy(r->text, left, sizeof left);
+	return false;
 }
 
 static struct worker *free_worker(void)
@@ -237,18 +295,23 @@ static struct worker *free_worker(void)
 /* Fills in w->pid and w->report; fds: with a launch. NULL, or what is wrong (errno). */
 static const char *fork_worker(struct worker *w, const int *fds)
 {
+	pid_t *all = grown(L.children, L.n_children, &L.cap_children, sizeof *L.children);
 	int report[2];
 
+	if (!all)
+		return "the launcher is out of memory";
+	L.children = all;
 	if (pipe2(report, O_CLOEXEC) < 0)
 		return "the launcher is out of descriptors";
-	w->former = w->pid;
 	w->pid = fork();
 	if (w->pid == 0)
-		begin_child(&w->req, fds, report[1]);
+		begin_child(w, fds, report[1]);
 	close(report[1]);
 	w->report = report[0];
-	if (w->pid > 0)
+	if (w->pid > 0) {
+		L.children[L.n_children++] = w->pid;
 		return NULL;
+	}
 	close(report[0]);
 	w->report = -1;
 	w->pid = 0;
@@ -257,6 +320,7 @@ static const char *fork_worker(struct worker *w, const int *fds)
 
 static void start_worker(unsigned conn, const struct launcher_request *q, const int *fds)
 {
+	const struct shim *s = find_shim(q);
 	struct worker *w = free_worker();
 	const char *wrong;
 
@@ -264,13 +328,13 @@ static void start_worker(unsigned conn, const struct launcher_request *q, const 
 		reply(conn, L.serials[conn], q, EBUSY, 0, "too many launches at once on this node");
 		return;
 	}
-	*w = (struct worker){ .pid = w->pid, /* the last one may be on its way out */
-			      .report = -1,
+	*w = (struct worker){ .report = -1,
 			      .conn = conn,
 			      .serial = L.serials[conn],
 			      .deadline = mono_add_ms(now(), CHILD_MS),
 			      .req = *q };
-	buf_init(&w->hit);
+	if (s && q->op == LAUNCHER_KILL)
+		w->sweep.shim = s->id;
 	wrong = fork_worker(w, fds);
 	if (wrong)
 		reply(conn, L.serials[conn], q, errno, 0, wrong);
@@ -299,30 +363,30 @@ static void worker_done(struct worker *w)
 		reply(w->conn, w->serial, &w->req, 0, (uint32_t)w->pid, NULL);
 	} else if (n == (ssize_t)sizeof r) {
 		r.text[sizeof r.text - 1] = '\0';
-		if (w->req.op == LAUNCHER_KILL)
-			w->killed += r.result;
-		if (w->req.op == LAUNCHER_KILL && !r.error && orphans_left(w) && !fork_worker(w, NULL))
-			return; /* until nobody is left, or it is late */
-		if (w->req.op == LAUNCHER_KILL)
-			r.result = w->killed;
+		if (w->req.op == LAUNCHER_KILL && another_round(w, &r)) {
+			w->pause_ms = !w->pause_ms ? PAUSE_MS :
+				      2 * w->pause_ms < PAUSE_MAX_MS ? 2 * w->pause_ms : PAUSE_MAX_MS;
+			if (!fork_worker(w, NULL))
+				return;
+			r.error = -EAGAIN;
+		}
 		reply(w->conn, w->serial, &w->req, r.error, r.result, r.text);
 	} else {
 		reply(w->conn, w->serial, &w->req, EIO, 0,
 		      launched ? "the shim ended at once" : "the launcher's child died");
 	}
-	buf_finish(&w->hit);
 }
 
 static void worker_late(struct worker *w)
 {
-	kill(w->pid, SIGKILL);
+	if (w->pid > 0) /* else it is reaped, and a child of its holds the pipe */
+		kill(w->pid, SIGKILL);
 	close(w->report);
 	w->report = -1;
 	reply(w->conn, w->serial, &w->req, ETIMEDOUT, 0,
 	      w->req.op == LAUNCHER_LAUNCH
 		      ? "the look-up of the user did not end within 10 s on this node"
 		      : "the job's processes did not die within 10 s");
-	buf_finish(&w->hit);
 }
 
 /* Until it is reaped a pid stays ours; reaping waits for the report to be read. */
@@ -394,7 +458,7 @@ static void handle(unsigned conn, const struct launcher_request *q, const int *f
 	else if (q->op == LAUNCHER_KILL)
 		r = launch_check_cookie(q, &e);
 	else if (q->op == LAUNCHER_CLEAN)
-		r = cgroup_remove(q->job, q->attempt);
+		r = cgroup_remove(q->job, q->attempt), forget_shim(q);
 	else if (q->op != LAUNCHER_ASIDE)
 		r = err_set(&e, EPROTO, "the launcher does not know operation %u", q->op);
 
@@ -564,7 +628,11 @@ int serve_init(const struct policy *policy, const struct notify *notify)
 	memset(L.conns, -1, sizeof L.conns);
 	for (size_t i = 0; i < CHILDREN; i++)
 		L.workers[i].report = -1;
+	orphans_init(&L.orphans, is_mine);
 	L.subreaper = !cgroup_found() && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+	if (L.subreaper && L.orphans.doubt)
+		log_info("without cgroups, orphans of killed shims that have not their job's cookie are named and left "
+			 "alone, for this launcher cannot tell whose they are: %s", L.orphans.doubt);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);

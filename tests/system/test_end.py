@@ -1,6 +1,7 @@
 """test_end.py - the end of a job: everybody is told at once, and nobody is left, however deep it hid"""
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -115,6 +116,93 @@ def test_shim_killed_leaves_no_process_of_the_job(cluster, how):
     assert all(alive(p) for p in others) and c.job(other)["state"] == "running"
     for agent in c.role_pids().values():
         wait_until(lambda: not [p for p in children(agent) if proc_state(p) == "Z"], 5, "no zombie is left")
+
+
+def own_agent(site, prefix, conf=""):
+    """A cluster of one node whose agent is started by 'prefix'."""
+    site.head()
+    site.join("n1", site.token("--submit", "--uids", "1000-4000000000")).ok()
+    site.agent("n1", conf, prefix)
+    job, pids = start_hider(site, "clean_environment", 1)
+    return job, pids[0], [p for p in marked(site.dir) if "nodeagent-shim" in cmdline(p)]
+
+
+def named(site, job):
+    return " ".join(site.job(job)["notices"])
+
+
+def test_a_child_that_the_agent_was_started_with_is_no_orphan(site):
+    """sh -c 'logger & exec nodeagentd': it was killed, with the first shim that was."""
+    mark = f"{site.path('logger')}"
+    site.write("logger", "import os, time\nwhile True: time.sleep(1000)\n")
+    job, pid, shims = own_agent(site, ["sh", "-c", f'{PYTHON} {mark} & exec "$@"', "-"])
+    try:
+        loggers = [p for p in marked(mark) if "exec" not in cmdline(p)]
+        assert loggers and len(shims) == 1
+        kill(shims[0])
+        j = site.wait_end(job, 20)
+        assert j["state"] in ("failed", "lost")
+        assert all(alive(p) for p in loggers) and alive(pid)
+        assert f"pid {pid} (sleep, state S) may be of the job and was left alone" in named(site, job)
+    finally:
+        for p in [pid, *marked(mark)]:
+            kill(p)
+
+
+def test_an_agent_that_is_process_1_leaves_orphans_alone(site):
+    if os.geteuid() != 0:
+        pytest.skip("a PID namespace needs root")
+    # a process namespace with a /proc of its own: what an agent in a container has
+    job, pid, shims = own_agent(site, ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"])
+    try:
+        kill(shims[0])
+        site.wait_end(job, 20)
+        inside = re.search(r"pid (\d+) \(sleep, state S\) may be of the job and was left alone", named(site, job))
+        assert inside and "process 1" in named(site, job)
+    finally:
+        for p in marked(site.dir):
+            if "nodeagentd --agent" in cmdline(p) and not cmdline(p).startswith("unshare"):
+                kill(p)  # with all that is inside
+
+
+SETUID = ("import os,sys,time\nif os.fork()==0:\n    os.setsid()\n    if os.fork()==0:\n"
+          "        os.execve(sys.argv[1],['setpriv','--reuid=0','--regid=0','--clear-groups','sleep','1000'],{})\n    os._exit(0)\n"
+          "time.sleep(1000)\n")
+
+
+def test_an_orphan_that_may_not_be_signalled_holds_up_no_job(site):
+    """It has become root. Neither its job nor the next one may wait for it."""
+    if os.geteuid() != 0:
+        pytest.skip("a setuid program needs root")
+    program = shutil.copy("/usr/bin/setpriv", site.path("setpriv"))
+    os.chown(program, 0, 0)
+    os.chmod(program, 0o4755)
+    site.head()
+    site.node("n1")
+    job = site.detach("--", PYTHON, "-c", SETUID, program)
+
+    def roots():
+        return [p for p in children(shims()[0]) if cmdline(p) == "sleep 1000"]
+
+    def shims():
+        return [p for p in marked(site.dir) if "nodeagent-shim" in cmdline(p)]
+
+    site.wait_state(job, "running")
+    try:
+        pid = wait_until(roots, 10, "the orphan is root's")[0]
+    except AssertionError:
+        pytest.skip("setuid programs have no effect here")
+    try:
+        kill(shims()[0])
+        site.wait_end(job, 10)
+        assert alive(pid) and f"pid {pid} (sleep, state S) could not be ended: Operation not permitted" in named(site, job)
+        next_job = site.detach("--", "sleep", "1000")
+        site.wait_state(next_job, "running")
+        kill(shims()[0])
+        site.wait_end(next_job, 10)
+        assert "could not be ended" not in named(site, next_job)
+    finally:
+        kill(pid)
 
 
 def proc_state(pid):

@@ -584,6 +584,30 @@ def test_without_cgroups_a_dead_shims_orphan_is_found_whatever_its_environment(l
     assert not alive(theirs)
 
 
+def test_without_cgroups_a_launcher_that_had_children_leaves_orphans_alone_and_names_them(launcher):
+    """Its own child, that child's daemon and a job's look the same to it."""
+    before = ["sh", "-c", f"{' '.join(HIDDEN)} & (sleep 1; setsid {' '.join(HIDDEN)} & setsid {' '.join(HIDDEN)}) & exec \"$@\"", "-"]
+    x = launcher(wrap=[*NO_CGROUP, *before])
+    try:
+        link, pid = run_hider(x)
+        end = time.monotonic() + 10
+        while len(strangers()) < 4:  # the job's is one of them
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        os.kill(link.pid, signal.SIGKILL)
+        x.ask(KILL, job=link.job, cookie=link.cookie)
+        reply = x.answer()
+        assert reply.error == 0 and len(strangers()) == 4
+        assert f"pid {pid} (sleep, state S) may be of the job and was left alone" in reply.text
+        assert "a process that had other children" in reply.text
+    finally:
+        x.hidden += strangers()
+
+
+def strangers():
+    return [int(p) for p in os.listdir("/proc") if p.isdigit() and command(p) == HIDDEN]
+
+
 def test_a_name_service_that_hangs_delays_nobody(launcher):
     """The users' file is a pipe that nobody writes to, seen by the launcher only."""
     x = launcher(wrap=["unshare", "-m"])

@@ -21,7 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/buf.h"
 #include "common/proc.h"
 
 #define TEST(name) static void name(void **state)
@@ -318,14 +317,14 @@ TEST(a_sweep_kills_exactly_the_holders_of_the_variable)
 		holders[i] = spawn_with_env("TEST_PROC_COOKIE=4711");
 	other = spawn_with_env("XTEST_PROC_COOKIE=4711");
 	longer = spawn_with_env("TEST_PROC_COOKIE=47110");
-	assert_int_equal(proc_sweep_env("TEST_PROC_COOKIE", "4711", 5000), 3);
+	assert_int_equal(proc_sweep_env("TEST_PROC_COOKIE", "4711", 5000, NULL), 3);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(waitpid(holders[i], &status, 0), holders[i]);
 		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	}
 	assert_int_equal(waitpid(other, &status, WNOHANG), 0);
 	assert_int_equal(waitpid(longer, &status, WNOHANG), 0);
-	assert_int_equal(proc_sweep_env("TEST_PROC_COOKIE", "4711", 0), 0);
+	assert_int_equal(proc_sweep_env("TEST_PROC_COOKIE", "4711", 0, NULL), 0);
 	kill(other, SIGKILL);
 	kill(longer, SIGKILL);
 	waitpid(other, NULL, 0);
@@ -349,58 +348,6 @@ TEST(a_sweep_spares_the_sweeper)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static bool is_that(void *arg, pid_t pid, uint64_t start_time)
-{
-	return pid == *(pid_t *)arg && start_time == start_of(pid);
-}
-
-/* A child that starts another, of which it tells us, and dies. */
-static pid_t make_orphan(void)
-{
-	pid_t pid, orphan = 0;
-	int p[2];
-
-	assert_int_equal(pipe(p), 0);
-	pid = fork();
-	if (pid == 0) {
-		orphan = fork();
-		if (orphan == 0)
-			for (;;)
-				pause();
-		_exit(write(p[1], &orphan, sizeof(orphan)) < 0);
-	}
-	assert_int_equal(read(p[0], &orphan, sizeof(orphan)), sizeof(orphan));
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	close(p[0]);
-	close(p[1]);
-	return orphan;
-}
-
-TEST(orphans_that_came_to_a_subreaper_are_killed_once_and_reaped_and_its_own_left_alone)
-{
-	pid_t mine = spawn_sleeper(), orphan;
-	uint64_t start = start_of(mine), orphans_start;
-	uint32_t count = 0;
-	struct buf hit;
-
-	buf_init(&hit);
-	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
-	assert_int_equal(proc_sweep_orphans(is_that, &mine, &hit, &count), 0);
-	orphan = make_orphan();
-	orphans_start = start_of(orphan);
-	assert_int_equal(proc_sweep_orphans(is_that, &mine, &hit, &count), 1);
-	while (proc_sweep_orphans(is_that, &mine, &hit, &count) > 0)
-		wait_a_ms();
-	assert_int_equal(count, 1);
-	assert_true(proc_dead(orphan, orphans_start));
-	assert_int_equal(waitpid(orphan, NULL, WNOHANG), -1); /* reaped */
-	assert_false(proc_dead(mine, start));
-	kill(mine, SIGKILL);
-	waitpid(mine, NULL, 0);
-	prctl(PR_SET_CHILD_SUBREAPER, 0);
-	buf_finish(&hit);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -416,11 +363,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_zombie_is_no_descendant),
 		cmocka_unit_test(a_sweep_kills_exactly_the_holders_of_the_variable),
 		cmocka_unit_test(a_sweep_spares_the_sweeper),
-		cmocka_unit_test(
-			orphans_that_came_to_a_subreaper_are_killed_once_and_reaped_and_its_own_left_alone),
 	};
 
 	if (argc > 1)
-		return proc_sweep_env("TEST_PROC_SELF", "1", 0) == 0 ? 0 : 1;
+		return proc_sweep_env("TEST_PROC_SELF", "1", 0, NULL) == 0 ? 0 : 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
