@@ -100,10 +100,12 @@ static void forget_the_gone(void)
 static void note(pid_t pid)
 {
 	struct own o = { .pid = pid };
+	bool looked = n_own == cap_own;
 
-	if (n_own == cap_own)
+	if (looked)
 		forget_the_gone();
-	if (2 * n_own >= cap_own) {
+	/* Less than half is in use after this: it is not looked through at every start. */
+	if (looked && 2 * n_own >= cap_own) {
 		struct own *more = realloc(own, (2 * cap_own + 64) * sizeof(*own));
 
 		if (more != NULL) {
@@ -145,6 +147,16 @@ bool spawn_may_be_ours(pid_t pid, uint64_t start_time)
 	found = noted(pid, start_time);
 	pthread_mutex_unlock(&lock);
 	return found;
+}
+
+size_t spawn_notes(void)
+{
+	size_t n;
+
+	pthread_mutex_lock(&lock);
+	n = n_own;
+	pthread_mutex_unlock(&lock);
+	return n;
 }
 
 static int start_and_note(struct spawning *sp, pid_t *ret)

@@ -28,5 +28,7 @@ int spawn_program(const char *path, char *const argv[], char *const env[], const
 bool spawn_is_ours(pid_t pid, uint64_t start_time);
 /* The same for the loop: true as well while another thread is starting something. */
 bool spawn_may_be_ours(pid_t pid, uint64_t start_time);
+/* How many it has in mind: for tests. */
+size_t spawn_notes(void);
 
 #endif
