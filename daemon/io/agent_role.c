@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -25,6 +26,7 @@
 #include "io/launcher_client.h"
 #include "io/ports.h"
 #include "io/probe.h"
+#include "io/sockets.h"
 
 #define STOP_UNREGISTERED_MS 5000
 #define SPECS_OLD_MS 3600000
@@ -322,7 +324,50 @@ static void init_handles(struct agent_io *io)
 	actions_init(&io->acts);
 }
 
-/* `nodectl --dir DIR` looks for DIR/nodectl.sock, as a standalone cluster has it. */
+#define FOR_CLIENTS "nodectl.sock" /* `nodectl --dir DIR` looks for it there, as a standalone cluster has it */
+
+static void clients_path(const struct agent_opts *o, char path[PATH_MAX])
+{
+	if (o->socket_path != NULL)
+		snprintf(path, PATH_MAX, "%s", o->socket_path);
+	else
+		snprintf(path, PATH_MAX, "%s/agent.sock", o->run_dir);
+}
+
+/* Our socket is to be DIR/nodectl.sock itself, however its path is written. */
+static bool listens_at_the_link(const struct agent_opts *o)
+{
+	char path[PATH_MAX], at[PATH_MAX], dir[PATH_MAX];
+	char *slash;
+
+	clients_path(o, path);
+	slash = strrchr(path, '/');
+	if (strcmp(slash != NULL ? slash + 1 : path, FOR_CLIENTS) != 0)
+		return false;
+	if (slash != NULL)
+		slash[slash == path] = '\0';
+	return realpath(slash != NULL ? path : ".", at) != NULL && realpath(o->dir, dir) != NULL &&
+	       strcmp(at, dir) == 0;
+}
+
+/* What an earlier life left at DIR/nodectl.sock, with another --socket than now:
+ * a link where we want to listen, or a socket where there is to be a link. */
+static void clear_link(const struct agent_opts *o, mode_t type)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/" FOR_CLIENTS, o->dir);
+	if (lstat(path, &st) != 0 || (st.st_mode & S_IFMT) != type)
+		return;
+	fd = socket_unix_connect(path);
+	if (fd >= 0)
+		close(fd);
+	else if (fd != -EAGAIN) /* else it is somebody's who serves it */
+		unlink(path);
+}
+
 static void link_for_clients(const struct agent_opts *o)
 {
 	char path[PATH_MAX], target[PATH_MAX], dir[PATH_MAX];
@@ -330,12 +375,9 @@ static void link_for_clients(const struct agent_opts *o)
 	size_t n;
 	struct err e;
 
-	if (o->dir == NULL)
+	if (o->dir == NULL || listens_at_the_link(o))
 		return;
-	if (o->socket_path != NULL)
-		snprintf(path, sizeof(path), "%s", o->socket_path);
-	else
-		snprintf(path, sizeof(path), "%s/agent.sock", o->run_dir);
+	clients_path(o, path);
 	if (realpath(path, target) == NULL || realpath(o->dir, dir) == NULL) {
 		log_warn("%s: %s", path, strerror(errno));
 		return;
@@ -343,7 +385,8 @@ static void link_for_clients(const struct agent_opts *o)
 	n = strlen(dir);
 	if (strncmp(target, dir, n) == 0 && target[n] == '/')
 		from = target + n + 1; /* a directory may be moved */
-	if (file_link(from, o->dir, "nodectl.sock", &e) < 0)
+	clear_link(o, S_IFSOCK);
+	if (file_link(from, o->dir, FOR_CLIENTS, &e) < 0)
 		log_warn("%s: nodectl needs --socket %s here", e.text, path);
 }
 
@@ -368,6 +411,8 @@ static int start(struct agent_io *io, struct err *e)
 		return err_set(e, rc, "out of memory");
 	if (!o->single_user && (rc = launcher_client_create(io, &io->launcher, e)) != 0)
 		return rc;
+	if (o->dir != NULL && listens_at_the_link(o))
+		clear_link(o, S_IFLNK);
 	/* the clients' socket first: it tells when another agent runs here */
 	if ((rc = conns_listen_clients(io, e)) != 0 || (rc = conns_listen_peers(io, e)) != 0)
 		return rc;

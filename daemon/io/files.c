@@ -205,6 +205,7 @@ int file_lock(const char *path, pid_t *ret_pid, struct err *e)
 int file_link(const char *target, const char *dir, const char *name, struct err *e)
 {
 	char path[PATH_MAX], now[PATH_MAX];
+	struct stat st;
 	ssize_t n;
 
 	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
@@ -212,6 +213,9 @@ int file_link(const char *target, const char *dir, const char *name, struct err 
 	n = readlink(path, now, sizeof(now) - 1);
 	if (n > 0 && (size_t)n == strlen(target) && memcmp(now, target, (size_t)n) == 0)
 		return 0;
+	/* A link can be made anew; what else bears the name may be somebody's, a socket in use too. */
+	if (lstat(path, &st) == 0 && !S_ISLNK(st.st_mode))
+		return err_set(e, EEXIST, "%s is in the way: it is not a symbolic link", path);
 	if ((unlink(path) < 0 && errno != ENOENT) || symlink(target, path) < 0)
 		return err_set(e, errno, "cannot make %s: %s", path, strerror(errno));
 	return 0;

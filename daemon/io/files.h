@@ -19,7 +19,8 @@ int dir_make_all(const char *path, mode_t mode, struct err *e);
  * small files reach the disk in a few commits of its journal. */
 void files_defer_sync(void);
 int files_sync(struct err *e);
-/* A symbolic link DIR/NAME to TARGET, in place of what is there. */
+/* A symbolic link DIR/NAME to TARGET, in place of another one. -EEXIST when
+ * something else is there. */
 int file_link(const char *target, const char *dir, const char *name, struct err *e);
 /* Opens PATH and takes its flock for this process' life; writes our pid into
  * it. The descriptor, or -EBUSY with the other's pid in *ret_pid (0: unknown). */

@@ -366,14 +366,13 @@ static int remove_stale(const char *path, struct err *e)
 
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : err_set(e, errno, "%s: %s", path, strerror(errno));
-	if (!S_ISSOCK(st.st_mode))
-		return err_set(e, EEXIST, "%s is in the way: it is not a socket", path);
-
-	fd = socket_unix_connect(path);
+	fd = socket_unix_connect(path); /* a symbolic link may lead to somebody's, too */
 	if (fd >= 0)
 		close(fd);
 	if (fd >= 0 || fd == -EAGAIN)
 		return err_set(e, EADDRINUSE, "%s: another process listens there", path);
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(e, EEXIST, "%s is in the way: it is not a socket", path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return err_set(e, errno, "cannot remove the stale socket %s: %s", path,
 			       strerror(errno));

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import time
 
@@ -419,6 +420,51 @@ def test_the_directory_that_join_names_is_good_for_nodectl_too(site):
     site.daemon("n1", "--agent", "--dir", site.path("n1"), "--socket", elsewhere)
     wait_until(lambda: site.run(site.nodectl, "--dir", site.path("n1"), "status").code == 0, 10 * SLOW, "it answers there", 0.1)
     site.via = None
+
+
+def test_an_agents_socket_may_be_what_its_directorys_link_is_called(site):
+    """It removed what it had just bound, and nodectl.sock led to itself; a link left from before kept it from starting."""
+    site.head()
+    site.node("n1")
+    link, plain = site.path("n1", "nodectl.sock"), site.path("n1", "run", "agent.sock")
+    here = ["--socket", os.path.join(site.dir, "n1", "..", "n1", "nodectl.sock")]
+
+    def again(*options, sig=signal.SIGTERM):
+        if "n1" in site.daemons:
+            site.stop_daemon("n1", sig)
+        site.via = None
+        site.daemon("n1", "--agent", "--dir", site.path("n1"), *options)
+        wait_until(lambda: site.run(site.nodectl, "--dir", site.path("n1"), "status").code == 0, 10 * SLOW, "it answers there", 0.1)
+
+    second = site.daemon("second", "--agent", "--dir", site.path("n1"), *here)
+    assert second.wait(10) == 1
+    with open(site.path("second.log"), encoding="utf-8") as f:
+        assert "another process listens there" in f.read()
+    del site.daemons["second"]
+    assert os.readlink(link) == "run/agent.sock" and answers(plain)
+    again(*here)
+    assert stat.S_ISSOCK(os.lstat(link).st_mode)
+    again(*here, sig=signal.SIGKILL)
+    assert stat.S_ISSOCK(os.lstat(link).st_mode)
+    again(sig=signal.SIGKILL)
+    assert os.readlink(link) == "run/agent.sock"
+    site.stop_daemon("n1")
+    os.unlink(link)
+    with open(link, "w", encoding="ascii") as f:
+        f.write("somebody's")
+    site.daemon("n1", "--agent", "--dir", site.path("n1"))
+    wait_until(lambda: answers(plain), 10 * SLOW, "it answers at its own socket", 0.1)
+    with open(link, encoding="ascii") as f:
+        assert f.read() == "somebody's"
+
+
+def answers(path):
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def test_a_long_directory_leaves_nothing_beside_it(cluster):
