@@ -98,6 +98,13 @@ struct clink *coord_link(struct coord *c, uint64_t id)
 	return map_get(&c->links_by_id, id);
 }
 
+bool coord_link_waits(const struct coord *c, uint64_t link)
+{
+	const struct clink *l = map_get(&c->links_by_id, link);
+
+	return l != NULL && (l->n_watches > 0 || topology_asked(c, link));
+}
+
 struct clink *coord_link_open(struct coord *c, uint64_t id)
 {
 	struct clink *l = coord_link(c, id);

@@ -87,6 +87,9 @@ mono_t coord_deadline(const struct coord *c);
 /* For the TLS layer: is this the key of an enrolled node? */
 bool coord_find_key(const struct coord *c, const uint8_t key[32]);
 
+/* Does somebody wait at this link: for what happens to a job, or for an answer? */
+bool coord_link_waits(const struct coord *c, uint64_t link);
+
 struct coord_counts {
 	size_t nodes, nodes_ok, jobs; /* jobs: not over yet */
 };

@@ -354,6 +354,7 @@ void places_free(struct place *v, size_t n);
 
 /* coord_topology.c */
 /* True: status follows when the node has answered, or has not in time. */
+bool topology_asked(const struct coord *c, uint64_t link);
 bool topology_ask(struct coord *c, struct clink *l, const struct rec_status_get *g, struct node *n);
 void topology_on(struct coord *c, struct node *n, const struct rec_topology *t);
 void topology_deadlines(struct coord *c);

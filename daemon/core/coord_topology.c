@@ -30,6 +30,14 @@ static void answer(struct coord *c, struct asked *x, const struct rec_topology *
 	free(x);
 }
 
+bool topology_asked(const struct coord *c, uint64_t link)
+{
+	list_foreach(e, &c->asked)
+		if (list_entry(e, struct asked, all)->link == link)
+			return true;
+	return false;
+}
+
 bool topology_ask(struct coord *c, struct clink *l, const struct rec_status_get *g, struct node *n)
 {
 	struct asked *x;

@@ -36,8 +36,9 @@ struct coord_link {
 	bool told; /* the core knows it */
 	bool asking; /* coord_users has it */
 	bool spoke; /* something was said on it */
+	mono_t heard; /* local: when, or when it came */
 	bool turned_away; /* one too many: it hears so */
-	bool leaving; /* turned away, or gave way to a newer one */
+	bool leaving, dropped; /* turned away, or gave way to a newer one; and without time to hear it */
 	bool full; /* its queue is above the limit: it is not read */
 	bool held; /* not read: full, or its user's queues together are */
 	size_t was_queued; /* at the last look at stalled links */
@@ -63,7 +64,7 @@ struct coord_role {
 	unsigned n_strangers;
 	struct list local_users; /* coord_limits.c; those below too */
 	struct list keys[LINK_BUCKETS]; /* links that are not local, by the first byte of their key */
-	unsigned n_local, n_leaving; /* connections of all users but root */
+	unsigned n_local, n_leaving; /* connections of all users but root and administrators */
 	bool any_over;
 	struct deadline_timer stalls;
 	char address[280]; /* HOST:PORT that others are told */
@@ -82,6 +83,7 @@ bool coord_links_admit(void *role, struct link *l, const struct link_who *who,
 struct coord_link *coord_link_find(struct coord_role *r, uint64_t id);
 /* Closes every link of this key. */
 void coord_links_drop_key(struct coord_role *r, const uint8_t key[KEY_HASH]);
+void coord_link_refuse(struct coord_link *c, uint32_t rid, const char *code, const char *text);
 void coord_links_close_all(struct coord_role *r, const char *why);
 
 /* coord_limits.c: how much one user, or one node's key, may hold of us. */
@@ -91,6 +93,11 @@ void coord_limits_init(struct coord_role *r);
 bool coord_limits_admit(struct coord_link *c);
 /* Something was put into its queue; 'full': as link_send* said. */
 void coord_limits_sent(struct coord_link *c, bool full);
+/* Before that: n bytes, of an answer to what was asked here or (asked false)
+ * of what comes by itself. False: it does not take what is sent to it. */
+bool coord_limits_may_send(struct coord_link *c, size_t n, bool asked);
+/* Its user is an administrator; also one that was to be turned away may stay. */
+void coord_limits_admin(struct coord_link *c);
 void coord_limits_drained(struct coord_link *c);
 void coord_limits_gone(struct coord_link *c);
 
@@ -99,6 +106,7 @@ void coord_limits_gone(struct coord_link *c);
  * comes later, never from inside the call; name NULL: none known. */
 struct coord_users *coord_users_create(uv_loop_t *loop);
 void coord_users_destroy(struct coord_users *u); /* questions under way find nobody */
+bool coord_users_admin(const struct coord_users *u, uint32_t uid); /* as far as known; at once */
 int coord_users_ask(struct coord_users *u, uint32_t uid,
 		    void (*answer)(void *arg, const char *name, bool admin), void *arg);
 

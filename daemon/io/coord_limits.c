@@ -1,22 +1,31 @@
 /* coord_limits.c - how much one user, or one node's key, may hold of the coordinator
  *
- * The local socket is open to everybody, so everybody is a possible attacker:
+ * The local socket is open to everybody, so everybody is a possible attacker, with
+ * many uids if there are such for his containers:
  *
- *   connections  LOCAL_LINKS_MAX of one uid, LOCAL_LINKS_ALL of all but root. The
- *                oldest that has said nothing gives way, else the newcomer.
+ *   connections  LOCAL_LINKS_MAX of one uid: the oldest that has said nothing gives
+ *                way, else the newcomer. LOCAL_LINKS_ALL of all but root and
+ *                administrators: one of the uid with the most gives way, the longest
+ *                idle, those where somebody waits last.
  *   answers      a link whose queue is above LOCAL_HIGH is not read until it has
  *                drained: the next question waits, and nothing is computed for it.
- *                When the queues of one uid (or of all but root) are above a limit
- *                together, none of its links are read.
+ *                When the queues of one uid (or of all but root and administrators)
+ *                are above a limit together, none of its links are read: 8 MiB, and
+ *                64 MiB of all.
+ *   unasked      updates of watched jobs come all the same; 16 MiB of them for one
+ *                uid, on top of that, end the link with the most.
  *   stalled      while somebody is over such a limit, those of its links that have
  *                taken nothing for STALL_MS are closed, or a reader that is stopped
- *                would keep its user's other commands waiting for ever.
+ *                would keep its user's other commands waiting for ever; and where it
+ *                is the limit of all, those that others would wait for too long.
  *
  * A node's link is trusted more: LINK_HIGH, and nobody else waits for it; but it
  * is not read either while it does not take its answers. One key has at most
  * NODE_LINKS_MAX links: the newest count, as old ones may be half dead.
  *
- * Not promised: that an answer is small. The largest one comes on top of each limit. */
+ * Not promised: that an answer is small. The largest one comes on top of each limit.
+ * Nor that who reads less than 64 KiB in STALL_MS is known to read at all: the
+ * kernel counts in such pieces. */
 #include "io/coord_io.h"
 
 #include <stdlib.h>
@@ -44,8 +53,9 @@ struct local_user {
 	struct list at; /* role.local_users */
 	struct list links;
 	uint32_t uid;
-	unsigned n, leaving; /* of these links, so many are being closed */
-	size_t queued; /* at the last weighing */
+	unsigned n, leaving, dropped; /* of these links, so many are being closed; of them, so many at once */
+	bool trusted; /* root or an administrator: waits for itself alone */
+	size_t queued, unasked; /* at the last weighing */
 	bool over;
 };
 
@@ -71,6 +81,7 @@ static struct local_user *user_get(struct coord_role *r, uint32_t uid)
 	if (!u)
 		return NULL;
 	u->uid = uid;
+	u->trusted = coord_users_admin(r->users, uid);
 	list_init(&u->links);
 	list_append(&r->local_users, &u->at);
 	return u;
@@ -93,18 +104,62 @@ static void user_free(struct local_user *u)
 	free(u);
 }
 
-/* The one that gives way to c; NULL: none does. */
-static struct coord_link *gives_way(struct coord_role *r, const struct coord_link *c, bool of_all)
+static unsigned staying(const struct local_user *u)
 {
-	struct coord_link *best = oldest_silent(c->user, c);
+	return u->n - u->leaving;
+}
+
+/* Somebody waits there: for the answer, for who he is, or for what happens to a job. */
+static bool waits(const struct coord_link *c)
+{
+	return c->asking || link_queued(c->l) > 0 || coord_link_waits(c->role->core, c->id);
+}
+
+/* The longest idle link of u, or the one found before; c is never it. */
+static struct coord_link *more_idle(const struct local_user *u, const struct coord_link *c, bool busy_too,
+				    struct coord_link *best)
+{
+	list_foreach(e, &u->links) {
+		struct coord_link *o = list_entry(e, struct coord_link, of_owner);
+
+		if (o != c && !o->leaving && (!best || mono_before(o->heard, best->heard)) &&
+		    (busy_too || !waits(o)))
+			best = o;
+	}
+	return best;
+}
+
+static struct coord_link *idlest_of(struct coord_role *r, const struct coord_link *c, unsigned n, bool busy_too)
+{
+	struct coord_link *best = NULL;
 
 	list_foreach(e, &r->local_users) {
 		struct local_user *u = list_entry(e, struct local_user, at);
-		struct coord_link *o = of_all && u->uid != 0 ? oldest_silent(u, c) : NULL;
 
-		if (o && (!best || o->id < best->id))
-			best = o;
+		if (!u->trusted && staying(u) == n)
+			best = more_idle(u, c, busy_too, best);
 	}
+	return best;
+}
+
+/* The one that gives way to c, of the uid with the most links; NULL: none does. */
+static struct coord_link *gives_way(struct coord_role *r, const struct coord_link *c)
+{
+	struct coord_link *best = NULL;
+	unsigned most = 0;
+
+	list_foreach(e, &r->local_users) {
+		struct local_user *u = list_entry(e, struct local_user, at);
+
+		if (!u->trusted && staying(u) > most)
+			most = staying(u);
+	}
+	if (staying(c->user) == most) /* nobody else's while one of its own will do */
+		best = more_idle(c->user, c, false, NULL);
+	if (!best)
+		best = idlest_of(r, c, most, false);
+	if (!best && staying(c->user) < most)
+		best = idlest_of(r, c, most, true);
 	return best;
 }
 
@@ -112,12 +167,56 @@ static void leave(struct coord_link *c)
 {
 	c->leaving = true;
 	c->user->leaving++;
-	c->role->n_leaving += c->uid != 0;
+	c->role->n_leaving += !c->user->trusted;
+}
+
+static void drop(struct coord_link *c)
+{
+	c->dropped = true;
+	c->user->dropped++;
+	link_drop(c->l, "too many connections");
+}
+
+static void make_way(struct coord_link *c)
+{
+	leave(c);
+	if (!c->spoke) {
+		drop(c);
+		return;
+	}
+	coord_link_refuse(c, 0, "busy", "too many connections to this coordinator are open: this one, idle for "
+			  "long, is closed for another user's; a node's agent has more room");
+	link_close(c->l, "too many connections");
+}
+
+/* Those on their way out have some seconds to hear why; not when they are so many
+ * that they would keep others out. */
+static void hurry(struct coord_role *r)
+{
+	struct local_user *most = NULL;
+
+	list_foreach(e, &r->local_users) {
+		struct local_user *u = list_entry(e, struct local_user, at);
+
+		if (!u->trusted && u->leaving > u->dropped &&
+		    (!most || u->leaving - u->dropped > most->leaving - most->dropped))
+			most = u;
+	}
+	if (!most)
+		return;
+	list_foreach(e, &most->links) {
+		struct coord_link *c = list_entry(e, struct coord_link, of_owner);
+
+		if (!c->leaving || c->dropped)
+			continue;
+		drop(c);
+		return;
+	}
 }
 
 static bool far_too_many(const struct coord_role *r, const struct local_user *u)
 {
-	return u->n >= 2 * LOCAL_LINKS_MAX || (u->uid != 0 && r->n_local >= 2 * LOCAL_LINKS_ALL);
+	return u->n >= 2 * LOCAL_LINKS_MAX || (!u->trusted && r->n_local >= 3 * LOCAL_LINKS_ALL);
 }
 
 static bool admit_local(struct coord_link *c)
@@ -125,7 +224,6 @@ static bool admit_local(struct coord_link *c)
 	struct coord_role *r = c->role;
 	struct local_user *u = user_get(r, c->uid);
 	struct coord_link *old;
-	bool all;
 
 	if (!u)
 		return false;
@@ -137,20 +235,44 @@ static bool admit_local(struct coord_link *c)
 
 	link_set_high(c->l, LOCAL_HIGH);
 	link_set_max(c->l, LOCAL_FRAME_MAX);
+	if (!u->trusted && r->n_local >= 2 * LOCAL_LINKS_ALL)
+		hurry(r);
 	c->user = u;
+	c->heard = clock_mono();
 	u->n++;
-	r->n_local += u->uid != 0;
+	r->n_local += !u->trusted;
 	list_append(&u->links, &c->of_owner);
-	all = u->uid != 0 && r->n_local - r->n_leaving > LOCAL_LINKS_ALL;
-	if (u->n - u->leaving <= LOCAL_LINKS_MAX && !all)
+	if (staying(u) > LOCAL_LINKS_MAX)
+		old = oldest_silent(u, c);
+	else if (!u->trusted && r->n_local - r->n_leaving > LOCAL_LINKS_ALL)
+		old = gives_way(r, c);
+	else
 		return true;
 
-	old = gives_way(r, c, all);
-	c->turned_away = old == NULL; /* it is told when it is up */
-	leave(old ? old : c);
+	c->turned_away = old == NULL; /* it is told when it is up and known */
 	if (old)
-		link_drop(old->l, "too many connections");
+		make_way(old);
+	else
+		leave(c);
 	return true;
+}
+
+void coord_limits_admin(struct coord_link *c)
+{
+	struct coord_role *r = c->role;
+	struct local_user *u = c->user;
+
+	if (!u)
+		return;
+	if (!u->trusted) {
+		u->trusted = true;
+		r->n_local -= u->n;
+		r->n_leaving -= u->leaving;
+	}
+	if (c->turned_away && staying(u) < LOCAL_LINKS_MAX) {
+		c->turned_away = c->leaving = false;
+		u->leaving--;
+	}
 }
 
 static bool admit_key(struct coord_link *c)
@@ -210,7 +332,7 @@ static void apply(struct coord_role *r, struct local_user *u)
 	list_foreach(e, &u->links) {
 		struct coord_link *c = list_entry(e, struct coord_link, of_owner);
 
-		hold(c, c->full || u->over || (r->any_over && u->uid != 0));
+		hold(c, c->full || u->over || (r->any_over && !u->trusted));
 	}
 }
 
@@ -223,7 +345,7 @@ static void weigh(struct coord_role *r)
 		struct local_user *u = list_entry(e, struct local_user, at);
 
 		weigh_user(u);
-		all += u->uid != 0 ? u->queued : 0;
+		all += u->trusted ? 0 : u->queued;
 		some = some || u->over;
 	}
 	r->any_over = is_over(r->any_over, all, LOCAL_QUEUE_MAX);
@@ -290,8 +412,9 @@ void coord_limits_gone(struct coord_link *c)
 		return;
 	c->user = NULL;
 	u->leaving -= c->leaving;
-	r->n_leaving -= c->leaving && u->uid != 0;
-	r->n_local -= u->uid != 0;
+	u->dropped -= c->dropped;
+	r->n_leaving -= c->leaving && !u->trusted;
+	r->n_local -= !u->trusted;
 	if (--u->n == 0)
 		user_free(u);
 	if (waited_for && !r->stopping)

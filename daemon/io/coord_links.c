@@ -58,7 +58,7 @@ void coord_links_close_all(struct coord_role *r, const char *why)
 			link_close(list_entry(e, struct coord_link, bucket)->l, why);
 }
 
-static void refuse(struct coord_link *c, uint32_t rid, const char *code, const char *text)
+void coord_link_refuse(struct coord_link *c, uint32_t rid, const char *code, const char *text)
 {
 	struct msg m;
 	struct buf b;
@@ -104,6 +104,14 @@ static void on_user(void *arg, const char *name, bool admin)
 		free(c);
 		return;
 	}
+	if (admin)
+		coord_limits_admin(c);
+	if (c->turned_away) {
+		coord_link_refuse(c, 0, "busy", "too many connections to this coordinator are open, of your "
+						"user or of all; end some of them, or ask a node's agent");
+		link_close(c->l, "too many connections");
+		return;
+	}
 	tell_up(c, name, admin);
 	link_pause(c->l, c->held);
 }
@@ -112,12 +120,6 @@ static void on_up(struct link *l, void *arg)
 {
 	struct coord_link *c = arg;
 
-	if (c->turned_away) {
-		refuse(c, 0, "busy", "too many connections to this coordinator are open, of your user or "
-				     "of all; end some of them, or ask a node's agent");
-		link_close(l, "too many connections");
-		return;
-	}
 	if (c->who != WHO_LOCAL) {
 		tell_up(c, NULL, false);
 		return;
@@ -139,7 +141,7 @@ static void unknown_message(struct coord_link *c, const char *text, size_t n, co
 	cJSON *rid = j ? cJSON_GetObjectItemCaseSensitive(j, "rid") : NULL;
 
 	if (rid && cJSON_IsNumber(rid) && rid->valuedouble >= 1 && rid->valuedouble <= UINT32_MAX)
-		refuse(c, (uint32_t)rid->valuedouble, "version", why);
+		coord_link_refuse(c, (uint32_t)rid->valuedouble, "version", why);
 	else
 		log_debug("link %llu: ignored: %s", (unsigned long long)c->id, why);
 	cJSON_Delete(j);
@@ -154,6 +156,7 @@ static void on_json(struct link *l, const char *text, size_t n, void *arg)
 	int r = msg_decode(text, n, &m, &e);
 
 	c->spoke = true;
+	c->heard = clock_mono();
 	if (r == -ENOTSUP) {
 		unknown_message(c, text, n, e.text);
 		return;
@@ -161,7 +164,7 @@ static void on_json(struct link *l, const char *text, size_t n, void *arg)
 	if (r < 0) {
 		log_warn("link %llu (%s, %s): %s", (unsigned long long)c->id, who_names[c->who],
 			 link_address(l), e.text);
-		refuse(c, 0, "bad-request", e.text);
+		coord_link_refuse(c, 0, "bad-request", e.text);
 		link_close(l, "sent a message that makes no sense");
 		return;
 	}
@@ -180,7 +183,7 @@ static void on_data(struct link *l, const struct data_header *h, const char *p, 
 	if (c->who == WHO_LOCAL && c->spoke && h->sid == 0 && h->fd == 3)
 		return;
 	if (c->who == WHO_LOCAL)
-		refuse(c, 0, "bad-request", why);
+		coord_link_refuse(c, 0, "bad-request", why);
 	link_close(l, why);
 }
 
@@ -222,7 +225,7 @@ static void on_bad(struct link *l, int error, const char *why, void *arg)
 	struct coord_link *c = arg;
 
 	if (c->who == WHO_LOCAL)
-		refuse(c, 0, error == -EMSGSIZE ? "too-large" : "bad-request", why);
+		coord_link_refuse(c, 0, error == -EMSGSIZE ? "too-large" : "bad-request", why);
 }
 
 static const struct link_callbacks callbacks = {

@@ -130,6 +130,13 @@ static bool recall(const struct coord_users *u, uint32_t uid, struct person *ret
 	return false;
 }
 
+bool coord_users_admin(const struct coord_users *u, uint32_t uid)
+{
+	struct person p;
+
+	return uid == 0 || uid == geteuid() || (recall(u, uid, &p) && p.admin);
+}
+
 int coord_users_ask(struct coord_users *u, uint32_t uid,
 		    void (*answer)(void *arg, const char *name, bool admin), void *arg)
 {

@@ -37,13 +37,13 @@ def local(c, name="nodectl.sock"):
 STRANGER = 1000  # a user of the head host; ourselves, without root
 
 
-def head(c):
+def head(c, uid=STRANGER):
     """The coordinator's own socket, as another user."""
     if not ROOT:
         return local(c, "coordinator.sock")
     for folder in (c.dir, c.home, os.path.join(c.home, "coordinator")):
         os.chmod(folder, 0o711)
-    os.seteuid(STRANGER)
+    os.seteuid(uid)
     try:
         return local(c, "coordinator.sock")
     finally:
@@ -288,6 +288,55 @@ def test_one_connection_too_many_in_use_is_told_so(steady):
             s.close()
 
 
+def in_use(c, uid):
+    """64 connections that have said something, each taking part in nothing."""
+    held = [head(c, uid) for _ in range(64)]
+    for s in held:
+        s.sendall(hello())
+    for s in held:
+        assert b"welcome" in s.recv(1000)
+    return held
+
+
+@pytest.mark.root
+def test_many_users_with_connections_in_use_keep_nobody_out(cluster):
+    """One person may have thousands of uids, for containers."""
+    c = cluster(2)
+    job = c.detach("--", "sleep", "1000")
+    crowd, mine = [], []
+    try:
+        watcher = head(c, 0)
+        watcher.sendall(hello() + frame(json.dumps({"t": "watch", "rid": 1, "job": str(job)})))
+        for uid in range(100000, 100008):
+            crowd += in_use(c, uid)
+        for s in crowd[::64]:  # the first of each is heard again
+            s.sendall(frame(json.dumps({"t": "jobs_get", "rid": 1})))
+            assert b'"jobs"' in s.recv(65536)
+        for i in range(80):
+            mine.append(head(c, STRANGER if i < 40 else 200000 + i))
+            mine[-1].sendall(hello())
+            assert b"welcome" in mine[-1].recv(1000), i
+        assert all(still_open(s) for s in mine), "nobody's with few goes while somebody has many"
+        gone = [s for s in crowd if not still_open(s)]
+        assert 80 <= len(gone) <= 90 and not set(gone) & set(crowd[::64]), len(gone)
+        # those on their way out, slow to leave, are no crowd of their own either
+        for i in range(12):
+            for uid in range(100000, 100020):
+                for _ in range(8):
+                    crowd.append(head(c, uid))
+                    crowd[-1].setblocking(False)
+            s = head(c, STRANGER + 1)
+            s.settimeout(5)
+            assert b"welcome" in talk(s, hello()), i
+        assert still_open(watcher)
+        assert b"welcome" in talk(head(c, 0), hello())
+        c.launch("-N", 2, "--", "true").ok()
+    finally:
+        for s in [*crowd, *mine, watcher]:
+            s.close()
+    c.ctl("kill", job).ok()
+
+
 def long_answers(c, jobs=400):
     """A history that takes a megabyte to tell: six bytes of JSON for each of a command's control characters."""
     for _ in range(jobs // 40):
@@ -331,7 +380,9 @@ def test_long_answers_that_nobody_reads_are_bounded_for_each_user(cluster):
 def still_open(s):
     s.settimeout(0.01)
     try:
-        return s.recv(1000) != b""
+        while s.recv(1000):
+            pass
+        return False
     except TimeoutError:
         return True
     except OSError:
