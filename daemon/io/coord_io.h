@@ -16,7 +16,7 @@
 #define LINK_BUCKETS 256
 #define PENDING_MAX 256 /* connections without a finished handshake: a whole cluster comes back at once */
 #define STRANGERS_MAX 64 /* connections with an unknown key, each for at most 10 s */
-#define QUEUE_MAX (16u << 20) /* a link that does not take its messages is closed here */
+#define QUEUE_MAX (16u << 20) /* a link that does not take what it did not ask for is closed here */
 
 struct coord_users;
 struct local_user;
@@ -41,7 +41,9 @@ struct coord_link {
 	bool leaving, dropped; /* turned away, or gave way to a newer one; and without time to hear it */
 	bool full; /* its queue is above the limit: it is not read */
 	bool held; /* not read: full, or its user's queues together are */
-	size_t was_queued; /* at the last look at stalled links */
+	bool looked; /* it was full at the last look at stalled links, and ever since */
+	int64_t was_taken; /* then */
+	size_t answer; /* bytes that it asked for itself and has not taken yet, about */
 };
 
 struct coord_role {
@@ -67,6 +69,7 @@ struct coord_role {
 	unsigned n_local, n_leaving; /* connections of all users but root and administrators */
 	bool any_over;
 	struct deadline_timer stalls;
+	uint64_t asker; /* the link whose message this step is about; 0: none */
 	char address[280]; /* HOST:PORT that others are told */
 	bool stopping;
 };

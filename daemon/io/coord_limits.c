@@ -42,8 +42,9 @@
 #define USER_QUEUE_MAX (8u << 20)
 #define LOCAL_QUEUE_MAX (64u << 20)
 #define RESUME(max) ((max) / 4 * 3)
-#define USER_QUEUE_LAST (24u << 20) /* what comes unasked (updates of watched jobs) ends the link here */
+#define USER_UNASKED_MAX (16u << 20)
 #define STALL_MS 5000
+#define OTHERS_WAIT 16 /* when others wait for a link, it takes this part of its queue in STALL_MS */
 #define NODE_LINKS_MAX 8u
 
 _Static_assert(LOCAL_LINKS_MAX * LOCAL_HIGH < RESUME(USER_QUEUE_MAX), "a user could wait for nobody");
@@ -319,11 +320,23 @@ static bool is_over(bool was, size_t queued, size_t max)
 	return queued > (was ? RESUME(max) : max);
 }
 
+/* What came to it by itself. It has taken what it asked for last, or that is at the queue's end. */
+static size_t unasked(const struct coord_link *c)
+{
+	size_t queued = link_queued(c->l);
+
+	return queued > c->answer ? queued - c->answer : 0;
+}
+
 static void weigh_user(struct local_user *u)
 {
-	u->queued = 0;
-	list_foreach(e, &u->links)
-		u->queued += link_queued(list_entry(e, struct coord_link, of_owner)->l);
+	u->queued = u->unasked = 0;
+	list_foreach(e, &u->links) {
+		struct coord_link *c = list_entry(e, struct coord_link, of_owner);
+
+		u->queued += link_queued(c->l);
+		u->unasked += c->leaving ? 0 : unasked(c);
+	}
 	u->over = is_over(u->over, u->queued, USER_QUEUE_MAX);
 }
 
@@ -359,28 +372,69 @@ static void weigh(struct coord_role *r)
 	}
 }
 
+/* Since the last look; whether its queue grows meanwhile says nothing. Only what
+ * has waited all the time counts. */
+static bool stalled(struct coord_link *c, bool others_wait)
+{
+	int64_t taken = link_taken(c->l), more = taken - c->was_taken;
+	bool looked = c->looked;
+
+	c->was_taken = taken;
+	c->looked = c->full;
+	return looked && c->full &&
+	       (more <= 0 || (others_wait && more < (int64_t)(link_queued(c->l) / OTHERS_WAIT)));
+}
+
 static void on_stalls(void *arg)
 {
 	struct coord_role *r = arg;
 
 	list_foreach(e, &r->local_users) {
 		struct local_user *u = list_entry(e, struct local_user, at);
+		bool others_wait = r->any_over && !u->trusted;
 
 		list_foreach(f, &u->links) {
 			struct coord_link *c = list_entry(f, struct coord_link, of_owner);
-			size_t queued = link_queued(c->l);
 
-			if ((u->over || (r->any_over && u->uid != 0)) && c->full &&
-			    queued == c->was_queued)
+			if (stalled(c, others_wait) && (u->over || others_wait))
 				link_close(c->l, "it does not take what is sent to it");
-			c->was_queued = queued;
 		}
 	}
 	deadline_arm(&r->stalls, mono_add_ms(clock_mono(), STALL_MS));
 }
 
+bool coord_limits_may_send(struct coord_link *c, size_t n, bool asked)
+{
+	if (!c->full)
+		c->answer = 0;
+	/* However long: only who takes its answers is read, so this is one, or about. */
+	if (asked) {
+		c->answer += n;
+		return true;
+	}
+	if (unasked(c) + n <= QUEUE_MAX)
+		return true;
+	link_close(c->l, "it does not take what is sent to it");
+	return false;
+}
+
+static struct coord_link *most_unasked(const struct local_user *u)
+{
+	struct coord_link *most = NULL;
+
+	list_foreach(e, &u->links) {
+		struct coord_link *c = list_entry(e, struct coord_link, of_owner);
+
+		if (!c->leaving && (!most || unasked(c) > unasked(most)))
+			most = c;
+	}
+	return most;
+}
+
 void coord_limits_sent(struct coord_link *c, bool full)
 {
+	struct coord_link *most;
+
 	if (!full)
 		return;
 	c->full = true;
@@ -388,13 +442,16 @@ void coord_limits_sent(struct coord_link *c, bool full)
 	if (!c->user)
 		return;
 	weigh(c->role);
-	if (c->user->queued > USER_QUEUE_LAST)
-		link_close(c->l, "it does not take what is sent to it");
+	most = c->user->unasked > USER_UNASKED_MAX ? most_unasked(c->user) : NULL;
+	if (most) {
+		leave(most);
+		link_drop(most->l, "it does not take what is sent to it");
+	}
 }
 
 void coord_limits_drained(struct coord_link *c)
 {
-	c->full = false;
+	c->full = c->looked = false;
 	if (c->user)
 		weigh(c->role);
 	else

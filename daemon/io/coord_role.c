@@ -51,6 +51,7 @@ void coord_role_step(struct coord_role *r, struct coord_event *ev)
 		log_error("%u message(s) broke their own limits and were left out: a bug",
 			  r->out.invalid);
 	explicit_bzero(ev->random, sizeof(ev->random));
+	r->asker = ev->type == CEV_MESSAGE ? ev->link : 0;
 	coord_perform(r);
 	actions_reset(&r->out);
 	deadline_arm(&r->deadline, coord_deadline(r->core));

@@ -86,6 +86,11 @@ int link_send_data(struct link *l, const struct data_header *h, const void *payl
 #define DATA_ROOM (FRAME_HEADER + DATA_HEADER)
 int link_send_data_take(struct link *l, const struct data_header *h, char *buf, size_t payload_n);
 size_t link_queued(const struct link *l);
+/* A measure of what the other side has taken so far, to be compared with an
+ * earlier one while output has waited all the time: it grows as the other side
+ * reads (Unix: by whole pieces of at most 64 KiB) or acknowledges (TCP), and may
+ * shrink by what the kernel adds to the bytes that wait. */
+int64_t link_taken(const struct link *l);
 /* Stops reading (back-pressure) or goes on. */
 void link_pause(struct link *l, bool paused);
 /* Sends what is queued (at most 2 s), then closes; on_down follows with 'why'. */

@@ -11,6 +11,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+
+#include <linux/sockios.h>
 
 #define SEG_SMALL 2048u
 #define IOV 32
@@ -150,6 +153,7 @@ static void on_written(uv_write_t *w, int status)
 		return;
 
 	queue_consume(&l->wire, l->flying);
+	l->written += (int64_t)l->flying;
 	l->flying = 0;
 	if (status < 0) {
 		write_failed(l, status);
@@ -171,8 +175,10 @@ static void flush_wire(struct link *l)
 		write_failed(l, r);
 		return;
 	}
-	if (r > 0)
+	if (r > 0) {
 		queue_consume(&l->wire, (size_t)r);
+		l->written += r;
+	}
 	if (r > 0 && (size_t)r == bytes)
 		return;
 
@@ -278,4 +284,20 @@ int link_send_data_take(struct link *l, const struct data_header *h, char *buf, 
 size_t link_queued(const struct link *l)
 {
 	return l->plain.bytes + l->wire.bytes;
+}
+
+/* The queue does not tell: a long write in flight counts in it to its last byte. */
+int64_t link_taken(const struct link *l)
+{
+	int64_t n = l->written;
+	uv_os_fd_t fd;
+	int left = 0;
+
+	if (!l->s_open || l->state == LS_DEAD)
+		return n;
+	if (l->writing)
+		n += (int64_t)l->flying - (int64_t)uv_stream_get_write_queue_size(&l->s.stream);
+	if (uv_fileno(&l->s.handle, &fd) == 0 && ioctl(fd, SIOCOUTQ, &left) == 0)
+		n -= left;
+	return n;
 }

@@ -109,6 +109,7 @@ struct link {
 	struct queue plain; /* frames; for Unix sockets unused */
 	struct queue wire; /* bytes for the socket */
 	size_t flying; /* bytes of the write in flight */
+	int64_t written; /* bytes that have left 'wire' */
 	size_t high; /* queued bytes from which it is full */
 
 	SSL *ssl;

@@ -16,14 +16,16 @@
 
 static void send_text(struct coord_link *c, const char *text, size_t n)
 {
-	int r = link_send_json(c->l, text, n);
+	int r = -ENOTCONN;
 
+	if (coord_limits_may_send(c, n, c->id == c->role->asker))
+		r = link_send_json(c->l, text, n);
 	/* Left out, not closed: a node's link carries its heartbeats and other
 	 * people's answers as well. Who asked is told by its time running out. */
 	if (r == -EMSGSIZE)
 		log_error("link %llu: an answer of %zu bytes is too long to send: a bug",
 			  (unsigned long long)c->id, n);
-	else if (r == -ENOMEM || link_queued(c->l) > QUEUE_MAX)
+	else if (r == -ENOMEM)
 		link_close(c->l, "it does not take what is sent to it");
 	else if (r >= 0)
 		coord_limits_sent(c, r > 0);

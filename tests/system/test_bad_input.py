@@ -5,6 +5,7 @@ import re
 import resource
 import signal
 import socket
+import sqlite3
 import ssl
 import struct
 import subprocess
@@ -375,6 +376,95 @@ def test_long_answers_that_nobody_reads_are_bounded_for_each_user(cluster):
     finally:
         for s in [*held, asker]:
             s.close()
+
+
+def history(c, jobs):
+    """As many ended jobs as if they had run, of 1.8 KB each in an answer."""
+    job = c.detach("--", "true")
+    c.wait_end(job)
+    c.stop()
+    with sqlite3.connect(os.path.join(c.home, "coordinator", "state.db")) as db:
+        (text,) = db.execute("select json from job where key = ?", (str(job),)).fetchone()
+        row = json.loads(text)
+        for i in range(1000, 1000 + jobs):
+            row.update(job=str(i), client_id=f"{i:032x}", command="\x01" * 250)
+            db.execute("insert into job (key, json) values (?, ?)", (str(i), json.dumps(row)))
+    db.close()
+    c.start()
+
+
+def askers_that_never_read(c, n, who=None):
+    held = []
+    for _ in range(n):
+        held.append((who or head)(c))
+        held[-1].sendall(hello() + frame(json.dumps({"t": "jobs_get", "rid": 1, "all": True})))
+    return held
+
+
+def test_a_slow_but_steady_reader_is_not_taken_for_a_stopped_one(cluster):
+    """A long write counts as waiting until its last byte is taken."""
+    c = cluster(1, env=THRIFTY)
+    history(c, 2000)
+    held = []
+    try:
+        slow = head(c)
+        slow.sendall(hello() + frame(json.dumps({"t": "jobs_get", "rid": 1, "all": True})))
+        got = 0
+        while got < 600_000:  # what follows is one write
+            got += len(slow.recv(65536))
+        held = askers_that_never_read(c, 10)
+        end = time.monotonic() + 13
+        while time.monotonic() < end:
+            piece = slow.recv(4096)
+            assert piece, f"closed after {got} bytes"
+            got += len(piece)
+            time.sleep(0.25)
+        wait_until(lambda: not any(still_open(s) for s in held), 10, "those that never read are closed")
+        slow.settimeout(5)
+        while got < 3_000_000:  # and all of it comes
+            piece = slow.recv(1 << 20)
+            assert piece, f"closed after {got} bytes"
+            got += len(piece)
+    finally:
+        for s in [*held, slow]:
+            s.close()
+
+
+def test_a_reader_that_stopped_is_one_also_while_more_comes_for_it(cluster):
+    """Updates of watched jobs: what waits for it grows, and that says nothing of what it takes."""
+    c = cluster(1, env=THRIFTY)
+    history(c, 2000)
+    held = []
+    sock = lambda c: local(c, "coordinator.sock")
+    try:
+        jobs = [c.detach("--", "sleep", "1000") for _ in range(20)]
+        watcher = sock(c)
+        watcher.sendall(hello() + b"".join(frame(json.dumps({"t": "watch", "rid": int(j), "job": str(j)})) for j in jobs)
+                        + frame(json.dumps({"t": "jobs_get", "rid": 1, "all": True})))
+        held = askers_that_never_read(c, 10, sock)
+        end = time.monotonic() + 13
+        while time.monotonic() < end:
+            c.ctl("kill", jobs.pop()).ok()
+            time.sleep(1)
+        assert jobs, "more comes for it"
+        wait_until(lambda: not any(still_open(s) for s in held), 5, "those that never read are closed")
+        assert not still_open(watcher)
+    finally:
+        for s in [*held, watcher]:
+            s.close()
+    for job in jobs:
+        c.ctl("kill", job, "--grace", "0s").ok()
+
+
+def test_an_answer_larger_than_any_queue_comes_whole(cluster):
+    """Its pieces are queued at once: they closed the link that asked, a node's with all its heartbeats as well."""
+    c = cluster(2, env=THRIFTY)
+    history(c, 12000)
+    for more in ([], ["--socket", os.path.join(c.home, "coordinator.sock")]):
+        r = c.ctl("--json", *more, "jobs", "--all", timeout=60).ok()
+        assert len(json.loads(r.out)["jobs"]) > 12000
+    assert "it does not take what is sent to it" not in c.logs()
+    assert {n["state"] for n in c.nodes_now().values()} == {"ok"}
 
 
 def still_open(s):
