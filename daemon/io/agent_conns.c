@@ -88,6 +88,7 @@ static void conn_free(struct conn *c)
 		map_del(&c->io->conn_by_id, c->id);
 	if (c->io->coord == c)
 		c->io->coord = NULL;
+	upload_half(c, 0);
 	upload_gone(c);
 	list_remove(&c->at);
 	free(c);
@@ -532,6 +533,17 @@ static void on_bad(struct link *l, int error, const char *why, void *arg)
 		conn_refuse(l, 0, error == -EMSGSIZE ? "too-large" : "bad-request", "%s", why);
 }
 
+static void on_half(struct link *l, size_t bytes, void *arg)
+{
+	struct conn *c = arg;
+
+	if (c->kind != LINK_CLIENT || upload_half(c, bytes))
+		return;
+	conn_refuse(l, 0, "busy", "your user's connections to this node have sent more than 32 MiB of messages "
+		    "without their ends; try again when some of these commands are through or ended");
+	link_close(l, "too much of unfinished messages of one user");
+}
+
 static const struct link_callbacks conn_callbacks = {
 	.on_up = on_up,
 	.on_json = conn_on_json,
@@ -539,6 +551,7 @@ static const struct link_callbacks conn_callbacks = {
 	.on_drain = on_drain,
 	.on_down = on_down,
 	.on_bad = on_bad,
+	.on_half = on_half,
 };
 
 /* ---- at the door ------------------------------------------------------- */

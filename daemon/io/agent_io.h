@@ -148,6 +148,7 @@ struct conn {
 	uint32_t shim_pid;
 	unsigned dials; /* in a row that came to nothing */
 	uint64_t lost_id; /* the link that this one replaces; the core is told after */
+	size_t half; /* LINK_CLIENT: bytes of a message that is not complete */
 	/* LINK_CLIENT: the specification it sends before 'submit' */
 	char *upload;
 	size_t upload_n, upload_cap;
@@ -182,6 +183,9 @@ void conn_on_json(struct link *l, const char *text, size_t n, void *conn);
 
 /* DATA sid 0 fd 3 .. EOF: the specification of the next submit. */
 void upload_data(struct conn *c, const struct data_header *h, const char *p, size_t n);
+/* n bytes of its next message have come. False: of all its user's connections
+ * together that is too much. */
+bool upload_half(struct conn *c, size_t n);
 /* The connection ends: what it has stored is kept only if something needs it. */
 void upload_gone(struct conn *c);
 void upload_submit(struct conn *c, const struct msg *m, const char *text, size_t n);

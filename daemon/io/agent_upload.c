@@ -8,6 +8,7 @@
  *
  * What is not on disk yet is in memory: all of one user's is bounded, however
  * many connections it comes on, and also when they are gone while it is stored.
+ * So are messages of which the end is still to come.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -23,6 +24,9 @@
 	"your user sends more than 32 MiB of commands and environments to this node at once; "  \
 	"try again when some of these launches have got their numbers"
 
+#define HALVES_USER_MAX (32u << 20)
+#define HALF_SMALL 4096u /* nobody is turned away for so little: nodectl's questions */
+
 /* The client may have left when its specification is stored. */
 struct upload_ref {
 	struct agent_io *io;
@@ -34,7 +38,8 @@ struct upload_ref {
 struct uploader {
 	struct list at; /* agent_io.uploaders */
 	uint32_t uid;
-	size_t bytes;
+	size_t bytes; /* of specifications and submits */
+	size_t half; /* of messages that are not complete */
 };
 
 static struct uploader *uploader_of(struct agent_io *io, uint32_t uid)
@@ -57,7 +62,7 @@ static void discharge(struct agent_io *io, uint32_t uid, size_t n)
 	struct uploader *u = uploader_of(io, uid);
 
 	u->bytes -= n;
-	if (u->bytes > 0)
+	if (u->bytes > 0 || u->half > 0)
 		return;
 	list_remove(&u->at);
 	free(u);
@@ -94,6 +99,18 @@ static void drop_submit(struct conn *c)
 static void release(struct agent_io *io, const uint8_t hash[32])
 {
 	specs_release(io->specs, hash, agent_spec_needed(io->core, hash));
+}
+
+bool upload_half(struct conn *c, size_t n)
+{
+	struct uploader *u = uploader_of(c->io, c->uid);
+	bool fits = n <= c->half || n <= HALF_SMALL;
+
+	u->half += n - c->half;
+	c->half = n;
+	fits = fits || u->half <= HALVES_USER_MAX;
+	discharge(c->io, c->uid, 0);
+	return fits;
 }
 
 void upload_gone(struct conn *c)

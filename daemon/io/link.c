@@ -228,6 +228,16 @@ static bool discarding(const struct link *l)
 	return l->state == LS_FLUSHING || l->state == LS_LINGER;
 }
 
+static void tell_half(struct link *l)
+{
+	size_t n = l->in.in.len - l->in.pos;
+
+	if (n == l->half || l->state == LS_DEAD || !l->cb || !l->cb->on_half)
+		return;
+	l->half = n;
+	l->cb->on_half(l, n, l->arg);
+}
+
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *ret)
 {
 	struct link *l = h->data;
@@ -271,6 +281,7 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 			l->want *= 4;
 	}
 	input(l);
+	tell_half(l);
 }
 
 int link_read(struct link *l)
@@ -375,6 +386,9 @@ void link_turn(struct link *l)
 	}
 	link_flush(l);
 	drained(l);
+	if (discarding(l))
+		frame_reader_finish(&l->in);
+	tell_half(l);
 	if (l->state == LS_FLUSHING)
 		end_output(l);
 }

@@ -32,6 +32,9 @@ struct link_callbacks {
 	/* What came in is not of this protocol: too long, of an unknown type, malformed.
 	 * What is sent now still goes out; the link closes after. May be NULL: closed at once. */
 	void (*on_bad)(struct link *l, int error, const char *why, void *arg);
+	/* So many bytes have come that are no complete message yet, or wait for a pause
+	 * to end: it has changed. May be NULL. */
+	void (*on_half)(struct link *l, size_t bytes, void *arg);
 };
 
 #define LINK_HIGH (4u << 20) /* queued bytes from which link_send* reports full, unless set otherwise */

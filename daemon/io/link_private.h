@@ -106,6 +106,7 @@ struct link {
 
 	struct frame_reader in;
 	uint32_t want; /* room to offer the next read */
+	size_t half; /* bytes in it, as on_half was told */
 	struct queue plain; /* frames; for Unix sockets unused */
 	struct queue wire; /* bytes for the socket */
 	size_t flying; /* bytes of the write in flight */

@@ -538,6 +538,33 @@ def test_unfinished_specifications_of_one_user_are_bounded_together(cluster):
         wait_until(lambda: c.launch("--", "true", env=dict(c.env, **big_env(1_000_000))).code == 0, 5, "there is room again")
 
 
+def test_half_sent_messages_of_one_user_are_bounded_together(cluster):
+    """A frame may have a MiB, and its last byte may never come."""
+    c = cluster(1, env=THRIFTY)
+    pid = c.agent_pid(c.names[0])
+    before = rss_mb(pid)
+    for _ in range(2):  # and what goes is given back
+        held, told = [local(c) for _ in range(150)], 0
+        try:
+            for s in held:
+                s.settimeout(2)
+                try:
+                    s.sendall(hello() + frame(b" " * (MB - 1000), length=MB))
+                except OSError:
+                    pass
+            assert rss_mb(pid) - before < (150 if SANITIZED else 60), f"from {before} to {rss_mb(pid)} MB"
+            for s in held[100:]:
+                got = talk(s, b"")
+                told += b'"busy"' in got and b"32 MiB" in got
+            assert told == 50
+            assert sum(still_open(s) for s in held[:100]) in range(30, 40)
+            c.ctl("status").ok()
+        finally:
+            for s in held:
+                s.close()
+        wait_until(lambda: c.launch("--", "true", env=dict(c.env, **big_env(1_000_000))).code == 0, 5, "there is room again")
+
+
 # ---- what users get wrong -----------------------------------------------
 
 
