@@ -808,12 +808,13 @@ TEST(a_large_job_is_not_overtaken_by_small_ones)
 TEST(a_job_is_not_overtaken_while_it_is_being_stored)
 {
 	struct world *w = *state;
-	uint64_t a = box(w, "gpu01", 2);
+	uint64_t a = box(w, "gpu01", 2), b = silent_box(w, "gpu02");
 
-	want(w, a, 1, NULL, 1, false);
+	want(w, a, 1, "gpu01", 1, false);
 	run(w, a);
-	ask(w, a, 1, NULL, 2, false);
-	want(w, a, 1, NULL, 1, false);
+	ask(w, a, 1, "gpu01", 2, false);
+	read_gpus(w, b, &(struct box){ .broken = true, .stranger = -1 }); /* all who wait are looked at */
+	want(w, a, 1, "gpu01", 1, false);
 	assert_string_equal(given(w, a), "none");
 }
 
@@ -868,7 +869,7 @@ TEST(who_waits_is_asked_again_when_there_are_more_GPUs_but_no_more_free_ones)
 
 	want(w, a, 1, "gpu01", 2, false);
 	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = -1, .uuids = "B" });
-	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = 0, .uuids = "AB" });
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = 1, .uuids = "BC" });
 	want(w, a, 1, "gpu01", 1, false);
 	assert_string_equal(given(w, a), "none");
 }
