@@ -181,6 +181,14 @@ static void start_again(struct coord *c, struct job *j, uint32_t i)
 		nobody_knows_master(c, j);
 }
 
+/* It may have been taken for started: its shim has found the order too old since. */
+static void stands_ready(struct place *p)
+{
+	p->held_waiting = true;
+	p->missing = false;
+	p->phase = PL_UNKNOWN;
+}
+
 static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec_held *h)
 {
 	struct place *p = &j->places[i];
@@ -190,7 +198,7 @@ static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec
 	if (held_was_started(h))
 		note_started(c, j, i, h);
 	else if (j->recovering && strcmp(h->phase, "ended") != 0)
-		p->held_waiting = true, p->missing = false;
+		stands_ready(p);
 	for (size_t k = 0; k < h->n_ranks; k++)
 		job_update_rank(c, j, i, &h->ranks[k]);
 	if (strcmp(h->phase, "ended") == 0)

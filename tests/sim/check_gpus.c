@@ -147,6 +147,16 @@ static bool big_enough(const struct sim *s, const struct plan *p, const struct a
 	       has >= (p->gpus < 0 ? 1 : (uint32_t)p->gpus);
 }
 
+/* Virtual nodes that have not all heard of a shift take the same GPU for theirs. */
+static bool in_dispute(const struct sim *s, const struct agent_actor *a)
+{
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (&s->agents[i] != a && s->agents[i].gpus == a->gpus &&
+		    (s->agents[i].told_gpus.mine & a->told_gpus.mine) != 0)
+			return true;
+	return false;
+}
+
 static bool fits(const struct sim *s, uint64_t job, const struct agent_actor *a)
 {
 	const struct plan *p = s->jobs[job].plan;
@@ -154,7 +164,7 @@ static bool fits(const struct sim *s, uint64_t job, const struct agent_actor *a)
 
 	if (p->gpus == 0)
 		return listed(p, a) && usable(s, a);
-	if (!big_enough(s, p, a))
+	if (!big_enough(s, p, a) || in_dispute(s, a))
 		return false;
 	free = mine & ~held_by_others(s, job, a) & ~a->told_gpus.used;
 	return p->gpus < 0 ? free == mine : count(free) >= (uint32_t)p->gpus;

@@ -21,6 +21,8 @@ const struct once_failed once_failed[] = {
 	 * and what_was_taken_for_started_and_stands_ready_is_started */
 	{ "chaos", 502370 },
 	{ "stopped-shim", 9762 },
+	/* ready-taken-for-started; test_coord: what_was_told_as_starting_and_stands_ready_is_started */
+	{ "chaos", 100312 },
 	/* heard-once-more; test_coord: a_node_that_is_heard_once_more_is_shown_silent_as_soon_again */
 	{ "all-silent", 13 },
 	/* cut-short-unseen; test_coord: a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job */

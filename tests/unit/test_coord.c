@@ -748,6 +748,22 @@ static void what_was_taken_for_started_and_stands_ready_is_started(void **state)
 	assert_true(was_told(w, b, MSG_start));
 }
 
+/* Its agent was told to start, and knows the address; its shim has found the order too old. */
+static void what_was_told_as_starting_and_stands_ready_is_started(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	restart(w);
+	(void)node_up_held(w, "gpu02", "boot-1", 1, "starting", "waiting", 1, 0);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "ready", "waiting", 1, 0);
+	(void)node_up_held(w, "gpu01", "boot-1", 1, "ended", "exited", 0, 0);
+	store(w);
+	assert_job(w, "running", -1);
+	assert_true(was_told(w, b, MSG_start));
+}
+
 static void a_node_that_cannot_tell_yet_whether_it_has_started_is_waited_for(void **state)
 {
 	struct world *w = *state;
@@ -1555,6 +1571,7 @@ int main(void)
 		T(a_half_started_job_is_started_everywhere_after_a_restart),
 		T(a_node_whose_shim_has_not_spoken_yet_is_waited_for),
 		T(what_was_taken_for_started_and_stands_ready_is_started),
+		T(what_was_told_as_starting_and_stands_ready_is_started),
 		T(a_node_that_cannot_tell_yet_whether_it_has_started_is_waited_for),
 		T(a_half_started_job_ends_when_nobody_knows_where_rank_0_listens),
 		T(a_job_nobody_has_started_is_prepared_again),
