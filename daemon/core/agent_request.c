@@ -122,17 +122,24 @@ static void pass_submit(struct agent *a, struct alink *l, struct msg *m)
 	pass_on(a, r, m);
 }
 
+/* The coordinator may have it, or be about to: nobody waits for its answers. */
+static void take_back(struct agent *a, const struct request *r)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_unwatch);
+	m.u.unwatch.rid = r->rid;
+	session_send(a, &m);
+}
+
 static void unwatch(struct agent *a, struct alink *l, const struct rec_unwatch *u)
 {
 	list_foreach_safe(e, &a->requests) {
 		struct request *r = list_entry(e, struct request, all);
-		struct msg m;
 
 		if (r->link != l->id || r->client_rid != u->rid || !r->is_watch)
 			continue;
-		msg_init(&m, MSG_unwatch);
-		m.u.unwatch.rid = r->rid;
-		session_send(a, &m);
+		take_back(a, r);
 		request_free(a, r);
 	}
 }
@@ -319,15 +326,11 @@ void requests_of_link_gone(struct agent *a, uint64_t link)
 {
 	list_foreach_safe(e, &a->requests) {
 		struct request *r = list_entry(e, struct request, all);
-		struct msg m;
 
 		if (r->link != link)
 			continue;
-		if (r->is_watch) {
-			msg_init(&m, MSG_unwatch);
-			m.u.unwatch.rid = r->rid;
-			session_send(a, &m);
-		}
+		if (r->is_watch)
+			take_back(a, r);
 		request_free(a, r);
 	}
 }
@@ -347,6 +350,8 @@ void requests_deadlines(struct agent *a)
 
 		if (!waits(r) || !mono_due(r->until, a->now))
 			continue;
+		if (r->is_watch)
+			take_back(a, r);
 		if (a->session == SE_READY)
 			act_refuse(a->out, r->link, r->client_rid, "unavailable",
 				   "the coordinator at %s did not answer within %u s%s", a->coordinator,

@@ -61,8 +61,8 @@ void job_send_prepare(struct coord *c, struct job *j, uint32_t i)
 	p->name = j->name;
 	p->per_node = j->per_node;
 	p->submit_node = j->submit_node;
-	/* Where there is none now, there may be some when the ranks start: hidden all the same. */
-	if (j->places[i].node->probe || node_gpu_truth(j->places[i].node) != GPU_NONE) {
+	/* A driver that is absent for a moment is there again when ranks start: hidden all the same. */
+	if (j->places[i].node->ever_gpus || node_gpu_truth(j->places[i].node) != GPU_NONE) {
 		p->gpus = j->places[i].gpus_text != NULL ? j->places[i].gpus_text : "";
 		p->gpu_ids = j->places[i].gpu_ids;
 	}

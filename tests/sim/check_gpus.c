@@ -279,7 +279,7 @@ void gpus_go_sent(struct sim *s, struct shim_actor *h)
 /* The n-th that CUDA counts now. */
 static uint32_t counted(const struct gpu_host *g, uint32_t n)
 {
-	for (uint32_t i = 0; i < g->n; i++)
+	for (uint32_t i = 0; i < g->n && !g->absent; i++)
 		if (!g->v[i].gone && !g->v[i].lost && n-- == 0)
 			return 1u << i;
 	return 0;
@@ -296,7 +296,7 @@ static uint32_t seen(const struct agent_actor *a, const char *visible)
 		uint32_t n = 0;
 
 		if (*x < '0' || *x > '9') {
-			mask |= gpus_bit(a, x, strcspn(x, ","));
+			mask |= a->gpus->absent ? 0 : gpus_bit(a, x, strcspn(x, ","));
 			continue;
 		}
 		for (const char *d = x; *d >= '0' && *d <= '9'; d++)

@@ -107,7 +107,7 @@ void gpus_fault(struct sim *s, uint32_t host, uint32_t gpu, int kind, bool on)
 		g->broken = on;
 		break;
 	case FT_DRIVER_ABSENT:
-		g->absent = on;
+		reorder(g, &g->absent, on);
 		break;
 	case FT_PROBE_SILENT:
 		a->probe_silent = on;

@@ -35,7 +35,9 @@ const struct once_failed once_failed[] = {
 	/* overtaken-unstored; test_coord_gpus: a_job_is_not_overtaken_while_it_is_being_stored and
 	 * a_job_whose_choice_cannot_be_saved_is_not_overtaken */
 	{ "gpus", 2313 },
-	/* absent-driver-shows-all; test_coord_gpus: where_no_driver_is_GPUs_are_hidden_all_the_same */
+	/* absent-driver-shows-all; test_coord_gpus:
+	 * where_there_were_GPUs_they_are_hidden_while_no_driver_is_there, test_agent:
+	 * GPUs_that_nobody_had_seen_are_hidden_from_a_job_that_was_given_none */
 	{ "gpus-chaos", 396 },
 	/* shifted-at-start; test_agent: indices_that_shift_before_the_start_are_told_with_it */
 	{ "gpus-chaos", 948 },
@@ -45,6 +47,8 @@ const struct once_failed once_failed[] = {
 	/* first-word-overtakes; test_coord_gpus:
 	 * a_job_in_a_nodes_first_word_after_a_silence_does_not_overtake_those_who_waited_for_it */
 	{ "gpus-chaos", 1936 },
+	/* given-up-watch; test_agent: a_watch_that_is_given_up_is_taken_back */
+	{ "gpus-chaos", 122596 },
 	/* sibling-unlooked; test_coord_gpus: one_job_on_two_virtual_nodes_gets_no_GPU_twice */
 	{ "gpus-shared", 415 },
 	/* sibling-seen-by-reading; test_coord_gpus:

@@ -656,6 +656,22 @@ static void without_readings_and_names_its_indices_do(void **state)
 	assert_string_equal(visible(*state, "1,3", "#1,#3"), "1,3");
 }
 
+static void GPUs_that_nobody_had_seen_are_hidden_from_a_job_that_was_given_none(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	read_gpus(w, "");
+	assert_string_equal(visible(w, NULL, NULL), "absent");
+	shim_ready(w, true);
+	read_gpus(w, "AB");
+	start(w);
+	done(w, ACT_LATCH, 0);
+	assert_true(last(w, SHIM, MSG_shim_go, &m));
+	assert_string_equal(m.u.shim_go.gpus, "");
+	msg_finish(&m);
+}
+
 static void indices_that_shift_before_the_start_are_told_with_it(void **state)
 {
 	struct world *w = *state;
@@ -1206,6 +1222,27 @@ static void a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentenc
 	msg_finish(&m);
 }
 
+/* Or the coordinator keeps it for as long as the session lasts, and this node as one that may read. */
+static void a_watch_that_is_given_up_is_taken_back(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	client_hello(w);
+	down(w, COORD);
+	msg_init(&m, MSG_watch);
+	m.u.watch.rid = 7;
+	m.u.watch.job = 1;
+	say(w, CLIENT, &m);
+	tick(w, 9000);
+	connect_coord(w); /* after 20 s */
+	assert_int_equal(count(w, COORD, MSG_watch), 1);
+	assert_int_equal(count(w, COORD, MSG_unwatch), 0);
+	tick(w, 2000);
+	assert_int_equal(count(w, CLIENT, MSG_refused), 1);
+	assert_int_equal(count(w, COORD, MSG_unwatch), 1);
+}
+
 /* It may have read the order before it was stopped, and go on with it later. */
 static void of_an_unanswered_submit_it_is_said_that_it_may_have_been_taken(void **state)
 {
@@ -1527,6 +1564,7 @@ int main(void)
 		T(without_readings_the_coordinators_names_count),
 		T(without_readings_and_names_its_indices_do),
 		T(indices_that_shift_before_the_start_are_told_with_it),
+		T(GPUs_that_nobody_had_seen_are_hidden_from_a_job_that_was_given_none),
 		T(a_job_whose_GPU_is_gone_is_refused),
 		T(a_GPU_that_has_lost_its_name_is_held_by_index),
 		T(without_a_driver_the_variable_is_left_alone),
@@ -1554,6 +1592,7 @@ int main(void)
 		COLD(an_adopted_ready_job_leases_anew_before_it_is_prepared),
 		T(a_client_cannot_say_who_it_is),
 		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
+		T(a_watch_that_is_given_up_is_taken_back),
 		T(of_an_unanswered_submit_it_is_said_that_it_may_have_been_taken),
 		T(a_request_is_sent_again_after_a_reconnect),
 		T(one_client_cannot_flood_the_coordinator),

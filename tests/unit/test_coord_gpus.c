@@ -282,11 +282,15 @@ TEST(none_are_asked_for_none_are_given_and_the_node_is_shared)
 }
 
 /* The driver may be there again when the ranks start. */
-TEST(where_no_driver_is_GPUs_are_hidden_all_the_same)
+TEST(where_there_were_GPUs_they_are_hidden_while_no_driver_is_there)
 {
 	struct world *w = *state;
 	uint64_t a = silent_box(w, "gpu01");
 
+	read_gpus(w, a, &(struct box){ .absent = true, .stranger = -1 });
+	want(w, a, 1, NULL, 0, false);
+	assert_string_equal(given(w, a), "-");
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1 });
 	read_gpus(w, a, &(struct box){ .absent = true, .stranger = -1 });
 	want(w, a, 1, NULL, 0, false);
 	assert_string_equal(given(w, a), "");
@@ -1277,7 +1281,7 @@ int main(void)
 		T(a_driver_that_hangs_gives_no_GPUs_and_the_node_shows_no_count),
 		T(a_GPU_whose_processes_are_not_known_is_given_to_those_who_want_busy_ones),
 		T(none_are_asked_for_none_are_given_and_the_node_is_shared),
-		T(where_no_driver_is_GPUs_are_hidden_all_the_same),
+		T(where_there_were_GPUs_they_are_hidden_while_no_driver_is_there),
 		T(a_node_without_GPUs_is_shared_and_GPUs_are_not_spoken_of),
 		T(more_GPUs_than_any_node_has_is_refused_at_once),
 		T(what_is_not_known_is_not_given_out),
