@@ -34,6 +34,8 @@ struct coord_link {
 	uint8_t key[KEY_HASH];
 	uint32_t uid;
 	bool told; /* the core knows it */
+	char name[65]; /* local, not told yet: behind the uid; empty: none */
+	bool admin;
 	bool asking; /* coord_users has it */
 	bool spoke; /* something was said on it */
 	mono_t heard; /* local: when, or when it came */

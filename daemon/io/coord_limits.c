@@ -215,6 +215,12 @@ static void hurry(struct coord_role *r)
 	}
 }
 
+/* For its user's queues, or all users'. */
+static bool must_wait(const struct coord_link *c)
+{
+	return c->user->over || (c->role->any_over && !c->user->trusted);
+}
+
 static bool far_too_many(const struct coord_role *r, const struct local_user *u)
 {
 	return u->n >= 2 * LOCAL_LINKS_MAX || (!u->trusted && r->n_local >= 3 * LOCAL_LINKS_ALL);
@@ -243,6 +249,7 @@ static bool admit_local(struct coord_link *c)
 	u->n++;
 	r->n_local += !u->trusted;
 	list_append(&u->links, &c->of_owner);
+	c->held = must_wait(c); /* a newcomer too, or each could have one more answer */
 	if (staying(u) > LOCAL_LINKS_MAX)
 		old = oldest_silent(u, c);
 	else if (!u->trusted && r->n_local - r->n_leaving > LOCAL_LINKS_ALL)
@@ -345,7 +352,7 @@ static void apply(struct coord_role *r, struct local_user *u)
 	list_foreach(e, &u->links) {
 		struct coord_link *c = list_entry(e, struct coord_link, of_owner);
 
-		hold(c, c->full || u->over || (r->any_over && !u->trusted));
+		hold(c, c->full || must_wait(c));
 	}
 }
 

@@ -7,6 +7,7 @@
 #include "io/coord_io.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,6 +113,11 @@ static void on_user(void *arg, const char *name, bool admin)
 		link_close(c->l, "too many connections");
 		return;
 	}
+	if (c->held) { /* its time for a hello begins when it is read: on_json() */
+		snprintf(c->name, sizeof(c->name), "%s", name ? name : "");
+		c->admin = admin;
+		return;
+	}
 	tell_up(c, name, admin);
 	link_pause(c->l, c->held);
 }
@@ -155,6 +161,8 @@ static void on_json(struct link *l, const char *text, size_t n, void *arg)
 	struct err e;
 	int r = msg_decode(text, n, &m, &e);
 
+	if (!c->told)
+		tell_up(c, c->name[0] ? c->name : NULL, c->admin);
 	c->spoke = true;
 	c->heard = clock_mono();
 	if (r == -ENOTSUP) {

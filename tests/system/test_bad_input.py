@@ -430,6 +430,42 @@ def test_a_slow_but_steady_reader_is_not_taken_for_a_stopped_one(cluster):
             s.close()
 
 
+@pytest.mark.root
+def test_slow_readers_of_many_uids_do_not_keep_all_others_waiting(cluster):
+    """Together they are above the limit of all, and drop by drop they would be so for hours."""
+    c = cluster(1, env=THRIFTY)
+    history(c, 12000)
+    slow, asker, start = [], None, time.monotonic()
+    try:
+        for uid in range(100000, 100004):
+            slow += askers_that_never_read(c, 1, lambda c, uid=uid: head(c, uid))
+        time.sleep(1)
+        pid = c.role_pids()["coordinator"]
+        before, late = rss_mb(pid), []
+        for i in range(10):  # who comes later has no answer of its own on top
+            late += askers_that_never_read(c, 1, lambda c, uid=100000 + i: head(c, uid))
+            time.sleep(0.1)
+        assert rss_mb(pid) - before < 30, f"from {before} to {rss_mb(pid)} MB"
+        for s in late:
+            s.close()
+        asker = head(c)
+        asker.settimeout(0.1)
+        asker.sendall(hello() + frame(json.dumps({"t": "status_get", "rid": 1})))
+        got = b""
+        while b'"status"' not in got:
+            assert time.monotonic() - start < 20 * SLOW, got
+            for s in slow:
+                s.recv(4096)
+            try:
+                got += asker.recv(65536)
+            except TimeoutError:
+                pass
+        assert time.monotonic() - start > 2, "it had to wait, or this tests nothing"
+    finally:
+        for s in [*slow, *([asker] if asker else [])]:
+            s.close()
+
+
 def test_a_reader_that_stopped_is_one_also_while_more_comes_for_it(cluster):
     """Updates of watched jobs: what waits for it grows, and that says nothing of what it takes."""
     c = cluster(1, env=THRIFTY)
