@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cluster import PYTHON, SLOW, Reader, alive, children, cmdline, kill, marked, proc_text, wait_until
+from cluster import PYTHON, SLOW, Reader, alive, children, cmdline, kill, let_die, make_immortal, marked, proc_text, wait_until
 
 # Four ways to get out of a parent's sight; each writes its pid to a file of its own and stays.
 HIDERS = {
@@ -203,6 +203,27 @@ def test_an_orphan_that_may_not_be_signalled_holds_up_no_job(site):
         assert "could not be ended" not in named(site, next_job)
     finally:
         kill(pid)
+
+
+def test_an_orphan_that_does_not_die_holds_up_its_own_job_for_30_s(cluster):
+    c = cluster(1)
+    job, pids = start_hider(c, "clean_environment", 1)
+    if not make_immortal(pids[0]):
+        pytest.skip("processes may not be traced here")
+    try:
+        start = time.monotonic()
+        kill(shim_pids(c)[0])
+        time.sleep(2)
+        next_job, others = start_hider(c, "clean_environment", 1)
+        kill(shim_pids(c)[0])
+        c.wait_end(next_job, 10)
+        assert not alive(others[0]) and "could not" not in named(c, next_job)
+        assert c.job(job)["state"] not in ("failed", "lost")
+        c.wait_end(job, 50)
+        assert 28 < time.monotonic() - start < 45
+        assert f"pid {pids[0]} (sleep, state t) could not be ended" in named(c, job)
+    finally:
+        let_die(pids[0])
 
 
 def proc_state(pid):

@@ -19,6 +19,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cluster import children, let_die, make_immortal  # noqa: E402
 import wire  # noqa: E402
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -625,6 +626,33 @@ def test_a_name_service_that_hangs_delays_nobody(launcher):
     reply = x.answer(30)
     assert (reply.id, reply.error) == (hung, errno.ETIMEDOUT) and "10 s" in reply.text
     assert 9 < time.monotonic() - t < 25
+
+
+def test_a_look_up_that_does_not_even_die_is_not_taken_for_an_orphan(launcher):
+    x = launcher(wrap=NO_CGROUP)
+    link, pid = run_hider(x)
+    fifo = x.dir + "/fifo"
+    os.mkfifo(fifo)
+    inside = ["nsenter", "-t", str(x.proc.pid), "-m"]
+    subprocess.run([*inside, "mount", "--bind", fifo, "/etc/passwd"], check=True)
+    memfd, listener, _ = x.fds(["true"], "hung")
+    x.ask(LAUNCH, [memfd, listener.fileno()], job=1, cookie=b"ab")
+    os.close(memfd)
+    time.sleep(0.3)
+    hung = next(p for p in children(x.proc.pid) if "nodeagent-launcher" in command(p)[0])
+    if not make_immortal(hung):
+        pytest.skip("processes may not be traced here")
+    try:
+        assert x.answer(30).error == errno.ETIMEDOUT
+        for job in (2, 3):  # its place is used again, and once more
+            x.ask(KILL, job=job, cookie=b"abcd")
+            assert x.answer().error == 0
+        os.kill(link.pid, signal.SIGKILL)
+        x.ask(KILL, job=link.job, cookie=link.cookie)
+        reply = x.answer()
+        assert (reply.error, reply.text) == (0, "") and alive(hung) and not alive(pid)
+    finally:
+        let_die(hung)
 
 
 def test_told_to_leave_it_ends_and_answers_what_it_began(launcher):
