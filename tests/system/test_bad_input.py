@@ -419,7 +419,7 @@ def test_a_slow_but_steady_reader_is_not_taken_for_a_stopped_one(cluster):
             assert piece, f"closed after {got} bytes"
             got += len(piece)
             time.sleep(0.25)
-        wait_until(lambda: not any(still_open(s) for s in held), 10, "those that never read are closed")
+        wait_until(lambda: not any(still_open(s) for s in held), 10 * SLOW, "those that never read are closed")
         slow.settimeout(5)
         while got < 3_000_000:  # and all of it comes
             piece = slow.recv(1 << 20)
@@ -445,7 +445,7 @@ def test_slow_readers_of_many_uids_do_not_keep_all_others_waiting(cluster):
         for i in range(10):  # who comes later has no answer of its own on top
             late += askers_that_never_read(c, 1, lambda c, uid=100000 + i: head(c, uid))
             time.sleep(0.1)
-        assert rss_mb(pid) - before < 30, f"from {before} to {rss_mb(pid)} MB"
+        assert rss_mb(pid) - before < (70 if SANITIZED else 30), f"from {before} to {rss_mb(pid)} MB"
         for s in late:
             s.close()
         asker = head(c)
