@@ -207,17 +207,6 @@ static bool by_name(const struct rec_readings *r, const char *ids)
 	return false;
 }
 
-/* NVIDIA's library is not there at all. */
-static bool no_driver(const struct agent *a)
-{
-	const struct rec_readings *r = &a->readings.u.readings;
-
-	for (size_t i = 0; a->have_readings && i < r->n_sources; i++)
-		if (strcmp(r->sources[i].name, "nvml") == 0)
-			return r->sources[i].absent;
-	return false;
-}
-
 bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *p,
 		   struct job_gpus *ret)
 {
@@ -225,8 +214,6 @@ bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *
 	const char *list = "";
 
 	*ret = (struct job_gpus){ p->gpus, p->gpus };
-	if (p->gpu_ids == NULL && p->gpus != NULL && no_driver(a)) /* others' GPUs are not ours to hide */
-		*ret = (struct job_gpus){ NULL, NULL };
 	if (p->gpu_ids == NULL)
 		return true;
 	/* The probe is being started anew: the coordinator's word must do. How it

@@ -70,6 +70,7 @@ struct env {
 	struct env_job job;
 	bool user_has[N_NAMES];
 	bool failed;
+	bool standalone; /* torchrun --standalone */
 	char **vars; /* the job's, then ours, then RANK_VARS, then NULL */
 	size_t n; /* shared ones */
 	char rank_bytes[RANK_BYTES];
@@ -167,6 +168,25 @@ static void add_places(struct env *e)
 		add(e, "NODEAGENT_COOKIE=%s", e->job.cookie);
 }
 
+/* torchrun's own options, where its command line names none. With --standalone
+ * each node is on its own: PET_NNODES would let it wait for the others. */
+static void add_torchrun(struct env *e)
+{
+	add(e, "PET_NNODES=%u", e->job.setup->nnodes);
+	add(e, "PET_NODE_RANK=%u", e->job.setup->node_rank);
+	add(e, "PET_MASTER_ADDR=%s", e->job.go->master_addr);
+	add(e, "PET_MASTER_PORT=%u", e->job.go->master_port);
+}
+
+/* Also inside of "bash -c ..."; a script's own text is not read. */
+static bool says_standalone(const struct spec *spec)
+{
+	for (uint32_t i = 0; i < spec->argc; i++)
+		if (strstr(spec->argv[i], "--standalone"))
+			return true;
+	return false;
+}
+
 static void add_defaults(struct env *e)
 {
 	const struct rec_shim_setup *s = e->job.setup;
@@ -183,11 +203,8 @@ static void add_defaults(struct env *e)
 	}
 	if (s->per_node) {
 		add(e, "FORCE_TORCHRUN=1"); /* LLaMA-Factory: torchrun even with one GPU a node */
-		/* torchrun's own options, where the command line names none */
-		add(e, "PET_NNODES=%u", s->nnodes);
-		add(e, "PET_NODE_RANK=%u", s->node_rank);
-		add(e, "PET_MASTER_ADDR=%s", e->job.go->master_addr);
-		add(e, "PET_MASTER_PORT=%u", e->job.go->master_port);
+		if (!e->standalone)
+			add_torchrun(e);
 	}
 	if (ifname && *ifname) {
 		add(e, "NCCL_SOCKET_IFNAME=%s", ifname);
@@ -205,6 +222,7 @@ struct env *env_create(const struct spec *spec, const struct env_job *job)
 
 	arena_init(&e->arena);
 	e->job = *job;
+	e->standalone = says_standalone(spec);
 	e->vars = calloc(spec->envc + N_NAMES + RANK_VARS + 1, sizeof *e->vars);
 	if (!e->vars) {
 		env_destroy(e);

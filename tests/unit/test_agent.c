@@ -718,7 +718,7 @@ static void a_GPU_that_has_lost_its_name_is_held_by_index(void **state)
 	assert_false(asked(w, ACT_FETCH));
 }
 
-static void without_a_driver_the_variable_is_left_alone(void **state)
+static void no_driver(struct world *w)
 {
 	struct agent_event ev = { .type = AEV_READINGS };
 	struct rec_source s = { .name = "nvml", .absent = true };
@@ -728,8 +728,20 @@ static void without_a_driver_the_variable_is_left_alone(void **state)
 	m.u.readings.sources = &s;
 	m.u.readings.n_sources = 1;
 	ev.msg = &m;
-	feed(*state, &ev);
-	assert_string_equal(visible(*state, "", NULL), "absent");
+	feed(w, &ev);
+}
+
+static void where_no_GPU_was_ever_seen_the_variable_is_left_alone(void **state)
+{
+	no_driver(*state);
+	assert_string_equal(visible(*state, NULL, NULL), "absent");
+}
+
+/* GPUs were there when it was placed, and may be again when its ranks look. */
+static void a_driver_that_is_away_for_a_moment_shows_nothing(void **state)
+{
+	no_driver(*state);
+	assert_string_equal(visible(*state, "", NULL), "");
 }
 
 static void who_holds_none_sees_none(void **state)
@@ -1567,7 +1579,8 @@ int main(void)
 		T(GPUs_that_nobody_had_seen_are_hidden_from_a_job_that_was_given_none),
 		T(a_job_whose_GPU_is_gone_is_refused),
 		T(a_GPU_that_has_lost_its_name_is_held_by_index),
-		T(without_a_driver_the_variable_is_left_alone),
+		T(where_no_GPU_was_ever_seen_the_variable_is_left_alone),
+		T(a_driver_that_is_away_for_a_moment_shows_nothing),
 		T(who_holds_none_sees_none),
 		T(a_GPU_is_held_by_name_not_by_index),
 		T(a_killed_shim_means_sweep_and_lost_ranks),

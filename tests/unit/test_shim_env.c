@@ -215,6 +215,15 @@ static void one_launcher_a_node_gets_what_llamafactory_reads(void **state)
 	HAS(env_rank(e, 0), "PET_NNODES", "1");
 	env_destroy(e);
 
+	const char *alone[] = { "bash", "-c", "exec torchrun --standalone train.py", NULL };
+	struct spec spec = { .env = user, .argv = alone, .argc = 3 };
+
+	e = env_create(&spec, &job);
+	assert_non_null(e);
+	LACKS(env_rank(e, 0), "PET_NNODES");
+	HAS(env_rank(e, 0), "NNODES", "16");
+	env_destroy(e);
+
 	setup.per_node = false;
 	e = make(user);
 	LACKS(env_rank(e, 0), "PET_NNODES");
