@@ -5,6 +5,7 @@
  *   coord_place.c  which nodes a job gets
  *   coord_jobs.c   life of a job: submit, prepare, prove, start, store, schedule
  *   coord_life.c   what nodes report, and how a job ends
+ *   coord_cause.c  states of ranks, and whose end was the first cause
  *   coord_recover.c  what a registering node holds, and what follows
  *   coord_answer.c what clients ask: status, jobs, watch
  *   coord_peers.c  which nodes may read what of a job at which node
@@ -413,8 +414,6 @@ void job_send_prepare(struct coord *c, struct job *j, uint32_t i);
 void job_send_start(struct coord *c, struct job *j, uint32_t i);
 void job_send_end(struct coord *c, struct job *j, uint32_t i);
 void job_send_forget(struct coord *c, struct job *j, uint32_t i);
-void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
-		     const struct rec_rank_state *s);
 void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why);
 void job_place_ended(struct coord *c, struct job *j, uint32_t i);
 void life_send_end(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt,
@@ -424,7 +423,18 @@ void life_send_forget(struct coord *c, struct clink *l, uint64_t job, uint32_t a
 void life_end_if_cut_short(struct coord *c, struct job *j, uint32_t i);
 /* A bad rank while the job runs ends it: the first one decides. */
 void life_judge(struct coord *c, struct job *j);
+
+/* coord_cause.c */
+/* What its node says of one rank; only forward: a rank that is over stays as it is. */
+void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
+		     const struct rec_rank_state *s);
 bool rank_is_over(const struct rank *r);
+bool rank_bad(const struct rank *r); /* over, and not well */
+uint32_t rank_code(const struct rank *r); /* the exit code it gives its job */
+/* "rank 3 (gpu02, pid 4711) exited with code 7" */
+void cause_say(const struct job *j, uint32_t rank, char *out, size_t size);
+/* The rank whose end came first, of those that did not die of our own signal (or also those); -1: none. */
+int64_t cause_find(const struct job *j, bool also_ours);
 
 /* coord_answer.c */
 void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g);
