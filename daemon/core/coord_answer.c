@@ -558,6 +558,8 @@ static void show_job(struct coord *c, struct clink *l, uint32_t rid, struct job 
 	fill_job(&a, c, j, true, &info);
 	all = info.ranks;
 	n = info.n_ranks;
+	story_fill(&a, j, &info.story, &info.n_story);
+	info.story_dropped = j->story.dropped;
 	do {
 		jobs_begin(c, &m, rid);
 		info.ranks = all + from;
@@ -567,6 +569,7 @@ static void show_job(struct coord *c, struct clink *l, uint32_t rid, struct job 
 		m.u.jobs.n_jobs = 1;
 		m.u.jobs.more = from < n;
 		act_send(c->out, l->id, &m);
+		info.n_story = 0; /* once is enough */
 	} while (from < n);
 	arena_finish(&a);
 }

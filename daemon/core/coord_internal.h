@@ -6,6 +6,7 @@
  *   coord_jobs.c   life of a job: submit, prepare, prove, start, store, schedule
  *   coord_life.c   what nodes report, and how a job ends
  *   coord_cause.c  states of ranks, and whose end was the first cause
+ *   coord_story.c  the moments of a job
  *   coord_recover.c  what a registering node holds, and what follows
  *   coord_answer.c what clients ask: status, jobs, watch
  *   coord_peers.c  which nodes may read what of a job at which node
@@ -39,6 +40,8 @@
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
 #define EXIT_TIME_LIMIT 124u /* as timeout(1) */
 #define EXIT_KILLED 143u /* 128 + SIGTERM */
+#define STORY_MAX 64u /* moments of a job, as in messages.def */
+#define MOMENT_TEXT_MAX 512u
 
 /* A GPU of a node, kept while a reading shows it or a job holds it. */
 struct gpu_slot {
@@ -158,6 +161,7 @@ struct place {
 	uint64_t reached; /* bit i: reached address i of node rank 0 */
 	char proof_text[512]; /* why not */
 	bool told_lost; /* its last word has told of output that was lost */
+	bool told_away; /* the story says that its node cannot be reached */
 };
 
 struct rank {
@@ -168,6 +172,19 @@ struct rank {
 	uint64_t lost_bytes;
 	char *text; /* own copy or NULL */
 	struct bytes tail; /* own copy */
+};
+
+struct moment {
+	int64_t wall_us; /* by the coordinator's clock */
+	uint64_t error_us; /* the true time is within +- this */
+	char node[NODE_NAME_MAX + 1]; /* "": of no node */
+	char *text; /* own */
+};
+
+struct story {
+	struct moment *v;
+	size_t n, cap;
+	uint32_t dropped; /* from the middle */
 };
 
 struct job {
@@ -217,6 +234,9 @@ struct job {
 	char *why; /* what it waits for, or why it ended */
 	char *notices[16];
 	size_t n_notices;
+	struct story story;
+	mono_t story_save; /* its last moments are on no disk yet: then they are written */
+	bool told_restart; /* of this life of the coordinator */
 
 	/* the client to be told when the submit is stored */
 	uint64_t ack_link;
@@ -435,6 +455,18 @@ uint32_t rank_code(const struct rank *r); /* the exit code it gives its job */
 void cause_say(const struct job *j, uint32_t rank, char *out, size_t size);
 /* The rank whose end came first, of those that did not die of our own signal (or also those); -1: none. */
 int64_t cause_find(const struct job *j, bool also_ours);
+
+/* coord_story.c */
+/* A moment of the job, by the coordinator's clock: 0 is now. node: or NULL. */
+void job_tell(struct coord *c, struct job *j, const char *node, int64_t at_wall_us,
+	      uint64_t error_us, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+void story_node_state(struct coord *c, struct job *j, uint32_t i);
+void story_nodes(const struct job *j, char *out, size_t size); /* "gpu[01-04]", or how many */
+void story_fill(struct arena *a, const struct job *j, struct rec_moment **ret, size_t *ret_n);
+void story_load(struct coord *c, struct job *j, const struct rec_moment *v, size_t n, uint32_t dropped);
+void story_saved(struct job *j); /* a row of the job with all of it is on its way */
+void story_deadline(struct coord *c, struct job *j);
+void story_free(struct job *j);
 
 /* coord_answer.c */
 void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g);

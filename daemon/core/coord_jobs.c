@@ -82,6 +82,7 @@ void job_free(struct coord *c, struct job *j)
 	free(j->why);
 	for (size_t i = 0; i < j->n_notices; i++)
 		free(j->notices[i]);
+	story_free(j);
 	free(j);
 }
 
@@ -243,7 +244,7 @@ static struct job *job_new(struct coord *c, struct clink *l, const struct rec_su
 	j->name = coord_strdup(c, s->name);
 	j->command = coord_strdup(c, s->command);
 	j->submit_wall_ms = c->wall_ms;
-	j->prepare_until = j->run_until = j->retry_save = MONO_NEVER;
+	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
 	list_init(&j->all);
 	list_init(&j->watches);
 	return j;
@@ -304,6 +305,7 @@ void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s
 	j = job_new(c, l, s, uid);
 	if (j == NULL || !place_new(c, l, j, s->rid))
 		return;
+	job_tell(c, j, j->submit_node, 0, 0, "submitted by %s", j->user);
 	c->next_job++;
 	j->ack_link = l->id;
 	j->ack_rid = s->rid;
@@ -317,6 +319,20 @@ void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s
 }
 
 /* ---- kill --------------------------------------------------------------------- */
+
+static void tell_kill(struct coord *c, const struct clink *l, struct job *j, const struct rec_kill *k,
+		      uint32_t uid)
+{
+	const char *who = uid == j->uid ? j->user : l->who == WHO_LOCAL ? l->user : k->user;
+	char by[80];
+
+	if (who != NULL && who[0] != '\0')
+		snprintf(by, sizeof(by), "%.64s", who);
+	else
+		snprintf(by, sizeof(by), "uid %u", uid);
+	job_tell(c, j, l->node != NULL ? l->node->name : NULL, 0, 0, "%s asked for its end, with a grace of %u.%u s",
+		 by, j->grace_ms / 1000, j->grace_ms % 1000 / 100);
+}
 
 void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 {
@@ -342,6 +358,7 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 		j->grace_ms = k->grace_ms;
 		job_hurry(c, j);
 	}
+	tell_kill(c, l, j, k, uid);
 	job_end(c, j, EXIT_KILLED, "%s", k->why != NULL ? k->why : "ended by its owner");
 	p = coord_persist(c, &pd);
 	persist_job(c, p, j);
@@ -361,6 +378,10 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 
 static void go_prepare(struct coord *c, struct job *j)
 {
+	char nodes[256];
+
+	story_nodes(j, nodes, sizeof(nodes));
+	job_tell(c, j, NULL, 0, 0, "placed on %s, attempt %u", nodes, j->attempt);
 	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
 	coord_wake_at(c, j->prepare_until);
 	free(j->why);
@@ -387,6 +408,8 @@ static void go_start(struct coord *c, struct job *j)
 		j->places[i].phase = PL_STARTED;
 		job_send_start(c, j, i);
 	}
+	job_tell(c, j, NULL, 0, 0, "started: %zu process%s, rank 0 at %s", j->n_ranks,
+		 j->n_ranks == 1 ? "" : "es", j->places[0].node->name);
 	job_changed(c, j);
 }
 
@@ -480,6 +503,7 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 	if (!all_places(j, PL_PREPARED))
 		return;
 	j->master_port = j->places[0].master_port;
+	job_tell(c, j, NULL, 0, 0, j->n_places > 1 ? "prepared on all nodes" : "prepared");
 	if (j->n_places > 1) {
 		go_prove(c, j);
 		return;
@@ -792,6 +816,10 @@ static void job_deadlines(struct coord *c, struct job *j)
 		coord_wake_at(c, j->run_until);
 	if (!mono_due(j->retry_save, c->now))
 		coord_wake_at(c, j->retry_save);
+	if (j->restored && !j->told_restart)
+		job_tell(c, j, NULL, 0, 0, "the coordinator was restarted");
+	j->told_restart = true;
+	story_deadline(c, j);
 }
 
 void jobs_deadlines(struct coord *c)

@@ -137,6 +137,7 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 		j->ending = coord_strdup(c, utf8_scrub(text));
 		j->ending_code = code;
 	}
+	job_tell(c, j, NULL, 0, 0, "to be ended: %.480s", j->ending != NULL ? j->ending : "");
 	j->state = JOB_ENDING;
 	j->prepare_until = j->run_until = MONO_NEVER;
 	coord_wake_at(c, c->now); /* silence of its nodes counts from here */
@@ -242,6 +243,7 @@ static void add_notice(struct coord *c, struct job *j, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	job_tell(c, j, NULL, 0, 0, "%s", text);
 	j->notices[j->n_notices] = coord_strdup(c, utf8_scrub(text));
 	if (j->notices[j->n_notices] != NULL)
 		j->n_notices++;
@@ -300,6 +302,11 @@ static void decide(struct coord *c, struct job *j)
 	j->end_wall_ms = c->wall_ms;
 	j->recovering = false;
 	add_lost_notice(c, j);
+	if (j->state == JOB_DONE)
+		job_tell(c, j, NULL, 0, 0, "done");
+	else
+		job_tell(c, j, NULL, 0, 0, "%s, exit code %u: %.440s", job_state_name(j->state), j->exit_code,
+			 j->why != NULL ? j->why : "");
 }
 
 /* All places accounted for: the outcome is decided and saved. */
@@ -425,6 +432,7 @@ void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why)
 	if (p->phase >= PL_ENDED)
 		return;
 	p->phase = PL_LOST;
+	job_tell(c, j, p->node->name, 0, 0, "given up: %.480s", why);
 	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++) {
 		if (rank_is_over(&j->ranks[k]))
 			continue;
@@ -456,7 +464,9 @@ void jobs_node_state(struct coord *c, struct node *n)
 		struct job *j = list_entry(e, struct job, all);
 		uint32_t i;
 
-		if (!job_over(j) && job_place_of(j, n, &i) != NULL)
-			j->dirty = true;
+		if (job_over(j) || job_place_of(j, n, &i) == NULL)
+			continue;
+		j->dirty = true;
+		story_node_state(c, j, i);
 	}
 }

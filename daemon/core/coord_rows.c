@@ -39,6 +39,8 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	if (!j->all_gpus)
 		MSG_SET(r, row_job, gpus_per_node, j->gpus);
 	r->busy_gpus = j->busy_gpus;
+	story_fill(a, j, &r->story, &r->n_story);
+	r->story_dropped = j->story.dropped;
 	r->submit_wall_ms = j->submit_wall_ms;
 	r->start_wall_ms = j->start_wall_ms;
 	r->end_wall_ms = j->end_wall_ms;
@@ -81,6 +83,10 @@ void persist_job(struct coord *c, struct action *p, struct job *j)
 
 	arena_init(&a);
 	row_of_job(&a, c, j, &m);
+	/* Whether it runs its nodes tell: a restart takes it for one that is being started. */
+	if (j->state == JOB_RUNNING)
+		m.u.row_job.state = job_state_name(JOB_PREPARING);
+	story_saved(j);
 	snprintf(key, sizeof(key), "%llu", (unsigned long long)j->id);
 	act_row(c->out, p, TABLE_JOB, key, &m);
 	arena_finish(&a);
@@ -299,9 +305,10 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	j->ending = coord_strdup(c, r->ending);
 	for (size_t i = 0; i < r->n_notices && j->n_notices < 16; i++)
 		j->notices[j->n_notices++] = coord_strdup(c, r->notices[i]);
+	story_load(c, j, r->story, r->n_story, r->story_dropped);
 	j->stored = true;
 	j->first = -1;
-	j->prepare_until = j->run_until = j->retry_save = MONO_NEVER;
+	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
 	list_init(&j->watches);
 }
 

@@ -1,0 +1,145 @@
+/* test_coord_story.c - the moments of a job that the coordinator keeps */
+#include "coord_world.h"
+
+#include "core/coord_internal.h"
+
+/* One node, job 1 submitted there by li and running. */
+static uint64_t running_one(struct world *w)
+{
+	uint64_t l = node_up(w, "gpu01");
+
+	store(w);
+	submit_as(w, l, "c1", 1, NULL, 1000);
+	store(w);
+	prepared(w, l, true);
+	ranks(w, l, 0, "running", 0);
+	return l;
+}
+
+/* How many moments hold this text. */
+static unsigned told(struct world *w, const char *text)
+{
+	unsigned n = 0;
+	struct msg m;
+	const struct rec_job_info *j = job_one(w, &m);
+
+	for (size_t i = 0; i < j->n_story; i++)
+		n += strstr(j->story[i].text, text) != NULL;
+	msg_finish(&m);
+	return n;
+}
+
+static void a_job_tells_how_it_came_to_its_end(void **state)
+{
+	static const char *const texts[] = { "submitted by li", "placed on gpu01, attempt 1", "prepared",
+					     "started: 1 process", "to be ended: rank 0", "failed, exit code 3" };
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	const struct rec_job_info *j;
+	struct msg m;
+
+	ranks(w, l, 0, "exited", 3);
+	store(w);
+	ended(w, l, 0, "exited", 3, false);
+	store(w);
+	j = job_one(w, &m);
+	assert_int_equal(j->n_story, 6);
+	for (size_t i = 0; i < 6; i++) {
+		assert_non_null(strstr(j->story[i].text, texts[i]));
+		assert_true(i == 0 || j->story[i].wall_us >= j->story[i - 1].wall_us);
+	}
+	msg_finish(&m);
+}
+
+static void what_was_told_survives_the_coordinator(void **state)
+{
+	struct world *w = *state;
+
+	running_one(w);
+	store(w);
+	tick(w, 2500);
+	store(w); /* nothing has happened since it started: its story was written alone */
+	restart(w);
+	node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	tick(w, 10);
+	assert_int_equal(told(w, "started: 1 process"), 1);
+	assert_int_equal(told(w, "the coordinator was restarted"), 1);
+}
+
+static void a_node_that_is_away_and_back_is_told_once_each(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct msg m;
+
+	tick(w, 10000);
+	msg_init(&m, MSG_ping);
+	say(w, l, &m);
+	tick(w, 1000);
+	assert_int_equal(told(w, "unreachable"), 1);
+	assert_int_equal(told(w, "heard again"), 1);
+}
+
+static void a_kill_is_told_with_who_asked_for_it(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct msg m;
+
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 5;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	say(w, l, &m);
+	store(w);
+	assert_int_equal(told(w, "li asked for its end, with a grace of 30.0 s"), 1);
+}
+
+/* Only the beginning and the end are kept of a story that is too long. */
+static void moments_in_the_middle_go_first_and_are_counted(void **state)
+{
+	struct coord *c = ((struct world *)*state)->c;
+	struct job j = { .story_save = MONO_NEVER };
+
+	c->wall_ms = 1000;
+	for (int i = 0; i < 100; i++)
+		job_tell(c, &j, NULL, 0, 0, "moment %d", i);
+	assert_int_equal(j.story.n, STORY_MAX);
+	assert_int_equal(j.story.dropped, 100 - STORY_MAX);
+	assert_string_equal(j.story.v[0].text, "moment 0");
+	assert_string_equal(j.story.v[31].text, "moment 31");
+	assert_string_equal(j.story.v[32].text, "moment 68");
+	assert_string_equal(j.story.v[63].text, "moment 99");
+	story_free(&j);
+}
+
+static void what_is_told_late_goes_where_it_belongs(void **state)
+{
+	struct coord *c = ((struct world *)*state)->c;
+	struct job j = { .story_save = MONO_NEVER };
+
+	for (c->wall_ms = 1000; c->wall_ms < 1005; c->wall_ms++)
+		job_tell(c, &j, NULL, 0, 0, "at %d", (int)c->wall_ms);
+	job_tell(c, &j, "gpu02", 1002500, 300, "died");
+	assert_string_equal(j.story.v[2].text, "at 1002");
+	assert_string_equal(j.story.v[3].text, "died");
+	assert_string_equal(j.story.v[3].node, "gpu02");
+	assert_string_equal(j.story.v[4].text, "at 1003");
+	story_free(&j);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_job_tells_how_it_came_to_its_end),
+		T(what_was_told_survives_the_coordinator),
+		T(a_node_that_is_away_and_back_is_told_once_each),
+		T(a_kill_is_told_with_who_asked_for_it),
+		T(moments_in_the_middle_go_first_and_are_counted),
+		T(what_is_told_late_goes_where_it_belongs),
+	};
+
+	return cmocka_run_group_tests_name("coord_story", tests, NULL, NULL);
+}
