@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/left.h"
+
 #define OTHERS_WAIT_MS 1000 /* for one that another sweep has hit */
 #define TOLD_MAX 3
 
@@ -175,4 +177,14 @@ void orphans_tell(const struct orphans *o, const struct orphan_sweep *s, char *o
 	n = strlen(out);
 	if (spared)
 		snprintf(out + n, size - n, " (who starts shims here does not end it: %s)", o->doubt);
+}
+
+void orphans_left(const struct orphans *o, const struct orphan_sweep *s, char *lines, size_t size)
+{
+	for (size_t i = 0; i < n_met(o); i++) {
+		struct met *m = nth(o, i);
+
+		if (same(&m->shim, &s->shim) && !m->spared && m->error == 0)
+			left_add(lines, size, &m->id);
+	}
 }

@@ -247,6 +247,14 @@ void proc_tell(pid_t pid, uint64_t start_time, char out[48])
 		snprintf(out, 48, "pid %d", (int)pid);
 }
 
+ssize_t proc_read_file(pid_t pid, const char *name, char *out, size_t size)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	return read_small(path, out, size);
+}
+
 static int family_cmp(const void *pa, const void *pb)
 {
 	const struct proc_stat *a = pa, *b = pb;

@@ -28,6 +28,8 @@ struct proc_stat {
 
 /* 0 or -ESRCH. */
 int proc_read(pid_t pid, struct proc_stat *ret);
+/* /proc/PID/NAME up to size - 1 bytes, NUL-terminated. Length or -errno. */
+ssize_t proc_read_file(pid_t pid, const char *name, char *out, size_t size);
 /* All children of 'parent', dead ones too. 0 or -errno. */
 int proc_children(pid_t parent, void (*f)(void *arg, const struct proc_stat *child), void *arg);
 /* For people: "pid 4711 (sleep, state S)". */

@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/left.h"
+
 #define NAME_MAX_ 64
 #define PREFIX "nodeagent-"
 #define KILL_PASSES 100 /* x 10 ms, for kernels without cgroup.kill */
@@ -132,12 +134,22 @@ int cgroup_enter(uint64_t job, uint32_t attempt, struct err *e)
 	return 0;
 }
 
-/* Number of processes; each gets SIGKILL when 'kill_them'. A pid is read and
- * signalled while its process is in the cgroup or was a moment ago. */
-static int each_process(uint64_t job, uint32_t attempt, bool kill_them)
+/* A pid that was read may be a stranger's by now: its start time is read before
+ * it is seen in the cgroup, and it is signalled by both. */
+static void kill_member(pid_t pid, const char *name)
+{
+	uint64_t start;
+
+	if (pid > 1 && proc_start_time(pid, &start) == 0 && left_in_cgroup(pid, name))
+		proc_signal(pid, start, SIGKILL);
+}
+
+/* Number of processes; each gets SIGKILL when 'kill_them'. One of them in *ret_one
+ * (may be NULL). */
+static int each_process(uint64_t job, uint32_t attempt, bool kill_them, pid_t *ret_one)
 {
 	int fd = open_in(job, attempt, "cgroup.procs", O_RDONLY), n = 0;
-	char line[32];
+	char line[32], name[NAME_MAX_];
 	FILE *f;
 
 	if (fd < 0)
@@ -148,30 +160,38 @@ static int each_process(uint64_t job, uint32_t attempt, bool kill_them)
 		return -ENOMEM;
 	}
 
+	job_name(name, job, attempt);
 	while (fgets(line, sizeof line, f)) {
 		pid_t pid = (pid_t)strtol(line, NULL, 10);
 
 		n++;
-		if (kill_them && pid > 1)
-			kill(pid, SIGKILL);
+		if (kill_them)
+			kill_member(pid, name);
+		if (ret_one)
+			*ret_one = pid;
 	}
 	fclose(f);
 	return n;
 }
 
-int cgroup_kill(uint64_t job, uint32_t attempt)
+int cgroup_kill(uint64_t job, uint32_t attempt, struct proc_id *ret_left)
 {
 	const struct timespec pause = { 0, 10000000 };
-	int seen = each_process(job, attempt, false), r;
+	int seen = each_process(job, attempt, false, NULL), r;
+	pid_t left = 0;
+
+	*ret_left = (struct proc_id){ 0 };
 
 	if (seen <= 0)
 		return seen;
 	r = write_in(job, attempt, "cgroup.kill", "1");
 	for (int i = 0; i < KILL_PASSES; i++) {
-		if (each_process(job, attempt, r < 0) <= 0)
-			break;
+		if (each_process(job, attempt, r < 0, &left) <= 0)
+			return seen;
 		nanosleep(&pause, NULL);
 	}
+	if (proc_start_time(left, &ret_left->start_time) == 0)
+		ret_left->pid = left;
 	return seen;
 }
 

@@ -40,7 +40,8 @@ struct launcher_reply {
 	uint64_t id;
 	int32_t error; /* 0 or errno */
 	uint32_t result; /* LAUNCH: pid of the shim; KILL: processes killed */
-	char text[LAUNCHER_TEXT_MAX]; /* one sentence when error != 0; KILL: who lives on, if anybody */
+	char text[LAUNCHER_TEXT_MAX]; /* one sentence when error != 0; KILL: who lives on, if anybody,
+	                               * and behind its NUL the same as lines of common/left.h */
 };
 
 #endif

@@ -18,6 +18,7 @@
 #include "common/buf.h"
 #include "common/log.h"
 #include "common/mono.h"
+#include "common/left.h"
 #include "common/orphans.h"
 #include "common/proc.h"
 #include "launcher/cgroup.h"
@@ -35,7 +36,7 @@
 struct report {
 	int32_t error;
 	uint32_t result;
-	char text[LAUNCHER_TEXT_MAX];
+	char text[LAUNCHER_TEXT_MAX]; /* as in launcher_reply */
 };
 
 struct worker {
@@ -92,8 +93,18 @@ static void drop_conn(unsigned c)
 	L.conns[c] = -1;
 }
 
-static void reply(unsigned conn, uint64_t serial, const struct launcher_request *q, int error,
-		  uint32_t result, const char *text)
+/* Where the lines of left.h are in a text, and how much room there is. */
+static char *lines_of(char *text, size_t *ret_room)
+{
+	size_t n = strlen(text) + 1;
+
+	*ret_room = n < LAUNCHER_TEXT_MAX ? LAUNCHER_TEXT_MAX - n : 0;
+	return text + n;
+}
+
+/* 'text' may have lines of left.h behind it when 'whole'. */
+static void reply_with(unsigned conn, uint64_t serial, const struct launcher_request *q, int error,
+		       uint32_t result, const char *text, bool whole)
 {
 	struct launcher_reply r = { .version = LAUNCHER_VERSION,
 				    .op = q->op,
@@ -101,7 +112,10 @@ static void reply(unsigned conn, uint64_t serial, const struct launcher_request 
 				    .error = error < 0 ? -error : error,
 				    .result = result };
 
-	snprintf(r.text, sizeof r.text, "%s", text ? text : "");
+	if (whole)
+		memcpy(r.text, text, sizeof r.text);
+	else
+		snprintf(r.text, sizeof r.text, "%s", text ? text : "");
 	if (*r.text)
 		log_job(LOG_LVL_WARN, q->job, q->attempt, "%s", r.text);
 	if (L.conns[conn] < 0 || L.serials[conn] != serial)
@@ -110,16 +124,33 @@ static void reply(unsigned conn, uint64_t serial, const struct launcher_request 
 		drop_conn(conn);
 }
 
+static void reply(unsigned conn, uint64_t serial, const struct launcher_request *q, int error,
+		  uint32_t result, const char *text)
+{
+	reply_with(conn, serial, q, error, result, text, false);
+}
+
 /* ---- children -------------------------------------------------------- */
 
-static void say_and_exit(int fd, int error, uint32_t result, const char *text)
+static void say_left_and_exit(int fd, int error, uint32_t result, const char *text,
+			      const struct proc_id *left)
 {
 	struct report r = { .error = error, .result = result };
+	size_t room;
+	char *lines;
 
 	snprintf(r.text, sizeof r.text, "%s", text);
+	lines = lines_of(r.text, &room);
+	if (left && room > 0)
+		left_add(lines, room, left);
 	if (write(fd, &r, sizeof r) < 0)
 		_exit(2);
 	_exit(error ? 1 : 0);
+}
+
+static void say_and_exit(int fd, int error, uint32_t result, const char *text)
+{
+	say_left_and_exit(fd, error, result, text, NULL);
 }
 
 static void child_launch(const struct launcher_request *q, const int *fds, int report)
@@ -139,18 +170,22 @@ static void child_kill(const struct worker *w, int report)
 {
 	const struct launcher_request *q = &w->req;
 	char who[48], text[96];
-	struct proc_id left;
+	struct proc_id left, member;
 	int seen, swept;
 	uint32_t n;
 
 	pause_ms(w->pause_ms);
-	seen = cgroup_kill(q->job, q->attempt);
+	seen = cgroup_kill(q->job, q->attempt, &member);
 	swept = proc_sweep_env("NODEAGENT_COOKIE", q->cookie, SWEEP_MS, &left);
 	n = seen > 0 ? (uint32_t)seen : 0;
+	if (swept >= 0 && member.pid != 0 && !proc_dead(member.pid, member.start_time)) {
+		left = member;
+		swept = -ETIME;
+	}
 	if (swept == -ETIME) {
 		proc_tell(left.pid, left.start_time, who);
 		snprintf(text, sizeof text, "%s could not be ended", who);
-		say_and_exit(report, swept, n, text);
+		say_left_and_exit(report, swept, n, text, &left);
 	}
 	if (swept < 0)
 		say_and_exit(report, swept, n, "the job's processes could not be looked for");
@@ -261,7 +296,8 @@ static bool another_round(struct worker *w, struct report *r)
 {
 	struct proc_id *shim = &w->sweep.shim;
 	bool late = mono_sub_ms(w->deadline, now()) < CHILD_MS - KILL_MS, lives;
-	char who[48], left[360] = "";
+	char who[48], left[360] = "", *lines;
+	size_t room;
 	int orphans = 0;
 
 	w->killed += r->result;
@@ -279,8 +315,15 @@ static bool another_round(struct worker *w, struct report *r)
 	}
 	if (!r->error)
 		r->error = orphans < 0 ? orphans : orphans || lives ? -ETIME : 0;
-	if (!*r->text)
-		memcpy(r->text, left, sizeof left);
+	if (!*r->text) {
+		memset(r->text, 0, sizeof r->text);
+		snprintf(r->text, sizeof r->text, "%s", left);
+		lines = lines_of(r->text, &room);
+		if (L.subreaper)
+			orphans_left(&L.orphans, &w->sweep, lines, room);
+		if (lives)
+			left_add(lines, room, shim);
+	}
 	return false;
 }
 
@@ -370,7 +413,7 @@ static void worker_done(struct worker *w)
 				return;
 			r.error = -EAGAIN;
 		}
-		reply(w->conn, w->serial, &w->req, r.error, r.result, r.text);
+		reply_with(w->conn, w->serial, &w->req, r.error, r.result, r.text, true);
 	} else {
 		reply(w->conn, w->serial, &w->req, EIO, 0,
 		      launched ? "the shim ended at once" : "the launcher's child died");
