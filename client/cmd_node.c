@@ -79,6 +79,9 @@ static void pairs(struct out *o, const struct rec_node_info *n)
 					.tone = render_tone(n->state) });
 	if (n->note && *n->note)
 		out_str(o, NULL, "note", n->note);
+	if (n->cordon)
+		out_attr(o, &(struct out_attr){ .title = "new jobs", .kind = OUT_STR, .tone = OUT_WARN,
+						.s = n->drained ? "none: drained" : "none: a process cannot be killed" });
 	age_pair(o, n);
 	out_nums(o, NULL, "jobs", n->job_ids, n->n_job_ids);
 	out_str(o, NULL, "address", n->address);

@@ -38,7 +38,7 @@ _nodectl_launch() {
 _nodectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i verb='' at=0
 	local global="--dir --socket --json --help"
-	local verbs="launch attach logs kill jobs job status nodes node ports gpus token node-remove help"
+	local verbs="launch attach logs kill jobs job status nodes node ports gpus token node-remove drain resume help"
 	_nodectl_call=("${COMP_WORDS[0]}")
 	COMPREPLY=()
 
@@ -90,6 +90,11 @@ _nodectl() {
 	nodes) _nodectl_reply "$global" ;;
 	node) _nodectl_reply "$(_nodectl_live nodes) --topology $global" ;;
 	node-remove) _nodectl_reply "$(_nodectl_live nodes) $global" ;;
+	drain) case $prev in
+		--why) ;;
+		*) if [[ $cur == -* ]]; then _nodectl_reply "--why $global"; else _nodectl_hosts; fi ;;
+		esac ;;
+	resume) if [[ $cur == -* ]]; then _nodectl_reply "$global"; else _nodectl_hosts; fi ;;
 	ports | gpus)
 		case $prev in
 		-w | --hosts) _nodectl_hosts ;;

@@ -186,6 +186,8 @@ static uint32_t rid_of_admin(const struct msg *m)
 {
 	if (m->type == MSG_token_create)
 		return m->u.token_create.rid;
+	if (m->type == MSG_node_drain)
+		return m->u.node_drain.rid;
 	return m->type == MSG_node_remove ? m->u.node_remove.rid : 0;
 }
 

@@ -329,6 +329,9 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_topology:
 		topology_on(c, n, &m->u.topology);
 		break;
+	case MSG_stuck:
+		cordon_on_stuck(c, n, &m->u.stuck);
+		break;
 	case MSG_prepared:
 		jobs_on_prepared(c, n, &m->u.prepared);
 		break;
@@ -373,6 +376,9 @@ static bool request(struct coord *c, struct clink *l, const struct msg *m)
 		return true;
 	case MSG_node_remove:
 		nodes_on_remove(c, l, &m->u.node_remove);
+		return true;
+	case MSG_node_drain:
+		nodes_on_drain(c, l, &m->u.node_drain);
 		return true;
 	default:
 		return false;

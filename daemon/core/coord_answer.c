@@ -304,6 +304,11 @@ static void fill_node(struct arena *a, struct coord *c, struct node *n, struct r
 		i->note = "its agent has ended or is cut off";
 	else if (n->silent)
 		i->note = "silent; its jobs are left alone";
+	i->cordon = node_cordon_text(a, n);
+	if (i->cordon != NULL) {
+		MSG_SET(i, node_info, cordon_since_wall_ms, n->drain != NULL ? n->drain_wall_ms : n->stuck_wall_ms);
+		i->drained = n->drain != NULL;
+	}
 	fill_node_jobs(a, c, n, i);
 	fill_readings(a, c, n, i);
 }

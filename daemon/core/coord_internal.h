@@ -2,6 +2,7 @@
  *
  *   coord.c        creation, dispatch of events, links, deadlines
  *   coord_nodes.c  registry: registration, silence, removal, tokens and joining
+ *   coord_cordon.c  nodes that get no new jobs: drained, or with a process that cannot be ended
  *   coord_place.c  which nodes a job gets
  *   coord_jobs.c   life of a job: submit, prepare, prove, start, store, schedule
  *   coord_life.c   what nodes report, and how a job ends
@@ -101,6 +102,12 @@ struct node {
 	struct seen *seen; /* verdicts that were passed on it last, see coord_verdicts.c */
 	size_t n_seen;
 	bool clock_off; /* as judged last */
+	char *drain; /* own: why it is drained, maybe ""; NULL: it is not */
+	char *drain_by; /* own */
+	int64_t drain_wall_ms;
+	struct rec_stuck_proc *stuck; /* own, in one piece: processes there that cannot be ended */
+	size_t n_stuck;
+	int64_t stuck_wall_ms; /* since when there are some */
 	bool reserved; /* of one scheduling pass: an earlier job waits for its GPUs */
 };
 
@@ -335,6 +342,23 @@ void nodes_on_token_create(struct coord *c, struct clink *l, const struct rec_to
 void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_remove *r);
 void nodes_fill_peer(const struct node *n, struct rec_peer *ret);
 void tokens_free(struct coord *c);
+
+/* Refused already when false. */
+bool admin_only(struct coord *c, struct clink *l, uint32_t rid, const char *what);
+/* m is sent to l when the transaction is durable, or a refusal. */
+void reply_when_stored(struct coord *c, struct pending *pd, struct clink *l, uint32_t rid,
+		       const struct msg *m);
+
+/* coord_cordon.c */
+bool node_cordoned(const struct node *n); /* gets no new jobs */
+const char *node_cordon_text(struct arena *a, const struct node *n); /* NULL: it is not */
+void node_drain_free(struct node *n);
+int node_set_stuck(struct coord *c, struct node *n, const struct rec_stuck_proc *v, size_t k); /* 0 or -1: no memory */
+void cordon_verdicts(struct arena *a, const struct node *n, struct verdicts *v);
+void cordon_tell(struct coord *c, const struct node *n, bool instead); /* which processes are stored */
+void cordon_on_stuck(struct coord *c, struct node *n, const struct rec_stuck *s);
+void cordon_rebooted(struct coord *c, struct node *n);
+void nodes_on_drain(struct coord *c, struct clink *l, const struct rec_node_drain *r);
 
 /* coord_verdicts.c */
 /* Judges, and fills in the times; whether the clock is off. Texts live in the

@@ -484,6 +484,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	n->heard = c->now;
 	if (strcmp(n->boot_id, r->boot_id) != 0) {
 		snprintf(n->boot_id, sizeof(n->boot_id), "%s", r->boot_id);
+		cordon_rebooted(c, n);
 		save_boot(c, n);
 	}
 	coord_wake_at(c, mono_add_ms(c->now, c->conf.unreachable_ms));
@@ -495,6 +496,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	peers_check_keys(c, l, r);
 	peers_tell_all(c, n);
 	specs_tell(c, n);
+	cordon_tell(c, n, false);
 	jobs_node_up(c, n, r, fresh);
 	c->have_dirty = true;
 }
@@ -557,7 +559,7 @@ static void node_take_out(struct coord *c, struct node *n)
 	coord_wake_at(c, mono_add_ms(n->heard, c->conf.node_lost_ms));
 }
 
-static bool admin_only(struct coord *c, struct clink *l, uint32_t rid, const char *what)
+bool admin_only(struct coord *c, struct clink *l, uint32_t rid, const char *what)
 {
 	if (l->who == WHO_LOCAL && l->admin)
 		return true;
@@ -568,7 +570,7 @@ static bool admin_only(struct coord *c, struct clink *l, uint32_t rid, const cha
 	return false;
 }
 
-static void reply_when_stored(struct coord *c, struct pending *pd, struct clink *l, uint32_t rid,
+void reply_when_stored(struct coord *c, struct pending *pd, struct clink *l, uint32_t rid,
 			      const struct msg *m)
 {
 	struct buf b;

@@ -16,7 +16,7 @@
 
 enum fit {
 	FIT_NEVER, /* it has not that many GPUs */
-	FIT_AWAY, /* not reachable, full, or its GPUs are not known */
+	FIT_AWAY, /* not reachable, cordoned, full, or its GPUs are not known */
 	FIT_BUSY, /* its GPUs are in use */
 	FIT_BEHIND, /* an earlier job waits for them */
 	FIT_NOW,
@@ -54,7 +54,7 @@ static void judge(struct coord *c, const struct job *j, struct candidate *x)
 	x->free = node_gpus_free(c, x->node, j->busy_gpus);
 	x->want = j->all_gpus ? has : j->gpus;
 	x->fit = FIT_NOW;
-	if (!node_usable(x->node) || (truth == GPU_UNKNOWN && !none))
+	if (!node_usable(x->node) || node_cordoned(x->node) || (truth == GPU_UNKNOWN && !none))
 		x->fit = FIT_AWAY;
 	else if (x->want > has)
 		x->fit = FIT_NEVER;
@@ -224,12 +224,28 @@ static bool procs_unknown(const struct node *n)
 	return false;
 }
 
+/* "gpu03 gets no new jobs: it is drained by root: new NIC" */
+static size_t why_cordoned(const struct node *n, char *out, size_t size)
+{
+	const char *why;
+	struct arena a;
+	int len;
+
+	arena_init(&a);
+	why = node_cordon_text(&a, n);
+	len = snprintf(out, size, "%s gets no new jobs: %.200s", n->name, why != NULL ? why : "it is cordoned");
+	arena_finish(&a);
+	return (size_t)len;
+}
+
 static size_t why_not(struct coord *c, const struct candidate *x, char *out, size_t size)
 {
 	const struct job *h = x->fit == FIT_BUSY ? holder(c, x->node) : NULL;
 	const char *name = x->node->name;
 	char age[24];
 
+	if (node_usable(x->node) && x->fit == FIT_AWAY && node_cordoned(x->node))
+		return why_cordoned(x->node, out, size);
 	if (h != NULL) {
 		since(age, c->wall_ms - (h->start_wall_ms ? h->start_wall_ms : h->submit_wall_ms));
 		return (size_t)snprintf(out, size, "%s runs job %llu of %.32s %s", name,

@@ -19,6 +19,8 @@ void node_free(struct node *n)
 	free(n->addrs);
 	free(n->slots);
 	free(n->seen);
+	free(n->stuck);
+	node_drain_free(n);
 	free(n);
 }
 

@@ -104,6 +104,14 @@ void persist_node(struct coord *c, struct action *p, const struct node *n)
 	MSG_SET(&m.u.row_node, row_node, uid_max, n->uid_max);
 	m.u.row_node.joined_wall_ms = n->joined_wall_ms;
 	m.u.row_node.boot_id = n->boot_id[0] != '\0' ? n->boot_id : NULL;
+	m.u.row_node.drain = n->drain;
+	m.u.row_node.drain_by = n->drain_by;
+	if (n->drain != NULL)
+		m.u.row_node.drain_wall_ms = n->drain_wall_ms;
+	m.u.row_node.stuck = n->stuck;
+	m.u.row_node.n_stuck = n->n_stuck;
+	if (n->n_stuck > 0)
+		m.u.row_node.stuck_wall_ms = n->stuck_wall_ms;
 	act_row(c->out, p, TABLE_NODE, n->name, &m);
 }
 
@@ -175,6 +183,11 @@ static int load_node(struct coord *c, const struct rec_row_node *r, struct err *
 	n->uid_min = r->uid_min;
 	n->uid_max = r->uid_max;
 	n->joined_wall_ms = r->joined_wall_ms;
+	n->drain = coord_strdup(c, r->drain);
+	n->drain_by = coord_strdup(c, r->drain_by);
+	n->drain_wall_ms = r->drain_wall_ms;
+	n->stuck_wall_ms = r->stuck_wall_ms;
+	node_set_stuck(c, n, r->stuck, r->n_stuck); /* no memory: said by c->oom */
 	n->heard = c->began; /* a full term before it can be lost */
 	if (node_insert(c, n) < 0) {
 		free(n);

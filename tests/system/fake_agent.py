@@ -353,6 +353,9 @@ class FakeAgent:
     def on_node_remove(self, c, m):
         c.send("ok", rid=m["rid"])
 
+    def on_node_drain(self, c, m):
+        c.send("ok", rid=m["rid"], text=f"{m['nodes']}: no new jobs start there; nothing runs there")
+
 
 LAB = {
     "cluster": "lab", "coordinator": "0.1.0",

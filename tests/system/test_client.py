@@ -84,7 +84,7 @@ def test_hosts_lists_are_checked_here_with_a_caret(ctl, agent):
 def test_every_command_has_help(ctl):
     out = ctl("help").out
     names = re.findall(r"^  (\w[\w-]*(?: \w+)?)  ", out, re.M)
-    assert {"launch", "attach", "logs", "kill", "jobs", "job", "status", "nodes", "node", "ports", "gpus", "token create", "node-remove", "help"} <= set(names)
+    assert {"launch", "attach", "logs", "kill", "jobs", "job", "status", "nodes", "node", "ports", "gpus", "token create", "node-remove", "drain", "resume", "help"} <= set(names)
     for name in names:
         r = ctl(*name.split(), "--help")
         assert r.code == 0 and r.err == "" and f"usage: nodectl {name}" in r.out
@@ -849,6 +849,15 @@ def test_the_administrators_words_go_to_the_coordinators_socket(ctl, agent):
         assert j["token"] == "na1.SECRET.words" and j["address"] == "head:7070"
         r = ctl("node-remove", "gpu01")
         assert r.code == 0 and "gpu01" in r.out and head.got("node_remove")[0]["node"] == "gpu01"
+        r = ctl("drain", "gpu[01-02]", "--why", "new NIC")
+        assert (r.code, r.out) == (0, "gpu[01-02]: no new jobs start there; nothing runs there\n")
+        assert {k: head.got("node_drain")[0].get(k) for k in ("nodes", "why", "resume")} == {"nodes": "gpu[01-02]", "why": "new NIC", "resume": None}
+        j = json.loads(ctl("--json", "resume", "gpu02").out)
+        assert j["nodes"] == ["gpu02"] and j["drained"] is False and head.got("node_drain")[1]["resume"] is True
+    for line, word in ((["drain"], "missing"), (["drain", "a", "b"], "too many"), (["drain", "gpu[1-"], "^"), (["drain", "a", "--why", "x" * 257], "256"),
+                       (["resume", "a", "--why", "x"], "--why"), (["resume"], "missing")):
+        r = ctl(*line)
+        assert r.code == 2 and word in r.err, (line, r.err)
     r = ctl("token", "create", "--nodes", "gpu[1-")
     assert r.code == 2 and "^" in r.err
 

@@ -85,6 +85,7 @@ def test_bash_completes_names_and_ids_live(ctl, agent):
     for verb in ("attach", "logs", "job"):
         assert bash(ctl, at(agent, f"{verb} 17")) == ["17"]
     assert bash(ctl, at(agent, "launch -w gpu01,gpu0"))[:2] == ["gpu01,gpu01", "gpu01,gpu02"]
+    assert bash(ctl, at(agent, "drain gpu01,gpu06")) == ["gpu01,gpu06"] and bash(ctl, at(agent, "resume gpu06")) == ["gpu06"]
     assert bash(ctl, at(agent, "ports -w gpu03")) == ["gpu03"] == bash(ctl, at(agent, "gpus --hosts gpu03"))
     assert bash(ctl, f"node --dir {agent.dir} gpu05") == ["gpu05"], "the cluster may be named behind the command"
     agent.go_away()
@@ -103,7 +104,7 @@ def test_bash_knows_every_option(ctl, agent):
         if command == "help":
             continue
         want = options(ctl, command)
-        assert len(want) >= 5 or command in ("nodes", "job", "node-remove"), (command, want)
+        assert len(want) >= 5 or command in ("nodes", "job", "node-remove", "resume"), (command, want)
         got = bash(ctl, f"{command} -")
         assert set(want) - {"-h"} <= set(got), (command, set(want) - set(got))
         assert set(got) <= set(want), (command, "no such option", set(got) - set(want))

@@ -1,0 +1,290 @@
+/* coord_cordon.c - nodes that get no new jobs, and why
+ *
+ *   drained  an administrator has said so ('nodectl drain'), until he takes it back
+ *   stuck    a process there outlives SIGKILL (state D): until its agent says that
+ *            it has gone, the host was rebooted, or an administrator says 'resume'
+ *
+ * Both are stored, so a restart gives no work to such a node. What runs there
+ * goes on. Not promised: that the sick process harms others; but it may hold
+ * memory, GPUs and file systems, and what comes after it would meet the same.
+ */
+#include "core/coord_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool node_cordoned(const struct node *n)
+{
+	return n->drain != NULL || n->n_stuck > 0;
+}
+
+/* ---- in words ------------------------------------------------------------------ */
+
+static const char *why_drained(struct arena *a, const struct node *n)
+{
+	return arena_printf(a, "it is drained by %.64s%s%.256s", n->drain_by != NULL ? n->drain_by : "an administrator",
+			    *n->drain != '\0' ? ": " : "", n->drain);
+}
+
+/* "process 4711 (python) of job 17 cannot be killed: state D (disk sleep) in nfs_wait" */
+static const char *why_stuck(struct arena *a, const struct node *n)
+{
+	const struct rec_stuck_proc *p = &n->stuck[0];
+	char job[40] = "", more[32] = "";
+
+	if (MSG_HAS(p, stuck_proc, job))
+		snprintf(job, sizeof(job), " of job %llu", (unsigned long long)p->job);
+	if (n->n_stuck > 1)
+		snprintf(more, sizeof(more), ", and %zu more", n->n_stuck - 1);
+	return arena_printf(a, "process %u (%.64s)%s cannot be killed: %.128s%s", p->pid,
+			    p->name != NULL ? p->name : "?", job, p->text != NULL ? p->text : "its state is not known",
+			    more);
+}
+
+/* NULL: not cordoned. What an administrator has said comes first. */
+const char *node_cordon_text(struct arena *a, const struct node *n)
+{
+	if (n->drain != NULL)
+		return why_drained(a, n);
+	return n->n_stuck > 0 ? why_stuck(a, n) : NULL;
+}
+
+/* Before all others, so that a table's one word is about this. */
+static void verdict_first(struct verdicts *v, const struct rec_attention *x, const char *is, int64_t since_wall_ms)
+{
+	size_t moved = v->n < VERDICTS_MAX ? v->n : VERDICTS_MAX - 1;
+
+	if (x->text == NULL || x->brief == NULL)
+		return;
+	memmove(&v->v[1], &v->v[0], moved * sizeof(v->v[0]));
+	memmove(&v->kind[1], &v->kind[0], moved * sizeof(v->kind[0]));
+	v->v[0] = *x;
+	MSG_SET(&v->v[0], attention, since_wall_ms, since_wall_ms);
+	v->kind[0] = (struct verdict_kind){ .is = is };
+	v->n = moved + 1;
+}
+
+void cordon_verdicts(struct arena *a, const struct node *n, struct verdicts *v)
+{
+	struct rec_attention x = { .subject = n->name };
+
+	if (n->drain != NULL) {
+		x.severity = "warn";
+		x.brief = arena_printf(a, "drained%s%.80s", *n->drain != '\0' ? ": " : "", n->drain);
+		x.text = arena_printf(a, "%s; no new jobs there, running ones go on", why_drained(a, n));
+		x.fix = arena_printf(a, "nodectl resume %s", n->name);
+		verdict_first(v, &x, "drained", n->drain_wall_ms);
+	}
+	if (n->n_stuck > 0) {
+		x.severity = "bad";
+		x.brief = "a process cannot be killed";
+		x.text = arena_printf(a, "%s; no new jobs there until it is gone", why_stuck(a, n));
+		x.fix = arena_printf(a, "mend what it waits for, or reboot %s; nodectl resume %s gives it jobs in spite "
+				     "of it", n->name, n->name);
+		verdict_first(v, &x, "unkillable", n->stuck_wall_ms);
+	}
+}
+
+/* ---- drain and resume ------------------------------------------------------------ */
+
+static void save(struct coord *c, struct action *p, struct node *n)
+{
+	if (n->removed)
+		return;
+	persist_node(c, p, n);
+	c->have_dirty = true; /* who waits may go there now, or must hear why not */
+}
+
+void node_drain_free(struct node *n)
+{
+	free(n->drain);
+	free(n->drain_by);
+	n->drain = n->drain_by = NULL;
+}
+
+/* Owned copies; NULL when there is no memory. */
+static struct rec_stuck_proc *copy_procs(struct coord *c, const struct rec_stuck_proc *v, size_t n)
+{
+	size_t bytes = n * sizeof(*v);
+	struct rec_stuck_proc *copy;
+	char *s;
+
+	for (size_t i = 0; i < n; i++)
+		bytes += (v[i].name ? strlen(v[i].name) + 1 : 0) + (v[i].text ? strlen(v[i].text) + 1 : 0);
+	copy = malloc(bytes);
+	if (copy == NULL) {
+		c->oom = true;
+		return NULL;
+	}
+	s = (char *)(copy + n);
+	for (size_t i = 0; i < n; i++) {
+		copy[i] = v[i];
+		if (v[i].name != NULL) {
+			copy[i].name = s;
+			s = stpcpy(s, v[i].name) + 1;
+		}
+		if (v[i].text != NULL) {
+			copy[i].text = s;
+			s = stpcpy(s, v[i].text) + 1;
+		}
+	}
+	return copy;
+}
+
+/* In place of those that were known; with n 0 it cannot fail. */
+int node_set_stuck(struct coord *c, struct node *n, const struct rec_stuck_proc *v, size_t k)
+{
+	struct rec_stuck_proc *copy = k > 0 ? copy_procs(c, v, k) : NULL;
+
+	if (k > 0 && copy == NULL)
+		return -1;
+	free(n->stuck);
+	n->stuck = copy;
+	n->n_stuck = k;
+	return 0;
+}
+
+void cordon_tell(struct coord *c, const struct node *n, bool instead)
+{
+	struct msg m;
+
+	if (n->link == NULL)
+		return;
+	msg_init(&m, MSG_stuck_watch);
+	m.u.stuck_watch.procs = n->stuck;
+	m.u.stuck_watch.n_procs = n->n_stuck;
+	if (instead)
+		MSG_SET(&m.u.stuck_watch, stuck_watch, instead, true);
+	act_send(c->out, n->link->id, &m);
+}
+
+static void drain_one(struct coord *c, struct node *n, const struct clink *l, const struct rec_node_drain *r)
+{
+	char uid[24];
+
+	snprintf(uid, sizeof(uid), "uid %u", l->uid);
+	node_drain_free(n);
+	n->drain = coord_strdup(c, r->why != NULL ? r->why : "");
+	n->drain_by = coord_strdup(c, l->user[0] != '\0' ? l->user : uid);
+	n->drain_wall_ms = c->wall_ms;
+	act_log(c->out, 0, "node %s: drained by %s%s%s", n->name, n->drain_by != NULL ? n->drain_by : "?",
+		r->why != NULL ? ": " : "", r->why != NULL ? r->why : "");
+}
+
+static void resume_one(struct coord *c, struct node *n, const struct clink *l)
+{
+	if (node_cordoned(n))
+		act_log(c->out, 0, "node %s: resumed by %s", n->name, l->user);
+	node_drain_free(n);
+	if (n->n_stuck == 0)
+		return;
+	node_set_stuck(c, n, NULL, 0);
+	cordon_tell(c, n, true);
+}
+
+static bool all_known(struct coord *c, struct clink *l, const struct rec_node_drain *r, const struct hostlist *h)
+{
+	for (size_t i = 0; i < h->count; i++)
+		if (node_find(c, h->names[i]) == NULL) {
+			coord_refuse(c, l, r->rid, "not-found",
+				     "no node named %s in the cluster %s, so nothing was done; 'nodectl nodes' lists them",
+				     h->names[i], c->cluster);
+			return false;
+		}
+	return h->count > 0;
+}
+
+static const char *tell_done(struct coord *c, const struct rec_node_drain *r, const struct hostlist *h)
+{
+	struct arena *a = &c->out->arena;
+	uint32_t jobs = 0;
+
+	for (size_t i = 0; i < h->count; i++)
+		jobs += node_find(c, h->names[i])->jobs;
+	if (r->resume)
+		return arena_printf(a, "%.800s: new jobs may start there", r->nodes);
+	return arena_printf(a, "%.800s: no new jobs start there; %s", r->nodes,
+			    jobs > 0 ? "what runs there goes on, see nodectl status" : "nothing runs there");
+}
+
+/* At once, and answered when it is on disk; all of them, or none. */
+void nodes_on_drain(struct coord *c, struct clink *l, const struct rec_node_drain *r)
+{
+	struct hostlist h;
+	struct pending *pd;
+	struct action *p;
+	struct msg m;
+	struct err e;
+
+	if (!admin_only(c, l, r->rid, r->resume ? "resuming a node" : "draining a node"))
+		return;
+	if (hostlist_parse(r->nodes, &h, &e) < 0) {
+		coord_refuse(c, l, r->rid, "bad-request", "%s", e.text);
+		return;
+	}
+	if (all_known(c, l, r, &h)) {
+		p = coord_persist(c, &pd);
+		for (size_t i = 0; i < h.count; i++) {
+			struct node *n = node_find(c, h.names[i]);
+
+			if (r->resume)
+				resume_one(c, n, l);
+			else
+				drain_one(c, n, l, r);
+			save(c, p, n);
+		}
+		msg_init(&m, MSG_ok);
+		m.u.ok.rid = r->rid;
+		m.u.ok.text = tell_done(c, r, &h);
+		reply_when_stored(c, pd, l, r->rid, &m);
+	}
+	hostlist_finish(&h);
+}
+
+/* ---- processes that cannot be ended ------------------------------------------------ */
+
+static bool same_procs(const struct node *n, const struct rec_stuck *s)
+{
+	for (size_t i = 0; i < s->n_procs && n->n_stuck == s->n_procs; i++)
+		if (n->stuck[i].pid != s->procs[i].pid || n->stuck[i].start_time != s->procs[i].start_time)
+			return false;
+	return n->n_stuck == s->n_procs;
+}
+
+static void changed_stuck(struct coord *c, struct node *n)
+{
+	struct pending *pd;
+
+	save(c, coord_persist(c, &pd), n);
+}
+
+void cordon_on_stuck(struct coord *c, struct node *n, const struct rec_stuck *s)
+{
+	struct arena a;
+
+	if (same_procs(n, s))
+		return;
+	if (n->n_stuck == 0)
+		n->stuck_wall_ms = c->wall_ms;
+	if (node_set_stuck(c, n, s->procs, s->n_procs) < 0)
+		return;
+	arena_init(&a);
+	if (n->n_stuck > 0)
+		act_log(c->out, 0, "node %s: no new jobs: %s", n->name, why_stuck(&a, n));
+	else
+		act_log(c->out, 0, "node %s: the process that could not be killed is gone%s", n->name,
+			n->drain != NULL ? "; the node stays drained" : ": it gets jobs again");
+	arena_finish(&a);
+	changed_stuck(c, n);
+}
+
+/* Nothing of an earlier boot lives. Saved with the new boot id. */
+void cordon_rebooted(struct coord *c, struct node *n)
+{
+	if (n->n_stuck == 0)
+		return;
+	act_log(c->out, 0, "node %s: rebooted, so the process that could not be killed is gone", n->name);
+	node_set_stuck(c, n, NULL, 0);
+	c->have_dirty = true;
+}
