@@ -24,7 +24,7 @@ SYSCONFDIR ?= /etc
 SEEDS ?= 20000
 FUZZ_S ?= 60
 SUITES ?=
-PKGS := libuv libcjson openssl sqlite3 inih
+PKGS := libuv libcjson openssl sqlite3 inih yaml-0.1
 CSTD := -std=gnu11
 WERROR ?= -Werror
 WARN := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
@@ -78,7 +78,7 @@ DAEMONLIBS := -luv -lcjson -lssl -lcrypto -lsqlite3 -linih -lm
 $(B)/nodeagentd: $(B)/daemon/main.o $(IO) $(CORE) $(B)/libproto.a $(B)/libcommon.a
 	$(LINK) $(DAEMONLIBS)
 $(B)/nodectl: $(CLIENT) $(B)/libproto.a $(B)/libcommon.a
-	$(LINK) -lcjson -lm
+	$(LINK) -lcjson -lyaml -lm
 $(B)/nodeagent-shim: $(SHIM) $(B)/libproto.a $(B)/libcommon.a
 	$(LINK) -lcjson -lm
 # libc only, by design: root's program parses nothing
@@ -113,7 +113,7 @@ $(LIBS:%=$(B)/lib%.a):
 ARCHIVES := $(LIBS:%=$(B)/lib%.a) $(B)/libproto.a $(B)/libcommon.a
 uses = $(shell grep -lE '$(2)' $(1))
 libs_of = -Wl,--start-group $(if $(call uses,$(1),include "client/),$(filter-out %/libio.a,$(ARCHIVES)),$(filter-out \
-  %/libclient.a,$(ARCHIVES))) -Wl,--end-group $(DAEMONLIBS) $(HWLIBS) -ldl -pthread
+  %/libclient.a,$(ARCHIVES))) -Wl,--end-group $(DAEMONLIBS) -lyaml $(HWLIBS) -ldl -pthread
 
 # tests/unit/test_*.c are cmocka programs, the other files there are helpers;
 # a test that includes failmalloc.h meets a failing malloc.

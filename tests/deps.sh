@@ -11,14 +11,14 @@ what=${1:-check}
 # What a set consists of; names ending in -opt are optional.
 packages() { # apt|dnf set
 	case $1-$2 in
-	apt-build) echo gcc make pkg-config libc6-dev libuv1-dev libcjson-dev libssl-dev libsqlite3-dev libinih-dev libibverbs-dev \
+	apt-build) echo gcc make pkg-config libc6-dev libuv1-dev libcjson-dev libssl-dev libsqlite3-dev libinih-dev libyaml-dev libibverbs-dev \
 		libhwloc-dev python3 ;;
 	apt-check) echo libcmocka-dev python3-pytest clang clang-tidy cppcheck patch ;;
 	apt-check-opt) echo shellcheck mandoc iproute2 nftables strace zsh ;;
 	apt-bench-opt) echo mpich pdsh ;;
 	apt-testbeds) echo iproute2 qemu-system-x86 systemd-container debootstrap ibsim-utils libumad2sim0 opensm \
 		infiniband-diags rdma-core ibverbs-utils busybox-static ;;
-	dnf-build) echo gcc make pkgconf-pkg-config glibc-devel libuv-devel cjson-devel openssl-devel sqlite-devel inih-devel \
+	dnf-build) echo gcc make pkgconf-pkg-config glibc-devel libuv-devel cjson-devel openssl-devel sqlite-devel inih-devel libyaml-devel \
 		rdma-core-devel hwloc-devel python3 ;;
 	dnf-check) echo libcmocka-devel python3-pytest clang clang-tools-extra compiler-rt libasan libubsan cppcheck patch ;;
 	dnf-check-opt) echo ShellCheck mandoc iproute nftables strace zsh ;;

@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${1:-build}
 suite=bookworm
-packages=systemd,systemd-sysv,dbus,procps,libuv1,libcjson1,libssl3,libsqlite3-0,libinih1,libibverbs1,libhwloc15
+packages=systemd,systemd-sysv,dbus,procps,libuv1,libcjson1,libssl3,libsqlite3-0,libinih1,libyaml-0-2,libibverbs1,libhwloc15
 base=.check/testbeds/$suite
 work=$(mktemp -d /tmp/nasd.XXXXXX) || exit 1 # short: names of network namespaces and machines derive from it
 tag=${work##*.}
