@@ -38,7 +38,7 @@ static const struct opt opts[] = {
 	{ NAME, 0, "name", "TEXT", "what the job is called" },
 	{ DETACH, 0, "detach", NULL, "print the job's id and leave" },
 	{ STDIN, 0, "stdin", NULL, "standard input goes to rank 0" },
-	{ TIME, 0, "time", "T", "end the job after 30m, 12h, 2d ..." },
+	{ TIME, 0, "time", "T", "end the job after 30m, 12h, 2d, 1:30:00 ..." },
 	{ GRACE, 0, "grace", "S", "time from SIGTERM to SIGKILL (default 30s)" },
 	{ IMMEDIATE, 0, "immediate", NULL, "now or not at all: do not wait in the queue" },
 	{ DRY_RUN, 0, "dry-run", NULL, "show what would be started, and start nothing" },

@@ -241,6 +241,36 @@ static size_t duration_part(const char *p, uint64_t *ret_ms)
 	return 0;
 }
 
+/* As Slurm writes it: MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS. A number alone is
+ * not taken: there it means minutes, elsewhere seconds. */
+static bool clock_form(const char *text, uint64_t *ret_ms)
+{
+	unsigned long v[4] = { 0 };
+	size_t n = 0;
+	bool days = false;
+	char *end;
+
+	for (const char *p = text; n < 4; p = end + 1) {
+		if (!isdigit((unsigned char)*p))
+			return false;
+		v[n++] = strtoul(p, &end, 10);
+		if (end - p > 5 || (*end == '-' && n != 1) || (*end && *end != ':' && *end != '-'))
+			return false;
+		days = days || *end == '-';
+		if (!*end)
+			break;
+	}
+	if (*end || n < 2 || (!days && n > 3))
+		return false;
+	if (days)
+		*ret_ms = (((v[0] * 24 + v[1]) * 60 + v[2]) * 60 + v[3]) * UINT64_C(1000);
+	else if (n == 3)
+		*ret_ms = ((v[0] * 60 + v[1]) * 60 + v[2]) * UINT64_C(1000);
+	else
+		*ret_ms = (v[0] * 60 + v[1]) * UINT64_C(1000);
+	return true;
+}
+
 int opts_duration(const char *what, const char *text, uint64_t max_ms, uint64_t *ret_ms,
 		  struct err *e)
 {
@@ -248,17 +278,21 @@ int opts_duration(const char *what, const char *text, uint64_t max_ms, uint64_t 
 	const char *p = text;
 	size_t n = 1;
 
-	while (*p && n) {
+	if (clock_form(text, &sum) && sum <= max_ms) {
+		*ret_ms = sum;
+		return 0;
+	}
+	while (*p && n && sum <= max_ms) {
 		n = duration_part(p, &part);
 		p += n;
 		if (n)
 			sum += part;
-		if (sum > max_ms)
-			return err_set(e, EINVAL, "%s %s is too long: at most %llud", what, text,
-				       (unsigned long long)(max_ms / 86400000));
 	}
+	if (sum > max_ms)
+		return err_set(e, EINVAL, "%s %s is too long: at most %llud", what, text,
+			       (unsigned long long)(max_ms / 86400000));
 	if (p == text || *p)
-		return err_set(e, EINVAL, "%s \"%s\" is no length of time: write 30s, 5m, 1h30m or 2d", what,
+		return err_set(e, EINVAL, "%s \"%s\" is no length of time: write 30s, 5m, 1h30m, 2d or 1:30:00", what,
 			       text);
 	*ret_ms = sum;
 	return 0;

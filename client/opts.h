@@ -45,7 +45,7 @@ void opts_help(struct buf *b, const struct opt *table, unsigned columns);
 /* The word of the list (ends with NULL) that is closest to 'word', or NULL when none is close. */
 const char *opts_nearest(const char *word, const char *const *list);
 
-/* "90s", "5m", "1h30m", "500ms" in milliseconds; 'what' names the option in the sentence. */
+/* "90s", "5m", "1h30m", "500ms", "1:30:00", "1-12:00:00" in milliseconds; 'what' names the option in the sentence. */
 int opts_duration(const char *what, const char *text, uint64_t max_ms, uint64_t *ret_ms,
 		  struct err *e);
 int opts_uint(const char *what, const char *text, uint64_t min, uint64_t max, uint64_t *ret,

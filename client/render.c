@@ -37,6 +37,18 @@ void render_waiting(struct buf *b, const char *why)
 		buf_addf(b, ": %s", why);
 }
 
+void render_start_by(struct buf *b, const struct rec_job_info *j, int64_t wall_ms)
+{
+	time_t t = (time_t)(j->start_by_wall_ms / 1000), now = (time_t)(wall_ms / 1000);
+	struct tm then, today;
+	char text[40];
+
+	if (!MSG_HAS(j, job_info, start_by_wall_ms) || !localtime_r(&t, &then) || !localtime_r(&now, &today))
+		return;
+	if (strftime(text, sizeof(text), then.tm_yday == today.tm_yday ? "%H:%M" : "%F %H:%M", &then))
+		buf_addf(b, "may start at %s at the latest", text);
+}
+
 void render_duration(struct buf *b, uint64_t ms)
 {
 	uint64_t s = ms / 1000;
@@ -145,6 +157,7 @@ static void job_numbers(struct out *o, const struct rec_job_info *j)
 	opt_time(o, "submit_ms", j->submit_wall_ms);
 	opt_time(o, "start_ms", j->start_wall_ms);
 	opt_time(o, "end_ms", j->end_wall_ms);
+	opt_time(o, "start_by_ms", j->start_by_wall_ms);
 	out_str(o, "name", NULL, j->name);
 	opt_uint(o, "uid", MSG_HAS(j, job_info, uid), j->uid);
 	job_gpus_json(o, j);
@@ -325,6 +338,9 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 	}
 	if (MSG_HAS(j, job_info, exit_code))
 		out_uint(o, NULL, "exit code", j->exit_code);
+	buf_reset(&b);
+	render_start_by(&b, j, wall_ms);
+	out_str(o, NULL, b.len ? "queue" : NULL, buf_str(&b));
 	buf_finish(&b);
 }
 

@@ -9,6 +9,8 @@
 void render_age(struct buf *b, uint64_t ms);
 /* What follows "job 3 waits": " for 1 node ..." of "waiting for 1 node ...", or ": why". */
 void render_waiting(struct buf *b, const char *why);
+/* "may start at 14:05 at the latest"; nothing when nobody knows. */
+void render_start_by(struct buf *b, const struct rec_job_info *j, int64_t wall_ms);
 /* "0.3s" "42s" "6m12s" "3h10m" "2d4h": how long. */
 void render_duration(struct buf *b, uint64_t ms);
 

@@ -127,13 +127,16 @@ static bool is_waiting(const struct rec_job_info *j)
 	       strcmp(j->state, "ready") == 0;
 }
 
-static void say_waits(struct session *s, uint64_t job, const char *why)
+static void say_waits(struct session *s, const struct rec_job_info *j, const char *why)
 {
 	struct buf b;
 
 	buf_init(&b);
 	render_waiting(&b, why);
-	session_say(s, "job %" PRIu64 " waits%s", job, buf_str(&b));
+	if (MSG_HAS(j, job_info, start_by_wall_ms))
+		buf_adds(&b, "; ");
+	render_start_by(&b, j, wall_ms());
+	session_say(s, "job %" PRIu64 " waits%s", j->job, buf_str(&b));
 	buf_finish(&b);
 }
 
@@ -152,7 +155,7 @@ void session_say_waiting(struct session *s, mono_t now)
 	if (s->conf->json)
 		json_state(s);
 	else if (is_waiting(j) && *why && !s->killing && strncmp(why, s->told_why, sizeof(s->told_why) - 1) != 0)
-		say_waits(s, j->job, why);
+		say_waits(s, j, why);
 	else if (!is_waiting(j) && *s->told_why && strcmp(j->state, "running") == 0 && j->nodes)
 		session_say(s, "job %" PRIu64 " runs on %s", j->job, j->nodes);
 	snprintf(s->told_why, sizeof(s->told_why), "%s", is_waiting(j) ? why : "");

@@ -85,6 +85,7 @@ void coord_destroy(struct coord *c)
 		node_free(n);
 	}
 	topology_free(c);
+	queue_free(c);
 	free(c->nodes);
 	map_finish(&c->keys);
 	map_finish(&c->links_by_id);

@@ -139,6 +139,8 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	else if (settled)
 		MSG_SET(i, job_info, exit_code,
 			j->first >= 0 || j->ending_code != 0 ? j->ending_code : 1);
+	if (j->state == JOB_QUEUED && !mono_is_never(j->start_by))
+		MSG_SET(i, job_info, start_by_wall_ms, c->wall_ms + mono_sub_ms(j->start_by, c->now));
 	if (j->n_places == 0)
 		return;
 	fill_nodes(a, c, j, i);

@@ -4,6 +4,7 @@
  *   coord_nodes.c  registry: registration, silence, removal, tokens and joining
  *   coord_cordon.c  nodes that get no new jobs: drained, or with a process that cannot be ended
  *   coord_place.c  which nodes a job gets
+ *   coord_queue.c  until when they are held, and what may run in the meantime
  *   coord_jobs.c   life of a job: submit, prepare, prove, start, store, schedule
  *   coord_life.c   what nodes report, and how a job ends
  *   coord_cause.c  states of ranks, and whose end was the first cause
@@ -108,7 +109,7 @@ struct node {
 	struct rec_stuck_proc *stuck; /* own, in one piece: processes there that cannot be ended */
 	size_t n_stuck;
 	int64_t stuck_wall_ms; /* since when there are some */
-	bool reserved; /* of one scheduling pass: an earlier job waits for its GPUs */
+	mono_t kept_from; /* of one scheduling pass: who wants its GPUs must be gone by then */
 };
 
 /* GPU_UNKNOWN: there may be some, and nobody knows in what state. */
@@ -225,6 +226,8 @@ struct job {
 	int64_t submit_wall_ms, start_wall_ms, end_wall_ms;
 	uint64_t ran_ms; /* recovering: longest time a node says it has run */
 	mono_t prepare_until, run_until, retry_save;
+	mono_t end_by; /* ENDING: when its GPUs are free at the latest; MONO_NEVER: not yet thought of */
+	mono_t start_by; /* QUEUED: when it can start at the latest; MONO_NEVER: nobody knows */
 
 	struct place *places; /* nnodes of them once placed, node rank order */
 	size_t n_places;
@@ -297,6 +300,9 @@ struct coord {
 	uint32_t next_asked;
 	mono_t wake; /* lower bound of the next deadline */
 	bool have_dirty, have_unwatched;
+	struct hold *holds; /* of one scheduling pass, see coord_queue.c */
+	size_t n_holds;
+	bool know_holds;
 	mono_t refusals_since; /* of joins, in the log */
 	uint32_t refusals;
 	mono_t began;
@@ -406,12 +412,20 @@ void topology_deadlines(struct coord *c);
 void topology_free(struct coord *c);
 
 /* coord_place.c */
-/* Before all queued jobs are placed anew, in order. */
-void place_begin(struct coord *c);
 /* 1: placed; 0: must wait (job->why says for what; the nodes that it waits for
  * are kept from those who come later); -EINVAL: can never be (e->text). */
 int place_job(struct coord *c, struct job *j, struct err *e);
 void place_reserve(struct coord *c, struct job *j); /* only keeps later ones away from its nodes */
+
+/* coord_queue.c */
+/* Before all queued jobs are placed anew, in order. */
+void queue_begin(struct coord *c);
+void queue_free(struct coord *c);
+/* When this job, placed now, would surely be over; MONO_NEVER without a limit. */
+mono_t job_would_end(const struct coord *c, const struct job *j);
+/* When so many GPUs of the node are free at the latest ('free': those that are
+ * now), if nobody else takes them; MONO_NEVER: nobody knows. */
+mono_t node_free_at(struct coord *c, const struct node *n, uint64_t free, uint32_t want);
 
 /* coord_jobs.c */
 struct job *job_find(const struct coord *c, uint64_t id);

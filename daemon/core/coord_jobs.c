@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MINUTE_NS INT64_C(60000000000)
+
 const char *job_state_name(enum job_state s)
 {
 	static const char *const names[] = { "queued", "preparing", "running", "ending",
@@ -245,6 +247,7 @@ static struct job *job_new(struct coord *c, struct clink *l, const struct rec_su
 	j->command = coord_strdup(c, s->command);
 	j->submit_wall_ms = c->wall_ms;
 	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
+	j->end_by = j->start_by = MONO_NEVER;
 	list_init(&j->all);
 	list_init(&j->watches);
 	return j;
@@ -728,6 +731,7 @@ static void try_place(struct coord *c, struct job *j)
 {
 	struct err e = { 0 };
 	char *before = coord_strdup(c, j->why);
+	mono_t start_by = j->start_by;
 	int r = place_job(c, j, &e);
 	struct pending *pd;
 	struct action *p;
@@ -742,18 +746,20 @@ static void try_place(struct coord *c, struct job *j)
 	} else if (r < 0) {
 		job_end(c, j, 1, "%s", e.text);
 		job_check_final(c, j);
-	} else if (before == NULL || j->why == NULL || strcmp(before, j->why) != 0) {
+	} else if (before == NULL || j->why == NULL || strcmp(before, j->why) != 0 ||
+		   start_by.ns / MINUTE_NS != j->start_by.ns / MINUTE_NS) {
 		job_changed(c, j);
 	}
 	free(before);
 }
 
 /* In order of submission. Who waits for GPUs keeps later jobs away from the
- * nodes it could use, or a large job would never get them all at once; jobs
- * without GPUs share nodes and hold up nobody. */
+ * nodes it could use, or a large job would never get them all at once, but for
+ * those that are over in time (coord_queue.c); jobs without GPUs share nodes and
+ * hold up nobody. */
 void jobs_schedule(struct coord *c)
 {
-	place_begin(c);
+	queue_begin(c);
 	list_foreach_safe(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 

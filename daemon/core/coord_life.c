@@ -139,7 +139,7 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 	}
 	job_tell(c, j, NULL, 0, 0, "to be ended: %.480s", j->ending != NULL ? j->ending : "");
 	j->state = JOB_ENDING;
-	j->prepare_until = j->run_until = MONO_NEVER;
+	j->prepare_until = j->run_until = j->end_by = MONO_NEVER;
 	coord_wake_at(c, c->now); /* silence of its nodes counts from here */
 	job_changed(c, j);
 	job_store_end(c, j);

@@ -90,6 +90,7 @@ int node_insert(struct coord *c, struct node *n)
 	if (map_put(&c->keys, key_id(n->key), n) < 0)
 		return -ENOMEM;
 	memmove(&c->nodes[at + 1], &c->nodes[at], (c->n_nodes - at) * sizeof(struct node *));
+	n->kept_from = MONO_NEVER;
 	c->nodes[at] = n;
 	c->n_nodes++;
 	return 0;

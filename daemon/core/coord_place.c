@@ -6,6 +6,9 @@
  * whole), then those with the fewest jobs, ties in natural order of names; with
  * a host list, the first ones of the list that can be used. Node rank 0 is the
  * first node of the host list, or the first by name.
+ *
+ * Who waits for GPUs keeps its nodes from later jobs, but for those that surely
+ * end before it could start: see coord_queue.c.
  */
 #include "core/coord_internal.h"
 
@@ -18,7 +21,7 @@ enum fit {
 	FIT_NEVER, /* it has not that many GPUs */
 	FIT_AWAY, /* not reachable, cordoned, full, or its GPUs are not known */
 	FIT_BUSY, /* its GPUs are in use */
-	FIT_BEHIND, /* an earlier job waits for them */
+	FIT_BEHIND, /* an earlier job waits for them, and this one might still run by then */
 	FIT_NOW,
 };
 
@@ -60,7 +63,7 @@ static void judge(struct coord *c, const struct job *j, struct candidate *x)
 		x->fit = FIT_NEVER;
 	else if (x->want > count(x->free))
 		x->fit = FIT_BUSY;
-	else if (x->want > 0 && x->node->reserved)
+	else if (x->want > 0 && mono_before(x->node->kept_from, job_would_end(c, j)))
 		x->fit = FIT_BEHIND;
 }
 
@@ -257,7 +260,8 @@ static size_t why_not(struct coord *c, const struct candidate *x, char *out, siz
 		return (size_t)snprintf(out, size, "GPUs of %s are used by processes of no job%s", name,
 					procs_unknown(x->node) ? ", or it is not known by which" : "");
 	if (x->fit == FIT_BEHIND)
-		return (size_t)snprintf(out, size, "an earlier job waits for %s", name);
+		return (size_t)snprintf(out, size, "an earlier job waits for %s%s", name,
+					c->now.ns < x->node->kept_from.ns ? " and may start before this one ends" : "");
 	if (!node_usable(x->node))
 		return (size_t)snprintf(out, size, "%s is %s", name,
 					x->node->jobs >= NODE_JOBS_MAX ? "full" : node_state(x->node));
@@ -360,6 +364,7 @@ static int take_nodes(struct coord *c, struct job *j, const struct choice *ch)
 	j->places = p;
 	j->n_places = j->nnodes;
 	j->attempt++;
+	c->know_holds = false;
 	return 1;
 }
 
@@ -378,15 +383,65 @@ static int too_few(const struct job *j, const struct choice *ch, size_t possible
 		       j->gpus == 1 ? " were" : "s each were", where, less, possible);
 }
 
-/* Who waits for GPUs keeps later jobs from the nodes it could use; but not when
- * it could not run even if all of them were free. */
-static void reserve(const struct job *j, struct choice *ch)
+static int by_time(const void *a, const void *b)
 {
+	const mono_t *x = a, *y = b;
+
+	return mono_before(*x, *y) ? -1 : mono_before(*y, *x);
+}
+
+/* As far as is known now: where another one waits as well, not before that one. */
+static mono_t can_have(struct coord *c, const struct candidate *x)
+{
+	mono_t at = node_free_at(c, x->node, x->free, x->want);
+
+	if (x->want > 0 && !mono_is_never(x->node->kept_from) && mono_before(at, x->node->kept_from))
+		return x->node->kept_from;
+	return at;
+}
+
+/* When it can start at the latest, if nobody else takes what it waits for;
+ * MONO_NEVER: nobody knows. */
+static mono_t can_start(struct coord *c, const struct job *j, const struct choice *ch)
+{
+	mono_t *v = malloc((ch->n + 1) * sizeof(*v)), at = MONO_NEVER;
+	size_t n = 0;
+
+	for (size_t i = 0; v != NULL && i < ch->n; i++)
+		if (ch->v[i].fit >= FIT_BUSY)
+			v[n++] = can_have(c, &ch->v[i]);
+	if (n > 0 && n >= j->nnodes) {
+		qsort(v, n, sizeof(*v), by_time);
+		at = v[j->nnodes - 1];
+	}
+	free(v);
+	return at;
+}
+
+/* Does it stand first in line for all nodes it could use? */
+static bool is_first(const struct choice *ch)
+{
+	for (size_t i = 0; i < ch->n; i++)
+		if (ch->v[i].fit >= FIT_BUSY && !mono_is_never(ch->v[i].node->kept_from))
+			return false;
+	return true;
+}
+
+/* Who waits for GPUs keeps the nodes it could use from later jobs that might
+ * still run when it could start; but not when it could not run even if all of
+ * them were free. */
+static void reserve(struct coord *c, struct job *j, struct choice *ch)
+{
+	mono_t at;
+
 	if (count_fit(ch, FIT_BUSY) < j->nnodes)
 		return;
+	at = can_start(c, j, ch);
+	j->start_by = is_first(ch) ? at : MONO_NEVER;
 	for (size_t i = 0; i < ch->n; i++)
 		if (ch->v[i].want > 0 && ch->v[i].fit >= FIT_BUSY)
-			ch->v[i].node->reserved = true;
+			ch->v[i].node->kept_from = mono_min(ch->v[i].node->kept_from,
+							    mono_is_never(at) ? c->now : at);
 }
 
 static int place_from(struct coord *c, struct job *j, struct choice *ch, struct err *e)
@@ -400,7 +455,7 @@ static int place_from(struct coord *c, struct job *j, struct choice *ch, struct 
 	if (count_fit(ch, FIT_NOW) < j->nnodes) {
 		say_waiting(c, j, ch);
 		if (!j->immediate || j->stored)
-			reserve(j, ch);
+			reserve(c, j, ch);
 		return 0;
 	}
 	for (size_t i = 0; i < ch->n && n < j->nnodes; i++)
@@ -411,7 +466,7 @@ static int place_from(struct coord *c, struct job *j, struct choice *ch, struct 
 	r = take_nodes(c, j, ch);
 	if (r == 0 && (!j->immediate || j->stored)) {
 		ch->n = n;
-		reserve(j, ch);
+		reserve(c, j, ch);
 	}
 	return r;
 }
@@ -432,8 +487,10 @@ static int check_size(const struct job *j, struct err *e)
 int place_job(struct coord *c, struct job *j, struct err *e)
 {
 	struct choice ch = { 0 };
-	int r = choose(c, j, &ch, e);
+	int r;
 
+	j->start_by = MONO_NEVER;
+	r = choose(c, j, &ch, e);
 	if (r == 0 && j->nnodes == 0)
 		j->nnodes = ch.listed ? (uint32_t)ch.n : 1;
 	if (r == 0)
@@ -452,12 +509,6 @@ void place_reserve(struct coord *c, struct job *j)
 	struct err e = { 0 };
 
 	if (choose(c, j, &ch, &e) == 0)
-		reserve(j, &ch);
+		reserve(c, j, &ch);
 	free(ch.v);
-}
-
-void place_begin(struct coord *c)
-{
-	for (size_t i = 0; i < c->n_nodes; i++)
-		c->nodes[i]->reserved = false;
 }

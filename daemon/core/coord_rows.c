@@ -322,6 +322,7 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	j->stored = true;
 	j->first = -1;
 	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
+	j->end_by = j->start_by = MONO_NEVER;
 	list_init(&j->watches);
 }
 

@@ -138,6 +138,7 @@ void check_coord(struct sim *s)
 	gpus_look(s);
 	coord_each_job(s->coord.core, in_memory, s);
 	gpus_looked(s);
+	queue_looked(s);
 	for (i = 0; i < JOBS_MAX && i < 32; i++)
 		if (s->jobs[i].seen && !s->jobs[i].in_memory)
 			sim_fail(s, "3: a job on disk is known to the coordinator (job %u)", i);

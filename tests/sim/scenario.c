@@ -439,6 +439,8 @@ const struct scenario scenarios[] = {
 	{ "node-rejoins", 3, scn_node_rejoins, false },
 	{ "agent-leaves", 3, scn_agent_leaves, false },
 	{ "all-leave", 2, scn_all_leave, false },
+	{ "queue", 2, scn_queue, false },
+	{ "queue-equals", 2, scn_queue_equals, true },
 	{ "gpus", 2, scn_gpus, true },
 	{ "gpus-shared", 2, scn_gpus_shared, false },
 	{ "watched-chaos", 4, watched_chaos, false },

@@ -4,6 +4,7 @@
  *   scenario_restart.c  restarts at the worst moments
  *   scenario_silence.c  nodes that are not heard
  *   scenario_gpus.c     jobs on GPUs
+ *   scenario_queue.c    jobs that wait for them
  *   scenario_leave.c    nodes that are taken out, daemons that are asked to stop
  */
 #ifndef SIM_SCENARIO_H
@@ -31,6 +32,8 @@ void scn_node_removed(struct sim *s);
 void scn_node_rejoins(struct sim *s);
 void scn_agent_leaves(struct sim *s);
 void scn_all_leave(struct sim *s);
+void scn_queue(struct sim *s);
+void scn_queue_equals(struct sim *s);
 void scn_gpus(struct sim *s);
 void scn_gpus_shared(struct sim *s);
 void scn_gpus_chaos(struct sim *s);

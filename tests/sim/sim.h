@@ -262,6 +262,8 @@ struct jobrec {
 	bool queued;
 	uint32_t gpus_held[NODES_MAX], nodes_held; /* bits */
 	uint32_t placed_attempt; /* the last one that was looked at */
+	bool was_placed; /* it had nodes, see check_queue.c */
+	int64_t over_by; /* the first in line: when those before it are over; 0: nobody knows */
 	int64_t fits_since; /* it could have been placed since; 0: it could not */
 };
 
@@ -507,6 +509,8 @@ void removed_back(struct sim *s, uint32_t host);
 void removed_sent(struct sim *s, struct conn *c, int side, const char *text, size_t len);
 void removed_told(struct sim *s, struct conn *c); /* a word of the coordinator came to an agent */
 bool removed_host(const struct sim *s, uint32_t host);
+/* check_queue.c */
+void queue_looked(struct sim *s); /* after each step of the coordinator */
 /* check_end.c */
 bool check_quiet(struct sim *s); /* nothing is left to wait for */
 void check_liveness(struct sim *s);

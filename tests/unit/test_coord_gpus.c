@@ -98,6 +98,8 @@ static uint64_t box(struct world *w, const char *name, uint32_t gpus)
 	return l;
 }
 
+static uint32_t limit_s; /* of the jobs that are asked for */
+
 /* gpus -1: all. What the disk is asked for is not answered yet. */
 static void ask(struct world *w, uint64_t link, uint32_t nnodes, const char *hosts, int gpus, bool busy)
 {
@@ -120,6 +122,8 @@ static void ask(struct world *w, uint64_t link, uint32_t nnodes, const char *hos
 	if (gpus >= 0)
 		MSG_SET(&m.u.submit, submit, gpus_per_node, (uint32_t)gpus);
 	m.u.submit.busy_gpus = busy;
+	m.u.submit.time_s = limit_s;
+	MSG_SET(&m.u.submit, submit, grace_ms, 10000);
 	forget_sent(w);
 	say(w, link, &m);
 }
@@ -178,6 +182,53 @@ static const char *why(struct world *w, uint64_t job)
 	snprintf(out, sizeof(out), "%s: %s", i->state, i->why != NULL ? i->why : "");
 	msg_finish(&m);
 	return out;
+}
+
+/* Seconds until it can start at the latest; -1: nobody knows. */
+static int64_t starts_in_s(struct world *w, uint64_t job)
+{
+	struct rec_job_info *i;
+	int64_t s = -1;
+	struct msg m;
+
+	w->job = job;
+	i = job_one(w, &m);
+	assert_non_null(i);
+	if (MSG_HAS(i, job_info, start_by_wall_ms))
+		s = (i->start_by_wall_ms - w->wall_ms) / 1000;
+	msg_finish(&m);
+	return s;
+}
+
+/* Its node is heard all the time. */
+static void tick_alive(struct world *w, uint64_t link, int64_t ms)
+{
+	for (; ms > 0; ms -= 1000) {
+		struct msg m;
+
+		msg_init(&m, MSG_ping);
+		say(w, link, &m);
+		tick(w, 1000);
+	}
+}
+
+static void kill_first(struct world *w, uint64_t link)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 5;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	say(w, link, &m);
+	store(w);
+}
+
+static void want_for(struct world *w, uint64_t link, int gpus, uint32_t s)
+{
+	limit_s = s;
+	want(w, link, 1, NULL, gpus, false);
+	limit_s = 0;
 }
 
 static struct rec_node_info *show(struct world *w, const char *node, struct msg *m)
@@ -809,6 +860,85 @@ TEST(a_large_job_is_not_overtaken_by_small_ones)
 	assert_non_null(strstr(why(w, 3), "queued: "));
 }
 
+/* A limit of 600 s: 10 s of grace and 15 s until its GPU is seen to be free come
+ * after; 30 s to prepare before. */
+TEST(what_surely_ends_before_the_first_could_start_runs_in_the_meantime)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 4);
+
+	want_for(w, a, 1, 600);
+	run(w, a);
+	want_for(w, a, 4, 0); /* waits for all */
+	assert_int_equal(starts_in_s(w, 2), 625);
+	want_for(w, a, 1, 571); /* ends after 30 + 571 + 25 s: too late */
+	assert_string_equal(given(w, a), "none");
+	assert_non_null(strstr(why(w, 3), "an earlier job waits for gpu01 and may start before this one ends"));
+	assert_int_equal(starts_in_s(w, 3), -1);
+	want_for(w, a, 1, 570);
+	assert_string_equal(given(w, a), "1");
+	want_for(w, a, 1, 0); /* nobody knows when that would end */
+	assert_string_equal(given(w, a), "none");
+	assert_int_equal(starts_in_s(w, 2), 625);
+}
+
+TEST(what_has_no_limit_gives_no_promise_and_nobody_passes)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+
+	want_for(w, a, 1, 0);
+	run(w, a);
+	want_for(w, a, 2, 0);
+	assert_int_equal(starts_in_s(w, 2), -1);
+	want_for(w, a, 1, 1);
+	assert_string_equal(given(w, a), "none");
+}
+
+TEST(a_limit_that_runs_lets_ever_shorter_jobs_pass)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+
+	want_for(w, a, 1, 100);
+	run(w, a);
+	want_for(w, a, 2, 0);
+	tick_alive(w, a, 60000);
+	assert_int_equal(starts_in_s(w, 2), 65);
+	want_for(w, a, 1, 11); /* 30 + 11 + 25 */
+	assert_string_equal(given(w, a), "none");
+	want_for(w, a, 1, 10);
+	assert_string_equal(given(w, a), "1");
+}
+
+TEST(who_is_being_ended_is_over_after_its_grace)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+
+	want_for(w, a, 1, 0);
+	run(w, a);
+	want_for(w, a, 2, 0);
+	kill_first(w, a);
+	assert_int_equal(starts_in_s(w, 2), 25);
+	tick_alive(w, a, 5000);
+	assert_int_equal(starts_in_s(w, 2), 20);
+}
+
+/* The second one's start depends on how long the first one runs. */
+TEST(only_the_first_in_line_is_promised_a_start)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+
+	want_for(w, a, 2, 100);
+	run(w, a);
+	want_for(w, a, 2, 0);
+	want_for(w, a, 2, 50);
+	assert_int_equal(starts_in_s(w, 2), 125);
+	assert_int_equal(starts_in_s(w, 3), -1);
+}
+
 TEST(a_job_is_not_overtaken_while_it_is_being_stored)
 {
 	struct world *w = *state;
@@ -1306,6 +1436,11 @@ int main(void)
 		T(a_status_of_many_troubled_nodes_and_ugly_jobs_comes_in_pieces_that_fit),
 		T(whole_nodes_stay_whole),
 		T(a_large_job_is_not_overtaken_by_small_ones),
+		T(what_surely_ends_before_the_first_could_start_runs_in_the_meantime),
+		T(what_has_no_limit_gives_no_promise_and_nobody_passes),
+		T(a_limit_that_runs_lets_ever_shorter_jobs_pass),
+		T(who_is_being_ended_is_over_after_its_grace),
+		T(only_the_first_in_line_is_promised_a_start),
 		T(a_job_is_not_overtaken_while_it_is_being_stored),
 		T(a_job_whose_choice_cannot_be_saved_is_not_overtaken),
 		T(what_a_job_had_that_was_not_saved_goes_to_who_waits),

@@ -132,6 +132,29 @@ TEST(lengths_of_time_are_read_with_their_units)
 	assert_int_equal(ms, 250);
 }
 
+TEST(lengths_of_time_are_read_as_Slurm_writes_them)
+{
+	static const struct {
+		const char *text;
+		uint64_t s;
+	} good[] = {
+		{ "01:30", 90 },	  { "90:00", 5400 },	{ "1:30:00", 5400 },   { "12:00:00", 43200 },
+		{ "1-12", 129600 },	  { "1-0:30", 88200 },	{ "2-01:02:03", 176523 },
+	};
+	static const char *const bad[] = { "1:", ":30", "1:2:3:4", "1-", "-1:00", "1-1-1", "1:-2", "1:2-3", "1 :2" };
+	uint64_t ms;
+	struct err e;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_int_equal(opts_duration("--time", good[i].text, UINT64_C(365) * 86400000, &ms, &e), 0);
+		assert_int_equal(ms, good[i].s * 1000);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_true(opts_duration("--time", bad[i], UINT64_C(365) * 86400000, &ms, &e) < 0);
+	assert_true(opts_duration("--time", "999-00:00:00", UINT64_C(365) * 86400000, &ms, &e) < 0);
+	assert_non_null(strstr(e.text, "too long"));
+}
+
 TEST(lists_of_ranks_are_read_or_refused)
 {
 	static const char *const bad[] = { "", "x", "1-", "3-1", "1,,2", "1,", "-1", "99999999999", "1 2" };
@@ -164,6 +187,7 @@ int main(void)
 		T(width_comes_from_columns_where_there_is_no_terminal),
 		T(the_nearest_word_is_found_and_only_if_it_is_near),
 		T(lengths_of_time_are_read_with_their_units),
+		T(lengths_of_time_are_read_as_Slurm_writes_them),
 		T(lists_of_ranks_are_read_or_refused),
 	};
 
