@@ -136,8 +136,9 @@ $(FAKES): tests/fake/nvml.c daemon/hw/nvml_abi.h
 
 SIM := $(call objects,tests/sim)
 SIM_ARCHIVES := $(B)/libcore.a $(B)/libshim.a $(B)/libproto.a $(B)/libcommon.a
-$(B)/sim: $(SIM) $(SIM_ARCHIVES)
-	$(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $(SIM) -Wl,--start-group $(SIM_ARCHIVES) -Wl,--end-group $(DAEMONLIBS)
+SIM_STORE := $(addprefix $(B)/daemon/io/,store_db.o store_group.o)
+$(B)/sim: $(SIM) $(SIM_STORE) $(SIM_ARCHIVES)
+	$(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $(SIM) $(SIM_STORE) -Wl,--start-group $(SIM_ARCHIVES) -Wl,--end-group $(DAEMONLIBS)
 
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZERS): $(B)/%: $(B)/%.o $(ARCHIVES)

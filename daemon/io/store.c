@@ -1,12 +1,11 @@
 /* store.c - the thread that commits, and the answers back on the loop
  *
  * The loop appends jobs to 'queued'; the thread takes all of them, commits
- * them as one, appends them to 'finished' and wakes the loop. When a group
- * fails each member is tried on its own: one too big for the disk does not
- * take the others with it. */
+ * them as one (store_group.c), appends them to 'finished' and wakes the loop. */
 #include "io/store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,17 +17,9 @@
 #include "common/list.h"
 #include "io/files.h"
 #include "io/store_db.h"
+#include "io/store_group.h"
 
 #define THREAD_STACK (256 << 10)
-
-struct job {
-	struct list entry;
-	uint64_t ticket;
-	struct store_row *rows; /* one allocation with all keys and texts behind it */
-	size_t n;
-	int error;
-	char *text;
-};
 
 struct store {
 	struct db *db;
@@ -48,44 +39,7 @@ struct store {
 	unsigned limit;
 };
 
-/* ---- jobs --------------------------------------------------------------- */
-
-static void job_free(struct job *j)
-{
-	free(j->rows);
-	free(j->text);
-	free(j);
-}
-
-static struct job *job_new(uint64_t ticket, const struct store_row *rows, size_t n)
-{
-	struct job *j = calloc(1, sizeof(*j));
-	size_t bytes = n * sizeof(*rows);
-	char *p;
-
-	for (size_t i = 0; i < n; i++)
-		bytes += strlen(rows[i].key) + 1 + (rows[i].json ? rows[i].len : 0);
-	if (j)
-		j->rows = malloc(bytes > 0 ? bytes : 1);
-	if (!j || !j->rows) {
-		free(j);
-		return NULL;
-	}
-
-	j->ticket = ticket;
-	j->n = n;
-	p = (char *)(j->rows + n);
-	for (size_t i = 0; i < n; i++) {
-		j->rows[i] = rows[i];
-		j->rows[i].key = memcpy(p, rows[i].key, strlen(rows[i].key) + 1);
-		p += strlen(p) + 1;
-		if (rows[i].json) {
-			j->rows[i].json = memcpy(p, rows[i].json, rows[i].len);
-			p += rows[i].len;
-		}
-	}
-	return j;
-}
+/* ---- the thread --------------------------------------------------------- */
 
 static void move_all(struct list *from, struct list *to)
 {
@@ -94,59 +48,6 @@ static void move_all(struct list *from, struct list *to)
 
 		list_remove(e);
 		list_append(to, e);
-	}
-}
-
-/* ---- the thread --------------------------------------------------------- */
-
-static int write_rows(struct db *d, const struct store_row *rows, size_t n, struct err *e)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < n && r == 0; i++)
-		r = db_row(d, &rows[i], e);
-	return r;
-}
-
-static int write_one(struct db *d, const struct store_row *rows, size_t n, struct err *e)
-{
-	int r = db_begin(d, e);
-
-	if (r == 0)
-		r = write_rows(d, rows, n, e);
-	if (r == 0)
-		r = db_commit(d, e);
-	if (r < 0)
-		db_rollback(d);
-	return r;
-}
-
-static int write_group(struct db *d, struct list *group, struct err *e)
-{
-	int r = db_begin(d, e);
-
-	list_foreach(it, group) {
-		struct job *j = list_entry(it, struct job, entry);
-
-		if (r == 0)
-			r = write_rows(d, j->rows, j->n, e);
-	}
-	if (r == 0)
-		r = db_commit(d, e);
-	if (r < 0)
-		db_rollback(d);
-	return r;
-}
-
-static void write_each(struct db *d, struct list *group)
-{
-	list_foreach(it, group) {
-		struct job *j = list_entry(it, struct job, entry);
-		struct err e;
-
-		j->error = write_one(d, j->rows, j->n, &e);
-		if (j->error < 0)
-			j->text = strdup(e.text);
 	}
 }
 
@@ -168,8 +69,7 @@ static void *thread_main(void *arg)
 		s->limit_set = false;
 		pthread_mutex_unlock(&s->mutex);
 
-		if (write_group(s->db, &group, NULL) < 0)
-			write_each(s->db, &group);
+		store_group_write(s->db, &group);
 
 		pthread_mutex_lock(&s->mutex);
 		s->commits++;
@@ -190,12 +90,12 @@ static void on_wake(uv_async_t *a)
 	move_all(&s->finished, &done);
 	pthread_mutex_unlock(&s->mutex);
 	while (!list_empty(&done)) {
-		struct job *j = list_entry(done.next, struct job, entry);
+		struct store_job *j = list_entry(done.next, struct store_job, entry);
 
 		list_remove(&j->entry);
 		if (!s->closed)
 			s->done(s->arg, j->ticket, j->error, j->text);
-		job_free(j);
+		store_job_free(j);
 	}
 }
 
@@ -215,6 +115,16 @@ static int take_lock(const char *dir, int *ret_fd, struct err *e)
 			       (long)pid);
 	*ret_fd = fd;
 	return fd < 0 ? fd : 0;
+}
+
+/* SQLite would make it readable for all, as the umask allows; the WAL takes
+ * after the database. */
+static void make_private(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd >= 0)
+		close(fd);
 }
 
 int store_open(const char *dir, bool create, struct store **ret, struct err *e)
@@ -238,6 +148,8 @@ int store_open(const char *dir, bool create, struct store **ret, struct err *e)
 	pthread_mutex_init(&s->mutex, NULL);
 	pthread_cond_init(&s->work, NULL);
 	r = take_lock(dir, &s->lock_fd, e);
+	if (r == 0 && create)
+		make_private(path);
 	if (r == 0)
 		r = db_open(path, create, &s->db, e);
 	if (r < 0)
@@ -257,7 +169,7 @@ int store_each(struct store *s,
 
 int store_write_now(struct store *s, const struct store_row *rows, size_t n, struct err *e)
 {
-	return s->batch ? write_rows(s->db, rows, n, e) : write_one(s->db, rows, n, e);
+	return s->batch ? store_rows_add(s->db, rows, n, e) : store_rows_write(s->db, rows, n, e);
 }
 
 int store_batch_begin(struct store *s, struct err *e)
@@ -305,7 +217,7 @@ int store_start(struct store *s, uv_loop_t *loop, store_done done, void *arg, st
 
 int store_write(struct store *s, uint64_t ticket, const struct store_row *rows, size_t n)
 {
-	struct job *j = job_new(ticket, rows, n);
+	struct store_job *j = store_job_new(ticket, rows, n);
 
 	if (!j)
 		return -ENOMEM;
@@ -322,7 +234,7 @@ int store_write(struct store *s, uint64_t ticket, const struct store_row *rows, 
 static void store_free(struct store *s)
 {
 	list_foreach_safe(e, &s->finished)
-		job_free(list_entry(e, struct job, entry));
+		store_job_free(list_entry(e, struct store_job, entry));
 	pthread_cond_destroy(&s->work);
 	pthread_mutex_destroy(&s->mutex);
 	free(s);

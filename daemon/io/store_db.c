@@ -5,11 +5,9 @@
 #include "io/store_db.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <sqlite3.h>
 
@@ -161,16 +159,6 @@ static int prepare_all(struct db *d, struct err *e)
 	return r;
 }
 
-/* SQLite would make it readable for all, as the umask allows; the WAL takes
- * after the database. */
-static void make_private(const char *path)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-	if (fd >= 0)
-		close(fd);
-}
-
 /* Before the first connection of the process; a second time it is refused, harmlessly. */
 static void frugal(void)
 {
@@ -190,8 +178,6 @@ int db_open(const char *path, bool create, struct db **ret, struct err *e)
 
 	frugal();
 	d->path = path;
-	if (create)
-		make_private(path);
 	if (sqlite3_open_v2(path, &d->sql, flags, NULL) != SQLITE_OK)
 		r = d->sql ? failed(d, e) : err_set(e, ENOMEM, "out of memory");
 	else

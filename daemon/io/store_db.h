@@ -1,8 +1,13 @@
-/* store_db.h - the database file itself: what store.c's thread calls; blocks */
+/* store_db.h - the database file itself: what store.c's thread calls; blocks. No uv, no threads:
+ * the simulator runs it over a disk of its own. */
 #ifndef NA_IO_STORE_DB_H
 #define NA_IO_STORE_DB_H
 
-#include "io/store.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/err.h"
+#include "core/actions.h"
 
 struct db;
 

@@ -169,7 +169,7 @@ static void dialed(struct sim *s, struct agent_actor *a, uint64_t tries)
 {
 	struct agent_event ev = { .type = AEV_DIAL_FAILED };
 
-	if (a->cut_up || a->cut_down || s->coord.proc.resume_at > s->w.now) {
+	if (a->cut_up || a->cut_down || s->coord.host_down || s->coord.proc.resume_at > s->w.now) {
 		if (tries < 3) {
 			world_at(&s->w, s->w.now + (SECOND << tries), EV_DIALED, &a->proc, tries + 1,
 				 NULL);

@@ -1,8 +1,8 @@
-/* actor_coord.c - the coordinator's process and its durable store
+/* actor_coord.c - the coordinator's process and its host
  *
- * A transaction becomes durable some time after it was asked for and is
- * answered some time after that; a crash before the first loses it, a crash in
- * between keeps it unanswered. Order is kept, as the real store keeps it.
+ * Its store is in store.c: a transaction becomes durable some time after it was
+ * asked for and is answered some time after that. The process may die and come
+ * back, at once or with its host, which forgets what was not synced then.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,56 +24,16 @@ static void mixing_hash(const void *p, size_t n, uint8_t out[32])
 	}
 }
 
-/* ---- rows ----------------------------------------------------------------------- */
-
-static struct row *row_find(const struct coord_actor *c, enum store_table table, const char *key)
-{
-	for (struct row *r = c->rows; r != NULL; r = r->next)
-		if (r->table == table && strcmp(r->key, key) == 0)
-			return r;
-	return NULL;
-}
-
-static void row_apply(struct sim *s, const struct row *now)
-{
-	struct coord_actor *c = &s->coord;
-	struct row *r = row_find(c, now->table, now->key);
-
-	check_row(s, now);
-	if (r == NULL) {
-		r = world_alloc(&s->w, sizeof(*r));
-		r->table = now->table;
-		r->key = now->key;
-		r->next = c->rows;
-		c->rows = r;
-	}
-	r->json = now->json;
-	r->len = now->len;
-}
-
-static struct row *row_copy(struct sim *s, const struct store_row *r)
-{
-	struct row *d = world_alloc(&s->w, sizeof(*d));
-
-	d->table = r->table;
-	d->key = world_copy(&s->w, r->key, strlen(r->key));
-	if (r->json != NULL)
-		d->json = world_copy(&s->w, r->json, r->len);
-	d->len = r->len;
-	return d;
-}
+/* ---- the rows of init ----------------------------------------------------------------- */
 
 static void put_row(struct sim *s, enum store_table table, const char *key, const struct msg *m)
 {
-	struct store_row r = { .table = table, .key = key };
 	struct buf b;
 
 	buf_init(&b);
 	if (msg_encode(m, &b, NULL) < 0)
 		sim_fail(s, "the simulator's own row %s can be encoded", key);
-	r.json = b.data;
-	r.len = b.len;
-	row_apply(s, row_copy(s, &r));
+	simstore_initial(s, table, key, b.data, b.len);
 	buf_finish(&b);
 }
 
@@ -95,7 +55,6 @@ void simcoord_setup(struct sim *s)
 	struct msg m;
 
 	s->coord.proc.kind = PK_COORD;
-	s->coord.rows = NULL;
 	s->coord.lineage = rng_u64(&s->w.rng) | 1;
 	msg_init(&m, MSG_row_cluster);
 	m.u.row_cluster.cluster = "testing";
@@ -113,6 +72,7 @@ void simcoord_new_lineage(struct sim *s)
 	simcoord_crash(s, rng_range(&s->w.rng, SECOND, 3 * SECOND));
 	for (uint32_t i = 0; i < JOBS_MAX; i++)
 		memset(&s->jobs[i], 0, sizeof(s->jobs[i]));
+	simstore_anew(s);
 	simcoord_setup(s);
 }
 
@@ -126,8 +86,6 @@ static void load_row(struct sim *s, const struct row *r)
 	struct err e = { 0 };
 	struct msg m;
 
-	if (r->json == NULL)
-		return;
 	if (msg_decode(r->json, r->len, &m, &e) < 0) {
 		sim_fail(s, "stored rows can be decoded (%s: %s)", r->key, e.text);
 		return;
@@ -137,13 +95,13 @@ static void load_row(struct sim *s, const struct row *r)
 	msg_finish(&m);
 }
 
-/* In any order: both directions of the list are as good as any. */
+/* In any order: one is as good as any. */
 static void load_rows(struct sim *s)
 {
 	struct row *v[JOBS_MAX];
 	size_t n = 0;
 
-	for (struct row *r = s->coord.rows; r != NULL && n < JOBS_MAX; r = r->next)
+	for (struct row *r = simstore_open(s); r != NULL && n < JOBS_MAX; r = r->next)
 		v[n++] = r;
 	for (size_t i = n; i > 1; i--) {
 		size_t k = rng_below(&s->w.rng, i);
@@ -152,7 +110,7 @@ static void load_rows(struct sim *s)
 		v[k] = v[i - 1];
 		v[i - 1] = t;
 	}
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n && !s->failed; i++)
 		load_row(s, v[i]);
 }
 
@@ -172,9 +130,7 @@ void simcoord_start(struct sim *s)
 
 	proc_start(&c->proc);
 	silence_begins(s);
-	c->store_free = 0;
-	c->first_txn = NULL;
-	c->next_txn = &c->first_txn;
+	c->answer_at = 0;
 	LINE(&s->w, "coord", "starts, life %u", c->proc.life);
 	c->core = coord_create(&conf, world_mono(&s->w));
 	load_rows(s);
@@ -189,6 +145,7 @@ void simcoord_teardown(struct sim *s)
 {
 	struct coord_actor *c = &s->coord;
 
+	simstore_drop(s);
 	if (c->core == NULL)
 		return;
 	coord_destroy(c->core);
@@ -198,6 +155,20 @@ void simcoord_teardown(struct sim *s)
 
 /* May happen in the middle of a list of actions: the core goes, the list is
  * not looked at again. */
+static void gone(struct sim *s, int64_t down_ns, bool with_host)
+{
+	struct coord_actor *c = &s->coord;
+
+	net_proc_died(s, &c->proc, with_host);
+	if (c->proc.resume_at > s->w.now)
+		c->stopped -= c->proc.resume_at - s->w.now;
+	c->proc.up = false;
+	c->proc.life++;
+	c->proc.resume_at = 0;
+	simcoord_teardown(s);
+	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &c->proc, with_host, NULL);
+}
+
 void simcoord_crash(struct sim *s, int64_t down_ns)
 {
 	struct coord_actor *c = &s->coord;
@@ -205,14 +176,41 @@ void simcoord_crash(struct sim *s, int64_t down_ns)
 	if (!c->proc.up)
 		return;
 	LINE(&s->w, "coord", "CRASHES after action %llu", (unsigned long long)c->proc.actions);
-	net_proc_died(s, &c->proc, false);
-	if (c->proc.resume_at > s->w.now)
-		c->stopped -= c->proc.resume_at - s->w.now;
-	c->proc.up = false;
-	c->proc.life++;
-	c->proc.resume_at = 0;
-	simcoord_teardown(s);
-	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &c->proc, 0, NULL);
+	simstore_crash(s, false);
+	gone(s, down_ns, false);
+}
+
+/* May fall between a crash and the restart, too. */
+void simcoord_power(struct sim *s, int64_t down_ns)
+{
+	struct coord_actor *c = &s->coord;
+
+	if (!c->proc.up)
+		return;
+	LINE(&s->w, "coord", "HOST LOSES POWER after action %llu", (unsigned long long)c->proc.actions);
+	simstore_crash(s, true);
+	c->host_down = true;
+	gone(s, down_ns, true);
+}
+
+void simcoord_leave(struct sim *s, int64_t down_ns)
+{
+	struct coord_actor *c = &s->coord;
+
+	if (!c->proc.up)
+		return;
+	LINE(&s->w, "coord", "LEAVES");
+	simstore_close(s);
+	gone(s, down_ns, false);
+}
+
+static void restart(struct sim *s, bool booted)
+{
+	if (booted) {
+		s->coord.host_down = false;
+		net_coord_back(s);
+	}
+	simcoord_start(s);
 }
 
 static const uint8_t *key_of(const struct sim *s, const struct conn *c)
@@ -225,53 +223,6 @@ static const uint8_t *key_of(const struct sim *s, const struct conn *c)
 }
 
 /* ---- actions ------------------------------------------------------------------------ */
-
-static void persist(struct sim *s, const struct action *a)
-{
-	struct coord_actor *c = &s->coord;
-	struct txn *t = world_alloc(&s->w, sizeof(*t));
-	struct row **end = &t->rows;
-	int64_t from = c->store_free > s->w.now ? c->store_free : s->w.now;
-	int64_t durable = from + rng_range(&s->w.rng, MS / 10, 4 * MS);
-
-	if (rng_chance(&s->w.rng, s->slow_store))
-		durable += rng_range(&s->w.rng, 0, 800 * MS);
-	t->ticket = a->ticket;
-	*c->next_txn = t;
-	c->next_txn = &t->next;
-	c->n_txns++;
-	for (size_t i = 0; i < a->n_rows; i++) {
-		silence_row(s, &a->rows[i]);
-		gpus_row(s, &a->rows[i]);
-		*end = row_copy(s, &a->rows[i]);
-		end = &(*end)->next;
-	}
-	c->store_free = durable + rng_range(&s->w.rng, 10000, MS);
-	world_at(&s->w, durable, EV_COMMIT, &c->proc, 0, t);
-	world_at(&s->w, c->store_free, EV_STORED, &c->proc, 0, t);
-}
-
-static void commit(struct sim *s, struct txn *t)
-{
-	t->done = true;
-	if (s->coord.disk_full) {
-		t->error = -ENOSPC;
-		LINE(&s->w, "store", "no space for transaction %llu", (unsigned long long)t->ticket);
-		return;
-	}
-	for (const struct row *r = t->rows; r != NULL; r = r->next) {
-		LINE(&s->w, "store", "%llu: %s = %.300s", (unsigned long long)t->ticket, r->key,
-		     r->json != NULL ? r->json : "(deleted)");
-		row_apply(s, r);
-	}
-}
-
-void simcoord_commit_all(struct sim *s)
-{
-	for (struct txn *t = s->coord.first_txn; t != NULL; t = t->next)
-		if (!t->done)
-			commit(s, t);
-}
 
 /* Connections with this key, known to the core as a node's or not. */
 static void drop_key(struct sim *s, const uint8_t *key)
@@ -307,7 +258,7 @@ static void perform(struct sim *s, const struct action *a)
 	case ACT_LOG:
 		break;
 	case ACT_PERSIST:
-		persist(s, a);
+		simstore_write(s, a);
 		break;
 	case ACT_DROP_KEY:
 		drop_key(s, a->key);
@@ -361,14 +312,13 @@ void simcoord_event(struct sim *s, const struct event *e)
 {
 	struct coord_actor *c = &s->coord;
 	struct coord_event ev = { 0 };
-	const struct txn *t = e->p;
 
 	switch (e->kind) {
 	case EV_RESTART:
-		simcoord_start(s);
+		restart(s, e->a != 0);
 		return;
 	case EV_COMMIT:
-		commit(s, e->p);
+		simstore_commit(s);
 		return;
 	case EV_TIMER:
 		if (!proc_due(s, &c->proc, e->a, coord_deadline(c->core)))
@@ -376,10 +326,7 @@ void simcoord_event(struct sim *s, const struct event *e)
 		ev.type = CEV_DEADLINE;
 		break;
 	case EV_STORED:
-		ev.type = CEV_STORED;
-		ev.ticket = t->ticket;
-		ev.error = t->error;
-		ev.text = t->error != 0 ? "no space left on device" : NULL;
+		simstore_answer(e->p, &ev);
 		break;
 	default:
 		return;

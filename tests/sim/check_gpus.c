@@ -188,7 +188,7 @@ static void look_at_waiting(struct sim *s, uint32_t job, bool first)
 
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		n += fits(s, job, &s->agents[i]);
-	if (n < j->plan->nnodes || (!first && j->plan->gpus != 0) || s->coord.disk_full || !j->seen)
+	if (n < j->plan->nnodes || (!first && j->plan->gpus != 0) || s->coord.disk_bad || !j->seen)
 		j->fits_since = 0;
 	else if (j->fits_since == 0)
 		j->fits_since = s->w.now;

@@ -1,6 +1,7 @@
 /* fault.c - things going wrong, and healing */
 #include <stdio.h>
 
+#include "tests/sim/disk.h"
 #include "tests/sim/sim.h"
 
 struct fault {
@@ -11,6 +12,7 @@ struct fault {
 
 static const char *const names[FT_KINDS] = {
 	[FT_COORD_CRASH] = "coordinator crashes", [FT_AGENT_CRASH] = "agent crashes",
+	[FT_COORD_POWER] = "coordinator's host loses power", [FT_DISK_BAD] = "coordinator's disk fails",
 	[FT_REBOOT] = "host reboots",		  [FT_SHIM_KILL] = "shim is killed",
 	[FT_CUT] = "cable is cut",		  [FT_CUT_UP] = "cable is cut one way (up)",
 	[FT_CUT_DOWN] = "cable is cut one way (down)", [FT_RESET] = "connections are reset",
@@ -38,6 +40,12 @@ void fault_at(struct sim *s, int64_t at, enum fault_kind kind, uint32_t host, in
 	world_at(&s->w, at, EV_FAULT, NULL, 0, f);
 }
 
+static bool of_coord(enum fault_kind kind)
+{
+	return kind == FT_COORD_CRASH || kind == FT_COORD_POWER || kind == FT_STOP_COORD ||
+	       kind == FT_COORD_LEAVE;
+}
+
 void fault_at_action(struct sim *s, uint64_t n, enum fault_kind kind, uint32_t host, int64_t lasts)
 {
 	struct fault *f = world_alloc(&s->w, sizeof(*f));
@@ -49,8 +57,7 @@ void fault_at_action(struct sim *s, uint64_t n, enum fault_kind kind, uint32_t h
 	f->kind = kind;
 	f->host = host;
 	f->lasts = lasts;
-	t->kind = kind == FT_COORD_CRASH || kind == FT_STOP_COORD || kind == FT_COORD_LEAVE ? PK_COORD
-											  : PK_AGENT;
+	t->kind = of_coord(kind) ? PK_COORD : PK_AGENT;
 	t->idx = t->kind == PK_COORD ? 0 : host;
 	t->after = n;
 	t->fault = f;
@@ -79,8 +86,9 @@ void fault_random(struct sim *s, int64_t at)
 		{ FT_STOP_AGENT, 50, 30000, 3 }, { FT_STOP_COORD, 50, 8000, 2 },
 		{ FT_DISK_FULL, 100, 5000, 2 },	 { FT_CUT_PEERS, 100, 5000, 1 },
 		{ FT_WALL_JUMP, 0, 0, 1 },	 { FT_STOP_SHIM, 50, 20000, 2 },
+		{ FT_COORD_POWER, 1000, 8000, 3 }, { FT_DISK_BAD, 100, 5000, 1 },
 	};
-	uint64_t at_weight = rng_below(&s->w.rng, 36);
+	uint64_t at_weight = rng_below(&s->w.rng, 40);
 	uint32_t host;
 	int64_t lasts;
 	size_t i = 0;
@@ -135,7 +143,11 @@ static void cut(struct sim *s, uint32_t host, bool up, bool down, bool on)
 
 static void disks(struct sim *s, bool full)
 {
-	s->coord.disk_full = full;
+	s->coord.disk_bad = full;
+	if (full)
+		disk_room((int64_t)rng_below(&s->w.rng, 3) * 6000, rng_chance(&s->w.rng, 500));
+	else
+		disk_room(-1, false);
 	s->disk_was_full = s->disk_was_full || full;
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		s->agents[i].disk_full = full ? 500 : 0;
@@ -156,6 +168,10 @@ static void over(struct sim *s, const struct fault *f)
 	case FT_DISK_FULL:
 		disks(s, false);
 		break;
+	case FT_DISK_BAD:
+		disk_errors(0, 0);
+		s->coord.disk_bad = false;
+		break;
 	case FT_CUT_PEERS:
 		s->agents[f->host].cut_peers = false;
 		break;
@@ -169,7 +185,7 @@ static void over(struct sim *s, const struct fault *f)
  * keeps nodes away counts together, and so does the back-off that follows. */
 static void note_loss(struct sim *s, const struct fault *f)
 {
-	bool silences = f->kind != FT_DISK_FULL && f->kind != FT_CUT_PEERS &&
+	bool silences = f->kind != FT_DISK_FULL && f->kind != FT_DISK_BAD && f->kind != FT_CUT_PEERS &&
 			f->kind != FT_WALL_JUMP && f->kind != FT_SHIM_KILL && f->kind != FT_STOP_SHIM &&
 			f->kind < FT_GPU_STRANGER;
 
@@ -206,6 +222,9 @@ static void begin(struct sim *s, struct fault *f)
 	switch (f->kind) {
 	case FT_COORD_CRASH:
 		simcoord_crash(s, f->lasts);
+		break;
+	case FT_COORD_POWER:
+		simcoord_power(s, f->lasts);
 		break;
 	case FT_AGENT_CRASH:
 		simagent_crash(s, a, f->lasts);
@@ -245,6 +264,10 @@ static void begin(struct sim *s, struct fault *f)
 		break;
 	case FT_DISK_FULL:
 		disks(s, true);
+		break;
+	case FT_DISK_BAD:
+		s->disk_was_full = s->coord.disk_bad = true;
+		disk_errors((uint32_t)rng_below(&s->w.rng, 300), (uint32_t)rng_below(&s->w.rng, 600));
 		break;
 	case FT_CUT_PEERS:
 		a->cut_peers = true;
@@ -293,6 +316,7 @@ void fault_heal(struct sim *s)
 		cut(s, i, true, true, false);
 	}
 	disks(s, false);
+	disk_errors(0, 0);
 	gpus_heal(s);
 	s->fetch_fails = s->lease_fails = s->spawn_fails = s->prove_fails = 0;
 }

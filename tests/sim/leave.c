@@ -23,11 +23,7 @@ void leave_agent(struct sim *s, struct agent_actor *a, int64_t down_ns)
 
 void leave_coord(struct sim *s, int64_t down_ns)
 {
-	if (!s->coord.proc.up)
-		return;
-	LINE(&s->w, "coord", "LEAVES");
-	simcoord_commit_all(s);
-	simcoord_crash(s, down_ns);
+	simcoord_leave(s, down_ns);
 }
 
 /* Its jobs are ended by that, whoever runs them elsewhere. */

@@ -427,6 +427,7 @@ int main(int argc, char **argv)
 	signal(SIGABRT, on_abort);
 	sim.w.text = opt.trace || opt.tail;
 	sim.w.print = opt.trace;
+	simstore_init();
 	if (opt.selftest)
 		r = selftest();
 	else if (opt.exhaustive)

@@ -170,17 +170,28 @@ void net_proc_died(struct sim *s, struct proc *p, bool silent)
 	}
 }
 
+/* Who still has this connection hears that the other end knows it no more. */
+static void orphan_told(struct sim *s, struct conn *c)
+{
+	for (int i = 0; i < 2; i++)
+		if (!c->end[i].gone)
+			enqueue(s, c, i, NET_DOWN, "connection reset by peer", 0,
+				rng_range(&s->w.rng, MS, SECOND));
+	c->orphan = false;
+}
+
 void net_host_back(struct sim *s, int host)
 {
-	for (struct conn *c = s->conns; c != NULL; c = c->next) {
-		if (c->host != host || !c->orphan)
-			continue;
-		for (int i = 0; i < 2; i++)
-			if (!c->end[i].gone)
-				enqueue(s, c, i, NET_DOWN, "connection reset by peer", 0,
-					rng_range(&s->w.rng, MS, SECOND));
-		c->orphan = false;
-	}
+	for (struct conn *c = s->conns; c != NULL; c = c->next)
+		if (c->host == host && c->orphan && c->end[0].gone)
+			orphan_told(s, c);
+}
+
+void net_coord_back(struct sim *s)
+{
+	for (struct conn *c = s->conns; c != NULL; c = c->next)
+		if (c->orphan && c->end[1].gone)
+			orphan_told(s, c);
 }
 
 void net_host_reset(struct sim *s, int host)

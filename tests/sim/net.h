@@ -75,6 +75,7 @@ void net_refuse(struct sim *s, struct conn *c);
 /* The process is gone; 'silent': with its host, so nobody says goodbye. */
 void net_proc_died(struct sim *s, struct proc *p, bool silent);
 void net_host_back(struct sim *s, int host); /* orphans of it are reset now */
+void net_coord_back(struct sim *s); /* the same for the coordinator's host */
 void net_host_reset(struct sim *s, int host); /* all control connections over its cable */
 void net_healed(struct sim *s, int host); /* what was held up goes on */
 void net_pump(struct sim *s, struct conn *c, int d);

@@ -190,7 +190,8 @@ static void coordinator_restarts(struct sim *s)
 	if (rng_chance(&s->w.rng, 400))
 		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), 7);
 	for (int i = 0; i < n; i++)
-		scn_fault(s, 200, 5000, FT_COORD_CRASH, 0, scn_ms(s, 20, 5000));
+		scn_fault(s, 200, 5000, rng_chance(&s->w.rng, 500) ? FT_COORD_CRASH : FT_COORD_POWER, 0,
+			  scn_ms(s, 20, 5000));
 }
 
 static void shim_killed(struct sim *s)
@@ -287,9 +288,11 @@ static void disk_full(struct sim *s)
 
 	if (rng_chance(&s->w.rng, 300))
 		k->kill_in = "running";
-	fault_at(s, scn_ms(s, 0, 2500), FT_DISK_FULL, 0, scn_ms(s, 500, 12000));
+	fault_at(s, scn_ms(s, 0, 2500), rng_chance(&s->w.rng, 600) ? FT_DISK_FULL : FT_DISK_BAD, 0,
+		 scn_ms(s, 500, 12000));
 	if (rng_chance(&s->w.rng, 400))
-		fault_at(s, scn_ms(s, 500, 6000), FT_COORD_CRASH, 0, scn_ms(s, 50, 2000));
+		fault_at(s, scn_ms(s, 500, 6000), rng_chance(&s->w.rng, 500) ? FT_COORD_CRASH : FT_COORD_POWER,
+			 0, scn_ms(s, 50, 2000));
 }
 
 static void wall_clock(struct sim *s)

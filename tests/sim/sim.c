@@ -229,6 +229,7 @@ static void reset(struct sim *s, const struct scenario *sc, uint64_t seed,
 	s->slow_store = 20;
 	s->next_pid = 1000;
 	s->heal_at = 0;
+	simstore_begin(s);
 }
 
 static bool run(struct sim *s, const struct scenario *sc, uint64_t seed,
@@ -269,4 +270,5 @@ bool sim_run_without_jumps(struct sim *s, const struct scenario *sc, uint64_t se
 void sim_finish(struct sim *s)
 {
 	world_finish(&s->w);
+	simstore_finish();
 }

@@ -2,7 +2,8 @@
  *
  *   world.c        time, chance, memory, trace          net.c       connections
  *   sim.c          a run: the loop, crashes, the end    check*.c    invariants
- *   actor_coord.c  coordinator and its durable store    scenario.c  what happens in a run
+ *   actor_coord.c  coordinator                scenario.c  what happens in a run
+ *   store.c, disk.c  its store: SQLite on a simulated disk
  *   actor_agent.c  agents, their files and side effects fault.c     things going wrong
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
@@ -17,6 +18,7 @@
 
 #include <stdarg.h>
 
+#include "common/list.h"
 #include "core/agent.h"
 #include "core/coord.h"
 #include "proto/message.h"
@@ -73,25 +75,21 @@ struct row {
 	size_t len;
 };
 
-struct txn {
-	uint64_t ticket;
-	struct row *rows; /* in order */
-	int error;
-	bool done; /* durable, or failed */
-	struct txn *next; /* asked for after this one */
-};
-
 struct coord_actor {
 	struct proc proc;
 	struct coord *core;
 	struct actions acts;
-	struct row *rows; /* durable */
-	struct txn *first_txn, **next_txn; /* of this life */
-	int64_t store_free; /* the store works one transaction at a time */
-	bool disk_full;
+	struct row *rows; /* answered as stored, or found after a crash */
+	struct maybe *maybes; /* since the last transaction that was */
+	struct store_row initial[NODES_MAX + 2]; /* what the database is made with */
+	size_t n_initial;
+	struct list queued, writing; /* of struct store_job; of this life */
+	bool committing;
+	int64_t answer_at;
+	bool host_down; /* without power */
+	bool disk_bad; /* full, or failing */
 	int64_t stopped; /* for so long in all, up to resume_at: it did not listen then */
 	uint64_t lineage;
-	unsigned n_txns;
 };
 
 /* ---- agent ------------------------------------------------------------------ */
@@ -350,13 +348,31 @@ void proc_stepped(struct sim *s, struct proc *p, bool by_deadline, mono_t deadli
 void simcoord_setup(struct sim *s);
 void simcoord_start(struct sim *s);
 void simcoord_crash(struct sim *s, int64_t down_ns);
-void simcoord_commit_all(struct sim *s); /* what is queued becomes durable now */
+void simcoord_power(struct sim *s, int64_t down_ns); /* its host loses power */
+void simcoord_leave(struct sim *s, int64_t down_ns); /* it writes what is queued, and goes */
 void simcoord_teardown(struct sim *s);
 void simcoord_event(struct sim *s, const struct event *e);
 void simcoord_link_up(struct sim *s, struct conn *c);
 void simcoord_link_down(struct sim *s, struct conn *c);
 void simcoord_message(struct sim *s, struct conn *c, const struct msg *m);
 void simcoord_new_lineage(struct sim *s); /* its database is lost, it is made anew */
+
+/* store.c: its database, as the real store writes it, on a simulated disk (disk.c) */
+struct txn;
+void simstore_init(void); /* once */
+void simstore_finish(void);
+void simstore_begin(struct sim *s); /* of a run */
+/* A row that the database is made with; before the first open. */
+void simstore_initial(struct sim *s, enum store_table table, const char *key, const char *json,
+		      size_t len);
+struct row *simstore_open(struct sim *s); /* what is in it */
+void simstore_write(struct sim *s, const struct action *a);
+void simstore_commit(struct sim *s); /* EV_COMMIT */
+void simstore_answer(const struct txn *t, struct coord_event *ev); /* EV_STORED */
+void simstore_crash(struct sim *s, bool power);
+void simstore_close(struct sim *s);
+void simstore_anew(struct sim *s); /* it is lost, and made again */
+void simstore_drop(struct sim *s); /* at the end of a run */
 
 /* ---- actor_agent.c ----------------------------------------------------------------- */
 
@@ -445,6 +461,7 @@ void admin_message(struct sim *s, struct conn *c, const struct msg *m);
 
 enum fault_kind {
 	FT_COORD_CRASH, /* for: down */
+	FT_COORD_POWER, /* its host loses power */
 	FT_AGENT_CRASH,
 	FT_REBOOT,
 	FT_SHIM_KILL, /* a living shim of that host */
@@ -458,6 +475,7 @@ enum fault_kind {
 	FT_AGENT_LEAVE, /* asked to end its jobs and to stop; for: until it is started again */
 	FT_COORD_LEAVE, /* asked to stop */
 	FT_DISK_FULL,
+	FT_DISK_BAD, /* the coordinator's: writes and syncs fail */
 	FT_CUT_PEERS,
 	FT_WALL_JUMP,
 	FT_LINEAGE,

@@ -3,14 +3,14 @@
 #
 # For each *.patch: a copy of the tree with the objects of 'make sim-program',
 # the patch, what it touches compiled anew (-O1), and the simulator, which has
-# to fail within SEEDS seeds (30000) and SECONDS_EACH seconds (60). Prints a line
+# to fail within SEEDS seeds (10000) and SECONDS_EACH seconds (60). Prints a line
 # for each bug, "NAME: found, seed ...", or what is wrong, and a count; exit 1
 # when one was not found, or when the tree without any fails. A patch that does
 # not apply any more counts as failed: mend it, the bug is still one.
 set -eu
 cd "$(dirname "$0")/../../.."
 top=$PWD
-SEEDS=${SEEDS:-30000}
+SEEDS=${SEEDS:-10000}
 SECONDS_EACH=${SECONDS_EACH:-60}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -31,6 +31,8 @@ fresh_tree() {
 	cp -a tests/sim "$work/tree/tests/"
 	cp -a build/common build/proto build/lib*.a "$work/tree/build/"
 	cp -a build/daemon/core build/daemon/shim "$work/tree/build/daemon/"
+	mkdir "$work/tree/build/daemon/io"
+	cp -a build/daemon/io/store_db.* build/daemon/io/store_group.* "$work/tree/build/daemon/io/"
 	cp -a build/tests/sim "$work/tree/build/tests/"
 }
 
