@@ -50,7 +50,7 @@ static int64_t all_over(const struct sim *s)
 /* Every node is there and tells of its GPUs: else who waits may wait longer. */
 static bool all_well(const struct sim *s)
 {
-	if (s->coord.disk_full || !s->coord.proc.up)
+	if (s->coord.disk_bad || !s->coord.proc.up)
 		return false;
 	for (uint32_t i = 0; i < s->n_agents; i++) {
 		const struct agent_actor *a = &s->agents[i];
