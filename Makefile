@@ -6,6 +6,7 @@
 #   make check          deps, build, all tests; the last line counts them (SUITES="unit system": only these)
 #   make bench          figures beside what other launchers need on the same machine
 #   make sim SEEDS=n    the simulator, optimised           make fuzz FUZZ_S=n   each decoder for n seconds
+#   make sim-exhaustive a crash after every action of its scenarios, and PAIRS=n pairs of crashes of each
 #   make testbed-ibsim  ports of a simulated fabric with a real subnet manager
 #   make testbed-rxe    a virtual machine with soft RoCE: events, hot unplug, several rails
 #   make testbed-systemd    the installed units under a real systemd in containers; root
@@ -22,6 +23,7 @@ B := $(if $(filter 1,$(SAN)),build-san,build)
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 SEEDS ?= 20000
+PAIRS ?= 2000
 FUZZ_S ?= 60
 SUITES ?=
 PKGS := libuv libcjson openssl sqlite3 inih yaml-0.1
@@ -160,7 +162,7 @@ bench-programs: $(BENCH)
 
 # ---- what people type ---------------------------------------------------
 
-.PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd quickstart check bench sim \
+.PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd quickstart check bench sim sim-exhaustive \
   fuzz lint install uninstall purge
 deps:
 	@tests/deps.sh check
@@ -180,6 +182,10 @@ lint:
 sim:
 	@$(MAKE) --no-print-directory SAN=0 sim-program
 	build/sim --seeds $(SEEDS)
+
+sim-exhaustive:
+	@$(MAKE) --no-print-directory SAN=0 sim-program
+	build/sim --exhaustive --pairs $(PAIRS) --verbose
 
 fuzz:
 	@CC="$(CC)" FUZZ_S=$(FUZZ_S) tests/run-suites fuzz

@@ -13,6 +13,7 @@
 
 #define SCHEMA_VERSION 1
 #define TABLES 5
+#define SETTLE_BYTES 65536
 
 static const char *const table_names[TABLES] = {
 	[TABLE_CLUSTER] = "cluster",
@@ -159,6 +160,38 @@ static int prepare_all(struct db *d, struct err *e)
 	return r;
 }
 
+/* What the WAL holds is read here as committed, and is answered for from now
+ * on: but whoever wrote it may have been killed before it was synced, or its sync
+ * may have failed, and then the kernel takes for written what is not on the
+ * disk. So all of it is written once more, as it is, and synced. A file system
+ * that copies may have no room for that: then the sync alone has to do. */
+static int settle(struct db *d, struct err *e)
+{
+	sqlite3_file *wal = NULL;
+	sqlite3_int64 size = 0;
+	char *page;
+	int rc = sqlite3_file_control(d->sql, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+
+	if (rc != SQLITE_OK || wal == NULL || wal->pMethods == NULL)
+		return 0;
+	page = malloc(SETTLE_BYTES);
+	if (page == NULL)
+		return err_set(e, ENOMEM, "out of memory");
+	rc = wal->pMethods->xFileSize(wal, &size);
+	for (sqlite3_int64 at = 0; rc == SQLITE_OK && at < size; at += SETTLE_BYTES) {
+		int n = size - at < SETTLE_BYTES ? (int)(size - at) : SETTLE_BYTES;
+
+		rc = wal->pMethods->xRead(wal, page, n, at);
+		if (rc == SQLITE_OK)
+			rc = wal->pMethods->xWrite(wal, page, n, at);
+	}
+	if ((rc == SQLITE_OK || rc == SQLITE_FULL) && size > 0)
+		rc = wal->pMethods->xSync(wal, SQLITE_SYNC_FULL);
+	free(page);
+	return rc == SQLITE_OK ? 0
+			       : err_set(e, EIO, "cannot write %s-wal: %s", d->path, sqlite3_errstr(rc));
+}
+
 /* Before the first connection of the process; a second time it is refused, harmlessly. */
 static void frugal(void)
 {
@@ -196,6 +229,8 @@ int db_open(const char *path, bool create, struct db **ret, struct err *e)
 		d->path = sqlite3_db_filename(d->sql, "main");
 		r = check_schema(d, create, e);
 	}
+	if (r == 0)
+		r = settle(d, e);
 	if (r == 0)
 		r = prepare_all(d, e);
 	if (r < 0)

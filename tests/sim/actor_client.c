@@ -2,7 +2,9 @@
  *
  * A client comes back after a lost connection and submits again with the same
  * client id until it is told a job number; then it watches until 'settled'.
- * What it was told is compared with what it was told before (check.c).
+ * What it was told is compared with what it was told before (check.c). It may be
+ * killed after any of its messages, and begins anew then: who started it knows
+ * the client id and nothing else.
  */
 #include <stdio.h>
 #include <string.h>
@@ -57,6 +59,7 @@ static void send_msg(struct sim *s, struct client *k, const struct msg *m)
 		sim_fail(s, "the client's own %s can be encoded", msg_name(m->type));
 	else
 		net_send(s, k->conn, 0, b.data, b.len);
+	proc_acted(s, &k->proc, m->type, b.data, b.len);
 	buf_finish(&b);
 }
 
@@ -140,8 +143,32 @@ static void dial(struct sim *s, struct client *k)
 		k->conn = net_open(s, local ? CONN_LOCAL : CONN_CLIENT, &k->proc, to, -1);
 }
 
+/* The link goes with it. What it has seen before stays to be compared with. */
+void client_crash(struct sim *s, struct client *k, int64_t down_ns)
+{
+	if (!k->proc.up || k->over)
+		return;
+	LINE(&s->w, proc_name(s, &k->proc), "CRASHES after action %llu",
+	     (unsigned long long)k->proc.actions);
+	net_proc_died(s, &k->proc, false);
+	k->conn = NULL;
+	k->stage = CS_IDLE;
+	k->crashed = true;
+	k->job = 0;
+	k->rid = k->submit_rid = k->watch_rid = k->kill_rid = 0;
+	k->kill_wanted = k->kill_done;
+	k->proc.up = false;
+	k->proc.life++;
+	k->proc.resume_at = 0;
+	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &k->proc, 0, NULL);
+}
+
 void client_event(struct sim *s, struct client *k, const struct event *e)
 {
+	if (e->kind == EV_RESTART) {
+		client_start_at(s, k, s->w.now);
+		return;
+	}
 	switch (e->a) {
 	case CL_CONNECT:
 		dial(s, k);
@@ -193,7 +220,7 @@ static void on_submitted(struct sim *s, struct client *k, const struct rec_submi
 	check_acked(s, k, r->job);
 	if (k->job != 0)
 		return;
-	k->job = r->job;
+	k->job = k->acked_job = r->job;
 	if (k->vanish_after != 0)
 		again_in(s, k, CL_VANISH, k->vanish_after, k->vanish_after + 1);
 	if (k->local_watch) {

@@ -96,12 +96,12 @@ static void load_row(struct sim *s, const struct row *r)
 }
 
 /* In any order: one is as good as any. */
-static void load_rows(struct sim *s)
+static void load_rows(struct sim *s, struct row *rows)
 {
 	struct row *v[JOBS_MAX];
 	size_t n = 0;
 
-	for (struct row *r = simstore_open(s); r != NULL && n < JOBS_MAX; r = r->next)
+	for (struct row *r = rows; r != NULL && n < JOBS_MAX; r = r->next)
 		v[n++] = r;
 	for (size_t i = n; i > 1; i--) {
 		size_t k = rng_below(&s->w.rng, i);
@@ -112,33 +112,6 @@ static void load_rows(struct sim *s)
 	}
 	for (size_t i = 0; i < n && !s->failed; i++)
 		load_row(s, v[i]);
-}
-
-void simcoord_start(struct sim *s)
-{
-	struct coord_actor *c = &s->coord;
-	struct coord_conf conf = {
-		.heartbeat_ms = 1000,
-		.unreachable_ms = 3500,
-		.node_lost_ms = s->node_lost_ms,
-		.prepare_ms = s->prepare_ms,
-		.handshake_ms = 10000,
-		.history = 1000,
-		.address = "head:7070",
-		.sha256 = mixing_hash,
-	};
-
-	proc_start(&c->proc);
-	silence_begins(s);
-	c->answer_at = 0;
-	LINE(&s->w, "coord", "starts, life %u", c->proc.life);
-	c->core = coord_create(&conf, world_mono(&s->w));
-	load_rows(s);
-	actions_init(&c->acts);
-	coord_loaded(c->core, &c->acts);
-	perform_all(s);
-	if (c->proc.up)
-		proc_arm(s, &c->proc, coord_deadline(c->core));
 }
 
 void simcoord_teardown(struct sim *s)
@@ -167,6 +140,39 @@ static void gone(struct sim *s, int64_t down_ns, bool with_host)
 	c->proc.resume_at = 0;
 	simcoord_teardown(s);
 	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &c->proc, with_host, NULL);
+}
+
+void simcoord_start(struct sim *s)
+{
+	struct coord_actor *c = &s->coord;
+	struct coord_conf conf = {
+		.heartbeat_ms = 1000,
+		.unreachable_ms = 3500,
+		.node_lost_ms = s->node_lost_ms,
+		.prepare_ms = s->prepare_ms,
+		.handshake_ms = 10000,
+		.history = 1000,
+		.address = "head:7070",
+		.sha256 = mixing_hash,
+	};
+	struct row *rows = NULL;
+
+	proc_start(&c->proc);
+	silence_begins(s);
+	c->answer_at = 0;
+	LINE(&s->w, "coord", "starts, life %u", c->proc.life);
+	if (!simstore_open(s, &rows)) {
+		if (!s->failed)
+			gone(s, SECOND, false); /* it says why; systemd starts it again */
+		return;
+	}
+	c->core = coord_create(&conf, world_mono(&s->w));
+	load_rows(s, rows);
+	actions_init(&c->acts);
+	coord_loaded(c->core, &c->acts);
+	perform_all(s);
+	if (c->proc.up)
+		proc_arm(s, &c->proc, coord_deadline(c->core));
 }
 
 void simcoord_crash(struct sim *s, int64_t down_ns)

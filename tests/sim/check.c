@@ -392,9 +392,9 @@ void check_acked(struct sim *s, struct client *k, uint64_t job)
 
 	if (!j->seen || strcmp(j->client_id, k->client_id) != 0)
 		sim_fail(s, "3: what is acknowledged is on disk (client %u, job %" PRIu64 ")", k->idx, job);
-	if (k->job != 0 && k->job != job)
+	if (k->acked_job != 0 && k->acked_job != job)
 		sim_fail(s, "4: a retried submit is the same job (client %u: %" PRIu64 " and %" PRIu64 ")",
-			 k->idx, k->job, job);
+			 k->idx, k->acked_job, job);
 	j->acked = true;
 }
 

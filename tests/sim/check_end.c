@@ -20,7 +20,7 @@ static bool sent_twice(const struct sim *s, uint32_t plan)
 
 	for (uint32_t i = 0; i < s->n_clients; i++)
 		if (s->clients[i].plan_no == plan)
-			n += s->clients[i].twice ? 2 : 1;
+			n += s->clients[i].twice || s->clients[i].crashed ? 2 : 1;
 	return n > 1;
 }
 
@@ -178,15 +178,15 @@ static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
 
 static void client_outcome(struct sim *s, const struct client *k)
 {
-	const struct jobrec *j = check_job(s, k->job != 0 ? k->job : 1);
+	const struct jobrec *j = check_job(s, k->acked_job != 0 ? k->acked_job : 1);
 
 	if (k->refused[0] != '\0' && !k->plan->immediate && !(s->removal && !k->late) &&
 	    !(s->gpus && !k->late && k->plan->gpus > 0)) /* so many GPUs may not have been there */
 		sim_fail(s, "a submit that makes sense is taken (client %u: %s)", k->idx, k->refused);
-	if (k->late && !s->crash.active && (!k->settled || strcmp(j->final, "done") != 0))
+	if (k->late && s->crash.n == 0 && (!k->settled || strcmp(j->final, "done") != 0))
 		sim_fail(s, "once all is healed, a job runs as if nothing had been (client %u: %s)", k->idx,
 			 j->final);
-	if (k->job == 0 || !k->settled)
+	if (k->acked_job == 0 || !k->settled)
 		return;
 	if (k->exit_code != j->exit_code)
 		sim_fail(s, "a client is told the code that is kept (client %u: %u, on disk %u)", k->idx,

@@ -1,4 +1,5 @@
 /* fault.c - things going wrong, and healing */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "tests/sim/disk.h"
@@ -21,6 +22,7 @@ static const char *const names[FT_KINDS] = {
 	[FT_COORD_LEAVE] = "coordinator is asked to stop",
 	[FT_DISK_FULL] = "disks are full",	  [FT_CUT_PEERS] = "peers cannot be reached",
 	[FT_WALL_JUMP] = "wall clock jumps",	  [FT_LINEAGE] = "coordinator's database is made anew",
+	[FT_CLIENT_CRASH] = "client crashes",
 	[FT_GPU_STRANGER] = "a stranger takes a GPU", [FT_GPU_LOST] = "GPU is lost",
 	[FT_GPU_GONE] = "GPU is gone",		  [FT_GPU_UNCLEAR] = "a GPU's processes are not known",
 	[FT_DRIVER_BROKEN] = "driver is broken",  [FT_DRIVER_ABSENT] = "driver is absent",
@@ -87,8 +89,9 @@ void fault_random(struct sim *s, int64_t at)
 		{ FT_DISK_FULL, 100, 5000, 2 },	 { FT_CUT_PEERS, 100, 5000, 1 },
 		{ FT_WALL_JUMP, 0, 0, 1 },	 { FT_STOP_SHIM, 50, 20000, 2 },
 		{ FT_COORD_POWER, 1000, 8000, 3 }, { FT_DISK_BAD, 100, 5000, 1 },
+		{ FT_CLIENT_CRASH, 20, 4000, 2 },
 	};
-	uint64_t at_weight = rng_below(&s->w.rng, 40);
+	uint64_t at_weight = rng_below(&s->w.rng, 42);
 	uint32_t host;
 	int64_t lasts;
 	size_t i = 0;
@@ -183,18 +186,23 @@ static void over(struct sim *s, const struct fault *f)
 
 /* Silence of about node_lost_ms may rightly cost a node its ranks: all that
  * keeps nodes away counts together, and so does the back-off that follows. */
+void fault_silences(struct sim *s, int64_t lasts)
+{
+	s->silence += lasts > 4 * SECOND ? lasts + 16 * SECOND : 2 * lasts + SECOND;
+	if (s->silence > (int64_t)s->node_lost_ms * MS)
+		s->loss_allowed = true;
+}
+
 static void note_loss(struct sim *s, const struct fault *f)
 {
 	bool silences = f->kind != FT_DISK_FULL && f->kind != FT_DISK_BAD && f->kind != FT_CUT_PEERS &&
 			f->kind != FT_WALL_JUMP && f->kind != FT_SHIM_KILL && f->kind != FT_STOP_SHIM &&
-			f->kind < FT_GPU_STRANGER;
+			f->kind != FT_CLIENT_CRASH && f->kind < FT_GPU_STRANGER;
 
+	if (f->kind == FT_STOP_COORD && s->n_faults == 1 && s->crash.n == 0)
+		return; /* alone, it costs nothing: nodes get a full term when it goes on */
 	if (silences)
-		s->silence += f->lasts > 4 * SECOND ? f->lasts + 16 * SECOND : 2 * f->lasts + SECOND;
-	if (f->kind == FT_STOP_COORD && s->n_faults == 1)
-		s->silence = 0; /* alone, it costs nothing: nodes get a full term when it goes on */
-	if (s->silence > (int64_t)s->node_lost_ms * MS)
-		s->loss_allowed = true;
+		fault_silences(s, f->lasts);
 }
 
 static void stop_coord(struct sim *s, int64_t until)
@@ -276,6 +284,9 @@ static void begin(struct sim *s, struct fault *f)
 		jump = rng_range(&s->w.rng, -315360000000, 315360000000);
 		s->w.wall_offset_ms += s->no_jumps ? 0 : jump;
 		break;
+	case FT_CLIENT_CRASH:
+		client_crash(s, &s->clients[f->host % s->n_clients], f->lasts);
+		break;
 	case FT_LINEAGE:
 		simcoord_new_lineage(s);
 		break;
@@ -286,6 +297,43 @@ static void begin(struct sim *s, struct fault *f)
 	}
 	if (f->lasts > 0)
 		ends_after(s, f);
+}
+
+/* ---- did it happen at all? ------------------------------------------------------- */
+
+static uint64_t begun[FT_KINDS], idle[FT_KINDS]; /* since the program began */
+
+/* What is down already cannot be brought down. */
+static bool hits(struct sim *s, const struct fault *f)
+{
+	const struct agent_actor *a = &s->agents[f->host];
+
+	switch (f->kind) {
+	case FT_COORD_CRASH:
+	case FT_COORD_POWER:
+	case FT_STOP_COORD:
+	case FT_COORD_LEAVE:
+		return s->coord.proc.up;
+	case FT_AGENT_CRASH:
+	case FT_STOP_AGENT:
+	case FT_AGENT_LEAVE:
+		return a->proc.up;
+	case FT_REBOOT:
+		return a->host_up;
+	case FT_SHIM_KILL:
+	case FT_STOP_SHIM:
+		return a_shim(s, f->host) != NULL;
+	case FT_CLIENT_CRASH:
+		return !s->clients[f->host % s->n_clients].over;
+	default:
+		return true;
+	}
+}
+
+void fault_coverage(void)
+{
+	for (int i = 0; i < FT_END; i++)
+		printf("%-36s %9" PRIu64 " times, %" PRIu64 " in vain\n", names[i], begun[i], idle[i]);
 }
 
 void fault_event(struct sim *s, const struct event *e)
@@ -302,6 +350,10 @@ void fault_event(struct sim *s, const struct event *e)
 	if (s->healed)
 		return;
 	s->n_faults++;
+	if (hits(s, f))
+		begun[f->kind]++;
+	else
+		idle[f->kind]++;
 	note_loss(s, f);
 	begin(s, f);
 }

@@ -14,11 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/sim/disk.h"
+#include "tests/sim/exhaust.h"
 #include "tests/sim/sim.h"
 
 static const char usage[] =
 	"usage: sim [--seeds N] [--first S] [--scenario NAME] [--trace] [--verbose]\n"
-	"       sim --exhaustive [--scenario NAME] [--first S] [--seeds N]\n"
+	"       sim --exhaustive [--scenario NAME] [--first S] [--seeds N] [--pairs N] [--part K/N]\n"
 	"       sim --selftest\n"
 	"\n"
 	"  --seeds N        so many seeds, spread over the scenarios (default 1000)\n"
@@ -26,20 +28,25 @@ static const char usage[] =
 	"  --scenario NAME  this scenario only; --list names them\n"
 	"  --trace          print all that happens\n"
 	"  --verbose        a line for each scenario\n"
-	"  --exhaustive     crash every process after each of its actions in turn\n"
+	"  --exhaustive     crash every process, and every host, after each of its actions in turn\n"
+	"  --pairs N        then N pairs of crashes of each scenario, the second within what follows the first\n"
+	"  --part K/N       the K-th of N parts of that\n"
+	"  --coverage       how often what went wrong, and which scenarios ran\n"
 	"  --selftest       a seed gives the same run twice\n"
-	"  --crash WHO:N    crash WHO (coord, agentI, rebootI, shimI) after its action N\n"
+	"  --crash WHO:N    crash WHO (coord, power, agentI, rebootI, shimI, clientI) after its action N; given\n"
+	"                   twice: the second one so many actions after the first crash\n"
 	"  --seconds T      stop after T seconds, however many seeds were run\n";
 
 static struct {
 	uint64_t seeds, first;
 	const char *scenario;
-	bool trace, verbose, exhaustive, selftest, tail, list, first_given;
+	unsigned pairs, part, parts;
+	bool coverage, trace, verbose, exhaustive, selftest, tail, list, first_given;
 	double seconds;
 	struct crash_plan crash;
-} opt = { .seeds = 1000, .first = 1 };
+} opt = { .seeds = 1000, .first = 1, .parts = 1 };
 
-static struct sim sim; /* large: the stack is no place for it */
+struct sim sim; /* large: the stack is no place for it */
 static struct totals {
 	uint64_t runs, events, starts, finals[3], faults;
 	double virtual_s;
@@ -55,35 +62,23 @@ static double seconds(void)
 
 /* ---- when something is wrong ---------------------------------------------------- */
 
-static void crash_text(const struct crash_plan *c, char *out, size_t size)
-{
-	static const char *const kinds[] = { "coord", "agent", "shim" };
-
-	out[0] = '\0';
-	if (c->active && c->kind == PK_COORD)
-		snprintf(out, size, " --crash coord:%" PRIu64, c->after);
-	else if (c->active)
-		snprintf(out, size, " --crash %s%u:%" PRIu64,
-			 c->reboot ? "reboot" : kinds[c->kind], c->idx, c->after);
-}
-
 static void say_how(FILE *f)
 {
-	char crash[64];
+	char crash[128];
 
-	crash_text(&sim.crash, crash, sizeof(crash));
+	exhaust_text(&sim.crash, crash, sizeof(crash));
 	fprintf(f, "replay:   %s --scenario %s --first %" PRIu64 " --seeds 1%s --trace\n",
 		program_invocation_name, sim.sc->name, sim.seed, crash);
 }
 
 /* Once more with text, for the last lines before it. */
-static int report(const struct scenario *sc, uint64_t seed, const struct crash_plan *crash)
+int sim_report(const struct scenario *sc, uint64_t seed, const struct crash_plan *crash)
 {
 	struct crash_plan again = { 0 };
 
 	if (crash != NULL) {
 		again = *crash;
-		again.done = false;
+		again.done = 0;
 	}
 	if (!sim.w.text) {
 		sim.w.text = true;
@@ -98,7 +93,9 @@ static int report(const struct scenario *sc, uint64_t seed, const struct crash_p
 /* An assertion of a core, or the sanitizer: the same run again, for its trace. */
 static void on_abort(int sig)
 {
-	char seed[32], crash[64], *arg = crash;
+	char seed[32], first[40], second[40], *args[16] = { program_invocation_name, (char *)"--scenario" };
+	int n = 2;
+	sigset_t set;
 
 	if (sim.sc == NULL)
 		_exit(1);
@@ -113,16 +110,26 @@ static void on_abort(int sig)
 	}
 	fflush(stdout);
 	snprintf(seed, sizeof(seed), "%" PRIu64, sim.seed);
-	crash_text(&sim.crash, crash, sizeof(crash));
-	if (strlen(crash) > 9)
-		arg = crash + 9;
-	sigset_t set;
-
+	args[n++] = (char *)sim.sc->name;
+	args[n++] = (char *)"--first";
+	args[n++] = seed;
+	args[n++] = (char *)"--seeds";
+	args[n++] = (char *)"1";
+	args[n++] = (char *)"--tail";
+	if (sim.crash.n > 0) {
+		exhaust_who(&sim.crash.v[0], first, sizeof(first));
+		args[n++] = (char *)"--crash";
+		args[n++] = first;
+	}
+	if (sim.crash.n > 1) {
+		exhaust_who(&sim.crash.v[1], second, sizeof(second));
+		args[n++] = (char *)"--crash";
+		args[n++] = second;
+	}
 	sigemptyset(&set);
 	sigaddset(&set, sig);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
-	execl("/proc/self/exe", program_invocation_name, "--scenario", sim.sc->name, "--first", seed,
-	      "--seeds", "1", "--tail", strlen(crash) > 9 ? "--crash" : NULL, arg, NULL);
+	execv("/proc/self/exe", args);
 	_exit(1);
 }
 
@@ -162,7 +169,7 @@ static void count(const struct scenario *sc)
 		t->finals[i] += sim.n_final[i];
 }
 
-static bool run(const struct scenario *sc, uint64_t seed, const struct crash_plan *crash)
+bool sim_run_counted(const struct scenario *sc, uint64_t seed, const struct crash_plan *crash)
 {
 	bool good = sim_run(&sim, sc, seed, crash);
 
@@ -202,15 +209,15 @@ static int run_once_failed(void)
 	for (size_t i = 0; i < n_once_failed; i++) {
 		const struct scenario *sc = scenario_find(once_failed[i].scenario);
 
-		if (!run(sc, once_failed[i].seed, NULL))
-			return report(sc, once_failed[i].seed, NULL);
+		if (!sim_run_counted(sc, once_failed[i].seed, NULL))
+			return sim_report(sc, once_failed[i].seed, NULL);
 	}
 	return 0;
 }
 
 static int sweep(void)
 {
-	const struct crash_plan *crash = opt.crash.active ? &opt.crash : NULL;
+	const struct crash_plan *crash = opt.crash.n > 0 ? &opt.crash : NULL;
 	double from = seconds();
 	uint64_t n = 0;
 
@@ -221,78 +228,31 @@ static int sweep(void)
 
 		if (opt.seconds > 0 && n % 16 == 0 && seconds() - from > opt.seconds)
 			break;
-		if (!run(sc, opt.first + n, crash))
-			return report(sc, opt.first + n, crash);
+		if (!sim_run_counted(sc, opt.first + n, crash))
+			return sim_report(sc, opt.first + n, crash);
 	}
 	summary(seconds() - from, n);
 	return 0;
 }
 
-/* ---- a crash after every action ------------------------------------------------------ */
-
-static int crash_each(const struct scenario *sc, uint64_t seed, struct crash_plan plan,
-		      uint64_t actions, uint64_t *runs)
-{
-	for (uint64_t i = 1; i <= actions; i++) {
-		plan.active = true;
-		plan.done = false;
-		plan.after = i;
-		++*runs;
-		if (!run(sc, seed, &plan))
-			return report(sc, seed, &plan);
-	}
-	return 0;
-}
-
-static int exhaust(const struct scenario *sc, uint64_t seed, uint64_t *runs)
-{
-	uint64_t coord, agents[NODES_MAX], shims[64];
-	uint32_t n_agents, n_shims;
-	int bad = 0;
-
-	++*runs;
-	if (!run(sc, seed, NULL))
-		return report(sc, seed, NULL);
-	coord = sim.coord.proc.actions;
-	n_agents = sim.n_agents;
-	n_shims = sim.n_shims < 64 ? sim.n_shims : 64;
-	for (uint32_t i = 0; i < n_agents; i++)
-		agents[i] = sim.agents[i].proc.actions;
-	for (uint32_t i = 0; i < n_shims; i++)
-		shims[i] = sim.shims[i]->proc.actions;
-	bad = crash_each(sc, seed, (struct crash_plan){ .kind = PK_COORD }, coord, runs);
-	for (uint32_t i = 0; i < n_agents && !bad; i++)
-		bad = crash_each(sc, seed, (struct crash_plan){ .kind = PK_AGENT, .idx = i }, agents[i],
-				 runs);
-	for (uint32_t i = 0; i < n_agents && !bad; i++)
-		bad = crash_each(sc, seed,
-				 (struct crash_plan){ .kind = PK_AGENT, .idx = i, .reboot = true },
-				 agents[i], runs);
-	for (uint32_t i = 0; i < n_shims && !bad; i++)
-		bad = crash_each(sc, seed, (struct crash_plan){ .kind = PK_SHIM, .idx = i }, shims[i],
-				 runs);
-	return bad;
-}
-
 static int exhaustive(void)
 {
+	struct exhaust x = { .seeds = opt.seeds == 1000 ? 1 : opt.seeds, .first = opt.first, .pairs = opt.pairs,
+			     .part = opt.part, .parts = opt.parts, .verbose = opt.verbose };
 	double from = seconds();
-	uint64_t runs = 0;
+	uint32_t n = 0;
 
 	for (size_t i = 0; i < n_scenarios; i++) {
-		uint64_t before = runs, n = opt.seeds == 1000 ? 1 : opt.seeds;
-
 		if (opt.scenario != NULL ? strcmp(scenarios[i].name, opt.scenario) != 0
 					 : !scenarios[i].exhaustive)
 			continue;
-		for (uint64_t k = 0; k < n; k++)
-			if (exhaust(&scenarios[i], opt.first + k, &runs) != 0)
-				return 1;
-		if (opt.verbose)
-			printf("%-21s %6" PRIu64 " runs\n", scenarios[i].name, runs - before);
+		n++;
+		if (exhaust_scenario(&x, &scenarios[i]) != 0)
+			return 1;
 	}
 	opt.verbose = false;
-	summary(seconds() - from, runs);
+	printf("%u scenarios: %" PRIu64 " with one crash, %" PRIu64 " with two\n", n, x.singles, x.doubles);
+	summary(seconds() - from, x.runs);
 	return 0;
 }
 
@@ -305,8 +265,8 @@ static int jumps(void)
 	uint64_t shape;
 
 	for (uint64_t seed = opt.first; seed < opt.first + 300; seed++) {
-		if (!run(sc, seed, NULL))
-			return report(sc, seed, NULL);
+		if (!sim_run_counted(sc, seed, NULL))
+			return sim_report(sc, seed, NULL);
 		shape = sim.w.shape;
 		/* over a restart of the coordinator a time limit is counted by the wall clock */
 		if (sim.coord.proc.life > 1)
@@ -325,10 +285,10 @@ static int selftest(void)
 	for (size_t i = 0; i < n_scenarios; i++)
 		for (uint64_t seed = opt.first; seed < opt.first + 3; seed++) {
 			uint64_t hash;
-			bool first = run(&scenarios[i], seed, NULL);
+			bool first = sim_run_counted(&scenarios[i], seed, NULL);
 
 			hash = sim.w.hash;
-			if (run(&scenarios[i], seed, NULL) == first && sim.w.hash == hash)
+			if (sim_run_counted(&scenarios[i], seed, NULL) == first && sim.w.hash == hash)
 				continue;
 			printf("scenario %s, seed %" PRIu64 ": two runs differ\n", scenarios[i].name,
 			       seed);
@@ -340,30 +300,14 @@ static int selftest(void)
 
 /* ---- the command line --------------------------------------------------------------------- */
 
-static bool parse_crash(const char *text)
-{
-	struct crash_plan *c = &opt.crash;
-	const char *colon = strchr(text, ':');
-
-	if (colon == NULL)
-		return false;
-	c->active = true;
-	c->after = strtoull(colon + 1, NULL, 10);
-	c->reboot = strncmp(text, "reboot", 6) == 0;
-	c->kind = strncmp(text, "coord", 5) == 0 ? PK_COORD
-		  : strncmp(text, "shim", 4) == 0 ? PK_SHIM
-						  : PK_AGENT;
-	c->idx = (uint32_t)strtoul(text + strcspn(text, "0123456789:"), NULL, 10);
-	return true;
-}
-
 static bool parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "seeds", 1, NULL, 'n' },   { "first", 1, NULL, 'f' },	   { "scenario", 1, NULL, 's' },
 		{ "trace", 0, NULL, 't' },   { "verbose", 0, NULL, 'v' },  { "exhaustive", 0, NULL, 'x' },
 		{ "selftest", 0, NULL, 'S' }, { "crash", 1, NULL, 'c' },   { "tail", 0, NULL, 'T' },
-		{ "list", 0, NULL, 'l' },    { "seconds", 1, NULL, 'd' }, { "help", 0, NULL, 'h' },
+		{ "list", 0, NULL, 'l' },    { "pairs", 1, NULL, 'p' },  { "part", 1, NULL, 'P' },
+		{ "coverage", 0, NULL, 'C' },    { "seconds", 1, NULL, 'd' }, { "help", 0, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -398,11 +342,23 @@ static bool parse(int argc, char **argv)
 		case 'l':
 			opt.list = true;
 			break;
+		case 'p':
+			opt.pairs = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 'P':
+			if (sscanf(optarg, "%u/%u", &opt.part, &opt.parts) != 2 || opt.part < 1 ||
+			    opt.part > opt.parts)
+				return false;
+			opt.part--;
+			break;
+		case 'C':
+			opt.coverage = true;
+			break;
 		case 'd':
 			opt.seconds = strtod(optarg, NULL);
 			break;
 		case 'c':
-			if (!parse_crash(optarg))
+			if (!exhaust_parse(optarg, &opt.crash))
 				return false;
 			break;
 		default:
@@ -410,6 +366,21 @@ static bool parse(int argc, char **argv)
 		}
 	}
 	return optind == argc && (opt.scenario == NULL || scenario_find(opt.scenario) != NULL);
+}
+
+/* What never happens is not tested. */
+static void coverage(void)
+{
+	const struct disk_stats *d = &disk_stats;
+
+	fault_coverage();
+	printf("coordinator's disk: %" PRIu64 " writes, %" PRIu64 " syncs; %" PRIu64 " writes lost with the "
+	       "power, %" PRIu64 " torn; %" PRIu64 " without room, %" PRIu64 " failed, %" PRIu64
+	       " cut short by a crash\n",
+	       d->writes, d->syncs, d->lost, d->torn, d->full, d->bad, d->cut_short);
+	for (size_t i = 0; i < n_scenarios; i++)
+		printf("%-21s %9" PRIu64 " runs, %" PRIu64 " starts\n", scenarios[i].name, totals[i].runs,
+		       totals[i].starts);
 }
 
 int main(int argc, char **argv)
@@ -434,6 +405,8 @@ int main(int argc, char **argv)
 		r = exhaustive();
 	else
 		r = sweep();
+	if (opt.coverage)
+		coverage();
 	sim_finish(&sim);
 	return r;
 }

@@ -5,6 +5,7 @@
  *   scenario_silence.c  nodes that are not heard
  *   scenario_gpus.c     jobs on GPUs
  *   scenario_queue.c    jobs that wait for them
+ *   scenario_power.c    power failures, people who are killed
  *   scenario_leave.c    nodes that are taken out, daemons that are asked to stop
  */
 #ifndef SIM_SCENARIO_H
@@ -34,6 +35,8 @@ void scn_agent_leaves(struct sim *s);
 void scn_all_leave(struct sim *s);
 void scn_queue(struct sim *s);
 void scn_queue_equals(struct sim *s);
+void scn_power(struct sim *s);
+void scn_clients_crash(struct sim *s);
 void scn_gpus(struct sim *s);
 void scn_gpus_shared(struct sim *s);
 void scn_gpus_chaos(struct sim *s);

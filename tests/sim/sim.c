@@ -97,24 +97,57 @@ void proc_stepped(struct sim *s, struct proc *p, bool by_deadline, mono_t deadli
 			 proc_name(s, p));
 }
 
-static void crash_now(struct sim *s, struct proc *p)
+static const struct proc *victim(const struct sim *s, const struct crash *c)
+{
+	switch (c->kind) {
+	case PK_COORD:
+		return &s->coord.proc;
+	case PK_AGENT:
+		return &s->agents[c->idx].proc;
+	case PK_SHIM:
+		return c->idx < s->n_shims ? &s->shims[c->idx]->proc : NULL;
+	case PK_CLIENT:
+		return &s->clients[c->idx].proc;
+	default:
+		return NULL;
+	}
+}
+
+static void next_crash(struct sim *s)
+{
+	const struct proc *p;
+
+	if (++s->crash.done == s->crash.n)
+		return;
+	p = victim(s, &s->crash.v[s->crash.done]);
+	s->crash.from = p != NULL ? p->actions : 0;
+}
+
+static void crash_now(struct sim *s, const struct crash *c)
 {
 	int64_t down = rng_range(&s->w.rng, 50 * MS, 3 * SECOND);
 
-	s->crash.done = true;
+	next_crash(s);
 	s->n_faults++;
-	switch (p->kind) {
+	fault_silences(s, c->how == CR_HOST ? 5 * SECOND + down : down);
+	switch (c->kind) {
 	case PK_COORD:
-		simcoord_crash(s, down);
+		if (c->how == CR_HOST)
+			simcoord_power(s, SECOND + down);
+		else
+			simcoord_crash(s, down);
 		break;
 	case PK_AGENT:
-		if (s->crash.reboot)
-			simagent_reboot(s, &s->agents[p->idx], 5 * SECOND + down);
+		if (c->how == CR_HOST)
+			simagent_reboot(s, &s->agents[c->idx], 5 * SECOND + down);
 		else
-			simagent_crash(s, &s->agents[p->idx], down);
+			simagent_crash(s, &s->agents[c->idx], down);
 		break;
 	case PK_SHIM:
-		simshim_kill9(s, s->shims[p->idx]);
+		simshim_kill9(s, s->shims[c->idx]);
+		break;
+	case PK_CLIENT:
+		client_crash(s, &s->clients[c->idx], down);
 		break;
 	default:
 		break;
@@ -135,9 +168,12 @@ bool proc_acted(struct sim *s, struct proc *p, uint32_t type, const void *text, 
 		if (t->fault != NULL && t->kind == p->kind && t->idx == p->idx && p->actions >= t->after)
 			fault_triggered(s, t);
 	}
-	if (s->crash.active && !s->crash.done && s->crash.kind == p->kind &&
-	    s->crash.idx == p->idx && p->actions >= s->crash.after)
-		crash_now(s, p);
+	if (s->crash.done < s->crash.n) {
+		const struct crash *c = &s->crash.v[s->crash.done];
+
+		if (c->kind == p->kind && c->idx == p->idx && p->actions >= s->crash.from + c->after)
+			crash_now(s, c);
+	}
 	return !p->up;
 }
 

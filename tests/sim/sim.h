@@ -204,8 +204,10 @@ struct client {
 	enum client_stage stage;
 	struct conn *conn;
 	uint32_t rid, submit_rid, watch_rid, kill_rid;
-	uint64_t job;
+	uint64_t job; /* that it knows of */
+	uint64_t acked_job; /* that it was ever told */
 	bool twice; /* sends submit twice on one link */
+	bool crashed; /* once at least */
 	/* what it was told */
 	int rank_of_state; /* see check.c */
 	uint32_t attempt, coord_life;
@@ -265,12 +267,21 @@ struct jobrec {
 	int64_t fits_since; /* it could have been placed since; 0: it could not */
 };
 
-struct crash_plan {
-	bool active, reboot;
+enum crash_how { CR_KILL, CR_HOST /* with its host: power failure, reboot */ };
+
+/* One or two crashes, each after an action: the second one's are counted from
+ * the first crash on, so it falls into what comes of that. */
+struct crash {
 	enum proc_kind kind;
+	enum crash_how how;
 	uint32_t idx;
 	uint64_t after; /* this many actions */
-	bool done;
+};
+
+struct crash_plan {
+	struct crash v[2];
+	unsigned n, done;
+	uint64_t from; /* actions of the next one's victim that do not count */
 };
 
 /* A fault that waits for an agent's or the coordinator's n-th action: things
@@ -365,7 +376,8 @@ void simstore_begin(struct sim *s); /* of a run */
 /* A row that the database is made with; before the first open. */
 void simstore_initial(struct sim *s, enum store_table table, const char *key, const char *json,
 		      size_t len);
-struct row *simstore_open(struct sim *s); /* what is in it */
+/* What is in it; false: its disk fails just now. */
+bool simstore_open(struct sim *s, struct row **ret);
 void simstore_write(struct sim *s, const struct action *a);
 void simstore_commit(struct sim *s); /* EV_COMMIT */
 void simstore_answer(const struct txn *t, struct coord_event *ev); /* EV_STORED */
@@ -426,6 +438,7 @@ void simshim_message(struct sim *s, struct shim_actor *h, struct conn *c, const 
 
 struct client *client_add(struct sim *s, uint32_t agent, int64_t at); /* with a plan of its own */
 void client_start_at(struct sim *s, struct client *k, int64_t at);
+void client_crash(struct sim *s, struct client *k, int64_t down_ns);
 void client_event(struct sim *s, struct client *k, const struct event *e);
 void client_link_up(struct sim *s, struct client *k, struct conn *c);
 void client_link_down(struct sim *s, struct client *k, struct conn *c);
@@ -479,6 +492,7 @@ enum fault_kind {
 	FT_CUT_PEERS,
 	FT_WALL_JUMP,
 	FT_LINEAGE,
+	FT_CLIENT_CRASH, /* one of them; for: until it comes back with its client id */
 	FT_GPU_STRANGER, /* from here on: one GPU of that host, or all; for: how long */
 	FT_GPU_LOST,
 	FT_GPU_GONE,
@@ -496,6 +510,9 @@ void fault_at(struct sim *s, int64_t at, enum fault_kind kind, uint32_t host, in
 void fault_at_action(struct sim *s, uint64_t n, enum fault_kind kind, uint32_t host, int64_t lasts);
 void fault_triggered(struct sim *s, struct trigger *t);
 void fault_event(struct sim *s, const struct event *e);
+/* Nodes may have been silent for so long because of a crash or a fault. */
+void fault_silences(struct sim *s, int64_t lasts);
+void fault_coverage(void); /* prints how often each kind has happened */
 void fault_heal(struct sim *s);
 void fault_random(struct sim *s, int64_t at); /* of any kind but LINEAGE; at -1: at some action */
 

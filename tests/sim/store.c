@@ -241,7 +241,7 @@ static void write_initial(struct sim *s)
 	c->n_initial = 0;
 }
 
-struct row *simstore_open(struct sim *s)
+bool simstore_open(struct sim *s, struct row **ret)
 {
 	struct coord_actor *c = &s->coord;
 	struct loading l = { s, NULL };
@@ -253,8 +253,10 @@ struct row *simstore_open(struct sim *s)
 	c->committing = false;
 	if (db_open(DISK_DB, false, &db, &e) < 0) {
 		db = NULL;
-		sim_fail(s, "the database can be opened after a crash (%s)", e.text);
-		return NULL;
+		LINE(&s->w, "store", "%s", e.text);
+		if (!c->disk_bad)
+			sim_fail(s, "the database can be opened after a crash (%s)", e.text);
+		return false;
 	}
 	if (c->n_initial > 0)
 		write_initial(s);
@@ -262,7 +264,8 @@ struct row *simstore_open(struct sim *s)
 		sim_fail(s, "the database can be read after a crash (%s)", e.text);
 	if (!s->failed)
 		compare(s, l.rows);
-	return l.rows;
+	*ret = l.rows;
+	return true;
 }
 
 static void free_jobs(struct list *l)
