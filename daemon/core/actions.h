@@ -45,6 +45,7 @@ enum action_type {
 	ACT_REVOKE, /* key: close peer links of this key. Not answered */
 	ACT_PEER_OUT, /* key, job: this peer may not read this job any more, unless agent_peer_may(). Not answered */
 	ACT_DROP_SPEC, /* key: the hash of a specification that no job submitted here uses any more. Not answered */
+	ACT_LOOK, /* procs: which of them live? result: bit i is set for the i-th */
 	ACT_TIDY_SPECS, /* all but those of agent_each_spec() may go. Not answered */
 };
 
@@ -62,6 +63,8 @@ struct action {
 	const char *prepare_json; /* the same, encoded (for the held record) */
 	const struct rec_proof *proofs;
 	size_t n_proofs;
+	const struct rec_stuck_proc *procs; /* pid and start_time only */
+	size_t n_procs;
 	const char *cookie;
 	uint64_t lineage;
 	uint8_t key[32];

@@ -32,6 +32,7 @@ struct agent *agent_create(const struct agent_conf *conf, mono_t now)
 	list_init(&a->requests);
 	list_init(&a->jobs);
 	list_init(&a->peer_sets);
+	a->stuck_at = MONO_NEVER;
 	a->peers_due = MONO_NEVER;
 	list_init(&a->spec_uses);
 	arena_init(&a->addr_arena);
@@ -265,6 +266,9 @@ static void on_coord_message(struct agent *a, const struct msg *m)
 	case MSG_revoke:
 		peers_on_revoke(a, &m->u.revoke);
 		break;
+	case MSG_stuck_watch:
+		stuck_on_watch(a, &m->u.stuck_watch);
+		break;
 	case MSG_topology_get:
 		readings_topology(a, &m->u.topology_get);
 		break;
@@ -354,7 +358,8 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 	case AEV_DEADLINE:
 		break;
 	case AEV_DONE:
-		ajob_on_done(a);
+		if (!stuck_on_done(a))
+			ajob_on_done(a);
 		break;
 	case AEV_ADOPT:
 		ajob_on_adopt(a);
@@ -373,6 +378,7 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 	session_deadlines(a);
 	requests_deadlines(a);
 	ajobs_deadlines(a);
+	stuck_deadlines(a);
 	readings_deadlines_agent(a);
 	peers_deadlines(a);
 	a->ev = NULL;
@@ -385,7 +391,7 @@ mono_t agent_deadline(const struct agent *a)
 	mono_t t = mono_min(session_deadline(a), requests_deadline(a));
 
 	t = mono_min(t, a->readings_until);
-	t = mono_min(t, a->peers_due);
+	t = mono_min(t, mono_min(a->peers_due, a->stuck_at));
 	return mono_min(t, mono_min(hello_deadline(a), ajobs_deadline(a)));
 }
 

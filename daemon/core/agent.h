@@ -73,6 +73,8 @@ struct agent_event {
 	bool retry; /* the failure is this node's, not the job's */
 	const char *text; /* one sentence when error != 0; after a sweep: who lives on, or NULL */
 	uint32_t result;
+	const struct rec_stuck_proc *stuck; /* DONE of ACT_SWEEP: of those, who got SIGKILL and lives */
+	size_t n_stuck;
 	/* DONE of ACT_LEASE */
 	uint32_t master_port, proof_port;
 	const char *const *ras; /* nprocs addresses "127.0.0.1:PORT" */

@@ -6,6 +6,7 @@
  *   agent_job.c      life of a job's part on this node
  *   agent_shim.c     what its shim says, its death, finding it again
  *   agent_report.c   states of ranks, and what is told about them
+ *   agent_stuck.c    processes that outlive SIGKILL, until they are gone
  *   agent_peer.c     which peers may speak to us, and about what
  *   agent_spec.c     which specifications must be kept
  */
@@ -120,6 +121,16 @@ struct ajob {
 	struct list all;
 };
 
+#define STUCK_MAX 16u
+
+/* A process that outlives SIGKILL. */
+struct stuck {
+	uint32_t pid;
+	uint64_t start_time, job;
+	bool has_job;
+	char name[65], text[129];
+};
+
 struct agent {
 	struct agent_conf conf;
 	uint32_t silence_ms; /* conf's, or three of the coordinator's heartbeats */
@@ -161,6 +172,11 @@ struct agent {
 	uint64_t next_ticket;
 	bool stopping;
 	mono_t stop_at;
+
+	struct stuck stuck[STUCK_MAX];
+	size_t n_stuck;
+	uint64_t ticket_stuck;
+	mono_t stuck_at; /* the next look */
 
 	bool have_readings;
 	struct msg readings; /* own copy, with jobs filled in */
@@ -241,6 +257,13 @@ void report_ranks(struct agent *a, struct ajob *j, const struct rec_ranks *r);
 void report_ended(struct agent *a, struct ajob *j);
 /* States of all local ranks, in arena memory. */
 size_t report_fill(struct arena *ar, const struct ajob *j, struct rec_rank_state **ret);
+
+/* agent_stuck.c */
+void stuck_met(struct agent *a, uint64_t job, const struct rec_stuck_proc *v, size_t n);
+void stuck_registered(struct agent *a);
+void stuck_on_watch(struct agent *a, const struct rec_stuck_watch *w);
+void stuck_deadlines(struct agent *a);
+bool stuck_on_done(struct agent *a); /* was it for us? */
 
 /* agent_readings.c */
 void readings_on_event(struct agent *a);

@@ -736,6 +736,7 @@ static void done_sweep(struct agent *a, struct ajob *j)
 	if (j->latched)
 		report_rest(a, j, "lost", 0, "its shim was killed");
 	tell_swept(a, j);
+	stuck_met(a, j->job, a->ev->stuck, a->ev->n_stuck); /* before its GPUs count as free */
 	ajob_ended(a, j);
 }
 

@@ -167,6 +167,7 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 	readings_send(a);
 	peers_registered(a);
 	requests_again(a);
+	stuck_registered(a);
 }
 
 static void on_pong(struct agent *a, const struct rec_pong *p)

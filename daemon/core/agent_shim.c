@@ -156,10 +156,51 @@ static void on_shim_ended(struct agent *a, struct ajob *j, const struct rec_shim
 		tell_again(a);
 }
 
+/* "; process 4711 (python) cannot be killed: state D (disk sleep) in nfs_wait" */
+static void tell_stuck(struct agent *a, struct ajob *j, const struct rec_shim_stuck *s)
+{
+	char text[500], first[300] = "", more[32] = "";
+
+	if (s->n_procs > 0)
+		snprintf(first, sizeof(first), "process %u (%.64s) cannot be killed: %.128s", s->procs[0].pid,
+			 s->procs[0].name != NULL ? s->procs[0].name : "?",
+			 s->procs[0].text != NULL ? s->procs[0].text : "its state is not known");
+	if (s->n_procs > 1)
+		snprintf(more, sizeof(more), ", and %zu more", s->n_procs - 1);
+	snprintf(text, sizeof(text), "%s%s%s%.160s", first, more, s->n_procs > 0 && s->text != NULL ? "; " : "",
+		 s->text != NULL ? s->text : "");
+	free(j->end_text);
+	j->end_text = agent_strdup(a, text);
+}
+
+/* SIGKILL was sent again and again for half a minute. The shim goes on; the job
+ * need not wait for it, and nobody gets work here meanwhile. */
+static void on_shim_stuck(struct agent *a, struct ajob *j, const struct rec_shim_stuck *s)
+{
+	if (!ajob_alive(j) || (s->n_procs == 0 && s->text == NULL))
+		return;
+	tell_stuck(a, j, s);
+	stuck_met(a, j->job, s->procs, s->n_procs);
+	report_rest(a, j, "lost", 0, j->end_text != NULL ? j->end_text : "it cannot be killed");
+	ajob_ended(a, j);
+}
+
+/* The shim of a job that nobody asks for any more: it was given up, and is over now. */
+static void on_late_end(struct agent *a, const struct alink *l)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_shim_bye);
+	MSG_SET(&m.u.shim_bye, shim_bye, settled, true);
+	act_send(a->out, l->id, &m);
+}
+
 void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 {
 	struct ajob *j = ajob_find(a, l->job, l->attempt);
 
+	if (j == NULL && m->type == MSG_shim_ended)
+		on_late_end(a, l);
 	if (j == NULL || j->shim_link != l->id)
 		return;
 	switch (m->type) {
@@ -174,6 +215,9 @@ void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 		if (j->phase == AJ_STARTING)
 			j->phase = AJ_RUNNING;
 		report_ranks(a, j, &m->u.ranks);
+		break;
+	case MSG_shim_stuck:
+		on_shim_stuck(a, j, &m->u.shim_stuck);
 		break;
 	case MSG_shim_ended:
 		on_shim_ended(a, j, &m->u.shim_ended);

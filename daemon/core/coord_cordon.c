@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STUCK_MAX 16 /* of one node, as in messages.def */
+
 bool node_cordoned(const struct node *n)
 {
 	return n->drain != NULL || n->n_stuck > 0;
@@ -149,7 +151,7 @@ void cordon_tell(struct coord *c, const struct node *n, bool instead)
 {
 	struct msg m;
 
-	if (n->link == NULL)
+	if (n->link == NULL || (n->n_stuck == 0 && !instead))
 		return;
 	msg_init(&m, MSG_stuck_watch);
 	m.u.stuck_watch.procs = n->stuck;
@@ -244,39 +246,53 @@ void nodes_on_drain(struct coord *c, struct clink *l, const struct rec_node_drai
 
 /* ---- processes that cannot be ended ------------------------------------------------ */
 
-static bool same_procs(const struct node *n, const struct rec_stuck *s)
+static bool same(const struct rec_stuck_proc *x, const struct rec_stuck_proc *y)
 {
-	for (size_t i = 0; i < s->n_procs && n->n_stuck == s->n_procs; i++)
-		if (n->stuck[i].pid != s->procs[i].pid || n->stuck[i].start_time != s->procs[i].start_time)
-			return false;
-	return n->n_stuck == s->n_procs;
+	return x->pid == y->pid && x->start_time == y->start_time;
 }
 
-static void changed_stuck(struct coord *c, struct node *n)
+static bool is_in(const struct rec_stuck_proc *x, const struct rec_stuck_proc *v, size_t n)
 {
-	struct pending *pd;
-
-	save(c, coord_persist(c, &pd), n);
+	for (size_t i = 0; i < n; i++)
+		if (same(x, &v[i]))
+			return true;
+	return false;
 }
 
-void cordon_on_stuck(struct coord *c, struct node *n, const struct rec_stuck *s)
+static void log_stuck(struct coord *c, const struct node *n)
 {
 	struct arena a;
 
-	if (same_procs(n, s))
-		return;
-	if (n->n_stuck == 0)
-		n->stuck_wall_ms = c->wall_ms;
-	if (node_set_stuck(c, n, s->procs, s->n_procs) < 0)
-		return;
 	arena_init(&a);
 	if (n->n_stuck > 0)
 		act_log(c->out, 0, "node %s: no new jobs: %s", n->name, why_stuck(&a, n));
 	else
-		act_log(c->out, 0, "node %s: the process that could not be killed is gone%s", n->name,
+		act_log(c->out, 0, "node %s: what could not be killed is gone%s", n->name,
 			n->drain != NULL ? "; the node stays drained" : ": it gets jobs again");
 	arena_finish(&a);
-	changed_stuck(c, n);
+}
+
+void cordon_on_stuck(struct coord *c, struct node *n, const struct rec_stuck *s)
+{
+	struct rec_stuck_proc v[STUCK_MAX]; /* borrows from both */
+	size_t k = 0, kept;
+	struct pending *pd;
+
+	for (size_t i = 0; i < n->n_stuck; i++)
+		if (!is_in(&n->stuck[i], s->gone, s->n_gone))
+			v[k++] = n->stuck[i];
+	kept = k;
+	for (size_t i = 0; i < s->n_procs && k < STUCK_MAX; i++)
+		if (!is_in(&s->procs[i], v, k))
+			v[k++] = s->procs[i];
+	if (kept == n->n_stuck && k == kept)
+		return;
+	if (n->n_stuck == 0)
+		n->stuck_wall_ms = c->wall_ms;
+	if (node_set_stuck(c, n, v, k) < 0)
+		return;
+	log_stuck(c, n);
+	save(c, coord_persist(c, &pd), n);
 }
 
 /* Nothing of an earlier boot lives. Saved with the new boot id. */

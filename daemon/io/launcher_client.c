@@ -126,7 +126,7 @@ static void went_down(struct launcher_client *l, const char *why)
 
 static void replied(struct launcher_client *l, struct launcher_reply *r)
 {
-	r->text[sizeof(r->text) - 1] = 0;
+	r->text[sizeof(r->text) - 1] = r->text[sizeof(r->text) - 2] = 0; /* two strings, see launcher.h */
 	list_foreach_safe(e, &l->asked) {
 		struct asked *a = list_entry(e, struct asked, at);
 

@@ -6,6 +6,7 @@
 #include "launcher/launcher.h"
 
 struct launcher_client;
+/* text: launcher_reply's, whole (behind its NUL another string), or a sentence of our own with an empty one. */
 typedef void (*launcher_cb)(void *arg, int error, uint32_t result, const char *text);
 
 /* Starts the launcher over a socket pair, or connects to one that runs; anew when it dies. */

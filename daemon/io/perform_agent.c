@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/proc.h"
 #include "io/bulk.h"
 #include "io/ports.h"
 
@@ -78,6 +79,18 @@ static void clean(struct agent_io *io, const struct action *a)
 	ports_release(io->ports, a->job, a->attempt);
 	job_io_drop(io, a->job, a->attempt);
 	shims_clean(io, a->job, a->attempt);
+}
+
+/* /proc/PID/stat: it is made in memory, and waits for nobody. */
+static void look(struct agent_io *io, const struct action *a)
+{
+	struct later *l = agent_later_new(AEV_DONE);
+
+	l->ev.ticket = a->ticket;
+	for (size_t i = 0; i < a->n_procs; i++)
+		if (!proc_dead((pid_t)a->procs[i].pid, a->procs[i].start_time))
+			l->ev.result |= 1u << i;
+	agent_later(io, l);
 }
 
 static void collect(void *arg, const uint8_t hash[32])
@@ -175,6 +188,9 @@ void perform_agent(struct agent_io *io, const struct action *a)
 		break;
 	case ACT_TIDY_SPECS:
 		tidy_specs(io);
+		break;
+	case ACT_LOOK:
+		look(io, a);
 		break;
 	case ACT_PERSIST:
 	case ACT_DROP_KEY:

@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/left.h"
 #include "common/log.h"
 #include "common/orphans.h"
 #include "common/proc.h"
@@ -460,6 +461,7 @@ struct chore {
 	struct proc_id shim; /* see struct job_io */
 	int result;
 	char left[360]; /* who was not ended, and why */
+	char lines[2048]; /* of those, who got SIGKILL: common/left.h */
 };
 
 /* A second name of the held record, which carries the boot id: as exclusive as
@@ -481,6 +483,8 @@ static int sweep_orphans(struct chore *c, struct orphan_sweep *o)
 	pthread_mutex_lock(&orphans_lock);
 	alive = orphans_pass(&orphans, o);
 	orphans_tell(&orphans, o, c->left, sizeof(c->left));
+	c->lines[0] = '\0';
+	orphans_left(&orphans, o, c->lines, sizeof(c->lines));
 	pthread_mutex_unlock(&orphans_lock);
 	return alive;
 }
@@ -492,6 +496,7 @@ static void tell_left(struct chore *c, const struct proc_id *p)
 
 	proc_tell(p->pid, p->start_time, who);
 	snprintf(c->left + n, sizeof(c->left) - n, "%s%s could not be ended", n > 0 ? "; " : "", who);
+	left_add(c->lines, sizeof(c->lines), p);
 }
 
 /* By the cookie, and, as their subreaper, by their coming to us when the shim
@@ -551,14 +556,40 @@ static void log_left(struct agent_io *io, uint64_t job, uint32_t attempt, const 
 	log_job(LOG_LVL_WARN, job, attempt, "its shim is dead; %s", left);
 }
 
-static void swept(struct agent_io *io, uint64_t ticket, uint32_t result, const char *left)
+/* Lines of left.h as records: the event's. */
+static void add_stuck(struct later *l, const char *lines)
+{
+	struct rec_stuck_proc *v = arena_alloc(&l->arena, 16 * sizeof(*v));
+	struct proc_stat st;
+	struct left one;
+
+	if (v == NULL)
+		agent_no_memory();
+	while (l->ev.n_stuck < 16 && (lines = left_next(lines, &one)) != NULL) {
+		if (proc_read(one.id.pid, &st) || st.start_time != one.id.start_time)
+			continue; /* gone meanwhile */
+		v[l->ev.n_stuck++] = (struct rec_stuck_proc){ .pid = (uint32_t)one.id.pid,
+							      .start_time = one.id.start_time,
+							      .name = arena_strdup(&l->arena, st.name),
+							      .text = arena_strdup(&l->arena, one.text) };
+	}
+	l->ev.stuck = v;
+}
+
+/* error 0, or why it must be done again; left: who was not ended. */
+static void swept(struct agent_io *io, uint64_t ticket, int error, uint32_t result, const char *left,
+		  const char *lines)
 {
 	struct later *l = agent_later_new(AEV_DONE);
 
 	l->ev.ticket = ticket;
+	l->ev.error = error;
+	l->ev.retry = error != 0;
 	l->ev.result = result;
 	if (left[0] != '\0' && (l->ev.text = arena_strdup(&l->arena, left)) == NULL)
 		agent_no_memory();
+	if (lines[0] != '\0')
+		add_stuck(l, lines);
 	agent_later(io, l);
 }
 
@@ -570,14 +601,14 @@ static void chore_after(uv_work_t *req, int status)
 	if (c->what == CHORE_SWEEP)
 		log_left(c->io, c->job, c->attempt, c->left);
 	if (c->what == CHORE_SWEEP && c->result == -ETIME && c->left[0] != '\0') {
-		agent_done(c->io, c->ticket, c->result, true, c->left);
+		swept(c->io, c->ticket, c->result, 0, c->left, c->lines);
 	} else if (c->what != CHORE_CLEAN && c->result < 0) {
 		snprintf(text, sizeof(text), c->what == CHORE_LATCH ?
 			 "cannot take the start latch in the run directory: %s" :
 			 "processes of the job may be left: %s", strerror(-c->result));
 		agent_done(c->io, c->ticket, c->result, true, text);
 	} else if (c->what != CHORE_CLEAN) {
-		swept(c->io, c->ticket, (uint32_t)c->result, c->left);
+		swept(c->io, c->ticket, 0, (uint32_t)c->result, c->left, c->lines);
 	}
 	free(c);
 }
@@ -616,10 +647,11 @@ static void launcher_swept(void *arg, int error, uint32_t result, const char *te
 
 	if (error == 0 || error == -ETIME)
 		log_left(s->io, s->job, s->attempt, text != NULL ? text : "");
-	if (error != 0)
+	if (error != 0 && error != -ETIME)
 		agent_done(s->io, s->ticket, error, true, text);
 	else
-		swept(s->io, s->ticket, result, text != NULL ? text : "");
+		swept(s->io, s->ticket, error, result, text != NULL ? text : "",
+		      text != NULL ? text + strlen(text) + 1 : "");
 	free(s);
 }
 

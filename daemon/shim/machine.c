@@ -58,7 +58,7 @@ struct shim *shim_create(uint64_t job, uint32_t attempt, uint32_t nprocs, uint32
 	s->phase = SHIM_SETUP;
 	s->gone = true;
 	s->absent_at = mono_add_ms(now, SHIM_ABSENT_MS);
-	s->kill_at = s->sweep_at = s->drain_at = s->rewrite_at = s->exit_at = MONO_NEVER;
+	s->kill_at = s->sweep_at = s->stuck_at = s->drain_at = s->rewrite_at = s->exit_at = MONO_NEVER;
 	return s;
 }
 
@@ -99,7 +99,7 @@ mono_t shim_deadline(const struct shim *s)
 {
 	mono_t t = mono_min(s->absent_at, s->exit_at);
 
-	t = mono_min(t, mono_min(s->kill_at, s->sweep_at));
+	t = mono_min(t, mono_min(s->kill_at, mono_min(s->sweep_at, s->stuck_at)));
 	return mono_min(t, mono_min(s->drain_at, s->rewrite_at));
 }
 
@@ -311,6 +311,8 @@ static void kill_now(struct shim *s, mono_t now, struct shim_actions *a)
 		s->pause_ms = 2000;
 	s->kill_at = MONO_NEVER;
 	s->sweep_at = mono_add_ms(now, s->pause_ms);
+	if (mono_is_never(s->stuck_at) && !s->stuck)
+		s->stuck_at = mono_add_ms(now, SHIM_STUCK_MS);
 	if (!s->starting)
 		signal_all(s, SIGKILL, a);
 }
@@ -420,7 +422,8 @@ static void settle(struct shim *s, mono_t now, struct shim_actions *a)
 		return;
 	}
 
-	s->kill_at = s->sweep_at = MONO_NEVER;
+	s->kill_at = s->sweep_at = s->stuck_at = MONO_NEVER;
+	s->stuck = false;
 	if (s->n_open) {
 		if (mono_is_never(s->drain_at) && !s->stranger)
 			s->drain_at = mono_add_ms(now, SHIM_DRAIN_MS);
@@ -437,6 +440,13 @@ static void settle(struct shim *s, mono_t now, struct shim_actions *a)
 	s->rewrite_at = mono_add_ms(now, SHIM_WRITE_MS);
 }
 
+/* Said to each agent that comes, as long as it is so. */
+static void tell_stuck(const struct shim *s, struct shim_actions *a)
+{
+	if (s->stuck && s->agent)
+		shim_act(a, SACT_STUCK);
+}
+
 static void on_deadline(struct shim *s, mono_t now, struct shim_actions *a)
 {
 	if (mono_due(s->exit_at, now) && (s->written || s->hopeless)) {
@@ -450,6 +460,11 @@ static void on_deadline(struct shim *s, mono_t now, struct shim_actions *a)
 		end(s, now, 0, a);
 	if (mono_due(s->kill_at, now) || mono_due(s->sweep_at, now))
 		kill_now(s, now, a);
+	if (mono_due(s->stuck_at, now) && !s->starting) {
+		s->stuck_at = MONO_NEVER;
+		s->stuck = true;
+		tell_stuck(s, a);
+	}
 	if (mono_due(s->drain_at, now)) {
 		s->drain_at = MONO_NEVER;
 		s->stranger = true;
@@ -470,6 +485,7 @@ static void on_agent_up(struct shim *s, struct shim_actions *a)
 		tell_ready(s, a); /* hello does not carry the code */
 	if (s->phase == SHIM_ENDED)
 		tell_ended(s, a);
+	tell_stuck(s, a);
 }
 
 static void on_bye(struct shim *s, const struct shim_event *ev, struct shim_actions *a)

@@ -44,6 +44,7 @@
 #define SHIM_ABSENT_MS 600000 /* nothing started and no agent for this long: give up */
 #define SHIM_LEFTOVER_MS 2000 /* TERM to KILL for what outlives the last rank */
 #define SHIM_SWEEP_MS 50 /* KILL is repeated this often until nobody is left */
+#define SHIM_STUCK_MS 30000 /* after the first KILL: who still lives cannot be ended; the agent is told */
 #define SHIM_DRAIN_MS 1000 /* all are dead and a pipe is still open: a stranger holds it */
 #define SHIM_WRITE_MS 1000 /* told, and no shim_bye: the status file is written after all */
 #define SHIM_REWRITE_MS 10000 /* the status file could not be written: again after this */
@@ -108,6 +109,7 @@ enum shim_action_type {
 	SACT_SIGNAL, /* sig to all ranks' sessions and all other descendants. Not answered */
 	SACT_SWEEP, /* sig to all descendants (the ranks are over); counted as orphans. Not answered
 	             * but by SEV_REAPED with gone */
+	SACT_STUCK, /* tell the agent who lives in spite of SIGKILL (shim_stuck). Not answered */
 	SACT_CLOSE, /* close all output streams, whoever holds them; answered by SEV_CLOSED */
 	SACT_WRITE, /* text, len: the status file's new content; answered by SEV_WRITTEN */
 	SACT_EXIT, /* leave. Nothing follows */

@@ -50,6 +50,7 @@ struct shim {
 	uint32_t n_tails;
 	uint32_t orphans;
 	uint32_t pause_ms; /* until the next KILL */
+	bool stuck; /* somebody has outlived SIGKILL for long */
 	bool stranger; /* a pipe was held open from outside */
 	bool writing; /* SACT_WRITE is not answered */
 	bool no_tails; /* the status file is short of room */
@@ -59,7 +60,7 @@ struct shim {
 	bool terminated; /* SIGTERM has come: the host may be going down */
 	bool leaving; /* told to go, once the status file is written or was tried */
 	/* each MONO_NEVER when not armed */
-	mono_t absent_at, kill_at, sweep_at, drain_at, rewrite_at, exit_at;
+	mono_t absent_at, kill_at, sweep_at, stuck_at, drain_at, rewrite_at, exit_at;
 	struct rank ranks[];
 };
 

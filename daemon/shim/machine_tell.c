@@ -19,7 +19,7 @@ static const char *const event_names[SEV_TYPE_COUNT] = {
 };
 static const char *const action_names[SACT_TYPE_COUNT] = {
 	[SACT_SEND] = "send",	  [SACT_HANG_UP] = "hang-up", [SACT_CHECK] = "check",
-	[SACT_START] = "start",	  [SACT_SIGNAL] = "signal",   [SACT_SWEEP] = "sweep",
+	[SACT_START] = "start",	  [SACT_SIGNAL] = "signal",   [SACT_SWEEP] = "sweep", [SACT_STUCK] = "stuck",
 	[SACT_CLOSE] = "close",	  [SACT_WRITE] = "write",     [SACT_EXIT] = "exit",
 };
 

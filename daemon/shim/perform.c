@@ -270,6 +270,18 @@ static void do_signal(struct host *h, int sig)
 	sweep_signal(h->sweep, sig, false, in_rank_group, h);
 }
 
+static void do_stuck(struct host *h)
+{
+	struct rec_stuck_proc v[16];
+	struct msg m;
+
+	msg_init(&m, MSG_shim_stuck);
+	m.u.shim_stuck.procs = v;
+	m.u.shim_stuck.n_procs = sweep_stuck(&h->scratch, v, 16, &m.u.shim_stuck.text);
+	if (h->conn.fd >= 0 && !channel_send_msg(&h->conn, &m))
+		answer(h, (struct shim_event){ .type = SEV_AGENT_DOWN });
+}
+
 static void do_close(struct host *h)
 {
 	int64_t wall_ms = host_wall_ms();
@@ -346,6 +358,9 @@ static void perform(struct host *h, const struct shim_action *a)
 		break;
 	case SACT_SWEEP:
 		sweep_signal(h->sweep, a->sig, true, NULL, NULL);
+		break;
+	case SACT_STUCK:
+		do_stuck(h);
 		break;
 	case SACT_CLOSE:
 		do_close(h);

@@ -1,12 +1,14 @@
 /* sweep.c - see sweep.h */
 #include "shim/sweep.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "common/proc.h"
+#include "common/left.h"
+#include "proto/message.h"
 
 #define FIRST_ROOM 256
 #define ROOM_MAX (1u << 20)
@@ -129,6 +131,37 @@ uint32_t sweep_signal(struct sweep *s, int sig, bool count, bool (*skip)(void *a
 	}
 	free(t);
 	return sent;
+}
+
+static const char *tell_foreign(struct arena *a, const struct target *t, int error)
+{
+	char who[48];
+
+	proc_tell(t->pid, t->start, who);
+	return arena_printf(a, "%s could not be ended: %s", who, strerror(-error));
+}
+
+size_t sweep_stuck(struct arena *a, struct rec_stuck_proc *v, size_t max, const char **ret_foreign)
+{
+	char text[LEFT_TEXT_MAX];
+	size_t n, k = 0;
+	struct target *t = find_targets(&n);
+
+	*ret_foreign = NULL;
+	for (size_t i = 0; t && i < n; i++) {
+		int r = proc_signal(t[i].pid, t[i].start, SIGKILL);
+		struct proc_stat st;
+
+		if (r == -EPERM && !*ret_foreign)
+			*ret_foreign = tell_foreign(a, &t[i], r);
+		if (r < 0 || k == max || proc_read(t[i].pid, &st) || st.start_time != t[i].start)
+			continue;
+		left_tell_state(t[i].pid, text, sizeof text);
+		v[k++] = (struct rec_stuck_proc){ .pid = (uint32_t)t[i].pid, .start_time = t[i].start,
+						  .name = arena_strdup(a, st.name), .text = arena_strdup(a, text) };
+	}
+	free(t);
+	return k;
 }
 
 uint32_t sweep_hits(const struct sweep *s)

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "common/arena.h"
+
 struct sweep;
 
 struct sweep *sweep_create(void); /* NULL on ENOMEM */
@@ -19,6 +21,11 @@ void sweep_destroy(struct sweep *s);
  * whom it hit for sweep_hits(). Number signalled, 0 also when /proc fails. */
 uint32_t sweep_signal(struct sweep *s, int sig, bool count, bool (*skip)(void *arg, pid_t pid),
 		      void *arg);
+/* Those who live in spite of it, named and with what they wait for, up to 'max';
+ * strings in the arena. Number of them. Of those that may not be signalled, the
+ * first in words in *ret_foreign (NULL: none). */
+struct rec_stuck_proc;
+size_t sweep_stuck(struct arena *a, struct rec_stuck_proc *v, size_t max, const char **ret_foreign);
 /* Distinct processes hit so far by counting calls. */
 uint32_t sweep_hits(const struct sweep *s);
 

@@ -90,6 +90,7 @@ static void load_row(struct sim *s, const struct row *r)
 		sim_fail(s, "stored rows can be decoded (%s: %s)", r->key, e.text);
 		return;
 	}
+	stuck_loaded(s, r->json, r->len);
 	if (coord_load(s->coord.core, &m, &e) < 0)
 		sim_fail(s, "stored rows can be loaded (%s: %s)", r->key, e.text);
 	msg_finish(&m);

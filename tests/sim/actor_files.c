@@ -24,6 +24,8 @@ struct done {
 	uint32_t source, spec;
 	struct rec_proof_result *results;
 	size_t n_results;
+	struct rec_stuck_proc *stuck;
+	size_t n_stuck;
 };
 
 static struct held_file *file_of(struct sim *s, struct agent_actor *a, uint64_t job,
@@ -290,7 +292,20 @@ static void do_sweep(struct sim *s, struct agent_actor *a, const struct action *
 
 	if (h != NULL)
 		d->result = simshim_sweep(s, h);
+	if (h != NULL && simshim_alive(h) > 0) {
+		fails(d, ETIME, true, "pid 1 (python, state D) could not be ended");
+		d->stuck = world_alloc(&s->w, 16 * sizeof(*d->stuck));
+		d->n_stuck = stuck_list(s, h, d->stuck, 16);
+	}
 	answer_in(s, a, d, MS, 50 * MS);
+}
+
+static void do_look(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	struct done *d = answer(s, act);
+
+	d->result = stuck_look(s, a, act);
+	answer_in(s, a, d, MS / 10, 5 * MS);
 }
 
 static void do_clean(struct sim *s, struct agent_actor *a, const struct action *act)
@@ -298,7 +313,7 @@ static void do_clean(struct sim *s, struct agent_actor *a, const struct action *
 	struct shim_actor *h = simshim_find(s, a->idx, act->job, act->attempt);
 	struct held_file **f = &a->files;
 
-	if (h != NULL && simshim_alive(h) > 0)
+	if (h != NULL && stuck_mortal(s, h) > 0)
 		sim_fail(s, "a job's records are dropped only when nothing of it lives (%s, job %llu: "
 			    "%u processes)", a->name, (unsigned long long)act->job, simshim_alive(h));
 	while (*f != NULL && ((*f)->job != act->job || (*f)->attempt != act->attempt))
@@ -364,6 +379,9 @@ void simagent_perform(struct sim *s, struct agent_actor *a, const struct action 
 	case ACT_SWEEP:
 		do_sweep(s, a, act);
 		break;
+	case ACT_LOOK:
+		do_look(s, a, act);
+		break;
 	case ACT_CLEAN:
 		do_clean(s, a, act);
 		break;
@@ -401,6 +419,8 @@ void simagent_done(struct sim *s, struct agent_actor *a, const struct event *e)
 		ev.ras = ras;
 		ev.n_ras = d->nprocs < 8 ? d->nprocs : 8;
 	}
+	ev.stuck = d->stuck;
+	ev.n_stuck = d->n_stuck;
 	if (d->type == ACT_PROVE) {
 		ev.results = d->results;
 		ev.n_results = d->n_results;

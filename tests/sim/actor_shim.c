@@ -113,7 +113,8 @@ void simshim_kill9(struct sim *s, struct shim_actor *h)
 	LINE(&s->w, proc_name(s, &h->proc), "KILLED after action %llu",
 	     (unsigned long long)h->proc.actions);
 	for (uint32_t i = 0; i < h->nprocs; i++)
-		vanish(h, &h->workers[i]);
+		if (!stuck_now(s, &h->workers[i]))
+			vanish(h, &h->workers[i]);
 	check_job(s, h->job)->lost_allowed = true;
 	gone(s, h);
 	check_shim_died(s, h);
@@ -133,6 +134,10 @@ uint32_t simshim_sweep(struct sim *s, struct shim_actor *h)
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < h->n_workers; i++) {
+		if (stuck_now(s, &h->workers[i])) {
+			h->workers[i].killed = true; /* SIGKILL waits for it */
+			continue;
+		}
 		n += h->workers[i].alive;
 		vanish(h, &h->workers[i]);
 	}
@@ -173,6 +178,10 @@ static void worker_exits(struct sim *s, struct shim_actor *h, struct worker *w, 
 
 	if (!w->alive)
 		return;
+	if (stuck_now(s, w)) {
+		exits_in(s, h, w, w->undying - s->w.now, status);
+		return;
+	}
 	w->alive = false;
 	w->status = status;
 	if (x != NULL) {
@@ -228,6 +237,8 @@ static void fork_one(struct sim *s, struct shim_actor *h, uint32_t local, int64_
 	left->alive = rng_chance(&s->w.rng, h->plan->leftover);
 	left->reaped = !left->alive;
 	left->stubborn = rng_chance(&s->w.rng, 300);
+	stuck_begin(s, h, w);
+	stuck_begin(s, h, left);
 	plan_exit(s, h, w, after);
 }
 
@@ -239,6 +250,7 @@ static void signal_one(struct sim *s, struct shim_actor *h, struct worker *w, in
 		return;
 	if (x != NULL)
 		x->signalled = true;
+	w->killed = w->killed || sig == SIGKILL;
 	if (sig == SIGKILL)
 		exits_in(s, h, w, rng_range(&s->w.rng, 10000, 3 * MS), SIGKILL);
 	else if (!w->stubborn)
@@ -313,6 +325,9 @@ static void perform(struct sim *s, struct shim_actor *h, const struct shim_actio
 	case SACT_SIGNAL:
 	case SACT_SWEEP:
 		do_signal(s, h, a);
+		break;
+	case SACT_STUCK:
+		stuck_tell(s, h);
 		break;
 	case SACT_CLOSE:
 		h->close_queued = true;

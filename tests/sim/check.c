@@ -195,7 +195,7 @@ void check_start(struct sim *s, struct shim_actor *h)
 			    ": %u of %u)", h->job, marks(j, h->attempt, true), h->nnodes);
 	for (uint32_t i = 0; i < s->n_shims; i++)
 		if (s->shims[i]->job == h->job && s->shims[i]->attempt != h->attempt &&
-		    s->shims[i]->started && simshim_alive(s->shims[i]) > 0)
+		    s->shims[i]->started && stuck_mortal(s, s->shims[i]) > 0)
 			sim_fail(s, "1: an attempt starts only when the one before is gone (job %" PRIu64
 				    ", attempts %u and %u)",
 				 h->job, s->shims[i]->attempt, h->attempt);
@@ -290,7 +290,7 @@ static bool undisturbed(const struct deferred *d)
 void check_deferred(struct sim *s, const struct event *e)
 {
 	const struct deferred *d = e->p;
-	uint32_t n = simshim_alive(d->shim);
+	uint32_t n = stuck_mortal(s, d->shim);
 
 	if (n == 0)
 		return;

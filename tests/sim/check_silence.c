@@ -115,7 +115,7 @@ static bool proved(struct sim *s, const struct agent_actor *a, const struct rec_
 {
 	const struct shim_actor *h = simshim_find(s, a->idx, r->job, r->attempt);
 
-	return strcmp(boot_id, a->boot_id) != 0 || h == NULL || !h->proc.up;
+	return strcmp(boot_id, a->boot_id) != 0 || h == NULL || !h->proc.up || h->gave_up;
 }
 
 /* A place that was given up may be written down later, with the rest of its job. */

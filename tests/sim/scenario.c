@@ -444,6 +444,7 @@ const struct scenario scenarios[] = {
 	{ "queue-equals", 2, scn_queue_equals, true },
 	{ "agent-leaves", 3, scn_agent_leaves, true },
 	{ "all-leave", 2, scn_all_leave, true },
+	{ "undying", 3, scn_undying, false },
 	{ "gpus", 2, scn_gpus, true },
 	{ "gpus-shared", 2, scn_gpus_shared, false },
 	{ "power", 2, scn_power, true },

@@ -6,6 +6,7 @@
  *   scenario_gpus.c     jobs on GPUs
  *   scenario_queue.c    jobs that wait for them
  *   scenario_power.c    power failures, people who are killed
+ *   stuck.c             processes that cannot be killed
  *   scenario_leave.c    nodes that are taken out, daemons that are asked to stop
  */
 #ifndef SIM_SCENARIO_H
@@ -37,6 +38,7 @@ void scn_queue(struct sim *s);
 void scn_queue_equals(struct sim *s);
 void scn_power(struct sim *s);
 void scn_clients_crash(struct sim *s);
+void scn_undying(struct sim *s);
 void scn_gpus(struct sim *s);
 void scn_gpus_shared(struct sim *s);
 void scn_gpus_chaos(struct sim *s);

@@ -8,6 +8,7 @@
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
  *   actor_admin.c  who looks at the nodes               once_failed.c seeds that are always run
+ *   stuck.c        processes that outlive SIGKILL
  *   leave.c        daemons that are asked to stop  gpus.c, gpus.h   GPUs and probes
  *
  * The cores are the real ones. Everything they ask for takes time or fails
@@ -63,6 +64,7 @@ struct plan {
 	int missing_host; /* the command is not there; -1: nowhere missing */
 	uint32_t stubborn; /* permille of processes that ignore TERM */
 	uint32_t leftover; /* permille of ranks that leave a process behind */
+	uint32_t undying; /* permille of processes that outlive SIGKILL, see stuck.c */
 	uint32_t unstartable; /* permille of ranks whose exec fails */
 };
 
@@ -154,6 +156,7 @@ struct agent_actor {
 	bool probe_out_told;
 	uint32_t order_known; /* to this life of the agent: gpu_host.order of what it has; 0: nothing */
 	struct told_gpus told_gpus;
+	bool cordoned; /* the coordinator knows of a process there that cannot be killed */
 };
 
 /* ---- shim ------------------------------------------------------------------- */
@@ -162,7 +165,8 @@ struct agent_actor {
 struct worker {
 	bool alive, reaped;
 	uint32_t local, pid;
-	bool stubborn, swept;
+	bool stubborn, swept, killed;
+	int64_t undying; /* no signal ends it before */
 	int status; /* as waitpid */
 };
 
@@ -185,6 +189,7 @@ struct shim_actor {
 	bool *closed; /* per rank: its streams were reported closed */
 	uint32_t orphans;
 	bool reap_queued, close_queued;
+	bool gave_up; /* it has told of processes that it cannot end */
 	bool started, told_end;
 	struct exec **execs; /* per rank */
 	const char *to_write;
@@ -264,6 +269,7 @@ struct jobrec {
 	uint32_t placed_attempt; /* the last one that was looked at */
 	bool was_placed; /* it had nodes, see check_queue.c */
 	int64_t over_by; /* the first in line: when those before it are over; 0: nobody knows */
+	uint32_t stuck_attempt; /* as placed_attempt, for stuck.c */
 	int64_t fits_since; /* it could have been placed since; 0: it could not */
 };
 
@@ -327,6 +333,7 @@ struct sim {
 	bool loss_allowed; /* something was done that may lose a node's ranks */
 	bool removal; /* of a node, by the administrator */
 	bool gpus; /* some host has a probe */
+	bool undying; /* some process may outlive SIGKILL */
 	bool disk_was_full; /* the cause of an end may be lost with a crash then */
 	bool no_progress_checks; /* outcome is not predicted */
 
@@ -433,6 +440,17 @@ void simshim_event(struct sim *s, struct shim_actor *h, const struct event *e);
 void simshim_link_up(struct sim *s, struct shim_actor *h, struct conn *c);
 void simshim_link_down(struct sim *s, struct shim_actor *h, struct conn *c);
 void simshim_message(struct sim *s, struct shim_actor *h, struct conn *c, const struct msg *m);
+
+/* ---- stuck.c ------------------------------------------------------------------------- */
+
+void stuck_begin(struct sim *s, struct shim_actor *h, struct worker *w); /* maybe it is one of those */
+bool stuck_now(const struct sim *s, const struct worker *w);
+uint32_t stuck_mortal(const struct sim *s, struct shim_actor *h); /* alive, and could die */
+size_t stuck_list(const struct sim *s, const struct shim_actor *h, struct rec_stuck_proc *v, size_t max);
+void stuck_tell(struct sim *s, struct shim_actor *h);
+uint32_t stuck_look(const struct sim *s, const struct agent_actor *a, const struct action *act);
+void stuck_row(struct sim *s, const struct store_row *r); /* is to be stored */
+void stuck_loaded(struct sim *s, const char *json, size_t len);
 
 /* ---- actor_client.c -------------------------------------------------------------------- */
 

@@ -308,6 +308,7 @@ void simstore_write(struct sim *s, const struct action *a)
 	for (size_t i = 0; i < a->n_rows; i++) {
 		silence_row(s, &a->rows[i]);
 		gpus_row(s, &a->rows[i]);
+		stuck_row(s, &a->rows[i]);
 	}
 	list_append(&s->coord.queued, &j->entry);
 	begin_commit(s);

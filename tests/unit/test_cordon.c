@@ -49,6 +49,7 @@ static bool is_cordoned(struct world *w, const char *node, const char *text)
 	return yes;
 }
 
+/* One more, or (0) 4711 is gone. */
 static void stuck(struct world *w, uint64_t link, uint32_t pid)
 {
 	struct rec_stuck_proc p = { .pid = pid, .start_time = 99, .name = "python",
@@ -59,6 +60,11 @@ static void stuck(struct world *w, uint64_t link, uint32_t pid)
 	msg_init(&m, MSG_stuck);
 	m.u.stuck.procs = &p;
 	m.u.stuck.n_procs = pid != 0;
+	if (pid == 0) {
+		p.pid = 4711;
+		m.u.stuck.gone = &p;
+		m.u.stuck.n_gone = 1;
+	}
 	say(w, link, &m);
 	store(w);
 }
@@ -196,6 +202,21 @@ static void a_stuck_process_is_known_after_a_restart_and_looked_for(void **state
 	assert_false(is_cordoned(w, "gpu02", NULL));
 }
 
+static void each_of_several_is_counted_and_all_must_go(void **state)
+{
+	struct world *w = *state;
+	uint64_t b = node_up(w, "gpu02");
+
+	stuck(w, b, 4711);
+	stuck(w, b, 4712);
+	stuck(w, b, 4712); /* said again */
+	assert_true(is_cordoned(w, "gpu02", ", and 1 more"));
+	stuck(w, b, 0);
+	assert_true(is_cordoned(w, "gpu02", "process 4712"));
+	stuck(w, b, 0); /* it is gone already: nothing changes */
+	assert_true(is_cordoned(w, "gpu02", "process 4712"));
+}
+
 static void a_reboot_ends_what_nothing_could_end(void **state)
 {
 	struct world *w = *state;
@@ -240,6 +261,7 @@ int main(void)
 		T(a_drain_that_cannot_be_saved_is_said_so),
 		T(a_node_with_a_process_that_cannot_be_killed_gets_no_job_until_it_is_gone),
 		T(a_stuck_process_is_known_after_a_restart_and_looked_for),
+		T(each_of_several_is_counted_and_all_must_go),
 		T(a_reboot_ends_what_nothing_could_end),
 		T(a_drain_stays_when_the_process_is_gone_and_resume_ends_both),
 	};

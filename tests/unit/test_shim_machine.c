@@ -509,6 +509,43 @@ static void what_outlives_the_ranks_is_swept_and_counted(void **state)
 	play_finish(&p);
 }
 
+/* KILL again and again, until the stuck ones are told. */
+static void to_stuck(struct play *p)
+{
+	const char *said = "";
+	mono_t begin;
+
+	to_running(p, 1);
+	end(p, 0);
+	begin = p->now;
+	while (strstr(said, "stuck;") == NULL) {
+		p->now = shim_deadline(p->s);
+		said = on(p, SEV_DEADLINE);
+		assert_true(mono_sub_ms(p->now, begin) <= SHIM_STUCK_MS);
+	}
+	assert_int_equal(mono_sub_ms(p->now, begin), SHIM_STUCK_MS);
+}
+
+static void who_outlives_KILL_for_long_is_told_to_each_agent_until_it_is_gone(void **state)
+{
+	struct play p;
+
+	to_stuck(&p);
+	for (int i = 0; i < 60; i++) {
+		p.now = shim_deadline(p.s);
+		assert_null(strstr(on(&p, SEV_DEADLINE), "stuck;")); /* once */
+	}
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{ending 8:running at 10.0.0.1:20000}; stuck;");
+	T(simple(&p, MSG_shim_bye), ""); /* the job is over for its agent; not for its shim */
+	T(on(&p, SEV_AGENT_DOWN), "");
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{ending 8:running at 10.0.0.1:20000}; stuck;");
+	closed(&p, 0, 2);
+	T(reaped(&p, 0, SIGKILL, true), " send ranks{ 8:killed=9/ours}; send shim_ended{ 8:killed=9/ours};");
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{ended 8:killed=9/ours at 10.0.0.1:20000}; send shim_ended{ 8:killed=9/ours};");
+	T(bye_settled(&p), " exit;");
+	play_finish(&p);
+}
+
 static void children_of_ended_ranks_keep_the_grace_they_were_given(void **state)
 {
 	struct play p;
@@ -794,6 +831,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_job_runs_from_setup_to_bye),
+		cmocka_unit_test(who_outlives_KILL_for_long_is_told_to_each_agent_until_it_is_gone),
 		cmocka_unit_test(the_status_file_is_written_unless_the_end_is_settled),
 		cmocka_unit_test(what_nobody_else_knows_is_not_given_up),
 		cmocka_unit_test(the_ranks_are_started_once_however_often_go_comes),
