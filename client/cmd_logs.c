@@ -1,15 +1,25 @@
-/* cmd_logs.c - nodectl logs ID: a job's output from its begin */
+/* cmd_logs.c - nodectl logs ID: a job's output, from its begin or from anywhere */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "client/commands.h"
+#include "client/since.h"
 
 #define RANKS_MAX 4096 /* that message 'follow' can name */
+#define TAIL_MAX 1000000 /* the same */
 
-enum { FOLLOW = 1, RANK, LABEL, NO_LABEL };
+enum { FOLLOW = 1, RANK, LABEL, NO_LABEL, TAIL, HEAD, FROM, SINCE, ATTEMPT, STDOUT, STDERR };
 static const struct opt opts[] = {
 	{ FOLLOW, 'f', "follow", NULL, "go on until the job has ended" },
 	{ RANK, 'r', "rank", "RANKS", "only these: 3 or 0-3,7 (may be repeated)" },
+	{ TAIL, 'n', "tail", "N", "begin N lines before the end of each rank's output and error" },
+	{ HEAD, 0, "head", "N", "the first N lines of each only" },
+	{ SINCE, 0, "since", "TIME", "begin there: 10m (ago), 14:05, \"2026-11-25 14:05\"" },
+	{ FROM, 0, "from", "BYTES", "begin at this offset of each (--json shows where lines begin)" },
+	{ ATTEMPT, 0, "attempt", "N", "of the job (default: the last one)" },
+	{ STDOUT, 0, "stdout", NULL, "standard output only" },
+	{ STDERR, 0, "stderr", NULL, "standard error only" },
 	{ LABEL, 0, "label", NULL, "begin each line with [node:rank]" },
 	{ NO_LABEL, 0, "no-label", NULL, "never do (default: when there is more than one rank)" },
 	{ 0 },
@@ -19,7 +29,37 @@ struct wish {
 	struct session_conf conf;
 	struct span *ranks;
 	char path[4096]; /* of the socket */
+	int begins; /* places named where to begin */
 };
+
+static int64_t wall_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* The options that say where to begin, and how much. CTL_GO, or an exit code. */
+static int take_begin(struct ctl *c, struct wish *w, int id, const char *value)
+{
+	uint64_t v = 0;
+	struct err e;
+	int r = 0;
+
+	if (id == TAIL)
+		r = opts_uint("--tail", value, 1, TAIL_MAX, &v, &e), w->conf.tail = (uint32_t)v;
+	else if (id == HEAD)
+		r = opts_uint("--head", value, 1, UINT32_MAX, &w->conf.head, &e);
+	else if (id == FROM)
+		r = opts_uint("--from", value, 0, UINT64_MAX, &w->conf.offset, &e);
+	else if (id == ATTEMPT)
+		r = opts_uint("--attempt", value, 1, 65535, &v, &e), w->conf.attempt = (uint32_t)v;
+	else
+		r = since_parse("--since", value, wall_ms(), &w->conf.since_wall_ms, &e);
+	w->begins += r == 0 && (id == TAIL || id == FROM || id == SINCE);
+	return r < 0 ? ctl_usage(c, "%s", e.text) : CTL_GO;
+}
 
 static int parse(struct ctl *c, struct wish *w)
 {
@@ -36,6 +76,10 @@ static int parse(struct ctl *c, struct wish *w)
 			w->conf.live = true;
 		else if (id == LABEL || id == NO_LABEL)
 			w->conf.labels = id == LABEL ? LABELS_ON : LABELS_OFF;
+		else if (id == STDOUT || id == STDERR)
+			w->conf.fds |= id == STDOUT ? 1 : 2;
+		else if (id >= TAIL && id <= ATTEMPT && (r = take_begin(c, w, id, value)) != CTL_GO)
+			return r;
 		else if (id == RANK && opts_spans("--rank", value, &w->ranks, &w->conf.n_ranks, &e) < 0)
 			return ctl_usage(c, "%s", e.text);
 		else if (id == OPT_OPERAND && w->conf.job)
@@ -43,6 +87,8 @@ static int parse(struct ctl *c, struct wish *w)
 		else if (id == OPT_OPERAND && (r = ctl_job_id(c, value, &w->conf.job)) != CTL_GO)
 			return r;
 	}
+	if (w->begins > 1)
+		return ctl_usage(c, "--tail, --from and --since each say where to begin: one of them");
 	return w->conf.job ? CTL_GO : ctl_usage(c, "which job? nodectl jobs lists them");
 }
 
@@ -111,8 +157,10 @@ static int run(struct ctl *c)
 
 const struct command cmd_logs = {
 	.verb = "logs",
-	.args = "[-f] [--rank RANKS] [--label|--no-label] ID",
-	.brief = "a job's output from its begin",
+	.args = "[-f] [--rank RANKS] [--tail N | --since TIME | --from BYTES] [--head N] ... ID",
+	.brief = "a job's output from its begin, or from anywhere",
+	.help = "Works on every node that may submit jobs of yours, on the job's submit node, and on the job's own "
+		"node when it has only one. What is not there any more, or on a node that cannot be reached, is named.",
 	.opts = opts,
 	.run = run,
 };

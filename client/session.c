@@ -108,6 +108,15 @@ void session_follow(struct session *s)
 	m.u.follow.from = from;
 	/* after a lost link 'from' says where: nothing may be left out */
 	m.u.follow.from_end = s->conf->from_end && !m.u.follow.n_from;
+	m.u.follow.holes = true;
+	m.u.follow.fds = s->conf->fds;
+	if (s->conf->attempt)
+		MSG_SET(&m.u.follow, follow, attempt, s->conf->attempt);
+	if (!m.u.follow.n_from) {
+		m.u.follow.offset = s->conf->offset;
+		m.u.follow.tail = s->conf->tail;
+		m.u.follow.since_wall_ms = s->conf->since_wall_ms;
+	}
 	m.u.follow.credit = SESSION_CREDIT;
 	s->streams.owed = 0;
 	s->refollow = false;
@@ -268,13 +277,14 @@ static void output_failed(struct session *s, int error)
 
 static void maybe_close(struct session *s, mono_t now)
 {
+	bool enough = !s->conf->to_end && !s->output_over && streams_enough(&s->streams);
 	bool late = s->settled && !s->output_over && s->phase == PHASE_LIVE &&
 		    !streams_pending(&s->streams) &&
 		    mono_sub_ms(now, s->idle_since) >= LAST_OUTPUT_MS;
 
-	if (s->closing || (s->conf->to_end && !s->settled) || !(s->output_over || late))
+	if (s->closing || (s->conf->to_end && !s->settled) || !(s->output_over || late || enough))
 		return;
-	if (late)
+	if (late && !enough)
 		session_complain(s, "some output has not arrived; it can be read later: nodectl logs %" PRIu64,
 				 s->job);
 	finish(s);
@@ -401,6 +411,10 @@ int session_run(const struct session_conf *conf, struct link *link)
 	streams_init(&s.streams, conf->labels, conf->json);
 	s.streams.ranks = conf->ranks;
 	s.streams.n_ranks = conf->n_ranks;
+	s.streams.first_offset = conf->offset;
+	s.streams.any_begin = conf->from_end || conf->tail || conf->since_wall_ms;
+	s.streams.fds = conf->fds;
+	s.streams.head = conf->head;
 	streams_job(&s.streams, conf->info);
 	session_signals_install(conf->to_end);
 	session_begin(&s);

@@ -26,6 +26,13 @@ struct session_conf {
 	bool feed_stdin;
 	bool to_end; /* the job's end is ours to wait for and tell; else only its output */
 	bool live, from_end; /* see message 'follow' */
+	/* where the output begins, see message 'follow'; 0: not asked for */
+	uint32_t attempt;
+	uint64_t offset;
+	uint32_t tail;
+	int64_t since_wall_ms;
+	uint32_t fds;
+	uint64_t head; /* lines of each stream, then no more */
 	const struct span *ranks;
 	size_t n_ranks;
 	const struct rec_job_info *info; /* what is known of the job already; may be NULL */

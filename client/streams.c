@@ -16,6 +16,7 @@ struct stream {
 	mono_t show_at;
 	uint64_t next; /* offset expected */
 	uint64_t lost; /* bytes dropped by the node, as told so far */
+	uint64_t lines; /* so far; counted with 'head' only */
 	uint32_t rank;
 	uint8_t fd;
 	bool begun, ended;
@@ -130,6 +131,7 @@ static struct stream *stream_of(struct streams *st, uint32_t rank, uint8_t fd)
 		return NULL;
 	s->rank = rank;
 	s->fd = fd;
+	s->next = st->first_offset;
 	list_init(&s->waiting);
 	label_of(st, rank, label, sizeof(label));
 	label_stream_init(&s->ls, st->labelled && !st->json ? label : NULL);
@@ -154,12 +156,15 @@ static void json_head(struct jw *w, struct buf *b, const struct streams *st, con
 	jw_str(w, s->fd == 1 ? "stdout" : "stderr");
 }
 
-static void json_line(struct streams *st, const struct stream *s, const char *p, size_t n, bool whole)
+static void json_line(struct streams *st, const struct stream *s, uint64_t at, const char *p, size_t n,
+		      bool whole)
 {
 	struct buf *b = &st->sinks[0].out.buf;
 	struct jw w;
 
 	json_head(&w, b, st, s, "output");
+	jw_key(&w, "offset");
+	jw_uint(&w, at);
 	jw_key(&w, "text");
 	jw_strn(&w, p, n);
 	if (!whole) {
@@ -170,24 +175,31 @@ static void json_line(struct streams *st, const struct stream *s, const char *p,
 	buf_addc(b, '\n');
 }
 
-static void json_feed(struct streams *st, struct stream *s, const char *p, size_t n)
+/* 'at': the offset of p[0] in its stream. */
+static void json_feed(struct streams *st, struct stream *s, uint64_t at, const char *p, size_t n)
 {
 	struct buf *held = &s->ls.held;
 	const char *end = p + n, *nl;
 
 	while ((nl = memchr(p, '\n', (size_t)(end - p)))) {
+		size_t len = (size_t)(nl - p);
+
 		if (held->len) {
-			buf_add(held, p, (size_t)(nl - p));
-			json_line(st, s, held->data, held->len, true);
+			uint64_t begin = at - held->len;
+
+			buf_add(held, p, len);
+			json_line(st, s, begin, held->data, held->len, true);
 			buf_reset(held);
 		} else {
-			json_line(st, s, p, (size_t)(nl - p), true);
+			json_line(st, s, at, p, len, true);
 		}
+		at += len + 1;
 		p = nl + 1;
 	}
+	at += (uint64_t)(end - p);
 	buf_add(held, p, (size_t)(end - p));
 	if (held->len > LABEL_HELD_MAX) {
-		json_line(st, s, held->data, held->len, false);
+		json_line(st, s, at - held->len, held->data, held->len, false);
 		buf_finish(held);
 	}
 }
@@ -208,12 +220,30 @@ static void wait_quiet(struct streams *st, struct stream *s, struct sink *k, mon
 	list_append(&st->waiting, &s->waiting);
 }
 
-static void feed(struct streams *st, struct stream *s, const char *p, size_t n, mono_t now)
+/* Lines beyond those asked for are cut off; bytes left. */
+static size_t cut_head(const struct streams *st, struct stream *s, const char *p, size_t n)
+{
+	size_t left = 0;
+
+	while (left < n && s->lines < st->head) {
+		const char *nl = memchr(p + left, '\n', n - left);
+
+		if (!nl)
+			return n;
+		left = (size_t)(nl - p) + 1;
+		s->lines++;
+	}
+	return left;
+}
+
+static void feed(struct streams *st, struct stream *s, uint64_t at, const char *p, size_t n, mono_t now)
 {
 	struct sink *k = sink_of(st, s->fd);
 
+	if (st->head)
+		n = cut_head(st, s, p, n);
 	if (st->json) {
-		json_feed(st, s, p, n);
+		json_feed(st, s, at, p, n);
 		return;
 	}
 	if (st->raw) {
@@ -232,7 +262,7 @@ static void end_stream(struct streams *st, struct stream *s)
 	list_remove(&s->waiting);
 	if (st->json) {
 		if (s->ls.held.len)
-			json_line(st, s, s->ls.held.data, s->ls.held.len, false);
+			json_line(st, s, s->next - s->ls.held.len, s->ls.held.data, s->ls.held.len, false);
 		buf_finish(&s->ls.held);
 		return;
 	}
@@ -288,6 +318,22 @@ static void told_full(struct streams *st, struct stream *s, uint64_t n)
 	streams_say(st, text);
 }
 
+/* The oldest part is not there any more. */
+static void told_given(struct streams *st, struct stream *s, uint64_t from, uint64_t to)
+{
+	const char *node = streams_node(st->job, s->rank);
+	char text[300];
+
+	if (st->json) {
+		told_missing(st, s, to - from, "were given back (spool_per_job, spool_per_node)");
+		return;
+	}
+	snprintf(text, sizeof(text), "nodectl: %.1f MB of rank %u's oldest output (%s) are gone: node %s keeps only so "
+		 "much of it (spool_per_job, spool_per_node)", (double)(to - from) / 1e6, s->rank,
+		 s->fd == 1 ? "stdout" : "stderr", node ? node : "?");
+	streams_say(st, text);
+}
+
 void streams_data(struct streams *st, const struct data_header *h, const char *p, size_t n,
 		  mono_t now)
 {
@@ -307,18 +353,34 @@ void streams_data(struct streams *st, const struct data_header *h, const char *p
 		if (h->offset > s->lost) /* a total: told again after a reconnect */
 			told_full(st, s, h->offset - s->lost);
 		s->lost = h->offset > s->lost ? h->offset : s->lost;
+	} else if (h->flags & DATA_GIVEN) {
+		if (h->offset > s->next && (s->begun || !st->any_begin))
+			told_given(st, s, s->next, h->offset);
+		s->next = h->offset > s->next ? h->offset : s->next;
+		s->begun = true;
 	} else {
 		if (s->begun && h->offset > s->next)
 			told_missing(st, s, h->offset - s->next, "did not arrive");
 		old = s->begun && h->offset < s->next ? s->next - h->offset : 0;
 		if (old < n && !s->ended)
-			feed(st, s, p + old, n - (size_t)old, now);
+			feed(st, s, h->offset + old, p + old, n - (size_t)old, now);
 		if (h->offset + n > s->next || !s->begun)
 			s->next = h->offset + n;
 		s->begun = true;
 	}
 	if (h->flags & DATA_EOF)
 		end_stream(st, s);
+}
+
+bool streams_enough(const struct streams *st)
+{
+	uint64_t want = ranks_shown(st) * (st->fds == 1 || st->fds == 2 ? 1 : 2), have = 0;
+
+	if (!st->head || !st->job || !st->job->world)
+		return false;
+	for (size_t i = 0; i < st->cap; i++)
+		have += st->tab[i] && (st->tab[i]->ended || st->tab[i]->lines >= st->head);
+	return have >= want;
 }
 
 int streams_flush(struct streams *st)

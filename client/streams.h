@@ -29,6 +29,11 @@ struct streams {
 	const struct rec_job_info *job; /* borrowed */
 	const struct span *ranks; /* asked for; NULL: all */
 	size_t n_ranks;
+	/* as asked for */
+	uint64_t first_offset; /* where streams begin */
+	bool any_begin; /* they begin somewhere else, which only the nodes know */
+	uint32_t fds; /* 1 standard output only, 2 standard error only */
+	uint64_t head; /* lines of each stream; 0: all */
 	enum labels mode;
 	bool json, decided, labelled, raw;
 	uint64_t owed; /* bytes taken for which no credit was given back */
@@ -39,6 +44,8 @@ void streams_finish(struct streams *st);
 void streams_job(struct streams *st, const struct rec_job_info *job);
 void streams_data(struct streams *st, const struct data_header *h, const char *p, size_t n,
 		  mono_t now);
+/* All that 'head' asks for has come. */
+bool streams_enough(const struct streams *st);
 /* 0, or -errno of standard output, once. */
 int streams_flush(struct streams *st);
 size_t streams_pending(const struct streams *st);

@@ -1,6 +1,7 @@
 /* spool.c - see spool.h */
 #include "common/spool.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -250,4 +251,117 @@ int spool_make(int spool_dirfd, uint64_t job, uint32_t attempt, uint32_t rank_ba
 	*ret_status_fd = status;
 	*ret_stamps_fd = stamps;
 	return 0;
+}
+
+/* ---- the end ------------------------------------------------------------- */
+
+/* A decimal number without leading zeroes up to 'max' and the character after it. */
+static const char *number(const char *p, uint64_t max, char after, uint64_t *ret)
+{
+	uint64_t v = 0;
+	const char *begin = p;
+
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (v > (max - (uint64_t)(*p - '0')) / 10)
+			return NULL;
+		v = v * 10 + (uint64_t)(*p - '0');
+	}
+	if (p == begin || (*begin == '0' && p > begin + 1) || (*p != after && *p != '\0'))
+		return NULL;
+	*ret = v;
+	return p;
+}
+
+enum spool_kind spool_parse_name(const char *name, uint64_t *ret_job, uint32_t *ret_attempt)
+{
+	uint64_t job, attempt, ms;
+	const char *p = number(name, UINT64_MAX, '.', &job);
+
+	if (p == NULL || *p++ != '.' || (p = number(p, UINT32_MAX, '.', &attempt)) == NULL)
+		return SPOOL_NONE;
+	*ret_job = job;
+	*ret_attempt = (uint32_t)attempt;
+	if (*p == '\0')
+		return SPOOL_ATTEMPT;
+	if (strcmp(p, ".gone") == 0)
+		return SPOOL_GONE;
+	if (strncmp(p, ".old-", 5) == 0 && (p = number(p + 5, INT64_MAX, '\0', &ms)) != NULL && *p == '\0')
+		return SPOOL_ASIDE;
+	return SPOOL_NONE;
+}
+
+/* Of a directory, by descriptor; a name that is a directory stays, and what is above it, too. */
+static int remove_names(int dir, struct err *e)
+{
+	DIR *d = fdopendir(dir);
+	struct dirent *de;
+
+	if (d == NULL) {
+		close(dir);
+		return err_set(e, errno, "cannot list a spool directory: %s", strerror(errno));
+	}
+	while ((de = readdir(d)) != NULL)
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+			unlinkat(dirfd(d), de->d_name, 0);
+	closedir(d);
+	return 0;
+}
+
+static int remove_dir(int spool_dirfd, const char *name, struct err *e)
+{
+	int dir = openat(spool_dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r;
+	struct stat st;
+
+	if (dir < 0 && errno == ENOENT)
+		return 0;
+	if (dir < 0 || fstat(dir, &st) < 0 || st.st_uid != geteuid()) {
+		r = dir < 0 ? errno : EPERM;
+		if (dir >= 0)
+			close(dir);
+		return err_set(e, r, "cannot remove the spool directory %s: %s", name, strerror(r));
+	}
+	r = remove_names(dir, e);
+	if (r == 0 && unlinkat(spool_dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		r = err_set(e, errno, "cannot remove the spool directory %s: %s", name, strerror(errno));
+	return r;
+}
+
+/* Not while the directory is read: what is renamed meanwhile might come again. */
+static int next_of(int spool_dirfd, uint64_t job, uint32_t attempt, char out[256])
+{
+	int fd = openat(spool_dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), found = 0;
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *de;
+	uint64_t j;
+	uint32_t a;
+
+	if (d == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return 0;
+	}
+	while (!found && (de = readdir(d)) != NULL)
+		if (spool_parse_name(de->d_name, &j, &a) >= SPOOL_ASIDE && j == job && a == attempt)
+			found = snprintf(out, 256, "%s", de->d_name);
+	closedir(d);
+	return found;
+}
+
+int spool_remove(int spool_dirfd, uint64_t job, uint32_t attempt, enum spool_kind kind, struct err *e)
+{
+	char name[SPOOL_NAME_MAX], gone[SPOOL_NAME_MAX + 8], other[256];
+	int r = 0;
+
+	if (kind != SPOOL_ATTEMPT) {
+		while (r == 0 && next_of(spool_dirfd, job, attempt, other))
+			r = remove_dir(spool_dirfd, other, e);
+		return r;
+	}
+	spool_name(name, job, attempt);
+	snprintf(gone, sizeof(gone), "%s.gone", name);
+	r = remove_dir(spool_dirfd, gone, e); /* of a removal that was interrupted */
+	/* its name is free at once: whoever makes a new one gets a directory of his own */
+	if (r == 0 && renameat(spool_dirfd, name, spool_dirfd, gone) < 0 && errno != ENOENT)
+		r = err_set(e, errno, "cannot remove the spool directory %s: %s", name, strerror(errno));
+	return r == 0 ? remove_dir(spool_dirfd, gone, e) : r;
 }

@@ -52,6 +52,20 @@ int spool_status(int dir_fd);
  * nothing is lost. 0 or -errno and a sentence. */
 int spool_aside(int spool_dirfd, uint64_t job, uint32_t attempt, int64_t wall_ms, struct err *e);
 
+/* A directory of the spool, and what its name says. */
+enum spool_kind {
+	SPOOL_NONE, /* not ours */
+	SPOOL_ATTEMPT, /* JOB.ATTEMPT */
+	SPOOL_ASIDE, /* JOB.ATTEMPT.old-MS */
+	SPOOL_GONE, /* JOB.ATTEMPT.gone: its removal was interrupted */
+};
+enum spool_kind spool_parse_name(const char *name, uint64_t *ret_job, uint32_t *ret_attempt);
+/* Removes the attempt's directory (SPOOL_ATTEMPT), or those of its name that were
+ * set aside or are half removed already. It must be the caller's own; nothing
+ * beneath but plain names goes. Removing much data blocks for long. 0 (also when there is
+ * none) or -errno and a sentence. */
+int spool_remove(int spool_dirfd, uint64_t job, uint32_t attempt, enum spool_kind kind, struct err *e);
+
 /* "JOB.ATTEMPT" */
 void spool_name(char out[SPOOL_NAME_MAX], uint64_t job, uint32_t attempt);
 

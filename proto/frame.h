@@ -23,6 +23,7 @@ enum frame_type { FRAME_JSON = 1, FRAME_DATA = 2 };
 
 #define DATA_HEADER 24
 #define DATA_EOF 1u /* nothing follows on this (sid, rank, fd) */
+#define DATA_GIVEN 4u /* no payload: all before 'offset' was given back; the stream goes on there */
 #define DATA_LOST 2u /* no payload: 'offset' bytes of this stream were dropped (disk full) */
 
 struct data_header {

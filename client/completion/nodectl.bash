@@ -79,8 +79,9 @@ _nodectl() {
 	attach) _nodectl_reply "$(_nodectl_live jobs) --label --no-label $global" ;;
 	logs)
 		case $prev in
-		-r | --rank) ;;
-		*) _nodectl_reply "$(_nodectl_live all-jobs) -f --follow -r --rank --label --no-label $global" ;;
+		-r | --rank | -n | --tail | --head | --since | --from | --attempt) ;;
+		*) _nodectl_reply "$(_nodectl_live all-jobs) -f --follow -r --rank -n --tail --head --since --from --attempt \
+			--stdout --stderr --label --no-label $global" ;;
 		esac
 		;;
 	kill) [[ $prev == --grace ]] || _nodectl_reply "$(_nodectl_live jobs) --grace $global" ;;

@@ -23,6 +23,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "io/bulk.h"
+#include "io/spools.h"
 
 #define PENDING_MAX 256
 #define SHIM_DIALS 5
@@ -200,6 +201,7 @@ static void shim_up(struct conn *c)
 
 	c->ticket = 0;
 	c->lost_id = 0;
+	spools_shim_up(io->spools, c);
 	bulk_shim_up(io->bulk, c);
 	if (ticket != 0) { /* before announce(), which may end in anything */
 		l = agent_later_new(AEV_DONE);

@@ -6,6 +6,7 @@
  * perform_agent.c an action becomes a side effect
  * shims.c adopt.c launcher_client.c ports.c prove.c specs.c addrs.c users.c
  * bulk*.c         everything about DATA frames
+ * spools.c spools_disk.c  how much output is kept
  *
  * One thread owns all of it (the loop's). Work items on the thread pool get
  * copies and hand results back in their 'after' callback.
@@ -31,6 +32,7 @@ struct bulk;
 struct launcher_client;
 struct users;
 struct probe;
+struct spools;
 
 struct agent_io {
 	const struct agent_opts *opts;
@@ -81,6 +83,7 @@ struct agent_io {
 	struct ports *ports;
 	struct specs *specs;
 	struct bulk *bulk;
+	struct spools *spools;
 	struct launcher_client *launcher; /* NULL: single user */
 	struct probe *probe; /* NULL: none */
 };

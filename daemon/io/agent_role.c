@@ -27,6 +27,7 @@
 #include "io/ports.h"
 #include "io/probe.h"
 #include "io/sockets.h"
+#include "io/spools.h"
 
 #define STOP_UNREGISTERED_MS 5000
 #define SPECS_OLD_MS 3600000
@@ -149,6 +150,7 @@ void agent_feed(struct agent_io *io, struct agent_event *ev)
 	actions_reset(&io->acts);
 	io->stepping = false;
 	bulk_kick(io->bulk);
+	spools_kick(io->spools);
 	deadline_arm(&io->deadline, agent_deadline(io->core));
 	tell_ready(io);
 	agent_tell_status(io);
@@ -409,6 +411,7 @@ static int start(struct agent_io *io, struct err *e)
 	users_create(io, &io->users);
 	if ((rc = bulk_create(io, &io->bulk)) != 0)
 		return err_set(e, rc, "out of memory");
+	spools_create(io, &io->spools);
 	if (!o->single_user && (rc = launcher_client_create(io, &io->launcher, e)) != 0)
 		return rc;
 	if (o->dir != NULL && listens_at_the_link(o))

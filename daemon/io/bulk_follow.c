@@ -167,6 +167,7 @@ static void follow_start(struct follow *f, const struct rec_peer *peers, size_t 
 		f->from = NULL;
 		f->n_from = 0;
 		f->from_end = false;
+		f->offset = f->tail = 0;
 	}
 	f->attempt = attempt;
 	f->started = f->b->used = true;
@@ -262,6 +263,11 @@ void follow_open(struct bulk *b, struct conn *client, const struct rec_follow *r
 	f->attempt = f->fixed ? r->attempt : 0;
 	f->live = r->live;
 	f->from_end = r->from_end;
+	f->holes = r->holes;
+	f->offset = r->offset;
+	f->tail = r->tail;
+	f->since_wall_ms = r->since_wall_ms;
+	f->fds = r->fds;
 	f->cap = r->credit < CAP_MAX ? r->credit : CAP_MAX;
 	f->permit_until = mono_add_ms(clock_mono(), PERMIT_MS);
 	copy_request(f, r);

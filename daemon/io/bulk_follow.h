@@ -37,7 +37,10 @@ struct follow {
 	uint64_t job;
 	uint32_t attempt; /* being followed; 0: none yet */
 	bool fixed; /* the client named the attempt */
-	bool live, from_end;
+	bool live, from_end, holes;
+	uint64_t offset;
+	uint32_t tail, fds;
+	int64_t since_wall_ms;
 	char (*ranks)[9];
 	const char **rank_list;
 	size_t n_ranks;

@@ -63,7 +63,7 @@ static uint64_t first_offset(const struct follow *f, const struct progress *g, u
 	for (size_t i = 0; i < f->n_from; i++)
 		if (f->from[i].rank == g->rank && f->from[i].fd == g->fd)
 			return f->from[i].offset;
-	return f->from_end ? offered : 0;
+	return f->from_end || f->tail || f->since_wall_ms || f->offset ? offered : 0;
 }
 
 /* NULL, or what is wrong with the frame. *ret_skip: seen before, not to be passed on. */
@@ -85,6 +85,12 @@ static const char *check_frame(struct part *p, const struct data_header *h, size
 	if (g->offset == UINT64_MAX)
 		g->offset = first_offset(p->f, g, h->offset);
 	*ret_skip = g->eof;
+	if (h->flags & DATA_GIVEN) {
+		if (n > 0 || h->offset < g->offset)
+			return "it sent output that it says is gone";
+		g->offset = h->offset;
+		return NULL;
+	}
 	if (g->eof)
 		return n > 0 ? "it sent output after the end" : NULL;
 	if (h->offset != g->offset)
@@ -205,7 +211,9 @@ static void request(struct part *p, struct rec_follow *r)
 
 	*r = (struct rec_follow){ .sid = p->user.sid, .job = f->job, .attempt = f->attempt,
 				  .ranks = f->rank_list, .n_ranks = f->n_ranks,
-				  .live = f->live, .from_end = f->from_end, .credit = (uint32_t)g };
+				  .live = f->live, .from_end = f->from_end, .credit = (uint32_t)g,
+				  .holes = f->holes, .fds = f->fds, .offset = f->offset, .tail = f->tail,
+				  .since_wall_ms = f->since_wall_ms };
 	r->has = MSG_BIT(follow, attempt);
 	f->outstanding += g;
 	p->outstanding += g;

@@ -69,7 +69,7 @@ struct source {
 	uint32_t attempt;
 	bool armed; /* the shim will tell when files grow */
 	struct source_out {
-		uint64_t size, lost;
+		uint64_t size, lost, given;
 		bool eof;
 	} *outs; /* 2*local + fd-1 */
 	size_t n_outs;

@@ -21,6 +21,7 @@
 
 #include "common/log.h"
 #include "io/bulk_private.h"
+#include "io/spools.h"
 
 #define TURN_BYTES (1u << 20) /* of one reader before others have the loop */
 #define APPEAR_MS 5000 /* a job we have not heard of yet may be on its way */
@@ -36,7 +37,10 @@ struct serve {
 	struct part *part;
 	uint64_t job;
 	uint32_t attempt;
-	bool live, from_end;
+	bool live, from_end, holes;
+	uint64_t offset;
+	uint32_t tail, fds;
+	int64_t since_wall_ms;
 	uint32_t *ranks;
 	size_t n_ranks;
 	struct rec_follow_from *from;
@@ -73,7 +77,8 @@ static void tell_reader(struct bulk *b, struct serve *s, struct source *o)
 	for (size_t i = 0; i < o->n_outs; i++)
 		if (o->outs[i].size || o->outs[i].eof || o->outs[i].lost)
 			spool_reader_grown(s->r, base + (uint32_t)(i / 2), 1 + i % 2,
-					   o->outs[i].size, o->outs[i].eof, o->outs[i].lost);
+					   o->outs[i].size, o->outs[i].eof, o->outs[i].lost,
+					   o->outs[i].given);
 }
 
 /* ---- life --------------------------------------------------------------------- */
@@ -160,6 +165,11 @@ struct serve *serve_start(struct bulk *b, struct conn *out, uint32_t sid, struct
 	s->attempt = f->attempt;
 	s->live = f->live;
 	s->from_end = f->from_end;
+	s->holes = f->holes;
+	s->offset = f->offset;
+	s->tail = f->tail;
+	s->since_wall_ms = f->since_wall_ms;
+	s->fds = f->fds;
 	s->early_credit = f->credit;
 	s->give_up = s->again = MONO_NEVER;
 	copy_request(s, f);
@@ -183,14 +193,15 @@ static void open_work(uv_work_t *req)
 				 .attempt = s->attempt, .owner = s->owner, .rank_base = s->rank_base,
 				 .nprocs = s->nprocs, .ranks = s->ranks,
 				 .n_ranks = s->n_ranks, .from_end = s->from_end, .from = s->from,
-				 .n_from = s->n_from };
+				 .n_from = s->n_from, .offset = s->offset, .tail = s->tail,
+				 .since_wall_ms = s->since_wall_ms, .fds = s->fds, .holes = s->holes };
 
 	s->open_rc = spool_reader_open(&w, &s->r, &s->open_err);
 }
 
 static void no_spool(struct serve *s)
 {
-	char text[ERR_TEXT_MAX + 128];
+	char text[ERR_TEXT_MAX + 256], limits[160];
 
 	if (s->open_rc == -ENOENT && source_known(s->b, s->job, s->attempt) &&
 	    source_over(s->b, s->job, s->attempt)) {
@@ -205,9 +216,10 @@ static void no_spool(struct serve *s)
 		s->state = SV_WAITING;
 		return;
 	}
+	spools_say_limits(s->b->io->spools, limits, sizeof(limits));
 	if (s->open_rc == -ENOENT)
-		snprintf(text, sizeof(text), "node %s holds no output of job %" PRIu64 ".%u",
-			 s->b->io->id.node, s->job, s->attempt);
+		snprintf(text, sizeof(text), "node %s holds no output of job %" PRIu64 ".%u (any more): %s",
+			 s->b->io->id.node, s->job, s->attempt, limits);
 	else
 		snprintf(text, sizeof(text), "node %s cannot read it: %s", s->b->io->id.node,
 			 s->open_err.text);
@@ -396,7 +408,7 @@ static void apply_grown(struct serve *s, void *arg)
 
 		if (w->local < a->n && (w->fd == 1 || w->fd == 2))
 			spool_reader_grown(s->r, a->base + w->local, (uint8_t)w->fd, w->size, w->eof,
-					   w->lost);
+					   w->lost, w->given);
 	}
 	s->wants_arm = false;
 	pump(s);

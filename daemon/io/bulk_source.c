@@ -100,6 +100,8 @@ void source_note(struct source *o, const struct rec_grown *g)
 	o->outs[i].eof = o->outs[i].eof || g->eof;
 	if (g->lost > o->outs[i].lost)
 		o->outs[i].lost = g->lost;
+	if (g->given > o->outs[i].given)
+		o->outs[i].given = g->given;
 }
 
 /* Sources of jobs that are gone from here, unless somebody still reads. */

@@ -4,6 +4,10 @@
  * note or its EOF. The list is served in turns of at most SPOOL_CHUNK, so a
  * rank that floods does not keep others waiting.
  *
+ * The oldest bytes of a file may be given back at any time: it begins with a hole
+ * then. What was read is sent only when its first byte is still there after the
+ * read; else it may be zeroes, and the reader is told where the stream goes on (GIVEN).
+ *
  * Reads that the page cache can answer are made on the loop (RWF_NOWAIT never
  * blocks); the rest is left to the caller's thread pool.
  */
@@ -24,6 +28,7 @@
 
 #include "common/list.h"
 #include "common/spool.h"
+#include "io/bulk_begin.h"
 #include "io/link.h"
 
 #define OPEN_MAX_FILES 256 /* more streams than this are opened for each turn anew */
@@ -38,6 +43,7 @@ struct stream {
 	int file; /* -1: not open now */
 	uint64_t offset, size;
 	uint64_t lost, lost_sent;
+	uint64_t given; /* all before is known to be gone */
 };
 
 struct spool_reader {
@@ -50,6 +56,7 @@ struct spool_reader {
 	struct list ready;
 	uint64_t credit;
 	bool nowait; /* the file system knows RWF_NOWAIT */
+	bool holes; /* the reader understands GIVEN */
 	char trouble[256];
 	bool told;
 };
@@ -122,6 +129,11 @@ static bool stream_name(const char *name, uint32_t *ret_rank, uint8_t *ret_fd)
 	return true;
 }
 
+static bool wanted_fd(const struct spool_where *w, uint8_t fd)
+{
+	return (w->fds != 1 && w->fds != 2) || w->fds == fd;
+}
+
 static bool wanted(const struct spool_where *w, uint32_t rank)
 {
 	if (w->ranks == NULL)
@@ -166,8 +178,9 @@ static int expect_streams(struct spool_reader *r, const struct spool_where *w, s
 	for (uint32_t i = 0; i < w->nprocs && rc == 0; i++) {
 		if (!wanted(w, w->rank_base + i))
 			continue;
-		rc = add_stream(r, w->rank_base + i, 1);
-		if (rc == 0)
+		if (wanted_fd(w, 1))
+			rc = add_stream(r, w->rank_base + i, 1);
+		if (rc == 0 && wanted_fd(w, 2))
 			rc = add_stream(r, w->rank_base + i, 2);
 	}
 	return rc == 0 ? 0 : err_set(e, rc, "spool of job %" PRIu64 ": %s", w->job, strerror(-rc));
@@ -189,7 +202,7 @@ static int list_streams(struct spool_reader *r, const struct spool_where *w, str
 		uint32_t rank;
 		uint8_t f;
 
-		if (stream_name(de->d_name, &rank, &f) && wanted(w, rank))
+		if (stream_name(de->d_name, &rank, &f) && wanted(w, rank) && wanted_fd(w, f))
 			rc = add_stream(r, rank, f);
 	}
 	closedir(d);
@@ -284,6 +297,48 @@ static bool read_before(const struct spool_where *w, struct stream *s)
 	return false;
 }
 
+/* Of a stream that the reader has not read before. With a time the stamps tell, later. */
+static uint64_t begin_at(const struct spool_where *w, const struct stream *s)
+{
+	if (w->from_end || w->since_wall_ms != 0)
+		return s->size;
+	if (w->tail != 0)
+		return begin_of_tail(s->file, s->size, w->tail);
+	return w->offset < s->size ? w->offset : s->size;
+}
+
+struct since {
+	struct spool_reader *r;
+	const struct spool_where *w;
+};
+
+/* The first stamp of a stream from that time on counts: later ones lie behind it. */
+static void on_stamp(void *arg, uint32_t rank, uint32_t fd, uint64_t offset)
+{
+	struct since *a = arg;
+	struct stream *s = fd == 1 || fd == 2 ? find_stream(a->r, rank, (uint8_t)fd) : NULL;
+	struct stream before = { .rank = rank, .fd = (uint8_t)fd };
+
+	if (s == NULL || offset >= s->offset || read_before(a->w, &before))
+		return;
+	s->offset = offset;
+	make_ready(a->r, s);
+}
+
+/* Their file is the user's, too; numbers in it can only misplace his own reader. */
+static void begin_by_stamps(struct spool_reader *r, const struct spool_where *w)
+{
+	struct since a = { r, w };
+	struct stat st;
+	int fd = open_beneath(r->dir, "stamps", O_RDONLY | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1)
+		begin_since(fd, w->since_wall_ms, on_stamp, &a);
+	close(fd);
+}
+
 static void first_look(struct spool_reader *r, const struct spool_where *w, struct stream *s)
 {
 	bool before = read_before(w, s);
@@ -299,8 +354,8 @@ static void first_look(struct spool_reader *r, const struct spool_where *w, stru
 		return;
 	}
 	s->size = (uint64_t)st.st_size;
-	if (w->from_end && !before)
-		s->offset = s->size;
+	if (!before)
+		s->offset = begin_at(w, s);
 	if (r->open > OPEN_MAX_FILES)
 		close_file(r, s);
 	if (s->offset < s->size)
@@ -317,6 +372,7 @@ int spool_reader_open(const struct spool_where *w, struct spool_reader **ret, st
 	list_init(&r->ready);
 	r->owner = w->owner;
 	r->nowait = true;
+	r->holes = w->holes;
 	rc = r->dir = open_dir(w, e);
 	if (rc >= 0)
 		rc = w->nprocs ? expect_streams(r, w, e) : list_streams(r, w, e);
@@ -327,6 +383,8 @@ int spool_reader_open(const struct spool_where *w, struct spool_reader **ret, st
 	r->left = r->n;
 	for (size_t i = 0; i < r->n; i++)
 		first_look(r, w, &r->v[i]);
+	if (w->since_wall_ms != 0)
+		begin_by_stamps(r, w);
 	*ret = r;
 	return 0;
 }
@@ -356,7 +414,7 @@ uint64_t spool_reader_credit_left(const struct spool_reader *r)
 }
 
 void spool_reader_grown(struct spool_reader *r, uint32_t rank, uint8_t fd, uint64_t size, bool eof,
-			uint64_t lost)
+			uint64_t lost, uint64_t given)
 {
 	struct stream *s = find_stream(r, rank, fd);
 
@@ -366,6 +424,8 @@ void spool_reader_grown(struct spool_reader *r, uint32_t rank, uint8_t fd, uint6
 		s->size = size;
 	if (lost > s->lost)
 		s->lost = lost;
+	if (given > s->given && given <= s->size)
+		s->given = given;
 	s->final = eof;
 	if (s->offset < s->size || s->lost > s->lost_sent || s->final)
 		make_ready(r, s);
@@ -506,6 +566,7 @@ enum spool_next spool_read_done(struct spool_reader *r, struct spool_read *read,
 				struct data_header *h, char **ret_buf, size_t *ret_n)
 {
 	struct stream *s = &r->v[read->stream];
+	uint64_t first;
 
 	if (read->got <= 0) {
 		free(read->buf); /* NOLINT(clang-analyzer-unix.Malloc): a new one each time, by a compound literal */
@@ -516,6 +577,13 @@ enum spool_next spool_read_done(struct spool_reader *r, struct spool_read *read,
 		} else {
 			s->size = s->offset;
 		}
+		return SPOOL_WAIT;
+	}
+	first = begin_of_data(s->file, s->offset, s->size);
+	if (first > s->offset || s->given > s->offset) { /* it may have been read after it was gone */
+		s->given = first > s->given ? first : s->given;
+		free(read->buf);
+		read->buf = NULL;
 		return SPOOL_WAIT;
 	}
 	took(r, s, (size_t)read->got, h);
@@ -538,15 +606,32 @@ static bool bytes_left(struct spool_reader *r, struct stream *s)
 	return s->offset < s->size;
 }
 
+/* Its oldest bytes are gone: the stream goes on where the rest begins. */
+static bool skip_given(struct spool_reader *r, struct stream *s, struct data_header *h)
+{
+	if (s->given <= s->offset)
+		return false;
+	if (!r->holes) {
+		note_trouble(r, s, "its oldest part was given back, which the nodeagent of the reading node "
+				   "cannot skip; upgrade it");
+		give_up(r, s);
+		return false;
+	}
+	s->offset = s->given;
+	header(s, DATA_GIVEN, s->offset, h);
+	return true;
+}
+
 enum spool_next spool_reader_next(struct spool_reader *r, struct data_header *h, char **ret_buf,
 				  size_t *ret_n, struct spool_read *read)
 {
 	while (!list_empty(&r->ready)) {
 		struct stream *s = list_entry(r->ready.next, struct stream, ready);
+		bool given = skip_given(r, s, h);
 		enum spool_next next;
 
-		if (!bytes_left(r, s)) {
-			if (!at_end(r, s, h))
+		if (given || !bytes_left(r, s)) {
+			if (!given && !at_end(r, s, h))
 				continue;
 			*ret_buf = NULL;
 			*ret_n = 0;

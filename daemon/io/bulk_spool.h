@@ -26,9 +26,15 @@ struct spool_where {
 	uint32_t rank_base, nprocs; /* whose output is to come, file or not; nprocs 0: what lies there */
 	const uint32_t *ranks; /* global ranks wanted; NULL: all that lie here */
 	size_t n_ranks;
-	bool from_end;
 	const struct rec_follow_from *from;
 	size_t n_from;
+	/* streams not named in 'from' begin at 0, or: */
+	bool from_end;
+	uint64_t offset;
+	uint32_t tail; /* lines before the end; 0: not asked for */
+	int64_t since_wall_ms; /* 0: not asked for */
+	uint32_t fds; /* 1 standard output only, 2 standard error only, else both */
+	bool holes; /* the reader understands GIVEN */
 };
 
 struct spool_reader;
@@ -42,7 +48,7 @@ void spool_reader_credit(struct spool_reader *r, uint64_t bytes);
 uint64_t spool_reader_credit_left(const struct spool_reader *r);
 /* What the shim reports; unknown streams are ignored. */
 void spool_reader_grown(struct spool_reader *r, uint32_t rank, uint8_t fd, uint64_t size, bool eof,
-			uint64_t lost);
+			uint64_t lost, uint64_t given);
 /* Nobody writes any more: each stream ends where its file ends now. */
 void spool_reader_final(struct spool_reader *r);
 

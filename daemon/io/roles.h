@@ -35,6 +35,8 @@ struct agent_opts {
 	bool allow_root;
 	uint32_t uid_min, uid_max;
 	uint64_t specs_max, specs_user_max; /* bytes */
+	uint64_t spool_per_job, spool_per_node; /* bytes of output; per_node 0: a tenth of the file system */
+	uint32_t spool_keep_ms; /* after the end; 0: as long as there is room */
 	uint32_t port_min, port_max; /* MASTER_PORT range; 0: 20000 .. below the ephemeral range */
 	int ready_fd; /* -1, or: "registered\n" once registered */
 	int parent_fd;

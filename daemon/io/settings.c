@@ -68,6 +68,12 @@ static const struct conf_key table[] = {
 	     "bytes of all specifications of unfinished jobs submitted here"),
 	SIZE("agent", "specs_user_max", specs_user_max, 64 * KIB, 1024 * GIB,
 	     "bytes of one user's"),
+	SIZE("agent", "spool_per_job", spool_per_job, 64 * KIB, 1024 * GIB,
+	     "bytes of one job's output kept here (default 4G)"),
+	SIZE("agent", "spool_per_node", spool_per_node, 0, 1024 * GIB,
+	     "bytes of all output kept here (default 0: a tenth of the disk)"),
+	MS("agent", "spool_keep", spool_keep_ms, 0, 49 * 24 * HOUR,
+	   "output is kept so long after the job (default 7d; 0: while there is room)"),
 	MS("agent", "probe_patience", probe_patience_ms, SECOND, 24 * HOUR,
 	   "a source of readings that hangs for so long is started anew (default 60s)"),
 	STR("agent", "nvml", nvml, "library in place of libnvidia-ml.so.1"),
@@ -93,6 +99,8 @@ void settings_init(struct settings *s)
 		.probe_patience_ms = 60 * SECOND,
 		.specs_max = 256 * MIB,
 		.specs_user_max = 64 * MIB,
+		.spool_per_job = 4 * GIB,
+		.spool_keep_ms = 7 * 24 * HOUR,
 	};
 }
 

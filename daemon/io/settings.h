@@ -36,6 +36,8 @@ struct settings {
 	bool single_user, allow_root;
 	uint32_t uid_min, uid_max, port_min, port_max;
 	uint64_t specs_max, specs_user_max;
+	uint64_t spool_per_job, spool_per_node;
+	uint32_t spool_keep_ms;
 };
 
 /* Defaults. */

@@ -230,6 +230,21 @@ int launch_aside(const struct policy *p, const struct launcher_request *q, struc
 	return r;
 }
 
+int launch_remove(const struct policy *p, const struct launcher_request *q, struct err *e)
+{
+	int spool, r;
+
+	if (!q->nprocs && cgroup_remove(q->job, q->attempt) == -EBUSY)
+		return err_set(e, EBUSY, "job %llu.%u still lives on this node",
+			       (unsigned long long)q->job, q->attempt);
+	spool = open_spool(p, e);
+	if (spool < 0)
+		return spool;
+	r = spool_remove(spool, q->job, q->attempt, q->nprocs ? SPOOL_ASIDE : SPOOL_ATTEMPT, e);
+	close(spool);
+	return r;
+}
+
 static int close_from(unsigned first, unsigned last)
 {
 #ifdef SYS_close_range

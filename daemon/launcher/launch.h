@@ -28,6 +28,8 @@ int launch_check_shim(const char *path, struct err *e);
 int launch_check_spool(const char *path, struct err *e);
 /* Renames the spool of an attempt that nobody lives in. 0 or -errno and a sentence. */
 int launch_aside(const struct policy *p, const struct launcher_request *q, struct err *e);
+/* Removes it, or what was set aside of it. The same. May take long. */
+int launch_remove(const struct policy *p, const struct launcher_request *q, struct err *e);
 /* Never returns when all is well; else -errno and a sentence: the caller must
  * _exit at once, whatever rights it has left. Waits on NSS: only in a child.
  * *report is a descriptor to keep (close-on-exec); it may get another number. */

@@ -18,6 +18,8 @@ enum launcher_op {
 	LAUNCHER_LAUNCH = 1, /* + SCM_RIGHTS: memfd of the specification, listening socket */
 	LAUNCHER_KILL = 2, /* SIGKILL everything of (job, attempt): cgroup.kill, then a sweep for the cookie */
 	LAUNCHER_CLEAN = 3, /* remove the job's cgroup; -EBUSY when somebody is still in it after a while */
+	LAUNCHER_REMOVE = 5, /* the spool of an attempt that is over (nprocs 0), or what was set aside of it (1);
+			      * -EBUSY when its job lives */
 	LAUNCHER_ASIDE = 4, /* a spool of this name is another cluster's: rename it; -EBUSY when its job lives */
 };
 

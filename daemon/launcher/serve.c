@@ -31,6 +31,7 @@
 #define PAUSE_MS 20 /* before the second round; then twice as long each time */
 #define PAUSE_MAX_MS 200
 #define CLEAN_MS 3000
+#define REMOVE_MS 60000 /* much output takes long; what is left is asked for again */
 
 /* What a child says before it ends; nothing at all when it became a shim. */
 struct report {
@@ -211,6 +212,14 @@ static void child_aside(const struct launcher_request *q, int report)
 	say_and_exit(report, r, 0, e.text);
 }
 
+static void child_remove(const struct launcher_request *q, int report)
+{
+	struct err e = { 0 };
+	int r = launch_remove(L.policy, q, &e);
+
+	say_and_exit(report, r, 0, e.text);
+}
+
 static void begin_child(const struct worker *w, const int *fds, int report)
 {
 	const struct launcher_request *q = &w->req;
@@ -221,6 +230,8 @@ static void begin_child(const struct worker *w, const int *fds, int report)
 		child_kill(w, report);
 	else if (q->op == LAUNCHER_ASIDE)
 		child_aside(q, report);
+	else if (q->op == LAUNCHER_REMOVE)
+		child_remove(q, report);
 	else
 		child_clean(q, report);
 }
@@ -374,7 +385,7 @@ static void start_worker(unsigned conn, const struct launcher_request *q, const 
 	*w = (struct worker){ .report = -1,
 			      .conn = conn,
 			      .serial = L.serials[conn],
-			      .deadline = mono_add_ms(now(), CHILD_MS),
+			      .deadline = mono_add_ms(now(), q->op == LAUNCHER_REMOVE ? REMOVE_MS : CHILD_MS),
 			      .req = *q };
 	if (s && q->op == LAUNCHER_KILL)
 		w->sweep.shim = s->id;
@@ -429,6 +440,7 @@ static void worker_late(struct worker *w)
 	reply(w->conn, w->serial, &w->req, ETIMEDOUT, 0,
 	      w->req.op == LAUNCHER_LAUNCH
 		      ? "the look-up of the user did not end within 10 s on this node"
+	      : w->req.op == LAUNCHER_REMOVE ? "removing its output took longer than a minute"
 		      : "the job's processes did not die within 10 s");
 }
 
@@ -502,7 +514,9 @@ static void handle(unsigned conn, const struct launcher_request *q, const int *f
 		r = launch_check_cookie(q, &e);
 	else if (q->op == LAUNCHER_CLEAN)
 		r = cgroup_remove(q->job, q->attempt), forget_shim(q);
-	else if (q->op != LAUNCHER_ASIDE)
+	else if (q->op == LAUNCHER_REMOVE && !q->nprocs && find_shim(q))
+		r = err_set(&e, EBUSY, "job %llu.%u is not cleaned up yet", (unsigned long long)q->job, q->attempt);
+	else if (q->op != LAUNCHER_ASIDE && q->op != LAUNCHER_REMOVE)
 		r = err_set(&e, EPROTO, "the launcher does not know operation %u", q->op);
 
 	if (q->op == LAUNCHER_CLEAN ? r == -EBUSY : r == 0)

@@ -540,6 +540,8 @@ static void on_term(struct shim *s, mono_t now, struct shim_actions *a)
 void shim_step(struct shim *s, const struct shim_event *ev, struct shim_actions *out)
 {
 	shim_actions_finish(out);
+	s->given = ev->given;
+	s->holeless = ev->holeless;
 	switch (ev->type) {
 	case SEV_AGENT_UP:
 		on_agent_up(s, out);

@@ -96,6 +96,8 @@ struct shim_event {
 	size_t n_ranks;
 	bool gone; /* STARTED, REAPED */
 	uint32_t orphans; /* with gone: distinct processes SACT_SWEEP has signalled so far */
+	uint64_t given; /* any: output bytes given back so far, for want of room */
+	bool holeless; /* any: output was dropped, for the file system has no holes */
 	int error; /* CHECKED, WRITTEN: 0 or -errno */
 	uint32_t code; /* CHECKED: exit code for the client, 1 126 127 */
 	const char *text; /* CHECKED, WRITTEN: one sentence when error != 0 */

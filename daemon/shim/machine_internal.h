@@ -51,6 +51,8 @@ struct shim {
 	uint32_t orphans;
 	uint32_t pause_ms; /* until the next KILL */
 	bool stuck; /* somebody has outlived SIGKILL for long */
+	uint64_t given; /* output bytes given back */
+	bool holeless; /* ... or dropped instead */
 	bool stranger; /* a pipe was held open from outside */
 	bool writing; /* SACT_WRITE is not answered */
 	bool no_tails; /* the status file is short of room */

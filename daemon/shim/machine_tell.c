@@ -226,6 +226,14 @@ static const char *remarks(const struct shim *s, char *out, size_t size)
 	if (s->stranger)
 		n += (size_t)snprintf(out + n, size - n,
 				      "output was held open by a process outside the job; ");
+	if (s->given)
+		n += (size_t)snprintf(out + n, size - n,
+				      "%.1f MB of the oldest output were given back, to keep within spool_per_job and "
+				      "spool_per_node; ", (double)s->given / 1e6);
+	if (s->holeless)
+		n += (size_t)snprintf(out + n, size - n,
+				      "its spool's file system cannot give back old output, so what came beyond "
+				      "spool_per_job was dropped; ");
 	if (s->unwritten && !any_lost(s)) /* a full disk is told of by the agent, who knows where it is */
 		n += (size_t)snprintf(out + n, size - n, "the status file could not be written; ");
 	if (n < 2)

@@ -112,6 +112,8 @@ static void on_message(struct host *h, const struct frame *f)
 	ev.msg = &m;
 	if (m.type == MSG_shim_arm)
 		h->armed = true;
+	else if (m.type == MSG_shim_spool)
+		output_keep(h->out, m.u.shim_spool.keep);
 	else
 		host_step(h, ev);
 	msg_finish(&m);

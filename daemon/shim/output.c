@@ -26,6 +26,10 @@
 #define BIG_PIPES 16
 #define LARGER_PIPES 64
 #define LARGER_SIZE (256u << 10)
+/* Holes begin and end at multiples of this: of every block size there is, so that
+ * a block is either whole or gone, and never zeroes that look like output. */
+#define HOLE_ALIGN (64u << 10)
+#define STAMPS_MAX (64u << 20) /* then the older half goes */
 
 struct stream {
 	int pipe_fd; /* -1 when closed */
@@ -33,6 +37,7 @@ struct stream {
 	bool changed, eof;
 	bool stamped;
 	uint64_t size; /* bytes in the file */
+	uint64_t given; /* ... of which so many, from its begin, are given back */
 	uint64_t lost;
 	int64_t stamp_wall_ms;
 	char *tail; /* TAIL_ROOM bytes */
@@ -46,7 +51,12 @@ struct output {
 	int epoll_fd; /* where the caller polls our read ends; -1: nowhere */
 	uint32_t rank_base;
 	uint32_t n_changed;
+	uint64_t keep; /* 0: everything */
+	uint64_t kept;
+	bool no_holes; /* its file system has none */
+	bool holeless;
 	struct buf stamps;
+	uint64_t stamps_size, stamps_given;
 	char chunk[CHUNK];
 	struct stream streams[];
 };
@@ -172,6 +182,83 @@ static void stamp(struct output *o, uint32_t stream, int64_t wall_ms)
 		 o->rank_base + stream / 2, 1 + stream % 2, s->size);
 }
 
+/* ---- giving back --------------------------------------------------------- */
+
+/* The descriptor is open for appending only; that does not hinder it. */
+static bool punch(struct output *o, int fd, uint64_t from, uint64_t to)
+{
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) == 0)
+		return true;
+	if (errno != EINTR && errno != ENOSPC)
+		o->no_holes = true;
+	return false;
+}
+
+/* The stream of which most is kept, and how much of it could go: all but its end. */
+static struct stream *largest(struct output *o, uint64_t *ret_room)
+{
+	struct stream *most = NULL;
+
+	for (uint32_t i = 0; i < o->n; i++)
+		if (!most || o->streams[i].size - o->streams[i].given > most->size - most->given)
+			most = &o->streams[i];
+	*ret_room = most ? most->size / HOLE_ALIGN * HOLE_ALIGN - most->given : 0;
+	return most;
+}
+
+/* The oldest of the largest streams goes, an eighth more than needed: not each
+ * write is to cost a system call. A stream is not made smaller at a time than half. */
+static void make_room(struct output *o)
+{
+	uint64_t aim = o->keep - o->keep / 8, room, n;
+
+	while (o->kept > aim && !o->no_holes) {
+		struct stream *s = largest(o, &room);
+
+		n = o->kept - aim < room / 2 ? o->kept - aim : room / 2;
+		n = (n + HOLE_ALIGN - 1) / HOLE_ALIGN * HOLE_ALIGN;
+		if (n > room)
+			n = room;
+		if (n == 0 || s->file < 0 || !punch(o, s->file, s->given, s->given + n))
+			return;
+		s->given += n;
+		o->kept -= n;
+		set_changed(o, s);
+	}
+}
+
+void output_keep(struct output *o, uint64_t bytes)
+{
+	o->keep = bytes;
+	if (bytes && o->kept > bytes)
+		make_room(o);
+}
+
+uint64_t output_given(const struct output *o)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < o->n; i++)
+		n += o->streams[i].given;
+	return n;
+}
+
+bool output_holeless(const struct output *o)
+{
+	return o->holeless;
+}
+
+static void wrote_stamps(struct output *o, uint64_t n)
+{
+	uint64_t half = o->stamps_given + STAMPS_MAX / 2;
+
+	o->stamps_size += n;
+	if (o->stamps_size - o->stamps_given < STAMPS_MAX || o->no_holes)
+		return;
+	if (punch(o, o->stamps_fd, o->stamps_given, half))
+		o->stamps_given = half;
+}
+
 void output_flush_stamps(struct output *o)
 {
 	ssize_t n;
@@ -182,8 +269,9 @@ void output_flush_stamps(struct output *o)
 	/* Best effort: on a full disk the output itself is what counts. */
 	if (o->stamps_fd < 0)
 		o->stamps_fd = spool_stamps(o->spool_fd);
-	n = write(o->stamps_fd, o->stamps.data, o->stamps.len);
-	(void)n;
+	n = o->stamps_size - o->stamps_given < STAMPS_MAX ? write(o->stamps_fd, o->stamps.data, o->stamps.len) : 0;
+	if (n > 0)
+		wrote_stamps(o, (uint64_t)n);
 	buf_reset(&o->stamps);
 }
 
@@ -198,6 +286,11 @@ static void store(struct output *o, uint32_t stream, const char *p, size_t n)
 		s->lost += n;
 		return;
 	}
+	if (o->keep && o->no_holes && o->kept + n > o->keep) {
+		o->holeless = true;
+		s->lost += n;
+		return;
+	}
 	while (n > 0) {
 		w = write(s->file, p, n);
 		if (w < 0 && errno == EINTR)
@@ -207,9 +300,12 @@ static void store(struct output *o, uint32_t stream, const char *p, size_t n)
 			return;
 		}
 		s->size += (uint64_t)w;
+		o->kept += (uint64_t)w;
 		p += w;
 		n -= (size_t)w;
 	}
+	if (o->keep && o->kept > o->keep)
+		make_room(o);
 }
 
 static void ended(struct output *o, struct stream *s)
@@ -335,6 +431,8 @@ size_t output_report(struct output *o, struct rec_grown *out, size_t max)
 			MSG_SET(g, grown, eof, true);
 		if (s->lost)
 			MSG_SET(g, grown, lost, s->lost);
+		if (s->given)
+			MSG_SET(g, grown, given, s->given);
 		s->changed = false;
 		o->n_changed--;
 		n++;

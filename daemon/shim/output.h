@@ -45,6 +45,13 @@ bool output_is_open(const struct output *o, uint32_t stream);
 void output_close(struct output *o, uint32_t stream, int64_t wall_ms);
 void output_flush_stamps(struct output *o);
 
+/* Beyond so many bytes (0: no limit) the oldest output is given back to the disk,
+ * where its file system can; else what comes later is dropped, and counted as lost.
+ * Offsets stay the same: a file begins with a hole then. */
+void output_keep(struct output *o, uint64_t bytes);
+uint64_t output_given(const struct output *o); /* back, of all streams */
+bool output_holeless(const struct output *o); /* something was dropped for want of holes */
+
 uint64_t output_lost(const struct output *o, uint32_t local);
 /* The last lines of stderr, or of stdout when stderr is empty. Borrowed until
  * the next output_read; may be empty. */

@@ -382,6 +382,8 @@ static void step_one(struct host *h, struct shim_event *ev)
 
 	ev->now = host_now();
 	ev->wall_ms = host_wall_ms();
+	ev->given = output_given(h->out);
+	ev->holeless = output_holeless(h->out);
 	if (ev->type == SEV_AGENT_DOWN && h->status_fd < 0 && shim_running(h->machine) > 0) {
 		h->status_fd = spool_status(h->spool_fd);
 		reserve_status(h);

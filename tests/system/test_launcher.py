@@ -28,7 +28,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 PYTHON = "/usr/bin/python3"
 REQUEST = struct.Struct("=IIQQIIII64s64s")
 REPLY = struct.Struct("=IIQiI512s")
-LAUNCH, KILL, CLEAN, ASIDE = 1, 2, 3, 4
+LAUNCH, KILL, CLEAN, ASIDE, REMOVE = 1, 2, 3, 4, 5
 
 
 def known(*names):
@@ -345,6 +345,48 @@ def test_the_spool_of_a_living_job_is_not_moved(launcher):
     reply = x.answer()
     assert reply.error == errno.EBUSY and "still lives" in reply.text
     assert os.path.isdir(f"{x.spool}/{link.job}.1")
+
+
+def test_the_spool_of_an_ended_attempt_is_removed_when_asked(launcher):
+    x = launcher()
+    _, link = x.run(["echo", "first"])
+    x.ask(REMOVE, job=link.job, nprocs=0)
+    assert x.answer().error == errno.EBUSY  # its shim was not cleaned up
+    x.ask(CLEAN, job=link.job)
+    assert x.answer().error == 0
+    x.ask(ASIDE, job=link.job)
+    assert x.answer().error == 0
+    _, link = x.run(["echo", "second"], job=link.job)
+    x.ask(CLEAN, job=link.job)
+    assert x.answer().error == 0
+    other, _ = x.launch(["sleep", "1000"])
+    os.symlink("/etc/passwd", f"{x.spool}/{link.job}.1/7.out")
+    x.ask(REMOVE, job=link.job, nprocs=0)
+    assert x.answer().error == 0
+    left = os.listdir(x.spool)
+    assert f"{link.job}.1" not in left and any(n.startswith(f"{link.job}.1.old-") for n in left)
+    x.ask(REMOVE, job=link.job, nprocs=1)
+    assert x.answer().error == 0
+    x.ask(REMOVE, job=link.job, nprocs=0)
+    assert x.answer().error == 0  # there is none: that is what was asked for
+    assert os.listdir(x.spool) == [f"{other.job}.1"] and os.path.exists("/etc/passwd")
+
+
+def test_what_is_no_directory_of_ours_is_not_removed(launcher):
+    x = launcher()
+    _, link = x.run(["echo", "first"])
+    x.ask(CLEAN, job=link.job)
+    assert x.answer().error == 0
+    os.mkdir(x.dir + "/elsewhere")
+    os.mkdir(x.dir + "/elsewhere/precious")
+    os.symlink(x.dir + "/elsewhere", f"{x.spool}/777.1")
+    os.mkdir(f"{x.spool}/778.1")
+    os.chown(f"{x.spool}/778.1", 1, 1)
+    for job in (777, 778):
+        x.ask(REMOVE, job=job, nprocs=0)
+        reply = x.answer()
+        assert reply.error and "cannot remove the spool directory" in reply.text, reply.text
+    assert os.path.isdir(x.dir + "/elsewhere/precious")
 
 
 def test_a_link_in_the_place_of_the_spool_is_not_followed(launcher):

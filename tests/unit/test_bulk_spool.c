@@ -206,8 +206,238 @@ TEST(from_the_end_only_what_comes_later)
 	spool_reader_credit(r, 1 << 20);
 	assert_int_equal(peek(r), SPOOL_WAIT);
 	put("0.out", 'b', 50);
-	spool_reader_grown(r, 0, 1, 1050, false, 0);
+	spool_reader_grown(r, 0, 1, 1050, false, 0, 0);
 	assert_int_equal(must_send(r, 50).offset, 1000);
+	spool_reader_close(r);
+}
+
+/* ---- where to begin -------------------------------------------------------------- */
+
+static void put_text(const char *name, const char *text)
+{
+	char path[256];
+	FILE *f;
+
+	path_of(name, path);
+	f = fopen(path, "a");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+/* What comes next, of any stream. */
+static void must_read(struct spool_reader *r, uint64_t offset, const char *text)
+{
+	struct data_header h;
+	char *buf = NULL;
+	size_t n = 0;
+
+	assert_int_equal(next(r, &h, &buf, &n), SPOOL_SEND);
+	assert_int_equal(h.offset, offset);
+	assert_int_equal(n, strlen(text));
+	assert_memory_equal(buf + DATA_ROOM, text, n);
+	free(buf);
+}
+
+static struct spool_reader *reader_of(struct spool_where *w)
+{
+	struct spool_reader *r = open_reader(w);
+
+	spool_reader_credit(r, 8 << 20);
+	return r;
+}
+
+TEST(the_last_lines_of_each_stream)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	put_text("0.out", "one\ntwo\nthree\nfour");
+	put_text("1.out", "five\nsix\nseven\n");
+	put_text("2.out", "eight\n");
+	w.tail = 2;
+	r = reader_of(&w);
+	must_read(r, 8, "three\nfour");
+	must_read(r, 5, "six\nseven\n");
+	must_read(r, 0, "eight\n");
+	assert_int_equal(peek(r), SPOOL_WAIT);
+	spool_reader_close(r);
+}
+
+TEST(the_last_lines_may_begin_many_blocks_before_the_end)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	put_text("0.out", "first\n");
+	put("0.out", 'a', 200000);
+	put_text("0.out", "\n");
+	put("0.out", 'b', 70000);
+	put_text("0.out", "\nlast\n");
+	w.tail = 3;
+	r = reader_of(&w);
+	assert_int_equal(must_send(r, 200001 + 70001 + 5 > SPOOL_CHUNK ? SPOOL_CHUNK : 200001 + 70001 + 5).offset, 6);
+	spool_reader_close(r);
+}
+
+TEST(from_an_offset_or_the_end_of_what_is_shorter)
+{
+	struct rec_follow_from from = { .rank = 1, .fd = 1, .offset = 1 };
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	put_text("0.out", "0123456789");
+	put_text("1.out", "abcdef");
+	put_text("2.out", "xy");
+	w.offset = 4;
+	w.from = &from; /* where a reader has been counts first */
+	w.n_from = 1;
+	r = reader_of(&w);
+	must_read(r, 4, "456789");
+	must_read(r, 1, "bcdef");
+	assert_int_equal(peek(r), SPOOL_WAIT);
+	put_text("2.out", "z");
+	spool_reader_grown(r, 2, 1, 3, false, 0, 0);
+	must_read(r, 2, "z");
+	spool_reader_close(r);
+}
+
+TEST(from_a_time_on_by_the_stamps)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	put_text("0.out", "old\nnew\nnewer\n");
+	put_text("0.err", "all old\n");
+	put_text("1.out", "all new\n");
+	put_text("stamps", "1000 0 1 0\n1000 0 2 0\nrubbish\n2000 0 1 4\n2500 1 1 0\n3000 0 1 8\n2600 99 1 0\n");
+	w.since_wall_ms = 1500;
+	r = reader_of(&w);
+	must_read(r, 4, "new\nnewer\n");
+	must_read(r, 0, "all new\n");
+	assert_int_equal(peek(r), SPOOL_WAIT);
+	spool_reader_close(r);
+}
+
+TEST(only_one_of_the_two_streams)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	put_text("0.out", "out");
+	put_text("0.err", "err");
+	w.fds = 2;
+	r = reader_of(&w);
+	assert_int_equal(spool_reader_streams(r), 1);
+	must_read(r, 0, "err");
+	spool_reader_close(r);
+}
+
+/* ---- what was given back ----------------------------------------------------------- */
+
+static void punch(const char *name, size_t n)
+{
+	char path[256];
+	int fd;
+
+	path_of(name, path);
+	fd = open(path, O_WRONLY);
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)n), 0);
+	close(fd);
+}
+
+static void must_be_given(struct spool_reader *r, uint64_t offset)
+{
+	struct data_header h = must_send(r, 0);
+
+	assert_int_equal(h.flags, DATA_GIVEN);
+	assert_int_equal(h.offset, offset);
+}
+
+TEST(what_was_given_back_is_skipped_and_said)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	put("0.out", 'a', 131072);
+	put("0.out", 'b', 1000);
+	punch("0.out", 131072);
+	w.holes = true;
+	r = reader_of(&w);
+	must_be_given(r, 131072);
+	assert_int_equal(must_send(r, 1000).offset, 131072);
+	assert_int_equal(peek(r), SPOOL_WAIT);
+	spool_reader_close(r);
+}
+
+/* The hole comes between the read and its sending: what was read may be zeroes. */
+TEST(what_is_given_back_while_it_is_read_is_not_sent)
+{
+	struct spool_where w = where();
+	struct spool_read read = { 0 };
+	struct spool_reader *r;
+	struct data_header h;
+	char *buf;
+	size_t n;
+
+	put("0.out", 'a', 400000);
+	w.holes = true;
+	r = reader_of(&w);
+	assert_int_equal(must_send(r, SPOOL_CHUNK).offset, 0);
+	/* as the thread pool does */
+	read = (struct spool_read){ .file = open("/dev/null", O_RDONLY), .stream = 0, .got = 1000,
+				    .buf = malloc(DATA_ROOM + 1000) };
+	punch("0.out", 327680);
+	assert_int_equal(spool_read_done(r, &read, &h, &buf, &n), SPOOL_WAIT);
+	assert_null(read.buf);
+	must_be_given(r, 327680);
+	assert_int_equal(must_send(r, 400000 - 327680).offset, 327680);
+	close(read.file);
+	spool_reader_close(r);
+}
+
+/* A file system may make zeroes of a part of a block: the shim's word counts. */
+TEST(what_the_shim_says_is_gone_is_not_read_at_all)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	put("0.out", 'a', 1000);
+	w.holes = true;
+	r = reader_of(&w);
+	spool_reader_grown(r, 0, 1, 1000, false, 0, 600);
+	must_be_given(r, 600);
+	assert_int_equal(must_send(r, 400).offset, 600);
+	spool_reader_close(r);
+}
+
+TEST(an_older_reader_is_told_that_it_cannot_skip)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	put("0.out", 'a', 131072);
+	put("0.out", 'b', 1000);
+	punch("0.out", 65536);
+	r = reader_of(&w);
+	spool_reader_final(r);
+	assert_int_equal(must_send(r, 0).flags, DATA_EOF);
+	assert_non_null(strstr(spool_reader_trouble(r), "cannot skip"));
+	spool_reader_close(r);
+}
+
+TEST(the_last_lines_end_at_what_was_given_back)
+{
+	struct spool_where w = where();
+	struct spool_reader *r;
+
+	put("0.out", 'a', 65536);
+	put_text("0.out", "one\ntwo\n");
+	punch("0.out", 65536);
+	w.tail = 10;
+	w.holes = true;
+	r = reader_of(&w);
+	must_read(r, 65536, "one\ntwo\n");
 	spool_reader_close(r);
 }
 
@@ -241,10 +471,10 @@ TEST(growth_is_sent_when_the_shim_tells)
 	spool_reader_credit(r, 1 << 20);
 	assert_int_equal(peek(r), SPOOL_WAIT);
 	put("0.err", 'b', 20);
-	spool_reader_grown(r, 0, 2, 20, false, 0);
+	spool_reader_grown(r, 0, 2, 20, false, 0, 0);
 	assert_int_equal(must_send(r, 20).fd, 2);
 	assert_int_equal(peek(r), SPOOL_WAIT);
-	spool_reader_grown(r, 99, 1, 20, true, 0); /* not ours: ignored */
+	spool_reader_grown(r, 99, 1, 20, true, 0, 0); /* not ours: ignored */
 	assert_int_equal(peek(r), SPOOL_WAIT);
 	spool_reader_close(r);
 }
@@ -275,15 +505,15 @@ TEST(lost_bytes_are_told_after_what_was_kept_without_credit)
 	put("0.out", 'a', 100);
 	r = open_reader(&w);
 	spool_reader_credit(r, 100);
-	spool_reader_grown(r, 0, 1, 100, false, 4096);
+	spool_reader_grown(r, 0, 1, 100, false, 4096, 0);
 	must_send(r, 100);
 	h = must_send(r, 0);
 	assert_int_equal(h.flags, DATA_LOST);
 	assert_int_equal(h.offset, 4096);
 	assert_int_equal(peek(r), SPOOL_WAIT);
-	spool_reader_grown(r, 0, 1, 100, false, 4096); /* nothing new */
+	spool_reader_grown(r, 0, 1, 100, false, 4096, 0); /* nothing new */
 	assert_int_equal(peek(r), SPOOL_WAIT);
-	spool_reader_grown(r, 0, 1, 100, true, 5000);
+	spool_reader_grown(r, 0, 1, 100, true, 5000, 0);
 	assert_int_equal(must_send(r, 0).flags, DATA_LOST);
 	assert_int_equal(must_send(r, 0).flags, DATA_EOF);
 	assert_int_equal(peek(r), SPOOL_DONE);
@@ -301,7 +531,7 @@ TEST(each_stream_ends_once)
 	r = open_reader(&w);
 	spool_reader_credit(r, 1000);
 	must_send(r, 100);
-	spool_reader_grown(r, 0, 1, 100, true, 0);
+	spool_reader_grown(r, 0, 1, 100, true, 0, 0);
 	h = must_send(r, 0);
 	assert_int_equal(h.flags, DATA_EOF);
 	assert_int_equal(h.offset, 100);
@@ -443,7 +673,7 @@ TEST(a_file_that_comes_with_its_first_byte_is_read_from_its_beginning)
 	assert_int_equal(spool_reader_streams(r), 4);
 	assert_int_equal(peek(r), SPOOL_WAIT);
 	put("5.err", 'x', 10);
-	spool_reader_grown(r, 5, 2, 10, false, 0);
+	spool_reader_grown(r, 5, 2, 10, false, 0, 0);
 	h = must_send(r, 10);
 	assert_int_equal(h.rank, 5);
 	assert_int_equal(h.offset, 0);
@@ -465,7 +695,7 @@ TEST(a_file_that_should_be_there_and_is_not_is_said)
 	w.nprocs = 1;
 	r = open_reader(&w);
 	spool_reader_credit(r, 1000);
-	spool_reader_grown(r, 0, 1, 10, false, 0); /* written, and removed by its owner */
+	spool_reader_grown(r, 0, 1, 10, false, 0, 0); /* written, and removed by its owner */
 	must_send(r, 0);
 	assert_non_null(strstr(spool_reader_trouble(r), "rank 0"));
 	spool_reader_close(r);
@@ -551,7 +781,7 @@ TEST(a_file_that_shrinks_or_lies_harms_nobody)
 	assert_int_equal(truncate(path, 10), 0);
 	spool_reader_credit(r, 10000);
 	assert_int_equal(peek(r), SPOOL_WAIT);
-	spool_reader_grown(r, 0, 1, UINT64_MAX, false, 0);
+	spool_reader_grown(r, 0, 1, UINT64_MAX, false, 0, 0);
 	assert_int_equal(peek(r), SPOOL_WAIT);
 	spool_reader_final(r);
 	assert_int_equal(must_send(r, 0).flags, DATA_EOF);
@@ -568,6 +798,16 @@ int main(void)
 		T(a_flooding_rank_does_not_keep_others_waiting),
 		T(a_reader_continues_where_it_was),
 		T(from_the_end_only_what_comes_later),
+		T(the_last_lines_of_each_stream),
+		T(the_last_lines_may_begin_many_blocks_before_the_end),
+		T(from_an_offset_or_the_end_of_what_is_shorter),
+		T(from_a_time_on_by_the_stamps),
+		T(only_one_of_the_two_streams),
+		T(what_was_given_back_is_skipped_and_said),
+		T(what_is_given_back_while_it_is_read_is_not_sent),
+		T(what_the_shim_says_is_gone_is_not_read_at_all),
+		T(an_older_reader_is_told_that_it_cannot_skip),
+		T(the_last_lines_end_at_what_was_given_back),
 		T(only_the_ranks_that_were_asked_for),
 		T(growth_is_sent_when_the_shim_tells),
 		T(what_has_grown_since_the_word_is_sent_too),
