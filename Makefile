@@ -82,7 +82,7 @@ $(B)/nodeagentd: $(B)/daemon/main.o $(IO) $(CORE) $(B)/libproto.a $(B)/libcommon
 $(B)/nodectl: $(CLIENT) $(B)/libproto.a $(B)/libcommon.a
 	$(LINK) -lcjson -lyaml -lm
 $(B)/nodeagent-shim: $(SHIM) $(B)/libproto.a $(B)/libcommon.a
-	$(LINK) -lcjson -lm
+	$(LINK) -lcjson -lm -pthread
 # libc only, by design: root's program parses nothing
 $(B)/nodeagent-launcher: $(LAUNCHER) $(B)/libcommon.a
 	$(LINK)

@@ -11,6 +11,7 @@
 #include "client/job_gpus.h"
 #include "client/streams.h"
 #include "common/hostlist.h"
+#include "proto/workers.h"
 
 void render_age(struct buf *b, uint64_t ms)
 {
@@ -243,10 +244,74 @@ void render_rank_end(struct buf *b, const struct rec_rank_state *r)
 		if (r->text)
 			buf_addf(b, ": %s", r->text);
 	} else if (strcmp(r->state, "lost") == 0) {
-		buf_adds(b, "was lost with its node");
+		buf_adds(b, r->status_unknown ? "was lost, exit status unknown" : "was lost with its node");
 	} else {
 		buf_adds(b, "ended");
 	}
+}
+
+static void worker_end(struct buf *b, const struct rec_worker *w)
+{
+	struct rec_rank_state r = { .state = w->state, .code = w->code, .sig = w->sig, .core = w->core };
+
+	if (strcmp(w->state, "unknown") == 0)
+		buf_adds(b, "ended, exit status unknown");
+	else
+		render_rank_end(b, &r);
+}
+
+void render_culprit(struct buf *b, const struct rec_job_info *j, const struct rec_rank_state *r)
+{
+	const char *node = r->node ? r->node : streams_node(j, r->rank);
+	const struct rec_worker *w = workers_first(r->workers, r->n_workers);
+
+	buf_addf(b, "rank %u (%s", w ? w->rank : r->rank, node ? node : "?");
+	if (w && MSG_HAS(w, worker, local_rank))
+		buf_addf(b, ", local rank %u", w->local_rank);
+	if (w ? w->pid : r->pid)
+		buf_addf(b, ", pid %u", w ? w->pid : r->pid);
+	buf_adds(b, w ? ", below the launcher) " : ") ");
+	if (w)
+		worker_end(b, w);
+	else
+		render_rank_end(b, r);
+}
+
+static void worker_row(struct out *o, const char *node, const struct rec_worker *w)
+{
+	out_start(o, NULL, OUT_ROW);
+	out_attr(o, &(struct out_attr){ .key = "rank", .title = "RANK", .kind = OUT_UINT, .u = w->rank,
+					.flags = OUT_RIGHT });
+	cut_attr(o, "node", "NODE", node);
+	out_attr(o, &(struct out_attr){ .key = "local_rank", .title = "LOCAL", .kind = OUT_UINT, .u = w->local_rank,
+					.flags = OUT_RIGHT });
+	state_attr(o, "STATE", w->state);
+	out_attr(o, &(struct out_attr){ .key = "pid", .title = "PID", .kind = OUT_UINT, .u = w->pid,
+					.flags = OUT_RIGHT });
+	opt_uint(o, "code", MSG_HAS(w, worker, code), w->code);
+	opt_uint(o, "signal", w->sig, w->sig);
+	if (strcmp(w->state, "killed") == 0)
+		out_cell(o, "END", 0, OUT_PLAIN, "signal %u%s", w->sig, w->ours ? " (ours)" : "");
+	else if (strcmp(w->state, "exited") == 0)
+		out_cell(o, "END", 0, OUT_PLAIN, "code %u", w->code);
+	else
+		out_cell(o, "END", 0, OUT_PLAIN, "-");
+	out_bool(o, "ours", NULL, w->ours);
+	out_str(o, "exception", NULL, w->exception);
+	out_end(o);
+}
+
+/* Ranks below torchrun and its like: those that ended badly, and those that live. */
+static void workers_table(struct out *o, const struct rec_job_info *j)
+{
+	out_start(o, "workers", OUT_TABLE);
+	for (size_t i = 0; i < j->n_ranks; i++) {
+		const struct rec_rank_state *r = &j->ranks[i];
+
+		for (size_t k = 0; k < r->n_workers; k++)
+			worker_row(o, r->node ? r->node : streams_node(j, r->rank), &r->workers[k]);
+	}
+	out_end(o);
 }
 
 static void rank_row(struct out *o, const struct rec_job_info *j, const struct rec_rank_state *r)
@@ -273,6 +338,10 @@ static void rank_row(struct out *o, const struct rec_job_info *j, const struct r
 	else
 		out_cell(o, "END", 0, OUT_PLAIN, "-");
 	out_bool(o, "ours", NULL, r->ours);
+	out_bool(o, "status_unknown", NULL, r->status_unknown);
+	out_str(o, "exception", NULL, r->exception);
+	opt_uint(o, "workers_found", MSG_HAS(r, rank_state, workers_found), r->workers_found);
+	opt_uint(o, "workers_alive", MSG_HAS(r, rank_state, workers_found), r->workers_alive);
 	out_attr(o, &(struct out_attr){ .key = "text", .title = "NOTE", .kind = OUT_STR,
 					.s = r->text ? r->text : "", .flags = OUT_SHRINK });
 	out_end(o);
@@ -291,17 +360,14 @@ static void time_line(struct out *o, const char *title, int64_t wall_ms)
 
 static void first_line(struct out *o, const struct rec_job_info *j)
 {
-	const struct rec_rank_state *r = j->first;
-	const char *node;
 	struct buf b;
 
 	if (!j->n_first)
 		return;
-	node = r->node ? r->node : streams_node(j, r->rank);
 	buf_init(&b);
-	buf_addf(&b, "rank %u (%s) ", r->rank, node ? node : "?");
-	render_rank_end(&b, r);
+	render_culprit(&b, j, j->first);
 	out_str(o, "first", "first", buf_str(&b));
+	out_str(o, "exception", j->first->exception ? "exception" : NULL, j->first->exception);
 	buf_finish(&b);
 }
 
@@ -363,6 +429,7 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 	for (size_t i = 0; i < j->n_ranks; i++)
 		rank_row(o, j, &j->ranks[i]);
 	out_end(o);
+	workers_table(o, j);
 	out_start(o, "notices", OUT_LINES);
 	for (size_t i = 0; i < j->n_notices; i++)
 		out_data(o, NULL, j->notices[i]);

@@ -23,6 +23,9 @@ void render_jobs(struct out *o, const struct rec_job_info *jobs, size_t n, int64
 /* All that is known of one job, within an open OUT_OBJECT. */
 void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms);
 
+/* Who it was, and how: "rank 3 (gpu02, pid 4711) exited with code 7", or its worker that was
+ * first: "rank 5 (gpu02, local rank 1, pid 4711, below the launcher) was killed by signal 9 (SIGKILL)" */
+void render_culprit(struct buf *b, const struct rec_job_info *j, const struct rec_rank_state *r);
 /* "exited with code 7", "was killed by signal 9 (SIGKILL)", "could not start: ..." */
 void render_rank_end(struct buf *b, const struct rec_rank_state *r);
 /* The colour of a state of a node, a job, a rank or a port. */

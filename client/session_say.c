@@ -14,6 +14,7 @@
 #include "client/out.h"
 #include "client/render.h"
 #include "client/term.h"
+#include "proto/workers.h"
 
 #define TAIL_LINES 10
 #define NODES_NAMED 8
@@ -269,10 +270,23 @@ static const char *verdict(const struct rec_job_info *j)
 	return session_job_code(j) ? "FAILED" : "done";
 }
 
+/* The sentence that names the culprit is in 'why', too, in fewer words. */
+static bool same_words(const char *said, const char *why)
+{
+	size_t n = strcspn(why, ",");
+	char who[128];
+
+	if (strstr(said, why))
+		return true;
+	if (strncmp(why, "rank ", 5) != 0 || why[n] != ',' || n + 2 > sizeof(who))
+		return false;
+	snprintf(who, sizeof(who), "%.*s", (int)n + 1, why); /* "rank 5 (gpu02," */
+	return strstr(said, who) != NULL;
+}
+
 static void say_verdict(struct session *s, const struct rec_job_info *j)
 {
 	const struct rec_rank_state *r = j->n_first ? j->first : NULL;
-	const char *node = r ? (r->node ? r->node : streams_node(j, r->rank)) : NULL;
 	struct buf b;
 
 	buf_init(&b);
@@ -282,18 +296,17 @@ static void say_verdict(struct session *s, const struct rec_job_info *j)
 		render_duration(&b, render_job_ms(j, 0));
 	}
 	if (r) {
-		buf_addf(&b, ": rank %u (%s", r->rank, node ? node : "?");
-		if (r->pid)
-			buf_addf(&b, ", pid %u", r->pid);
-		buf_adds(&b, ") ");
-		render_rank_end(&b, r);
+		buf_adds(&b, ": ");
+		render_culprit(&b, j, r);
 	} else if (j->why && *j->why) {
 		buf_addf(&b, ": %s", j->why);
 	}
 	session_say(s, "%s", buf_str(&b));
-	if (r)
+	if (r && r->exception)
+		session_say(s, "  %s", r->exception);
+	if (r && !workers_first(r->workers, r->n_workers)) /* a launcher's last lines are not the cause */
 		say_tail(s, &r->tail);
-	if (r && j->why && *j->why && !strstr(buf_str(&b), j->why)) /* not the same words again */
+	if (r && j->why && *j->why && !same_words(buf_str(&b), j->why))
 		session_say(s, "  %s", j->why);
 	buf_finish(&b);
 }

@@ -7,6 +7,7 @@
  *   agent_shim.c     what its shim says, its death, finding it again
  *   agent_report.c   states of ranks, and what is told about them
  *   agent_stuck.c    processes that outlive SIGKILL, until they are gone
+ *   below.c          what is below a rank (for the coordinator as well)
  *   agent_peer.c     which peers may speak to us, and about what
  *   agent_spec.c     which specifications must be kept
  */
@@ -15,6 +16,7 @@
 
 #include "common/list.h"
 #include "core/agent.h"
+#include "core/below.h"
 #include "core/skew.h"
 #include "core/map.h"
 
@@ -83,6 +85,7 @@ struct local_rank {
 	uint64_t lost_bytes;
 	char *text;
 	struct bytes tail;
+	struct below below;
 };
 
 struct ajob {

@@ -75,6 +75,7 @@ void ajob_free(struct agent *a, struct ajob *j)
 	for (uint32_t i = 0; j->ranks != NULL && i < j->prepare.u.prepare.nprocs; i++) {
 		free(j->ranks[i].text);
 		free((void *)j->ranks[i].tail.p);
+		below_free(&j->ranks[i].below);
 	}
 	free_ras(j);
 	free(j->ranks);

@@ -22,6 +22,7 @@ static void update_one(struct agent *a, struct local_rank *r, const struct rec_r
 
 	if (s->lost_bytes > r->lost_bytes)
 		r->lost_bytes = s->lost_bytes;
+	below_take(&r->below, s);
 	if (over(r) || (strcmp(r->state, "running") == 0 && strcmp(s->state, "waiting") == 0))
 		return;
 	snprintf(r->state, sizeof(r->state), "%s", s->state);
@@ -62,6 +63,7 @@ void report_rest(struct agent *a, struct ajob *j, const char *state, uint32_t co
 			continue;
 		snprintf(r->state, sizeof(r->state), "%s", state);
 		r->code = code;
+		r->below.status_unknown = strcmp(state, "lost") == 0;
 		r->end_wall_ms = a->ev->wall_ms;
 		free(r->text);
 		r->text = text != NULL ? strndup(text, 500) : NULL;
@@ -94,6 +96,7 @@ size_t report_fill(struct arena *ar, const struct ajob *j, struct rec_rank_state
 		v[i].text = r->text;
 		if (r->tail.n != 0 && tails++ < 16)
 			v[i].tail = r->tail;
+		below_fill(&r->below, true, &v[i]);
 	}
 	return v != NULL ? p->nprocs : 0;
 }

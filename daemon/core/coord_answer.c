@@ -32,6 +32,7 @@ void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint
 	r->tail = k->tail;
 	r->node = j->places[rank / j->ppn].node->name;
 	r->lost_bytes = k->lost_bytes;
+	below_fill(&k->below, true, r);
 	(void)a;
 	(void)c;
 }
@@ -72,6 +73,24 @@ static void fill_nodes(struct arena *a, struct coord *c, const struct job *j,
 	free(text);
 }
 
+/* Of the rank that decided, all is told; of the others not what each worker said. */
+void bare_workers(struct arena *a, struct rec_rank_state *r)
+{
+	struct rec_worker *v;
+
+	if (r->n_workers == 0)
+		return;
+	v = arena_alloc(a, r->n_workers * sizeof(*v));
+	if (v == NULL) {
+		r->n_workers = 0;
+		return;
+	}
+	memcpy(v, r->workers, r->n_workers * sizeof(*v));
+	for (size_t i = 0; i < r->n_workers; i++)
+		v[i].exception = NULL;
+	r->workers = v;
+}
+
 static void fill_ranks(struct arena *a, struct coord *c, struct job *j, bool all,
 		       struct rec_job_info *i)
 {
@@ -92,6 +111,8 @@ static void fill_ranks(struct arena *a, struct coord *c, struct job *j, bool all
 		fill_rank(a, c, j, k, &i->ranks[k]);
 		if ((int64_t)k != j->first)
 			i->ranks[k].tail = (struct bytes){ NULL, 0 };
+		if ((int64_t)k != j->first)
+			bare_workers(a, &i->ranks[k]);
 	}
 }
 
@@ -321,6 +342,7 @@ static void fill_node(struct arena *a, struct coord *c, struct node *n, struct r
 #define NODE_BYTES (768u << 10) /* of one node, which is never parted */
 #define JOBS_A_PIECE 150
 #define RANKS_A_PIECE 3000
+#define LAUNCHERS_A_PIECE 200 /* each with its workers: all must fit a frame */
 
 static void status_begin(struct coord *c, struct msg *m, uint32_t rid)
 {
@@ -553,13 +575,21 @@ static void list_jobs(struct coord *c, struct clink *l, const struct rec_jobs_ge
 	arena_finish(&a);
 }
 
+static size_t a_piece(const struct rec_rank_state *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i].n_workers > 0 || v[i].exception != NULL)
+			return LAUNCHERS_A_PIECE;
+	return RANKS_A_PIECE;
+}
+
 static void show_job(struct coord *c, struct clink *l, uint32_t rid, struct job *j)
 {
 	struct rec_job_info info;
 	struct rec_rank_state *all;
 	struct arena a;
 	struct msg m;
-	size_t n, from = 0;
+	size_t n, piece, from = 0;
 
 	arena_init(&a);
 	fill_job(&a, c, j, true, &info);
@@ -567,10 +597,11 @@ static void show_job(struct coord *c, struct clink *l, uint32_t rid, struct job 
 	n = info.n_ranks;
 	story_fill(&a, j, &info.story, &info.n_story);
 	info.story_dropped = j->story.dropped;
+	piece = a_piece(all, n);
 	do {
 		jobs_begin(c, &m, rid);
 		info.ranks = all + from;
-		info.n_ranks = n - from < RANKS_A_PIECE ? n - from : RANKS_A_PIECE;
+		info.n_ranks = n - from < piece ? n - from : piece;
 		from += info.n_ranks;
 		m.u.jobs.jobs = &info;
 		m.u.jobs.n_jobs = 1;

@@ -52,6 +52,7 @@ void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 	r = &j->ranks[s->rank];
 	if (s->lost_bytes > r->lost_bytes)
 		r->lost_bytes = s->lost_bytes;
+	below_take(&r->below, s);
 	if (rank_is_over(r) || state < (int)r->state)
 		return;
 	r->state = state;
@@ -84,6 +85,10 @@ void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
 	const struct rank *r = &j->ranks[i];
 	const char *node = j->places[i / j->ppn].node->name;
 
+	if (below_say(&r->below, node, out, size)) {
+		below_say_exception(&r->below, out, size);
+		return;
+	}
 	switch (r->state) {
 	case RK_KILLED:
 		snprintf(out, size, "rank %u (%s, pid %u) was killed by signal %u%s", i, node, r->pid,
@@ -96,11 +101,14 @@ void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
 	case RK_LOST:
 		snprintf(out, size, "rank %u (%s) was lost: %s", i, node,
 			 r->text != NULL ? r->text : "its node is gone");
+		if (r->below.status_unknown)
+			snprintf(out + strlen(out), size - strlen(out), "; exit status unknown");
 		break;
 	default:
 		snprintf(out, size, "rank %u (%s, pid %u) exited with code %u", i, node, r->pid,
 			 r->code);
 	}
+	below_say_exception(&r->below, out, size);
 }
 
 /* The first bad rank that did not die of our own signal, by end time then

@@ -9,6 +9,7 @@
  *   coord_life.c   what nodes report, and how a job ends
  *   coord_cause.c  states of ranks, and whose end was the first cause
  *   coord_story.c  the moments of a job
+ *   below.c        what is below a rank (for the agent as well)
  *   coord_recover.c  what a registering node holds, and what follows
  *   coord_answer.c what clients ask: status, jobs, watch
  *   coord_peers.c  which nodes may read what of a job at which node
@@ -23,6 +24,7 @@
 
 #include "common/hostlist.h"
 #include "common/list.h"
+#include "core/below.h"
 #include "core/coord.h"
 #include "core/map.h"
 #include "core/verdict.h"
@@ -180,6 +182,7 @@ struct rank {
 	uint64_t lost_bytes;
 	char *text; /* own copy or NULL */
 	struct bytes tail; /* own copy */
+	struct below below;
 };
 
 struct moment {
@@ -519,6 +522,7 @@ void watches_flush(struct coord *c);
 /* Fills a record for messages; strings borrow from c and from *a. */
 void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint32_t rank,
 	       struct rec_rank_state *r);
+void bare_workers(struct arena *a, struct rec_rank_state *r);
 void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struct rec_job_info *i);
 
 /* coord_peers.c */

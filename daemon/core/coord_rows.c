@@ -72,6 +72,9 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 		fill_rank(a, c, j, i, &r->ranks[i]);
 		if ((int64_t)i != j->first)
 			r->ranks[i].tail = (struct bytes){ NULL, 0 };
+		below_fill(&j->ranks[i].below, false, &r->ranks[i]); /* history: those that ended badly */
+		if ((int64_t)i != j->first)
+			bare_workers(a, &r->ranks[i]);
 	}
 }
 

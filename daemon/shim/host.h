@@ -14,7 +14,9 @@
 #include "shim/feed.h"
 #include "shim/machine.h"
 #include "shim/output.h"
+#include "shim/reader.h"
 #include "shim/sweep.h"
+#include "shim/workers.h"
 
 /* Descriptors the shim is started with. */
 #define FD_SPEC 3
@@ -25,7 +27,7 @@
 #define FD_OUTPUT 10 /* + 2 * local + (0 stdout, 1 stderr) */
 
 /* What an epoll event is about: kind in the upper half, stream in the lower. */
-enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED };
+enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED, POLL_WORKER, POLL_READER };
 
 struct host {
 	uint64_t job;
@@ -43,6 +45,11 @@ struct host {
 	struct output *out;
 	struct sweep *sweep;
 	struct feed feed;
+	struct workers *workers; /* NULL: not one launcher per node */
+	struct reader *reader; /* NULL: not needed yet */
+	bool below_changed; /* workers, since the machine was told */
+	bool signalled; /* a signal of ours went to the ranks */
+	uint32_t n_searched; /* ranks whose output was searched for an exception */
 	struct channel conn;
 	bool armed; /* the agent waits for shim_grown */
 	bool conn_out, feed_out; /* polled for writing */
@@ -75,6 +82,19 @@ void host_step(struct host *h, struct shim_event ev);
 void host_step_closed(struct host *h);
 /* Reads a stream; remembers its end. Bytes moved. */
 size_t host_read(struct host *h, uint32_t stream, int64_t wall_ms, size_t max);
+/* below.c: workers of the launcher, and exceptions. Nothing of these steps the
+ * machine but below_tell(). */
+void below_began(struct host *h);
+void below_look(struct host *h);
+void below_ended(struct host *h, uint32_t index);
+void below_read(struct host *h);
+void below_reaped(struct host *h, pid_t pid, int status);
+void below_signal(struct host *h); /* before one goes out */
+/* What came to light of a rank that was reaped: for SEV_REAPED; in h->scratch. */
+const struct shim_below *below_rank(struct host *h, const struct shim_rank_event *re);
+void below_tell(struct host *h);
+mono_t below_due(const struct host *h);
+void below_finish(struct host *h);
 /* shim_stdin: a grant, or that the rank reads no more. */
 void host_grant(struct host *h, bool anew);
 

@@ -48,7 +48,7 @@
 #define SHIM_DRAIN_MS 1000 /* all are dead and a pipe is still open: a stranger holds it */
 #define SHIM_WRITE_MS 1000 /* told, and no shim_bye: the status file is written after all */
 #define SHIM_REWRITE_MS 10000 /* the status file could not be written: again after this */
-#define SHIM_TAILS 16 /* output tails kept, of the first ranks that failed */
+#define SHIM_TAILS 16 /* output tails (and exceptions) kept, of the first ranks that failed */
 #define SHIM_TAIL_MAX 4096
 
 enum shim_phase { SHIM_SETUP, SHIM_READY, SHIM_FAILED, SHIM_RUNNING, SHIM_ENDING, SHIM_ENDED };
@@ -62,6 +62,7 @@ enum shim_event_type {
 	              * text; and gone when not one child lives */
 	SEV_REAPED, /* children were reaped: 'ranks' that were among them (maybe none) with status,
 	             * tail and lost; gone when no descendant lives now */
+	SEV_WORKERS, /* 'ranks' whose 'below' has changed */
 	SEV_CLOSED, /* streams read to their end: local, lost, and streams (1 or 2) closed */
 	SEV_WRITTEN, /* answer to SACT_WRITE: error */
 	SEV_TERM, /* the shim itself got SIGTERM: like shim_end with the grace of shim_setup; when all
@@ -70,7 +71,15 @@ enum shim_event_type {
 	SEV_TYPE_COUNT
 };
 
-/* One rank in STARTED, REAPED or CLOSED. */
+/* What is known of the processes below a rank, and what was said at the end. */
+struct shim_below {
+	const struct rec_worker *workers; /* as in rank_state; copied */
+	size_t n_workers;
+	uint32_t found, alive;
+	const char *exception; /* NULL: none */
+};
+
+/* One rank in STARTED, REAPED, WORKERS or CLOSED. */
 struct shim_rank_event {
 	uint32_t local;
 	/* STARTED */
@@ -81,6 +90,8 @@ struct shim_rank_event {
 	/* REAPED */
 	int status; /* as waitpid gives it */
 	struct bytes tail; /* last output, may be empty */
+	/* REAPED, WORKERS */
+	const struct shim_below *below; /* NULL: nothing new */
 	/* CLOSED */
 	uint32_t streams;
 	/* REAPED, CLOSED */
@@ -92,7 +103,7 @@ struct shim_event {
 	mono_t now;
 	int64_t wall_ms;
 	const struct msg *msg; /* MESSAGE; borrowed for the step and its actions */
-	const struct shim_rank_event *ranks; /* STARTED, REAPED, CLOSED */
+	const struct shim_rank_event *ranks; /* STARTED, REAPED, WORKERS, CLOSED */
 	size_t n_ranks;
 	bool gone; /* STARTED, REAPED */
 	uint32_t orphans; /* with gone: distinct processes SACT_SWEEP has signalled so far */

@@ -20,6 +20,10 @@ struct rank {
 	char *text; /* owned */
 	char *tail; /* owned */
 	size_t tail_len;
+	char *exception; /* owned */
+	struct rec_worker *workers; /* owned, of workers_dup() */
+	size_t n_workers;
+	uint32_t found, alive;
 };
 
 struct shim {
@@ -48,6 +52,7 @@ struct shim {
 	uint32_t n_running;
 	uint32_t n_open;
 	uint32_t n_tails;
+	uint32_t n_exceptions;
 	uint32_t orphans;
 	uint32_t pause_ms; /* until the next KILL */
 	bool stuck; /* somebody has outlived SIGKILL for long */

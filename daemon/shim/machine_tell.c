@@ -15,7 +15,7 @@ static const char *const event_names[SEV_TYPE_COUNT] = {
 	[SEV_AGENT_UP] = "agent-up", [SEV_AGENT_DOWN] = "agent-down", [SEV_MESSAGE] = "message",
 	[SEV_CHECKED] = "checked",   [SEV_STARTED] = "started",	      [SEV_REAPED] = "reaped",
 	[SEV_CLOSED] = "closed",     [SEV_WRITTEN] = "written",	      [SEV_TERM] = "term",
-	[SEV_DEADLINE] = "deadline",
+	[SEV_DEADLINE] = "deadline", [SEV_WORKERS] = "workers",
 };
 static const char *const action_names[SACT_TYPE_COUNT] = {
 	[SACT_SEND] = "send",	  [SACT_HANG_UP] = "hang-up", [SACT_CHECK] = "check",
@@ -101,6 +101,13 @@ static void fill_rank(const struct shim *s, const struct rank *r, uint32_t *text
 		MSG_SET(out, rank_state, text, r->text);
 	if (r->tail && tails)
 		MSG_SET(out, rank_state, tail, ((struct bytes){ (uint8_t *)r->tail, r->tail_len }));
+	if (!tails) /* short of room */
+		return;
+	out->exception = r->exception;
+	out->workers = r->workers;
+	out->n_workers = r->n_workers;
+	out->workers_found = r->found;
+	out->workers_alive = r->alive;
 }
 
 /* All ranks, or the changed ones. The array is the caller's to free; NULL on

@@ -3,7 +3,8 @@
  * Started once per job and node, on the way to the first step of training: so
  * little is done before shim_hello. It depends on nobody: the agent may die,
  * be upgraded, come back; the ranks, their output and their exit codes are
- * kept here. Nothing wakes it while nothing happens.
+ * kept here. Nothing wakes it while nothing happens, but for a look at a launcher's
+ * workers now and then (workers.c).
  *
  * What happens is decided in machine.c; this file turns the system's events
  * into the machine's, and perform.c its actions into system calls. */
@@ -57,6 +58,7 @@ static void drain_rank(struct host *h, struct shim_rank_event *re)
 	host_read(h, 2 * re->local + 1, wall_ms, 0);
 	re->tail = output_tail(h->out, re->local);
 	re->lost = output_lost(h->out, re->local);
+	re->below = below_rank(h, re);
 }
 
 static void reap(struct host *h)
@@ -67,7 +69,9 @@ static void reap(struct host *h)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		if (find_rank(h, pid, &local) && ev.n_ranks < h->nprocs)
+		if (!find_rank(h, pid, &local))
+			below_reaped(h, pid, status);
+		else if (ev.n_ranks < h->nprocs)
 			h->reaped[ev.n_ranks++] =
 				(struct shim_rank_event){ .local = local, .status = status };
 	ev.gone = pid < 0 && errno == ECHILD;
@@ -254,6 +258,12 @@ static size_t one_round(struct host *h, const struct epoll_event *ev, int n)
 		case POLL_FEED:
 			on_feed(h, ev[i].events);
 			break;
+		case POLL_WORKER:
+			below_ended(h, index);
+			break;
+		case POLL_READER:
+			below_read(h);
+			break;
 		default:
 			break;
 		}
@@ -276,7 +286,7 @@ static void gather(size_t moved, mono_t *last)
 
 static int timeout_ms(const struct host *h)
 {
-	mono_t at = shim_deadline(h->machine), now = host_now();
+	mono_t at = mono_min(shim_deadline(h->machine), below_due(h)), now = host_now();
 	int64_t ms;
 
 	if (mono_is_never(at))
@@ -298,6 +308,9 @@ static void loop(struct host *h)
 
 		if (!h->done && mono_due(shim_deadline(h->machine), host_now()))
 			host_step(h, (struct shim_event){ .type = SEV_DEADLINE });
+		if (!h->done && mono_due(below_due(h), host_now()))
+			below_look(h);
+		below_tell(h);
 		host_step_closed(h);
 		output_flush_stamps(h->out);
 		report_growth(h);
@@ -454,6 +467,7 @@ static void finish(struct host *h)
 {
 	channel_finish(&h->conn);
 	feed_finish(&h->feed);
+	below_finish(h);
 	shim_destroy(h->machine);
 	output_destroy(h->out);
 	sweep_destroy(h->sweep);

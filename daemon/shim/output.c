@@ -406,6 +406,49 @@ struct bytes output_tail(const struct output *o, uint32_t local)
 	return last_lines(s);
 }
 
+/* Our descriptor writes only. Its file is the job's user's, as we are; the name of
+ * its directory may be closed to him, the link of the descriptor is not. */
+static char *read_back(int file, size_t max, size_t *ret_n)
+{
+	char path[48], *p = NULL;
+	off_t size;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	size = lseek(fd, 0, SEEK_END);
+	if (size > 0 && (uint64_t)size < max)
+		max = (size_t)size;
+	if (size > 0)
+		p = malloc(max);
+	n = p ? pread(fd, p, max, size - (off_t)max) : -1;
+	close(fd);
+	if (n <= 0) {
+		free(p);
+		return NULL;
+	}
+	*ret_n = (size_t)n;
+	return p;
+}
+
+char *output_window(const struct output *o, uint32_t stream, size_t max, size_t *ret_n)
+{
+	const struct stream *s = &o->streams[stream];
+	char *p = s->file >= 0 && !s->lost ? read_back(s->file, max, ret_n) : NULL;
+
+	if (p || !s->tail_len)
+		return p;
+	p = malloc(s->tail_len);
+	if (!p)
+		return NULL;
+	memcpy(p, s->tail, s->tail_len);
+	*ret_n = s->tail_len;
+	return p;
+}
+
 void output_forget_reports(struct output *o)
 {
 	for (uint32_t i = 0; i < o->n; i++) {

@@ -236,6 +236,7 @@ static void do_start(struct host *h, const struct rec_shim_go *go)
 
 	reserve_status(h);
 	start_all(h, sp, env, null_fd);
+	below_began(h);
 	if (null_fd >= 0)
 		close(null_fd);
 	spawn_destroy(sp);
@@ -354,9 +355,11 @@ static void perform(struct host *h, const struct shim_action *a)
 		do_start(h, a->go);
 		break;
 	case SACT_SIGNAL:
+		below_signal(h);
 		do_signal(h, a->sig);
 		break;
 	case SACT_SWEEP:
+		below_signal(h);
 		sweep_signal(h->sweep, a->sig, true, NULL, NULL);
 		break;
 	case SACT_STUCK:
