@@ -17,7 +17,7 @@
 /* Protocol version of agent, peer and client links: major*1000 + minor. One
  * minor version of difference works both ways; see proto_compatible(). */
 #define NA_PROTO 1000
-#define NA_SHIM_PROTO 1
+#define NA_SHIM_PROTO 2 /* 2: it keeps leases */
 #define NA_SOFTWARE "0.1.0"
 
 struct bytes {

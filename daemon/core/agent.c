@@ -341,6 +341,9 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 	a->ev = ev;
 	a->out = out;
 	a->now = ev->now;
+	a->boot_ms = ev->boot_ms;
+	if (ev->type != AEV_LINK_DOWN) /* nothing is sent there any more */
+		leases_fence(a);
 	session_fence(a);
 	switch (ev->type) {
 	case AEV_LINK_UP:
@@ -374,6 +377,7 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 		readings_on_event(a);
 		break;
 	}
+	leases_fence(a);
 	hello_deadlines(a);
 	session_deadlines(a);
 	requests_deadlines(a);
@@ -392,6 +396,7 @@ mono_t agent_deadline(const struct agent *a)
 
 	t = mono_min(t, a->readings_until);
 	t = mono_min(t, mono_min(a->peers_due, a->stuck_at));
+	t = mono_min(t, leases_deadline(a));
 	return mono_min(t, mono_min(hello_deadline(a), ajobs_deadline(a)));
 }
 

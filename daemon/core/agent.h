@@ -56,6 +56,7 @@ struct agent_event {
 	enum agent_event_type type;
 	mono_t now;
 	int64_t wall_ms, wall_us; /* one clock, two units */
+	int64_t boot_ms; /* CLOCK_BOOTTIME */
 	uint8_t random[64];
 	uint64_t link; /* never reused within a life of the process */
 	enum agent_link_kind kind;

@@ -5,6 +5,7 @@
  *   agent_request.c  what local clients ask, passed on to the coordinator
  *   agent_job.c      life of a job's part on this node
  *   agent_shim.c     what its shim says, its death, finding it again
+ *   agent_lease.c    how long jobs that may restart run without the coordinator
  *   agent_report.c   states of ranks, and what is told about them
  *   agent_stuck.c    processes that outlive SIGKILL, until they are gone
  *   below.c          what is below a rank (for the coordinator as well)
@@ -26,6 +27,8 @@
 #define CLIENT_HELLO_MS 10000
 #define REQUESTS_MAX 64u /* unanswered ones of one client */
 #define REQUESTS_AT_ONCE 16u /* passed on to the coordinator, not answered yet */
+
+#define ASKED 16u /* pings whose answers may be on their way */
 
 enum session_state { SE_DOWN, SE_DIALING, SE_HELLO, SE_REGISTERING, SE_READY };
 
@@ -98,6 +101,9 @@ struct ajob {
 	bool fetched, leased, latched, need_lease;
 	bool shim_known; /* a shim was started (or adopted) */
 	bool end_wanted, bye_sent;
+	bool lapsed; /* its lease has passed */
+	uint32_t shim_proto; /* 0: it has not spoken yet */
+	int64_t lease_told; /* to the shim: the newest */
 	uint32_t end_grace_ms;
 	uint64_t ticket_fetch, ticket_lease, ticket_spawn, ticket_prove, ticket_latch, ticket_sweep;
 	uint64_t shim_link; /* 0: none now */
@@ -148,6 +154,12 @@ struct agent {
 	bool told; /* registration is sent: news may follow it */
 	uint32_t backoff_ms;
 	uint64_t ping_seq;
+	struct asked { /* when pings were sent */
+		uint64_t seq;
+		int64_t boot_ms;
+	} asked[ASKED];
+	int64_t register_boot_ms; /* the first registration of this session was sent */
+	int64_t lease_base; /* the newest word that was answered was sent; 0: none yet */
 	struct skew skew; /* against the coordinator of this session */
 	mono_t down_since;
 	char down_why[256];
@@ -188,6 +200,7 @@ struct agent {
 	const struct agent_event *ev;
 	struct actions *out;
 	mono_t now;
+	int64_t boot_ms;
 	bool oom;
 };
 
@@ -247,8 +260,20 @@ void ajob_send_setup(struct agent *a, struct ajob *j);
 void ajob_send_go(struct agent *a, struct ajob *j);
 void ajob_failed(struct agent *a, struct ajob *j, uint32_t code, bool retry, const char *text);
 void ajob_ended(struct agent *a, struct ajob *j);
+void ajob_end(struct agent *a, struct ajob *j, uint32_t grace_ms);
 const char *ajob_phase_name(enum job_phase p); /* as in 'held' */
 bool ajob_alive(const struct ajob *j);
+
+/* agent_lease.c */
+bool lease_kept(const struct ajob *j); /* its shim ends the ranks by itself */
+int64_t lease_until(const struct agent *a, const struct ajob *j); /* CLOCK_BOOTTIME, ms; 0: none, or not known */
+/* To its shim, when that is worth a message; 'anew': in any case. */
+void lease_renew(struct agent *a, struct ajob *j, bool anew);
+void lease_asked(struct agent *a, uint64_t seq);
+void lease_on_pong(struct agent *a, uint64_t seq);
+void lease_on_registered(struct agent *a);
+void leases_fence(struct agent *a);
+mono_t leases_deadline(const struct agent *a);
 
 /* agent_report.c */
 void report_update(struct agent *a, struct ajob *j, const struct rec_rank_state *v, size_t n);

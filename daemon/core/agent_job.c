@@ -194,7 +194,7 @@ void ajob_failed(struct agent *a, struct ajob *j, uint32_t code, bool retry, con
 		report_prepared(a, j);
 }
 
-static void end_job(struct agent *a, struct ajob *j, uint32_t grace_ms)
+void ajob_end(struct agent *a, struct ajob *j, uint32_t grace_ms)
 {
 	if (!j->end_wanted || grace_ms < j->end_grace_ms)
 		j->end_grace_ms = grace_ms;
@@ -224,7 +224,7 @@ void ajob_on_end(struct agent *a, const struct rec_end *e)
 	struct msg m;
 
 	if (j != NULL) {
-		end_job(a, j, e->grace_ms);
+		ajob_end(a, j, e->grace_ms);
 		return;
 	}
 	msg_init(&m, MSG_ended);
@@ -273,7 +273,7 @@ void ajobs_stop(struct agent *a)
 		struct ajob *j = list_entry(e, struct ajob, all);
 
 		if (ajob_alive(j)) {
-			end_job(a, j, j->prepare.u.prepare.grace_ms);
+			ajob_end(a, j, j->prepare.u.prepare.grace_ms);
 		} else {
 			j->ended_at = a->now;
 			send_bye(a, j, false);
@@ -283,7 +283,8 @@ void ajobs_stop(struct agent *a)
 
 /* ---- preparing ---------------------------------------------------------------------- */
 
-static void refuse_prepare(struct agent *a, const struct rec_prepare *p, char *text)
+/* 'retry': another node may do. */
+static void refuse_prepare(struct agent *a, const struct rec_prepare *p, bool retry, char *text)
 {
 	struct msg m;
 
@@ -292,6 +293,8 @@ static void refuse_prepare(struct agent *a, const struct rec_prepare *p, char *t
 	m.u.prepared.attempt = p->attempt;
 	m.u.prepared.text = utf8_scrub(text);
 	MSG_SET(&m.u.prepared, prepared, code, 1);
+	if (retry)
+		MSG_SET(&m.u.prepared, prepared, retry, true);
 	session_send(a, &m);
 }
 
@@ -345,19 +348,51 @@ static const struct ajob *holder_of_gpus(const struct agent *a, const struct rec
 	return NULL;
 }
 
+/* An older attempt must be gone, and a newer one leaves nothing to do for this. */
+static bool other_attempt(const struct agent *a, const struct rec_prepare *p)
+{
+	list_foreach(e, &a->jobs) {
+		const struct ajob *j = list_entry(e, struct ajob, all);
+
+		if (j->job == p->job && (j->attempt > p->attempt || ajob_alive(j)))
+			return true;
+	}
+	return false;
+}
+
+/* Another node may do. */
+static bool node_can(struct agent *a, const struct rec_prepare *p, char text[256])
+{
+	struct job_gpus gpus;
+
+	if (strcmp(p->boot_id, a->boot_id) != 0)
+		snprintf(text, 256, "it was rebooted since it was chosen");
+	else if (full(a, p))
+		snprintf(text, 256, "it holds %u jobs or %u ranks already, the most it may",
+			 NODE_JOBS_MAX, NODE_RANKS_MAX);
+	else if (a->stopping)
+		snprintf(text, 256, "it is being stopped");
+	else if (other_attempt(a, p))
+		snprintf(text, 256, "another attempt of the job is there");
+	else if (holder_of_gpus(a, p) != NULL)
+		snprintf(text, 256, "job %llu still holds GPUs that it was given",
+			 (unsigned long long)holder_of_gpus(a, p)->job);
+	else if (!readings_gpus(a, &a->out->arena, p, &gpus))
+		snprintf(text, 256, "a GPU that it was to use is not there any more (%.150s)",
+			 p->gpu_ids);
+	else
+		return true;
+	return false;
+}
+
 /* Local policy; the launcher checks it again as root. */
 static bool policy_allows(struct agent *a, const struct rec_prepare *p)
 {
-	struct job_gpus gpus;
+	bool can = true;
 	char text[256];
 
-	if (strcmp(p->boot_id, a->boot_id) != 0)
-		snprintf(text, sizeof(text), "it was rebooted since it was chosen");
-	else if (full(a, p))
-		snprintf(text, sizeof(text), "it holds %u jobs or %u ranks already, the most it may",
-			 NODE_JOBS_MAX, NODE_RANKS_MAX);
-	else if (a->stopping)
-		snprintf(text, sizeof(text), "it is being stopped");
+	if (!node_can(a, p, text))
+		can = false;
 	else if (a->conf.single_user && p->uid != a->conf.own_uid)
 		snprintf(text, sizeof(text),
 			 "its agent runs without root, as uid %u, and serves only that user; the "
@@ -370,17 +405,11 @@ static bool policy_allows(struct agent *a, const struct rec_prepare *p)
 		 (p->uid < a->conf.uid_min || p->uid > a->conf.uid_max))
 		snprintf(text, sizeof(text), "uid %u (%.40s) is outside of the allowed %u-%u", p->uid,
 			 p->user, a->conf.uid_min, a->conf.uid_max);
-	else if (holder_of_gpus(a, p) != NULL)
-		snprintf(text, sizeof(text), "job %llu still holds GPUs that it was given",
-			 (unsigned long long)holder_of_gpus(a, p)->job);
-	else if (!readings_gpus(a, &a->out->arena, p, &gpus))
-		snprintf(text, sizeof(text), "a GPU that it was to use is not there any more (%.150s)",
-			 p->gpu_ids);
 	else if (p->nprocs == 0 || p->n_source != 1 || p->spec_hash.n != 32)
 		snprintf(text, sizeof(text), "the order to prepare makes no sense");
 	else
 		return true;
-	refuse_prepare(a, p, text);
+	refuse_prepare(a, p, !can, text);
 	return false;
 }
 
@@ -433,7 +462,7 @@ void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
 	if (j == NULL) {
 		char text[] = "it is out of memory";
 
-		refuse_prepare(a, p, text);
+		refuse_prepare(a, p, true, text);
 		return;
 	}
 	make_cookie(a, j);
@@ -460,6 +489,10 @@ void ajob_send_setup(struct agent *a, struct ajob *j)
 	s->name = p->name;
 	s->per_node = p->per_node;
 	s->with_stdin = p->with_stdin && p->rank_base == 0;
+	if (p->lease_ms != 0)
+		MSG_SET(s, shim_setup, lease_ms, p->lease_ms);
+	if (p->max_restarts != 0)
+		MSG_SET(s, shim_setup, max_restarts, p->max_restarts);
 	s->gpus = readings_visible(a, p, &indices);
 	if (!p->per_node) /* a launcher places its own workers */
 		s->cpus = readings_cpus(a, &a->out->arena, indices);
@@ -548,6 +581,10 @@ void ajob_send_go(struct agent *a, struct ajob *j)
 	m.u.shim_go.gpus = readings_visible(a, &j->prepare.u.prepare, &indices);
 	MSG_SET(&m.u.shim_go, shim_go, until_mono_ms,
 		orders_until(a).ns / 1000000);
+	if (lease_kept(j)) {
+		j->lease_told = lease_until(a, j);
+		MSG_SET(&m.u.shim_go, shim_go, lease_boot_ms, j->lease_told);
+	}
 	ajob_send_shim(a, j, &m);
 	if (!j->go_sent)
 		j->run_since = a->now;

@@ -117,6 +117,8 @@ void report_prepared(struct agent *a, struct ajob *j)
 	} else {
 		p->master_port = j->master_port;
 		p->proof_port = j->proof_port;
+		if (lease_kept(j))
+			MSG_SET(p, prepared, leased, true);
 	}
 	session_send(a, &m);
 }
@@ -143,6 +145,8 @@ void report_ended(struct agent *a, struct ajob *j)
 	m.u.ended.job = j->job;
 	m.u.ended.attempt = j->attempt;
 	m.u.ended.text = j->end_text;
+	if (j->lapsed)
+		MSG_SET(&m.u.ended, ended, lapsed, true);
 	m.u.ended.n_ranks = report_fill(&ar, j, &m.u.ended.ranks);
 	session_send(a, &m);
 	arena_finish(&ar);

@@ -93,6 +93,10 @@ static void fill_held(struct arena *ar, const struct ajob *j, mono_t now, struct
 	}
 	if (!mono_is_never(j->run_since))
 		MSG_SET(h, held, run_ms, (uint64_t)mono_sub_ms(now, j->run_since));
+	if (lease_kept(j))
+		MSG_SET(h, held, leased, true);
+	if (j->lapsed)
+		MSG_SET(h, held, lapsed, true);
 	h->n_ranks = report_fill(ar, j, &h->ranks);
 }
 
@@ -128,6 +132,8 @@ void session_register(struct agent *a)
 	r->n_keys = peers_keys(&ar, a, &r->keys);
 	act_send(a->out, a->coord_link, &m);
 	specs_registering(a);
+	if (!a->told)
+		a->register_boot_ms = a->boot_ms;
 	a->told = true;
 	arena_finish(&ar);
 }
@@ -164,6 +170,7 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 	a->down_why[0] = '\0';
 	a->skew = (struct skew){ .n = 0 }; /* it may be another host's clock now */
 	a->next_ping = a->now;
+	lease_on_registered(a);
 	readings_send(a);
 	peers_registered(a);
 	requests_again(a);
@@ -172,6 +179,7 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 
 static void on_pong(struct agent *a, const struct rec_pong *p)
 {
+	lease_on_pong(a, p->seq);
 	if (MSG_HAS(p, pong, sent_us) && MSG_HAS(p, pong, came_us) && MSG_HAS(p, pong, answered_us))
 		skew_add(&a->skew, p->sent_us, p->came_us, p->answered_us, a->ev->wall_us, a->now);
 }
@@ -224,6 +232,7 @@ static void ping(struct agent *a)
 	msg_init(&m, MSG_ping);
 	p = &m.u.ping;
 	p->seq = ++a->ping_seq;
+	lease_asked(a, p->seq);
 	MSG_SET(p, ping, sent_us, a->ev->wall_us);
 	if (skew_get(&a->skew, a->now, &skew, &error)) {
 		MSG_SET(p, ping, skew_us, skew);

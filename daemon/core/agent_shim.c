@@ -69,6 +69,7 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 	bool adopting = j->phase == AJ_ADOPTING;
 
 	j->shim_pid = h->pid;
+	j->shim_proto = h->proto;
 	take_master(j, h);
 	report_update(a, j, h->ranks, h->n_ranks);
 	if (strcmp(h->phase, "setup") == 0) {
@@ -103,6 +104,8 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 	} /* ended: shim_ended follows at once */
 	if (j->end_wanted)
 		ajob_send_shim_end(a, j);
+	else
+		lease_renew(a, j, true);
 }
 
 static void on_shim_ready(struct agent *a, struct ajob *j, const struct rec_shim_ready *r)
@@ -148,6 +151,7 @@ static void on_shim_ended(struct agent *a, struct ajob *j, const struct rec_shim
 	report_update(a, j, r->ranks, r->n_ranks);
 	if (j->phase == AJ_ENDED || j->phase == AJ_FAILED)
 		return;
+	j->lapsed = j->lapsed || r->lapsed;
 	if (r->text != NULL && j->end_text == NULL)
 		j->end_text = agent_strdup(a, r->text);
 	tell_lost(a, j);
@@ -246,6 +250,7 @@ void ajob_on_adopt(struct agent *a)
 	j->shim_known = true;
 	if (a->ev->ended != NULL) {
 		report_update(a, j, a->ev->ended->ranks, a->ev->ended->n_ranks);
+		j->lapsed = a->ev->ended->lapsed;
 		j->end_text = a->ev->ended->text != NULL ? agent_strdup(a, a->ev->ended->text) : NULL;
 		tell_lost(a, j);
 		j->phase = AJ_ENDED;

@@ -35,6 +35,7 @@ struct coord *coord_create(const struct coord_conf *conf, mono_t now)
 	c->conf.prepare_ms = DEFAULT(conf->prepare_ms, 30000);
 	c->conf.handshake_ms = DEFAULT(conf->handshake_ms, 10000);
 	c->conf.history = DEFAULT(conf->history, 1000);
+	c->conf.lease_ms = DEFAULT(conf->lease_ms, c->conf.node_lost_ms);
 	c->address = strdup(conf->address != NULL ? conf->address : "");
 	list_init(&c->links);
 	list_init(&c->jobs);

@@ -153,6 +153,9 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	i->notices = (const char **)j->notices;
 	i->n_notices = j->n_notices;
 	i->why = j->why != NULL ? j->why : j->ending;
+	if (strcmp(i->state, "restarting") == 0)
+		i->why = restart_why(a, c, j);
+	restart_fill_info(a, j, i);
 	if (settled && !j->saved)
 		i->why = settled_why(a, j);
 	if (j->saved)
@@ -173,6 +176,11 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 
 /* ---- status -------------------------------------------------------------------------- */
 
+static bool job_holds(struct job *j, const struct node *n, uint32_t *at)
+{
+	return (job_place_of(j, n, at) != NULL && !j->between) || job_kept_at(j, n) != NULL;
+}
+
 static void fill_node_jobs(struct arena *a, struct coord *c, const struct node *n,
 			   struct rec_node_info *i)
 {
@@ -184,7 +192,7 @@ static void fill_node_jobs(struct arena *a, struct coord *c, const struct node *
 		struct job *j = list_entry(e, struct job, all);
 		uint32_t at;
 
-		if (!job_over(j) && job_place_of(j, n, &at) != NULL && i->n_job_ids < 64)
+		if (!job_over(j) && job_holds(j, n, &at) && i->n_job_ids < 64)
 			v[i->n_job_ids++] = arena_printf(a, "%llu", (unsigned long long)j->id);
 	}
 	i->job_ids = v;
@@ -276,6 +284,8 @@ static struct rec_gpu *fill_gpus(struct arena *a, struct coord *c, const struct 
 		uint32_t at;
 		const struct place *p = job_over(j) ? NULL : job_place_of(j, n, &at);
 
+		if (!job_over(j) && job_kept_at(j, n) != NULL)
+			p = job_kept_at(j, n);
 		for (size_t i = 0; p != NULL && v != NULL && i < r->n_gpus; i++)
 			if (p->gpus & node_gpu_bit(n, &v[i]))
 				MSG_SET(&v[i], gpu, job, j->id);
@@ -460,6 +470,7 @@ static void fill_brief(struct arena *a, struct coord *c, struct job *j, bool min
 	}
 	i->n_first = 0;
 	i->n_notices = 0;
+	i->n_attempts = i->n_barred = i->n_spares = 0;
 	i->n_node_names = 0;
 	i->n_gpus = 0;
 }

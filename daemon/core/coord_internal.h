@@ -11,6 +11,7 @@
  *   coord_story.c  the moments of a job
  *   below.c        what is below a rank (for the agent as well)
  *   coord_recover.c  what a registering node holds, and what follows
+ *   coord_restart.c  another attempt of a job: when, and where not
  *   coord_answer.c what clients ask: status, jobs, watch
  *   coord_peers.c  which nodes may read what of a job at which node
  *   coord_specs.c  which specifications nodes must keep
@@ -41,6 +42,11 @@
 #define REFUSALS_MAX 20u /* refused joins told in the log in a minute: anybody can ask */
 #define LATE_MS 1000 /* a deadline served so late: we were stopped, and did not listen */
 #define SAVE_RETRY_MS 1000 /* after the store has failed */
+#define LEASE_MARGIN_MS 5000 /* a shim's last means comes SHIM_GUARD_MS after lease and grace; clocks that
+                              * differ by 1 % in three minutes */
+#define PAST_MAX 32u /* attempts remembered; each fits a row */
+#define BARRED_MAX 64u
+#define SPARES_MAX 64u
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
 #define EXIT_TIME_LIMIT 124u /* as timeout(1) */
 #define EXIT_KILLED 143u /* 128 + SIGTERM */
@@ -161,6 +167,9 @@ struct place {
 	struct node *node;
 	char boot_id[37]; /* the boot that was chosen; another one refuses */
 	enum place_phase phase;
+	bool gone; /* PL_LOST: and it is proved that nothing of it lives */
+	bool leased; /* its shim ends the ranks by itself when the lease passes */
+	bool lapsed; /* and has done so: nobody's fault */
 	bool missing; /* recovering: registered, but does not hold the job */
 	bool held_waiting; /* recovering: holds it, not started; also when its agent was restarted
 	                    * and its shim has not spoken: it registers again when that is ready */
@@ -196,6 +205,17 @@ struct story {
 	struct moment *v;
 	size_t n, cap;
 	uint32_t dropped; /* from the middle */
+};
+
+/* Why an attempt ends, where its ranks do not tell; stored. From END_OTHER on no other one follows. */
+enum end_cause { END_UNKNOWN, END_RANK, END_NODE, END_OTHER, END_USER };
+
+/* An attempt that is over. */
+struct past {
+	uint32_t attempt, exit_code;
+	int64_t start_wall_ms, end_wall_ms;
+	char *nodes, *why;
+	char guilty[NODE_NAME_MAX + 1];
 };
 
 struct job {
@@ -251,6 +271,25 @@ struct job {
 	mono_t story_save; /* its last moments are on no disk yet: then they are written */
 	bool told_restart; /* of this life of the coordinator */
 
+	/* see coord_restart.c */
+	uint32_t max_restarts, want_spares;
+	bool restart_any;
+	bool stopped; /* its user said so: no attempt follows */
+	bool between; /* 'places' are those of an attempt that is over */
+	bool between_saving, between_stored;
+	enum end_cause cause;
+	char cause_node[NODE_NAME_MAX + 1]; /* END_NODE: which; "": none in particular */
+	struct place *kept; /* nodes held, not run on: spares; between attempts good ones too */
+	size_t n_kept;
+	struct past *past;
+	size_t n_past;
+	char **barred;
+	size_t n_barred;
+	int64_t delay_ms;
+	mono_t restart_at; /* backoff; never: none */
+	mono_t run_since; /* of this attempt; never: it does not run */
+	uint64_t used_ms; /* by those before */
+
 	/* the client to be told when the submit is stored */
 	uint64_t ack_link;
 	uint32_t ack_rid;
@@ -272,7 +311,7 @@ struct token {
 /* What to do when a transaction is durable. */
 struct pending {
 	uint64_t ticket;
-	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_FINAL, PD_REPLY, PD_JOIN, PD_QUIET } kind;
+	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_FINAL, PD_RESTART, PD_REPLY, PD_JOIN, PD_QUIET } kind;
 	uint64_t job;
 	uint64_t link; /* REPLY, JOIN */
 	uint32_t rid;
@@ -475,7 +514,10 @@ void job_send_prepare(struct coord *c, struct job *j, uint32_t i);
 void job_send_start(struct coord *c, struct job *j, uint32_t i);
 void job_send_end(struct coord *c, struct job *j, uint32_t i);
 void job_send_forget(struct coord *c, struct job *j, uint32_t i);
-void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why);
+/* 'proved': nothing of it lives there. */
+void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why, bool proved);
+void job_place_gone(struct coord *c, struct job *j, uint32_t i); /* a lost one: proved now */
+void job_notice(struct coord *c, struct job *j, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void job_place_ended(struct coord *c, struct job *j, uint32_t i);
 void life_send_end(struct coord *c, struct clink *l, uint64_t job, uint32_t attempt,
 		   uint32_t grace_ms, const char *why);
@@ -484,6 +526,32 @@ void life_send_forget(struct coord *c, struct clink *l, uint64_t job, uint32_t a
 void life_end_if_cut_short(struct coord *c, struct job *j, uint32_t i);
 /* A bad rank while the job runs ends it: the first one decides. */
 void life_judge(struct coord *c, struct job *j);
+
+/* coord_restart.c */
+void restart_free(struct job *j);
+/* To be said before job_end(); of an attempt that is ending already the first cause stands. */
+void restart_blame(struct job *j, enum end_cause cause, const struct node *n);
+/* As far as is known: another attempt may follow this one. */
+bool restart_possible(const struct job *j);
+/* All places of its attempt are over. True: another one follows, and the job is not over. */
+bool restart_next(struct coord *c, struct job *j);
+void restart_stored(struct coord *c, struct job *j, int error);
+/* That its attempt is over is on disk, and no other one has begun. */
+bool restart_waits(const struct job *j);
+bool restart_due(struct coord *c, struct job *j); /* queued: it may be placed now */
+void restart_deadline(struct coord *c, struct job *j);
+void restart_loaded(struct coord *c, struct job *j);
+void restart_note_end(struct coord *c, struct job *j); /* its last attempt joins the history */
+void restart_drop_kept(struct coord *c, struct job *j);
+struct place *job_kept_at(const struct job *j, const struct node *n); /* NULL: none */
+bool restart_barred(const struct job *j, const struct node *n);
+void restart_bar(struct coord *c, struct job *j, const char *node);
+struct past *restart_past(struct coord *c, struct job *j);
+const char *restart_why(struct arena *a, const struct coord *c, const struct job *j);
+size_t restart_fill_past(struct arena *a, const struct job *j, struct rec_attempt_info **ret);
+void restart_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i);
+void restart_fill_row(struct arena *a, const struct job *j, struct rec_row_job *r);
+void restart_load(struct coord *c, struct job *j, const struct rec_row_job *r);
 
 /* coord_cause.c */
 /* What its node says of one rank; only forward: a rank that is over stays as it is. */
@@ -532,6 +600,8 @@ void peers_tell_source(struct coord *c, struct job *j);
 void peers_tell_places(struct coord *c, struct job *j);
 /* It will be placed anew, perhaps elsewhere, and its watchers must be told so. */
 void peers_unplaced(struct coord *c, struct job *j);
+/* These were its places: who is none any more lets nobody in for it. */
+void peers_moved(struct coord *c, struct job *j, const struct place *old, size_t n);
 /* A node that has just registered: about all jobs. */
 void peers_tell_all(struct coord *c, const struct node *n);
 void peers_check_keys(struct coord *c, const struct clink *l, const struct rec_node_register *r);

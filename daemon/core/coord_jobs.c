@@ -39,6 +39,8 @@ const char *job_shown_state(const struct job *j)
 		return "recovering";
 	if (j->end_stored)
 		return "ending";
+	if (restart_waits(j))
+		return "restarting"; /* or killed there, and that is not on disk yet */
 	if (j->n_places == 0)
 		return "queued";
 	for (size_t i = 0; (j->start_sent || j->any_started) && i < j->n_places; i++)
@@ -86,6 +88,7 @@ void job_free(struct coord *c, struct job *j)
 	for (size_t i = 0; i < j->n_notices; i++)
 		free(j->notices[i]);
 	story_free(j);
+	restart_free(j);
 	free(j);
 }
 
@@ -248,7 +251,10 @@ static struct job *job_new(struct coord *c, struct clink *l, const struct rec_su
 	j->command = coord_strdup(c, s->command);
 	j->submit_wall_ms = c->wall_ms;
 	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
-	j->end_by = j->start_by = MONO_NEVER;
+	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
+	j->max_restarts = s->max_restarts;
+	j->restart_any = s->restart_any;
+	j->want_spares = s->spares;
 	list_init(&j->all);
 	list_init(&j->watches);
 	return j;
@@ -363,6 +369,8 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 		job_hurry(c, j);
 	}
 	tell_kill(c, l, j, k, uid);
+	j->stopped = true;
+	restart_blame(j, END_USER, NULL);
 	job_end(c, j, EXIT_KILLED, "%s", k->why != NULL ? k->why : "ended by its owner");
 	p = coord_persist(c, &pd);
 	persist_job(c, p, j);
@@ -400,12 +408,15 @@ static void go_prepare(struct coord *c, struct job *j)
 
 static void go_start(struct coord *c, struct job *j)
 {
+	struct pending *pd;
+
 	j->state = JOB_RUNNING;
 	j->start_sent = true;
 	j->start_wall_ms = c->wall_ms;
+	j->run_since = c->now;
 	j->prepare_until = MONO_NEVER;
 	if (j->time_s != 0) {
-		j->run_until = mono_add_ms(c->now, 1000 * (int64_t)j->time_s);
+		j->run_until = mono_add_ms(c->now, 1000 * (int64_t)j->time_s - (int64_t)j->used_ms);
 		coord_wake_at(c, j->run_until);
 	}
 	for (uint32_t i = 0; i < j->n_places; i++) {
@@ -414,6 +425,8 @@ static void go_start(struct coord *c, struct job *j)
 	}
 	job_tell(c, j, NULL, 0, 0, "started: %zu process%s, rank 0 at %s", j->n_ranks,
 		 j->n_ranks == 1 ? "" : "es", j->places[0].node->name);
+	if (j->max_restarts > 0) /* which shims keep the lease */
+		persist_job(c, coord_persist(c, &pd), j);
 	job_changed(c, j);
 }
 
@@ -494,6 +507,8 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 		return;
 	if (!r->ok && (j->state == JOB_PREPARING || j->state == JOB_RUNNING)) {
 		/* Also when 'start' is on its way: its shim died before it came. It still owes us 'ended'. */
+		if (r->retry || (j->attempt > 1 && r->code != 126 && r->code != 127)) /* it could be prepared before */
+			restart_blame(j, END_NODE, n);
 		job_end(c, j, MSG_HAS(r, prepared, code) ? r->code : 1, "node %s: %s", n->name,
 			r->text != NULL ? r->text : "it cannot prepare the job");
 		job_check_final(c, j);
@@ -502,6 +517,7 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 	if (!r->ok || j->state != JOB_PREPARING || p->phase >= PL_STARTED)
 		return;
 	p->phase = PL_PREPARED;
+	p->leased = r->leased;
 	p->master_port = r->master_port;
 	p->proof_port = r->proof_port;
 	if (!all_places(j, PL_PREPARED))
@@ -617,6 +633,13 @@ void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *r)
 
 static void unplace(struct job *j)
 {
+	for (size_t i = 0; i < j->n_kept; i++) {
+		j->kept[i].node->jobs--;
+		place_release(&j->kept[i]);
+	}
+	places_free(j->kept, j->n_kept);
+	j->kept = NULL;
+	j->n_kept = 0;
 	for (size_t i = 0; i < j->n_places; i++) {
 		j->places[i].node->jobs--;
 		place_release(&j->places[i]);
@@ -700,10 +723,13 @@ static void final_stored(struct coord *c, struct job *j, int error)
 	j->saved = true;
 	c->n_ended++;
 	for (uint32_t i = 0; i < j->n_places; i++) {
-		j->places[i].node->jobs--;
-		place_release(&j->places[i]);
+		if (!j->between) {
+			j->places[i].node->jobs--;
+			place_release(&j->places[i]);
+		}
 		job_send_forget(c, j, i);
 	}
+	restart_drop_kept(c, j);
 	specs_over(c, j);
 	peers_tell_source(c, j);
 	job_changed(c, j);
@@ -724,6 +750,8 @@ void jobs_on_stored(struct coord *c, const struct pending *p, int error, const c
 		job_end_stored(c, j, error);
 	else if (p->kind == PD_FINAL)
 		final_stored(c, j, error);
+	else if (p->kind == PD_RESTART)
+		restart_stored(c, j, error);
 }
 
 /* ---- scheduling and deadlines ---------------------------------------------------------- */
@@ -758,20 +786,43 @@ static void try_place(struct coord *c, struct job *j)
  * nodes it could use, or a large job would never get them all at once, but for
  * those that are over in time (coord_queue.c); jobs without GPUs share nodes and
  * hold up nobody. */
-void jobs_schedule(struct coord *c)
+static void schedule_one(struct coord *c, struct job *j)
 {
-	queue_begin(c);
+	if (j->stored && !mono_before(c->now, j->retry_save))
+		j->retry_save = MONO_NEVER;
+	if (j->stored && mono_is_never(j->retry_save) && restart_due(c, j))
+		try_place(c, j);
+	else
+		place_reserve(c, j);
+}
+
+/* Those that restart come first. Only the first of them keeps its good nodes
+ * when they do not suffice: two could wait for each other's for ever. */
+static void schedule_restarts(struct coord *c)
+{
+	bool waits = false;
+
 	list_foreach_safe(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 
-		if (j->state == JOB_QUEUED && j->stored && !mono_before(c->now, j->retry_save))
-			j->retry_save = MONO_NEVER;
-		if (j->state != JOB_QUEUED)
+		if (j->state != JOB_QUEUED || j->n_past == 0)
 			continue;
-		if (j->stored && mono_is_never(j->retry_save))
-			try_place(c, j);
-		else
-			place_reserve(c, j);
+		schedule_one(c, j);
+		if (j->state == JOB_QUEUED && waits && mono_is_never(j->restart_at))
+			restart_drop_kept(c, j);
+		waits = waits || j->state == JOB_QUEUED;
+	}
+}
+
+void jobs_schedule(struct coord *c)
+{
+	queue_begin(c);
+	schedule_restarts(c);
+	list_foreach_safe(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (j->state == JOB_QUEUED && j->n_past == 0)
+			schedule_one(c, j);
 	}
 }
 
@@ -779,11 +830,14 @@ static void say_who_is_late(struct coord *c, struct job *j)
 {
 	char list[300] = "";
 	size_t len = 0, shown = 0, late = 0;
+	const struct node *away = NULL;
 	bool proving = all_places(j, PL_PREPARED);
 
 	for (size_t i = 0; i < j->n_places; i++) {
 		if (j->places[i].phase >= (proving ? PL_PROVED : PL_PREPARED))
 			continue;
+		if (!node_usable(j->places[i].node))
+			away = j->places[i].node;
 		if (late++ < 4 && len < 200) {
 			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s (%s)",
 						shown++ ? ", " : "", j->places[i].node->name,
@@ -792,6 +846,8 @@ static void say_who_is_late(struct coord *c, struct job *j)
 	}
 	if (late > shown)
 		snprintf(list + len, sizeof(list) - len, " and %zu more", late - shown);
+	if (away != NULL)
+		restart_blame(j, END_NODE, away);
 	job_end(c, j, 1, "not ready within %u s (%s): %s", c->conf.prepare_ms / 1000,
 		proving ? "trying the connections between the nodes" : "preparing the processes",
 		list);
@@ -814,9 +870,12 @@ static void job_deadlines(struct coord *c, struct job *j)
 			job_store_end(c, j);
 		job_changed(c, j);
 	}
-	/* Killed while queued, and its end was not written before a restart. */
-	if (j->state == JOB_ENDING && j->n_places == 0)
+	/* Killed while queued, and its end was not written before a restart; or another
+	 * attempt waits until this one is surely gone. */
+	if (j->state == JOB_ENDING && all_places(j, PL_ENDED))
 		job_check_final(c, j);
+	if (j->state == JOB_QUEUED)
+		restart_deadline(c, j);
 	if (j->state == JOB_PREPARING)
 		coord_wake_at(c, j->prepare_until);
 	if (j->state == JOB_RUNNING)

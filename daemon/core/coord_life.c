@@ -57,10 +57,14 @@ void job_send_prepare(struct coord *c, struct job *j, uint32_t i)
 	p->nprocs = j->ppn;
 	p->world = (uint32_t)j->n_ranks;
 	p->grace_ms = j->grace_ms;
-	p->with_stdin = j->with_stdin;
+	p->with_stdin = j->with_stdin && j->attempt == 1; /* what was read is not read again */
 	p->name = j->name;
 	p->per_node = j->per_node;
 	p->submit_node = j->submit_node;
+	if (j->max_restarts > 0) {
+		MSG_SET(p, prepare, lease_ms, c->conf.lease_ms);
+		MSG_SET(p, prepare, max_restarts, j->max_restarts);
+	}
 	/* A driver that is absent for a moment is there again when ranks start: hidden all the same. */
 	if (j->places[i].node->ever_gpus || node_gpu_truth(j->places[i].node) != GPU_NONE) {
 		p->gpus = j->places[i].gpus_text != NULL ? j->places[i].gpus_text : "";
@@ -138,6 +142,8 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 		j->ending_code = code;
 	}
 	job_tell(c, j, NULL, 0, 0, "to be ended: %.480s", j->ending != NULL ? j->ending : "");
+	if (j->cause == END_UNKNOWN)
+		j->cause = END_OTHER;
 	j->state = JOB_ENDING;
 	j->prepare_until = j->run_until = j->end_by = MONO_NEVER;
 	coord_wake_at(c, c->now); /* silence of its nodes counts from here */
@@ -172,6 +178,8 @@ void job_hurry(struct coord *c, struct job *j)
  * would take ranks that died of our own signal for the cause. */
 void job_end_stored(struct coord *c, struct job *j, int error)
 {
+	if (j->state != JOB_ENDING && !job_over(j))
+		return; /* another attempt is on its way */
 	if (error == 0) {
 		j->end_stored = true;
 		job_changed(c, j);
@@ -190,12 +198,13 @@ void life_judge(struct coord *c, struct job *j)
 {
 	char text[512];
 
-	if (j->state == JOB_ENDING || job_over(j))
+	if (j->state == JOB_ENDING || j->between || job_over(j))
 		return;
 	j->first = cause_find(j, false);
 	if (j->first < 0)
 		return;
 	cause_say(j, (uint32_t)j->first, text, sizeof(text));
+	restart_blame(j, END_RANK, NULL);
 	job_end(c, j, rank_code(&j->ranks[j->first]), "%s", text);
 }
 
@@ -208,7 +217,7 @@ bool job_settled(const struct job *j)
 {
 	if (j->saved)
 		return true;
-	if (j->state != JOB_ENDING || !j->end_stored)
+	if (j->state != JOB_ENDING || !j->end_stored || j->between || restart_possible(j))
 		return false;
 	for (size_t i = 0; i < j->n_places; i++)
 		if (j->places[i].phase < PL_ENDED && !j->places[i].node->silent)
@@ -229,11 +238,8 @@ static void save_final(struct coord *c, struct job *j)
 	job_changed(c, j);
 }
 
-static void add_notice(struct coord *c, struct job *j, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
 /* At most 16, each within the message's 512 bytes; the first ones tell most. */
-static void add_notice(struct coord *c, struct job *j, const char *fmt, ...)
+void job_notice(struct coord *c, struct job *j, const char *fmt, ...)
 {
 	char text[500];
 	va_list ap;
@@ -263,7 +269,7 @@ static void add_lost_notice(struct coord *c, struct job *j)
 {
 	for (uint32_t i = 0; i < j->n_places; i++)
 		if (!j->places[i].told_lost && lost_at(j, i) > 0)
-			add_notice(c, j, "node %s: %llu bytes of output were lost, for there was no room in its "
+			job_notice(c, j, "node %s: %llu bytes of output were lost, for there was no room in its "
 				   "spool directory; remove files there", j->places[i].node->name,
 				   lost_at(j, i));
 }
@@ -307,6 +313,7 @@ static void decide(struct coord *c, struct job *j)
 	else
 		job_tell(c, j, NULL, 0, 0, "%s, exit code %u: %.440s", job_state_name(j->state), j->exit_code,
 			 j->why != NULL ? j->why : "");
+	restart_note_end(c, j);
 }
 
 /* All places accounted for: the outcome is decided and saved. */
@@ -320,6 +327,8 @@ void job_check_final(struct coord *c, struct job *j)
 		for (size_t i = 0; i < j->n_places; i++)
 			if (j->places[i].phase < PL_ENDED)
 				return;
+		if (restart_next(c, j))
+			return;
 		decide(c, j);
 	}
 	save_final(c, j);
@@ -338,15 +347,20 @@ static void node_reports(struct coord *c, struct job *j, uint32_t i,
 void life_end_if_cut_short(struct coord *c, struct job *j, uint32_t i)
 {
 	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++)
-		if (!rank_is_over(&j->ranks[k]) || rank_bad(&j->ranks[k]) || j->ranks[k].ours)
-			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job",
-				j->places[i].node->name);
+		if (!rank_is_over(&j->ranks[k]) || rank_bad(&j->ranks[k]) || j->ranks[k].ours) {
+			restart_blame(j, END_NODE, j->places[i].lapsed ? NULL : j->places[i].node);
+			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job%s", j->places[i].node->name,
+				j->places[i].lapsed ? ": it had not heard the coordinator for longer than a "
+						      "job that may restart is allowed to run alone" : "");
+		}
 }
 
 void job_place_ended(struct coord *c, struct job *j, uint32_t i)
 {
 	struct place *p = &j->places[i];
 
+	if (p->phase == PL_LOST)
+		job_place_gone(c, j, i);
 	if (p->phase >= PL_ENDED)
 		return;
 	place_ended(c, p);
@@ -408,16 +422,17 @@ void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)
 	struct job *j = reported_job(c, n, r->job, r->attempt, &i);
 	bool said;
 
-	if (j == NULL || j->saved) {
+	if (j == NULL || j->saved || restart_waits(j)) {
 		if (j != NULL || r->job < c->next_job)
 			life_send_forget(c, n->link, r->job, r->attempt);
 		return;
 	}
-	if (job_over(j))
+	if (job_over(j) || j->between)
 		return; /* being saved; forget follows */
 	said = r->text != NULL && j->places[i].phase < PL_ENDED;
+	j->places[i].lapsed = j->places[i].lapsed || r->lapsed;
 	if (said)
-		add_notice(c, j, "node %s: %s", n->name, r->text);
+		job_notice(c, j, "node %s: %s", n->name, r->text);
 	node_reports(c, j, i, r->ranks, r->n_ranks);
 	j->places[i].told_lost = said && lost_at(j, i) > 0;
 	job_place_ended(c, j, i);
@@ -425,7 +440,7 @@ void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)
 
 /* ---- loss --------------------------------------------------------------------------------- */
 
-void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why)
+void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why, bool proved)
 {
 	struct place *p = &j->places[i];
 
@@ -433,6 +448,7 @@ void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why)
 		return;
 	p->phase = PL_LOST;
 	job_tell(c, j, p->node->name, 0, 0, "given up: %.480s", why);
+	p->gone = proved;
 	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++) {
 		if (rank_is_over(&j->ranks[k]))
 			continue;
@@ -445,6 +461,14 @@ void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why)
 	job_check_final(c, j);
 }
 
+void job_place_gone(struct coord *c, struct job *j, uint32_t i)
+{
+	if (j->places[i].gone)
+		return;
+	j->places[i].gone = true;
+	job_check_final(c, j); /* another attempt may wait for this */
+}
+
 void jobs_node_lost(struct coord *c, struct node *n, const char *why)
 {
 	list_foreach(e, &c->jobs) {
@@ -453,7 +477,7 @@ void jobs_node_lost(struct coord *c, struct node *n, const char *why)
 
 		if (job_over(j) || !j->stored || job_place_of(j, n, &i) == NULL)
 			continue;
-		job_lose_place(c, j, i, why);
+		job_lose_place(c, j, i, why, false);
 	}
 }
 

@@ -118,6 +118,15 @@ void peers_unplaced(struct coord *c, struct job *j)
 			send(c, j->places[i].node, j, &nobody);
 }
 
+void peers_moved(struct coord *c, struct job *j, const struct place *old, size_t n)
+{
+	uint32_t i;
+
+	for (size_t k = 0; k < n; k++)
+		if (job_place_of(j, old[k].node, &i) == NULL)
+			tell(c, old[k].node, j);
+}
+
 void peers_tell_all(struct coord *c, const struct node *n)
 {
 	list_foreach(e, &c->jobs) {

@@ -31,6 +31,8 @@ struct candidate {
 	uint64_t free; /* its free GPUs */
 	uint32_t want; /* of them */
 	bool last; /* it has no GPUs, and others have: only if they do not suffice */
+	bool barred; /* an attempt of the job has failed there: the same */
+	size_t order; /* as if the job had never run */
 };
 
 /* The nodes a job may use at all, in the order of preference. */
@@ -48,13 +50,26 @@ static uint32_t count(uint64_t mask)
 
 /* ---- one node ------------------------------------------------------------------ */
 
+/* Those it keeps since an earlier attempt, or as a spare, are as good as free. */
+static uint64_t free_for(struct coord *c, const struct job *j, struct node *n)
+{
+	const struct place *own = job_kept_at(j, n);
+	uint64_t mask, mine = own != NULL ? own->gpus & n->gpus_held : 0;
+
+	n->gpus_held &= ~mine;
+	mask = node_gpus_free(c, n, j->busy_gpus);
+	n->gpus_held |= mine;
+	return mask;
+}
+
 static void judge(struct coord *c, const struct job *j, struct candidate *x)
 {
 	enum gpu_truth truth = node_gpu_truth(x->node);
 	bool none = !j->all_gpus && j->gpus == 0;
 	uint32_t has = count(node_gpus(x->node));
 
-	x->free = node_gpus_free(c, x->node, j->busy_gpus);
+	x->free = free_for(c, j, x->node);
+	x->barred = restart_barred(j, x->node);
 	x->want = j->all_gpus ? has : j->gpus;
 	x->fit = FIT_NOW;
 	if (!node_usable(x->node) || node_cordoned(x->node) || (truth == GPU_UNKNOWN && !none))
@@ -86,6 +101,23 @@ static int by_name(const void *a, const void *b)
 	const struct candidate *x = a, *y = b;
 
 	return node_name_cmp(x->node->name, y->node->name);
+}
+
+/* Where others will do. */
+static int by_past(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+
+	if (x->barred != y->barred)
+		return x->barred ? 1 : -1;
+	return x->order < y->order ? -1 : 1;
+}
+
+static int by_order(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+
+	return x->order < y->order ? -1 : 1;
 }
 
 /* ---- the candidates -------------------------------------------------------------- */
@@ -154,6 +186,30 @@ static void prefer_gpus(const struct job *j, struct choice *ch)
 	}
 }
 
+/* With spares, which later attempts do without. */
+static uint32_t need(const struct job *j)
+{
+	return j->nnodes + (j->n_past == 0 ? j->want_spares : 0);
+}
+
+/* Of a job that starts again: first what it has kept, last where it failed; and
+ * there not at all when others will do. */
+static void leave_out(const struct job *j, struct choice *ch)
+{
+	size_t others = 0;
+
+	for (size_t i = 0; i < ch->n; i++) {
+		ch->v[i].order = i + (job_kept_at(j, ch->v[i].node) != NULL ? 0 : ch->n);
+		others += !ch->v[i].barred && ch->v[i].fit >= FIT_BUSY;
+	}
+	for (size_t i = 0; i < ch->n && others >= j->nnodes; i++)
+		if (ch->v[i].barred)
+			ch->v[i].fit = FIT_NEVER;
+	qsort(ch->v, ch->n, sizeof(*ch->v), by_past);
+	for (size_t i = 0; i < ch->n; i++)
+		ch->v[i].order %= ch->n;
+}
+
 /* The candidates of a job, each judged. */
 static int choose(struct coord *c, const struct job *j, struct choice *ret, struct err *e)
 {
@@ -174,6 +230,8 @@ static int choose(struct coord *c, const struct job *j, struct choice *ret, stru
 		prefer_gpus(j, ret);
 	if (r == 0 && !ret->listed)
 		qsort(ret->v, ret->n, sizeof(*ret->v), by_load);
+	if (r == 0 && j->n_past > 0)
+		leave_out(j, ret);
 	hostlist_finish(&hosts);
 	hostlist_finish(&x);
 	return r;
@@ -211,6 +269,9 @@ static const struct job *holder(struct coord *c, const struct node *n)
 		struct job *j = list_entry(e, struct job, all);
 		const struct place *p = j->saved ? NULL : job_place_of(j, n, &at);
 
+		if (p != NULL && p->gpus != 0)
+			return j;
+		p = j->saved ? NULL : job_kept_at(j, n);
 		if (p != NULL && p->gpus != 0)
 			return j;
 	}
@@ -265,6 +326,8 @@ static size_t why_not(struct coord *c, const struct candidate *x, char *out, siz
 	if (!node_usable(x->node))
 		return (size_t)snprintf(out, size, "%s is %s", name,
 					x->node->jobs >= NODE_JOBS_MAX ? "full" : node_state(x->node));
+	if (x->fit == FIT_NEVER && x->barred)
+		return (size_t)snprintf(out, size, "%s is left out: an attempt failed there", name);
 	if (x->fit == FIT_NEVER)
 		return (size_t)snprintf(out, size, "%s shows %u GPU%s", name, count(node_gpus(x->node)),
 					count(node_gpus(x->node)) == 1 ? "" : "s");
@@ -279,7 +342,7 @@ static void describe(const struct job *j, const struct choice *ch, char out[64])
 
 	for (size_t i = 0; j->all_gpus && i < ch->n; i++)
 		most = ch->v[i].want > most ? ch->v[i].want : most;
-	snprintf(out, 64, "%u node%s", j->nnodes, j->nnodes == 1 ? "" : "s");
+	snprintf(out, 64, "%u node%s", need(j), need(j) == 1 ? "" : "s");
 	if (most > 0)
 		snprintf(out + strlen(out), 64 - strlen(out), " with %u free GPU%s", most,
 			 most == 1 ? "" : "s");
@@ -290,7 +353,7 @@ static void say_waiting(struct coord *c, struct job *j, const struct choice *ch)
 {
 	static const enum fit first_things_first[] = { FIT_BUSY, FIT_BEHIND, FIT_AWAY, FIT_NEVER };
 	/* what it never fits on is worth saying when only that is left */
-	size_t kinds = count_fit(ch, FIT_AWAY) >= j->nnodes ? 3 : 4;
+	size_t kinds = count_fit(ch, FIT_AWAY) >= need(j) ? 3 : 4;
 	char list[700] = "", what[64];
 	size_t len = 0, shown = 0, missing = 0;
 
@@ -329,7 +392,7 @@ static void give_back(struct place *v, uint32_t n)
  * before it have theirs. False: not enough are left. */
 static bool take_node(struct coord *c, struct job *j, struct place *p, const struct candidate *x)
 {
-	uint64_t free = node_gpus_free(c, x->node, j->busy_gpus);
+	uint64_t free = free_for(c, j, x->node);
 
 	if (count(free) < x->want)
 		return false;
@@ -342,29 +405,76 @@ static bool take_node(struct coord *c, struct job *j, struct place *p, const str
 	return true;
 }
 
-/* 1, 0: not now, or -ENOMEM */
-static int take_nodes(struct coord *c, struct job *j, const struct choice *ch)
+static void hold_kept(struct job *j, bool hold)
 {
-	struct place *p = calloc(j->nnodes, sizeof(*p));
+	for (size_t i = 0; i < j->n_kept; i++) {
+		j->kept[i].node->jobs += hold ? 1 : -1u;
+		if (hold)
+			place_hold(&j->kept[i]);
+		else
+			place_release(&j->kept[i]);
+	}
+}
 
+/* Beside the places: those of the first attempt, and later what is there. */
+static void take_spares(struct coord *c, struct job *j, const struct choice *ch, size_t n)
+{
+	struct place *v = calloc(j->want_spares + 1, sizeof(*v));
+
+	if (v == NULL) {
+		c->oom = true;
+		return;
+	}
+	places_free(j->kept, j->n_kept);
+	j->kept = v;
+	j->n_kept = 0;
+	for (size_t i = j->nnodes; i < n && j->n_kept < j->want_spares; i++)
+		if (ch->v[i].fit == FIT_NOW && !ch->v[i].barred && take_node(c, j, &v[j->n_kept], &ch->v[i]))
+			j->n_kept++;
+}
+
+static void say_again(struct coord *c, struct job *j, const struct choice *ch)
+{
+	for (uint32_t i = 0; i < j->nnodes; i++)
+		if (ch->v[i].barred)
+			job_notice(c, j, "attempt %u uses node %s again, where an earlier one failed: no other node "
+				   "will do", j->attempt, ch->v[i].node->name);
+}
+
+/* 1, 0: not now, or -ENOMEM. 'n' of the candidates are there for it. */
+static int take_nodes(struct coord *c, struct job *j, const struct choice *ch, size_t n)
+{
+	struct place *p = calloc(j->nnodes, sizeof(*p)), *old;
+	size_t n_old;
+
+	hold_kept(j, false);
 	for (uint32_t i = 0; p != NULL && i < j->nnodes; i++) {
 		if (take_node(c, j, &p[i], &ch->v[i]))
 			continue;
 		coord_set_text(c, &j->why, "waiting for %s: GPUs of its host have just come or gone, and not all "
 			       "virtual nodes there have noticed", ch->v[i].node->name);
 		give_back(p, i);
+		hold_kept(j, true);
 		return 0;
 	}
 	if (p == NULL || job_alloc_ranks(j) < 0) {
 		give_back(p, p != NULL ? j->nnodes : 0);
+		hold_kept(j, true);
 		c->oom = true;
 		return -ENOMEM;
 	}
-	places_free(j->places, j->n_places);
+	old = j->places;
+	n_old = j->n_places;
 	j->places = p;
 	j->n_places = j->nnodes;
+	peers_moved(c, j, old, n_old);
+	places_free(old, n_old);
 	j->attempt++;
 	c->know_holds = false;
+	j->between = false;
+	if (j->want_spares > 0 || j->n_kept > 0)
+		take_spares(c, j, ch, n);
+	say_again(c, j, ch);
 	return 1;
 }
 
@@ -373,6 +483,10 @@ static int too_few(const struct job *j, const struct choice *ch, size_t possible
 	const char *where = ch->listed ? "the host list" : "this cluster";
 	const char *less = ch->excluding ? " less the excluded ones" : "";
 
+	if (j->want_spares > 0 && need(j) > ch->n)
+		return err_set(e, EINVAL, "%u node%s and %u spare%s were asked for, but %s%s has %zu", j->nnodes,
+			       j->nnodes == 1 ? "" : "s", j->want_spares, j->want_spares == 1 ? "" : "s", where,
+			       less, ch->n);
 	if (j->nnodes > ch->n)
 		return err_set(e, EINVAL, "%u node%s asked for, but %s%s has %zu", j->nnodes,
 			       j->nnodes == 1 ? " was" : "s were", where, less, ch->n);
@@ -435,6 +549,7 @@ static void reserve(struct coord *c, struct job *j, struct choice *ch)
 	mono_t at;
 
 	if (count_fit(ch, FIT_BUSY) < j->nnodes)
+	if (count_fit(ch, FIT_BUSY) < need(j))
 		return;
 	at = can_start(c, j, ch);
 	j->start_by = is_first(ch) ? at : MONO_NEVER;
@@ -450,20 +565,22 @@ static int place_from(struct coord *c, struct job *j, struct choice *ch, struct 
 	int r;
 
 	/* What was accepted is not refused because of what one reading says. */
-	if (j->nnodes > ch->n || (j->nnodes > possible && !j->stored))
+	if (need(j) > ch->n || (need(j) > possible && !j->stored))
 		return too_few(j, ch, possible, e);
-	if (count_fit(ch, FIT_NOW) < j->nnodes) {
+	if (count_fit(ch, FIT_NOW) < need(j)) {
 		say_waiting(c, j, ch);
 		if (!j->immediate || j->stored)
 			reserve(c, j, ch);
 		return 0;
 	}
-	for (size_t i = 0; i < ch->n && n < j->nnodes; i++)
+	for (size_t i = 0; i < ch->n && n < j->nnodes + j->want_spares; i++)
 		if (ch->v[i].fit == FIT_NOW)
 			ch->v[n++] = ch->v[i];
 	if (!ch->listed)
-		qsort(ch->v, n, sizeof(*ch->v), by_name);
-	r = take_nodes(c, j, ch);
+		qsort(ch->v, j->nnodes, sizeof(*ch->v), by_name);
+	else if (j->n_past > 0)
+		qsort(ch->v, j->nnodes, sizeof(*ch->v), by_order);
+	r = take_nodes(c, j, ch, n);
 	if (r == 0 && (!j->immediate || j->stored)) {
 		ch->n = n;
 		reserve(c, j, ch);
@@ -492,7 +609,7 @@ int place_job(struct coord *c, struct job *j, struct err *e)
 	j->start_by = MONO_NEVER;
 	r = choose(c, j, &ch, e);
 	if (r == 0 && j->nnodes == 0)
-		j->nnodes = ch.listed ? (uint32_t)ch.n : 1;
+		j->nnodes = !ch.listed ? 1 : ch.n > j->want_spares ? (uint32_t)ch.n - j->want_spares : 0;
 	if (r == 0)
 		r = check_size(j, e);
 	if (r == 0)

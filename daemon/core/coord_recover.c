@@ -56,6 +56,7 @@ static int64_t already_ran(const struct coord *c, const struct job *j)
 
 static void nobody_knows_master(struct coord *c, struct job *j)
 {
+	restart_blame(j, END_NODE, NULL); /* it is ours, and no node's in particular */
 	job_end(c, j, 1, "coordinator and agents were restarted while it was started, and no node can "
 			 "say any more where its rank 0 listens");
 }
@@ -83,15 +84,16 @@ static void start_the_rest(struct coord *c, struct job *j)
 	j->start_sent = true;
 	if (j->start_wall_ms == 0)
 		j->start_wall_ms = c->wall_ms;
+	j->run_since = mono_add_ms(c->now, -already_ran(c, j));
 	if (j->time_s != 0) {
-		j->run_until = mono_add_ms(c->now, 1000 * (int64_t)j->time_s - already_ran(c, j));
+		j->run_until = mono_add_ms(c->now, 1000 * (int64_t)j->time_s - (int64_t)j->used_ms - already_ran(c, j));
 		coord_wake_at(c, j->run_until);
 	}
 	for (uint32_t i = 0; i < j->n_places; i++) {
 		if (j->places[i].held_waiting && j->places[i].phase == PL_UNKNOWN)
 			start_late(c, j, i);
 		else if (j->places[i].missing)
-			job_lose_place(c, j, i, "its node knows nothing of the job any more");
+			job_lose_place(c, j, i, "its node knows nothing of the job any more", true);
 	}
 }
 
@@ -168,7 +170,7 @@ static void not_held(struct coord *c, struct job *j, uint32_t i)
 	} else if (j->recovering) {
 		p->missing = true;
 	} else if (p->phase >= PL_STARTED) {
-		job_lose_place(c, j, i, "its node knows nothing of the job any more");
+		job_lose_place(c, j, i, "its node knows nothing of the job any more", true);
 	}
 }
 
@@ -193,6 +195,8 @@ static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec
 {
 	struct place *p = &j->places[i];
 
+	p->leased = p->leased || h->leased;
+	p->lapsed = p->lapsed || h->lapsed;
 	if (j->recovering && j->state == JOB_PREPARING && held_unknown(h))
 		return; /* it registers again when its shim has spoken */
 	if (held_was_started(h))
@@ -216,10 +220,13 @@ static void place_up(struct coord *c, struct job *j, uint32_t i, const struct re
 	const struct rec_held *h = held_of(r, j->id, j->attempt);
 	enum place_phase before = p->phase;
 
+	if (p->phase == PL_LOST && (strcmp(p->boot_id, r->boot_id) != 0 || h == NULL ||
+				    strcmp(h->phase, "ended") == 0))
+		job_place_gone(c, j, i);
 	if (p->phase >= PL_ENDED)
 		return;
 	if (strcmp(p->boot_id, r->boot_id) != 0) {
-		job_lose_place(c, j, i, "its node was rebooted");
+		job_lose_place(c, j, i, "its node was rebooted", true);
 		if (j->recovering)
 			recover_decide(c, j);
 		return;
@@ -228,6 +235,8 @@ static void place_up(struct coord *c, struct job *j, uint32_t i, const struct re
 		not_held(c, j, i);
 	else
 		is_held(c, j, i, h);
+	if (j->between)
+		return; /* that was the last of its places */
 	if (j->recovering) {
 		recover_decide(c, j);
 		return;
@@ -259,7 +268,7 @@ static void tidy_held(struct coord *c, struct node *n, const struct rec_node_reg
 			continue;
 		if (strcmp(h->phase, "ended") != 0)
 			jobs_stale(c, n, h->job, h->attempt);
-		else if (j == NULL || j->attempt != h->attempt || j->saved)
+		else if (j == NULL || j->attempt != h->attempt || j->saved || restart_waits(j))
 			life_send_forget(c, n->link, h->job, h->attempt);
 		/* else 'forget' follows when the end is on disk */
 	}

@@ -47,6 +47,7 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	r->why = j->why;
 	r->ending = j->ending;
 	r->ending_code = j->ending_code;
+	restart_fill_row(a, j, r);
 	r->notices = (const char **)j->notices;
 	r->n_notices = j->n_notices;
 	if (job_over(j))
@@ -58,13 +59,14 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 		r->places[i].boot_id = j->places[i].boot_id;
 		r->places[i].gpus = j->places[i].gpus_text;
 		r->places[i].gpu_ids = j->places[i].gpu_ids;
+		r->places[i].leased = j->places[i].leased;
 	}
 	if (j->first >= 0 && (r->first = arena_alloc(a, sizeof(*r->first))) != NULL) {
 		fill_rank(a, c, j, (uint32_t)j->first, r->first);
 		r->n_first = 1;
 	}
 	/* Ranks are kept when the job is over: that is its history. */
-	if (!job_over(j) && j->state != JOB_ENDING)
+	if (!job_over(j) && j->state != JOB_ENDING && !j->between)
 		return;
 	r->ranks = arena_alloc(a, j->n_ranks * sizeof(*r->ranks) + 1);
 	r->n_ranks = r->ranks != NULL ? j->n_ranks : 0;
@@ -250,6 +252,23 @@ static int state_from_name(const char *name, enum job_state *ret)
 
 /* Nodes may be loaded after jobs, so places are resolved in coord_loaded();
  * until then a placeholder node carries the name. */
+static int load_place(struct coord *c, struct place *p, const struct rec_row_place *r)
+{
+	struct node *n = calloc(1, sizeof(*n));
+
+	if (n == NULL)
+		return -ENOMEM;
+	snprintf(n->name, sizeof(n->name), "%s", r->node);
+	n->removed = n->stand_in = true;
+	n->heard = c->began;
+	n->next_removed = c->removed;
+	c->removed = n;
+	p->node = n;
+	p->leased = r->leased;
+	snprintf(p->boot_id, sizeof(p->boot_id), "%s", r->boot_id);
+	return place_load_gpus(p, r->gpus, r->gpu_ids);
+}
+
 static int load_places(struct coord *c, struct job *j, const struct rec_row_job *r)
 {
 	if (r->n_places == 0)
@@ -258,23 +277,26 @@ static int load_places(struct coord *c, struct job *j, const struct rec_row_job 
 	if (j->places == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < r->n_places; i++) {
-		struct node *n = calloc(1, sizeof(*n));
-
-		if (n == NULL)
+		if (load_place(c, &j->places[i], &r->places[i]) < 0)
 			return -ENOMEM;
-		snprintf(n->name, sizeof(n->name), "%s", r->places[i].node);
-		n->removed = n->stand_in = true;
-		n->heard = c->began;
-		n->next_removed = c->removed;
-		c->removed = n;
-		j->places[i].node = n;
-		snprintf(j->places[i].boot_id, sizeof(j->places[i].boot_id), "%s",
-			 r->places[i].boot_id);
 		j->n_places++;
-		if (place_load_gpus(&j->places[i], r->places[i].gpus, r->places[i].gpu_ids) < 0)
-			return -ENOMEM;
 	}
 	return job_alloc_ranks(j);
+}
+
+static int load_kept(struct coord *c, struct job *j, const struct rec_row_job *r)
+{
+	if (r->n_kept == 0)
+		return 0;
+	j->kept = calloc(r->n_kept, sizeof(*j->kept));
+	if (j->kept == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < r->n_kept; i++) {
+		if (load_place(c, &j->kept[i], &r->kept[i]) < 0)
+			return -ENOMEM;
+		j->n_kept++;
+	}
+	return 0;
 }
 
 static void load_ranks(struct coord *c, struct job *j, const struct rec_row_job *r)
@@ -325,7 +347,8 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	j->stored = true;
 	j->first = -1;
 	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
-	j->end_by = j->start_by = MONO_NEVER;
+	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
+	restart_load(c, j, r);
 	list_init(&j->watches);
 }
 
@@ -356,10 +379,10 @@ static int load_job(struct coord *c, const struct rec_row_job *r, struct err *e)
 			       (unsigned long long)r->job);
 	}
 	load_job_fields(c, j, r);
-	j->state = s;
+	j->state = s == JOB_RUNNING ? JOB_PREPARING : s; /* whether it was started its nodes know */
 	j->end_stored = j->end_told = s == JOB_ENDING;
 	insert_by_id(c, j);
-	if (load_places(c, j, r) < 0 || map_put(&c->jobs_by_id, j->id, j) < 0)
+	if (load_places(c, j, r) < 0 || load_kept(c, j, r) < 0 || map_put(&c->jobs_by_id, j->id, j) < 0)
 		return -ENOMEM;
 	load_ranks(c, j, r);
 	if (j->id >= c->next_job)
@@ -397,20 +420,26 @@ int coord_load(struct coord *c, const struct msg *row, struct err *e)
 	return c->oom ? -ENOMEM : r;
 }
 
-static void resolve_places(struct coord *c, struct job *j)
+static void resolve(struct coord *c, struct place *v, size_t count, bool held)
 {
-	for (size_t i = 0; i < j->n_places; i++) {
-		struct node *n = node_find(c, j->places[i].node->name);
+	for (size_t i = 0; i < count; i++) {
+		struct node *n = node_find(c, v[i].node->name);
 
 		if (n == NULL)
-			n = node_removed_find(c, j->places[i].node->name);
+			n = node_removed_find(c, v[i].node->name);
 		if (n != NULL)
-			j->places[i].node = n;
-		if (job_over(j))
+			v[i].node = n;
+		if (!held)
 			continue;
-		j->places[i].node->jobs++;
-		place_hold_loaded(c, &j->places[i]);
+		v[i].node->jobs++;
+		place_hold_loaded(c, &v[i]);
 	}
+}
+
+static void resolve_places(struct coord *c, struct job *j)
+{
+	resolve(c, j->places, j->n_places, !job_over(j) && !j->between);
+	resolve(c, j->kept, j->n_kept, !job_over(j));
 }
 
 void coord_loaded(struct coord *c, struct actions *out)
@@ -419,7 +448,9 @@ void coord_loaded(struct coord *c, struct actions *out)
 		struct job *j = list_entry(e, struct job, all);
 
 		resolve_places(c, j);
-		if (job_over(j) || j->n_places == 0)
+		if (!job_over(j) && j->between)
+			restart_loaded(c, j);
+		if (job_over(j) || j->n_places == 0 || j->between)
 			continue;
 		j->recovering = j->restored = true;
 		j->logged = job_shown_state(j);

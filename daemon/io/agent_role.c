@@ -137,6 +137,7 @@ void agent_feed(struct agent_io *io, struct agent_event *ev)
 	assert(!io->stepping);
 	io->stepping = true;
 	ev->now = clock_mono();
+	ev->boot_ms = clock_boot_ms();
 	ev->wall_us = clock_wall_us();
 	ev->wall_ms = ev->wall_us / 1000;
 	random_fill(ev->random, sizeof(ev->random));

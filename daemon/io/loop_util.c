@@ -19,6 +19,14 @@ mono_t clock_mono(void)
 	return (mono_t){ (int64_t)t.tv_sec * 1000000000 + t.tv_nsec };
 }
 
+int64_t clock_boot_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 int64_t clock_wall_us(void)
 {
 	struct timespec t;

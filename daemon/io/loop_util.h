@@ -11,6 +11,7 @@
 
 mono_t clock_mono(void);
 int64_t clock_wall_ms(void);
+int64_t clock_boot_ms(void); /* goes on while the machine is suspended */
 int64_t clock_wall_us(void);
 /* From getrandom; a kernel that cannot give any ends the process. */
 void random_fill(void *p, size_t n);

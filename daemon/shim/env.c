@@ -48,11 +48,13 @@ static const struct name names[] = {
 	{ "PET_MASTER_PORT", DEFAULT },
 	{ "PET_NNODES", DEFAULT },
 	{ "PET_NODE_RANK", DEFAULT },
+	{ "PET_RDZV_ID", DEFAULT },
 	{ "PYTHONUNBUFFERED", DEFAULT },
 	{ "RANK", OURS },
 	{ "ROLE_NAME", OURS },
 	{ "ROLE_RANK", OURS },
 	{ "ROLE_WORLD_SIZE", OURS },
+	{ "TORCHELASTIC_MAX_RESTARTS", OURS },
 	{ "TORCHELASTIC_RESTART_COUNT", OURS },
 	{ "TORCHELASTIC_RUN_ID", DROPPED },
 	{ "TORCHELASTIC_USE_AGENT_STORE", DROPPED },
@@ -158,6 +160,7 @@ static void add_places(struct env *e)
 	add(e, "LOCAL_SIZE=%u", s->nprocs);
 	add(e, "CROSS_RANK=%u", s->node_rank);
 	add(e, "CROSS_SIZE=%u", s->nnodes);
+	add(e, "TORCHELASTIC_MAX_RESTARTS=%u", s->max_restarts);
 	add(e, "TORCHELASTIC_RESTART_COUNT=%u", e->job.attempt ? e->job.attempt - 1 : 0);
 	add(e, "MASTER_ADDR=%s", e->job.go->master_addr);
 	add(e, "MASTER_PORT=%u", e->job.go->master_port);
@@ -176,6 +179,8 @@ static void add_torchrun(struct env *e)
 	add(e, "PET_NODE_RANK=%u", e->job.setup->node_rank);
 	add(e, "PET_MASTER_ADDR=%s", e->job.go->master_addr);
 	add(e, "PET_MASTER_PORT=%u", e->job.go->master_port);
+	/* a worker of an attempt before that still lives somewhere must not join this one */
+	add(e, "PET_RDZV_ID=nodeagent-%" PRIu64 ".%u", e->job.job, e->job.attempt);
 }
 
 /* Also inside of "bash -c ..."; a script's own text is not read. */

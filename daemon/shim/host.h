@@ -51,6 +51,8 @@ struct host {
 	bool signalled; /* a signal of ours went to the ranks */
 	uint32_t n_searched; /* ranks whose output was searched for an exception */
 	struct channel conn;
+	int guard; /* the kernel's timer that kills us, when there is one */
+	bool has_guard;
 	bool armed; /* the agent waits for shim_grown */
 	bool conn_out, feed_out; /* polled for writing */
 
@@ -73,6 +75,7 @@ struct host {
 
 mono_t host_now(void);
 int64_t host_wall_ms(void);
+int64_t host_boot_ms(void);
 int host_poll(struct host *h, int fd, enum poll_kind kind, uint32_t index, uint32_t events);
 
 /* Feeds one event (now and wall_ms are filled in), performs what comes of it,

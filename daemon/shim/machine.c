@@ -60,7 +60,8 @@ struct shim *shim_create(uint64_t job, uint32_t attempt, uint32_t nprocs, uint32
 	s->phase = SHIM_SETUP;
 	s->gone = true;
 	s->absent_at = mono_add_ms(now, SHIM_ABSENT_MS);
-	s->kill_at = s->sweep_at = s->stuck_at = s->drain_at = s->rewrite_at = s->exit_at = MONO_NEVER;
+	s->kill_at = s->sweep_at = s->stuck_at = s->drain_at = s->rewrite_at = s->exit_at = s->lease_at =
+		MONO_NEVER;
 	return s;
 }
 
@@ -101,7 +102,7 @@ int32_t shim_rank_pid(const struct shim *s, uint32_t local)
 
 mono_t shim_deadline(const struct shim *s)
 {
-	mono_t t = mono_min(s->absent_at, s->exit_at);
+	mono_t t = mono_min(mono_min(s->absent_at, s->exit_at), s->lease_at);
 
 	t = mono_min(t, mono_min(s->kill_at, mono_min(s->sweep_at, s->stuck_at)));
 	return mono_min(t, mono_min(s->drain_at, s->rewrite_at));
@@ -167,6 +168,36 @@ static bool is_stale(const struct rec_shim_go *m, mono_t now)
 	return MSG_HAS(m, shim_go, until_mono_ms) && now.ns / 1000000 > m->until_mono_ms;
 }
 
+/* ---- lease ----------------------------------------------------------- */
+
+static void guard(struct shim *s, int64_t boot_ms, struct shim_actions *a)
+{
+	s->guard_boot_ms = boot_ms;
+	shim_act(a, SACT_GUARD)->boot_ms = boot_ms;
+}
+
+static void take_lease(struct shim *s, const struct shim_event *ev, int64_t until,
+		       struct shim_actions *a)
+{
+	s->lease_boot_ms = until;
+	s->lease_at = mono_add_ms(ev->now, until - ev->boot_ms);
+	guard(s, until + s->grace_ms + SHIM_GUARD_MS, a);
+}
+
+static bool lease_passed(const struct shim *s, const struct shim_event *ev)
+{
+	return s->lease_boot_ms != 0 && ev->boot_ms >= s->lease_boot_ms;
+}
+
+/* Whatever lay in our socket meanwhile: the moment says until when it is good. */
+static void on_lease(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
+{
+	int64_t until = ev->msg->u.shim_lease.until_boot_ms;
+
+	if (s->phase == SHIM_RUNNING && s->lease_boot_ms != 0 && until > s->lease_boot_ms)
+		take_lease(s, ev, until, a);
+}
+
 static void on_go(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
 {
 	const struct rec_shim_go *m = &ev->msg->u.shim_go;
@@ -176,7 +207,8 @@ static void on_go(struct shim *s, const struct shim_event *ev, struct shim_actio
 		return;
 	}
 
-	if (is_stale(m, ev->now)) {
+	if (is_stale(m, ev->now) ||
+	    (MSG_HAS(m, shim_go, lease_boot_ms) && ev->boot_ms >= m->lease_boot_ms)) {
 		tell_hello(s, a); /* the agent decides anew */
 		return;
 	}
@@ -185,6 +217,8 @@ static void on_go(struct shim *s, const struct shim_event *ev, struct shim_actio
 	s->gone = false;
 	snprintf(s->master_addr, sizeof s->master_addr, "%s", m->master_addr);
 	s->master_port = m->master_port;
+	if (MSG_HAS(m, shim_go, lease_boot_ms))
+		take_lease(s, ev, m->lease_boot_ms, a);
 	shim_act(a, SACT_START)->go = m;
 }
 
@@ -378,6 +412,9 @@ static void kill_now(struct shim *s, mono_t now, struct shim_actions *a)
 	s->sweep_at = mono_add_ms(now, s->pause_ms);
 	if (mono_is_never(s->stuck_at) && !s->stuck)
 		s->stuck_at = mono_add_ms(now, SHIM_STUCK_MS);
+	/* while we can still ask, nobody needs to kill us */
+	if (s->guard_boot_ms && s->guard_boot_ms < s->boot_ms + s->pause_ms + SHIM_GUARD_MS)
+		guard(s, s->boot_ms + s->pause_ms + SHIM_GUARD_MS, a);
 	if (!s->starting)
 		signal_all(s, SIGKILL, a);
 }
@@ -392,7 +429,7 @@ static void end(struct shim *s, mono_t now, uint32_t grace_ms, struct shim_actio
 	bool first = s->phase == SHIM_RUNNING;
 
 	s->phase = SHIM_ENDING;
-	s->absent_at = MONO_NEVER;
+	s->absent_at = s->lease_at = MONO_NEVER;
 	if (!s->started || (s->gone && !s->starting) || !mono_is_never(s->sweep_at))
 		return; /* nobody to end, or being killed already */
 	if (first && !s->starting)
@@ -480,6 +517,7 @@ static void settle(struct shim *s, mono_t now, struct shim_actions *a)
 		return;
 	if (s->phase == SHIM_RUNNING)
 		s->phase = SHIM_ENDING;
+	s->lease_at = MONO_NEVER;
 	if (s->phase != SHIM_ENDING)
 		return;
 	if (s->started && !s->gone) {
@@ -489,6 +527,8 @@ static void settle(struct shim *s, mono_t now, struct shim_actions *a)
 
 	s->kill_at = s->sweep_at = s->stuck_at = MONO_NEVER;
 	s->stuck = false;
+	if (s->guard_boot_ms)
+		guard(s, 0, a);
 	if (s->n_open) {
 		if (mono_is_never(s->drain_at) && !s->stranger)
 			s->drain_at = mono_add_ms(now, SHIM_DRAIN_MS);
@@ -512,8 +552,10 @@ static void tell_stuck(const struct shim *s, struct shim_actions *a)
 		shim_act(a, SACT_STUCK);
 }
 
-static void on_deadline(struct shim *s, mono_t now, struct shim_actions *a)
+static void on_deadline(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
 {
+	mono_t now = ev->now;
+
 	if (mono_due(s->exit_at, now) && (s->written || s->hopeless)) {
 		s->exit_at = MONO_NEVER;
 		shim_act(a, SACT_EXIT);
@@ -523,6 +565,12 @@ static void on_deadline(struct shim *s, mono_t now, struct shim_actions *a)
 		s->exit_at = mono_add_ms(now, SHIM_BYE_MS);
 	if (mono_due(s->absent_at, now))
 		end(s, now, 0, a);
+	if (s->phase == SHIM_RUNNING && lease_passed(s, ev)) {
+		s->lapsed = true;
+		end(s, now, s->grace_ms, a);
+	} else if (mono_due(s->lease_at, now)) {
+		s->lease_at = mono_add_ms(now, s->lease_boot_ms - ev->boot_ms);
+	}
 	if (mono_due(s->kill_at, now) || mono_due(s->sweep_at, now))
 		kill_now(s, now, a);
 	if (mono_due(s->stuck_at, now) && !s->starting) {
@@ -582,6 +630,9 @@ static void on_message(struct shim *s, const struct shim_event *ev, struct shim_
 	case MSG_shim_go:
 		on_go(s, ev, a);
 		break;
+	case MSG_shim_lease:
+		on_lease(s, ev, a);
+		break;
 	case MSG_shim_end:
 		end(s, ev->now, ev->msg->u.shim_end.grace_ms, a);
 		break;
@@ -607,6 +658,7 @@ void shim_step(struct shim *s, const struct shim_event *ev, struct shim_actions 
 	shim_actions_finish(out);
 	s->given = ev->given;
 	s->holeless = ev->holeless;
+	s->boot_ms = ev->boot_ms;
 	switch (ev->type) {
 	case SEV_AGENT_UP:
 		on_agent_up(s, out);
@@ -639,7 +691,7 @@ void shim_step(struct shim *s, const struct shim_event *ev, struct shim_actions 
 		on_term(s, ev->now, out);
 		break;
 	case SEV_DEADLINE:
-		on_deadline(s, ev->now, out);
+		on_deadline(s, ev, out);
 		break;
 	case SEV_TYPE_COUNT:
 		break;
@@ -667,11 +719,12 @@ void shim_check(const struct shim *s)
 	assert(running == s->n_running && open == s->n_open && tails == s->n_tails);
 	assert(!s->started || !before_start(s));
 	assert(s->phase != SHIM_RUNNING || s->starting || s->n_running);
+	assert(mono_is_never(s->lease_at) || (s->phase == SHIM_RUNNING && s->lease_boot_ms && s->guard_boot_ms));
 	if (s->phase == SHIM_ENDED)
 		assert(!running && !open && !s->starting && (s->gone || !s->started) &&
 		       mono_is_never(s->kill_at) && mono_is_never(s->sweep_at));
 	if (s->phase == SHIM_RUNNING)
-		assert(mono_is_never(shim_deadline(s)));
+		assert(shim_deadline(s).ns == s->lease_at.ns);
 	/* an ending that nothing drives would never end */
 	if (s->phase == SHIM_ENDING)
 		assert(s->writing || s->starting || s->stranger ||

@@ -22,6 +22,10 @@
  * step. The agent may go and come at any time; whatever it missed is in the
  * shim_hello (and, when ended, the shim_ended) that each connection begins with.
  *
+ * A job that may be started elsewhere has a lease, renewed by the agent. When it
+ * passes, the ranks are ended as by shim_end; for the case that we are stopped then,
+ * a timer of the kernel kills us, and the ranks with us, a little after their grace.
+ *
  * A rank that ends does not end the others: the coordinator decides that.
  * Output, stdin, shim_arm and shim_grown do not pass here (output.c, main.c).
  *
@@ -47,6 +51,7 @@
 #define SHIM_STUCK_MS 30000 /* after the first KILL: who still lives cannot be ended; the agent is told */
 #define SHIM_DRAIN_MS 1000 /* all are dead and a pipe is still open: a stranger holds it */
 #define SHIM_WRITE_MS 1000 /* told, and no shim_bye: the status file is written after all */
+#define SHIM_GUARD_MS 2000 /* lease and grace have passed, and this: the kernel kills us */
 #define SHIM_REWRITE_MS 10000 /* the status file could not be written: again after this */
 #define SHIM_TAILS 16 /* output tails (and exceptions) kept, of the first ranks that failed */
 #define SHIM_TAIL_MAX 4096
@@ -102,6 +107,7 @@ struct shim_event {
 	enum shim_event_type type;
 	mono_t now;
 	int64_t wall_ms;
+	int64_t boot_ms; /* CLOCK_BOOTTIME */
 	const struct msg *msg; /* MESSAGE; borrowed for the step and its actions */
 	const struct shim_rank_event *ranks; /* STARTED, REAPED, WORKERS, CLOSED */
 	size_t n_ranks;
@@ -124,6 +130,8 @@ enum shim_action_type {
 	             * but by SEV_REAPED with gone */
 	SACT_STUCK, /* tell the agent who lives in spite of SIGKILL (shim_stuck). Not answered */
 	SACT_CLOSE, /* close all output streams, whoever holds them; answered by SEV_CLOSED */
+	SACT_GUARD, /* kill this process at boot_ms (CLOCK_BOOTTIME), whatever it does then; replaces the
+	             * one before; 0: not at all. Not answered */
 	SACT_WRITE, /* text, len: the status file's new content; answered by SEV_WRITTEN */
 	SACT_EXIT, /* leave. Nothing follows */
 	SACT_TYPE_COUNT
@@ -132,13 +140,14 @@ enum shim_action_type {
 struct shim_action {
 	enum shim_action_type type;
 	int sig;
+	int64_t boot_ms;
 	char *text; /* owned by the list */
 	size_t len;
 	const struct rec_shim_setup *setup; /* borrowed from the event's msg */
 	const struct rec_shim_go *go;
 };
 
-#define SHIM_ACTIONS_MAX 8 /* a step never has more */
+#define SHIM_ACTIONS_MAX 10 /* a step never has more */
 
 struct shim_actions {
 	struct shim_action v[SHIM_ACTIONS_MAX];

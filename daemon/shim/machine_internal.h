@@ -44,6 +44,10 @@ struct shim {
 	/* shim_go */
 	char master_addr[46]; /* "": not started */
 	uint32_t master_port;
+	int64_t lease_boot_ms; /* 0: no lease */
+	int64_t guard_boot_ms; /* 0: none */
+	int64_t boot_ms; /* of this step */
+	bool lapsed;
 	/* start to end */
 	bool started; /* SACT_START was asked for */
 	bool starting; /* and not answered */
@@ -67,7 +71,7 @@ struct shim {
 	bool terminated; /* SIGTERM has come: the host may be going down */
 	bool leaving; /* told to go, once the status file is written or was tried */
 	/* each MONO_NEVER when not armed */
-	mono_t absent_at, kill_at, sweep_at, stuck_at, drain_at, rewrite_at, exit_at;
+	mono_t absent_at, kill_at, sweep_at, stuck_at, drain_at, rewrite_at, exit_at, lease_at;
 	struct rank ranks[];
 };
 

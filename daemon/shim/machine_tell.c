@@ -21,6 +21,7 @@ static const char *const action_names[SACT_TYPE_COUNT] = {
 	[SACT_SEND] = "send",	  [SACT_HANG_UP] = "hang-up", [SACT_CHECK] = "check",
 	[SACT_START] = "start",	  [SACT_SIGNAL] = "signal",   [SACT_SWEEP] = "sweep", [SACT_STUCK] = "stuck",
 	[SACT_CLOSE] = "close",	  [SACT_WRITE] = "write",     [SACT_EXIT] = "exit",
+	[SACT_GUARD] = "guard",
 };
 
 const char *shim_phase_name(enum shim_phase p)
@@ -241,6 +242,10 @@ static const char *remarks(const struct shim *s, char *out, size_t size)
 		n += (size_t)snprintf(out + n, size - n,
 				      "its spool's file system cannot give back old output, so what came beyond "
 				      "spool_per_job was dropped; ");
+	if (s->lapsed)
+		n += (size_t)snprintf(out + n, size - n,
+				      "its lease passed: the coordinator was not heard, and the job may be "
+				      "started elsewhere; ");
 	if (s->unwritten && !any_lost(s)) /* a full disk is told of by the agent, who knows where it is */
 		n += (size_t)snprintf(out + n, size - n, "the status file could not be written; ");
 	if (n < 2)
@@ -265,6 +270,8 @@ static int add_ended(struct shim *s, bool tails, struct shim_actions *a, enum sh
 	if (s->orphans)
 		MSG_SET(e, shim_ended, orphans, s->orphans);
 	e->text = remarks(s, text, sizeof text);
+	if (s->lapsed)
+		MSG_SET(e, shim_ended, lapsed, true);
 	r = encode(&m, a, type);
 	free(e->ranks);
 	return r;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,6 +29,14 @@ int64_t host_wall_ms(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int64_t host_boot_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
@@ -329,6 +338,22 @@ static void do_write(struct host *h, const char *text, size_t len)
 	answer(h, (struct shim_event){ .type = SEV_WRITTEN, .error = r });
 }
 
+/* ---- guard ------------------------------------------------------------ */
+
+/* SIGKILL reaches a stopped process as well, and our end is that of the ranks
+ * (PR_SET_PDEATHSIG). By system call: before glibc 2.34 the functions are in
+ * another library. Where it cannot be had, only a shim that is stopped when its lease passes is late. */
+static void do_guard(struct host *h, int64_t boot_ms)
+{
+	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL };
+	struct itimerspec t = { .it_value = { boot_ms / 1000, boot_ms % 1000 * 1000000 } };
+
+	if (!h->has_guard && boot_ms)
+		h->has_guard = syscall(SYS_timer_create, CLOCK_BOOTTIME, &ev, &h->guard) == 0;
+	if (h->has_guard)
+		syscall(SYS_timer_settime, h->guard, TIMER_ABSTIME, &t, NULL);
+}
+
 /* ---- all of them ----------------------------------------------------- */
 
 /* Whoever hears of an end may look at once: the stamps come first. */
@@ -368,6 +393,9 @@ static void perform(struct host *h, const struct shim_action *a)
 	case SACT_CLOSE:
 		do_close(h);
 		break;
+	case SACT_GUARD:
+		do_guard(h, a->boot_ms);
+		break;
 	case SACT_WRITE:
 		do_write(h, a->text, a->len);
 		break;
@@ -387,6 +415,7 @@ static void step_one(struct host *h, struct shim_event *ev)
 	ev->wall_ms = host_wall_ms();
 	ev->given = output_given(h->out);
 	ev->holeless = output_holeless(h->out);
+	ev->boot_ms = host_boot_ms();
 	if (ev->type == SEV_AGENT_DOWN && h->status_fd < 0 && shim_running(h->machine) > 0) {
 		h->status_fd = spool_status(h->spool_fd);
 		reserve_status(h);

@@ -150,6 +150,7 @@ void simagent_feed(struct sim *s, struct agent_actor *a, struct agent_event *ev)
 		return;
 	ev->now = world_mono(&s->w);
 	ev->wall_ms = world_wall(&s->w);
+	ev->boot_ms = world_boot(&s->w);
 	rng_fill(&s->w.core_rng, ev->random, sizeof(ev->random));
 	r = agent_step(a->core, ev, &a->acts);
 	if (r < 0 || a->acts.failed)

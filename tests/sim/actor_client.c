@@ -79,6 +79,9 @@ static void submit(struct sim *s, struct client *k)
 	r->hosts = p->hosts;
 	r->time_s = p->time_s;
 	r->immediate = p->immediate;
+	r->max_restarts = p->max_restarts;
+	r->restart_any = p->restart_any;
+	r->spares = p->spares;
 	r->busy_gpus = p->busy_gpus;
 	if (p->gpus >= 0)
 		MSG_SET(r, submit, gpus_per_node, (uint32_t)p->gpus);

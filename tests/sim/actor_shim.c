@@ -201,7 +201,8 @@ static void plan_exit(struct sim *s, struct shim_actor *h, struct worker *w, int
 	int64_t run = p->run_ms * MS;
 
 	run += rng_range(&s->w.rng, 0, run / 8);
-	if (p->fail_rank == (int)(h->rank_base + w->local))
+	if (p->fail_rank == (int)(h->rank_base + w->local) &&
+	    (p->fail_attempts == 0 || h->attempt <= p->fail_attempts))
 		exits_in(s, h, w, after + p->fail_ms * MS,
 			 p->fail_sig != 0 ? (int)p->fail_sig : (int)p->fail_code << 8);
 	else
@@ -333,6 +334,11 @@ static void perform(struct sim *s, struct shim_actor *h, const struct shim_actio
 		h->close_queued = true;
 		world_at(&s->w, s->w.now + MS, EV_CLOSED, &h->proc, 1, NULL);
 		break;
+	case SACT_GUARD:
+		h->guard_gen++;
+		if (a->boot_ms != 0)
+			world_at(&s->w, world_of_boot(&s->w, a->boot_ms), EV_GUARD, &h->proc, h->guard_gen, NULL);
+		break;
 	case SACT_WRITE:
 		do_write(s, h, a);
 		break;
@@ -353,6 +359,7 @@ static void feed(struct sim *s, struct shim_actor *h, struct shim_event *ev)
 		return;
 	ev->now = world_mono(&s->w);
 	ev->wall_ms = world_wall(&s->w);
+	ev->boot_ms = world_boot(&s->w);
 	shim_step(h->core, ev, &h->acts);
 	shim_check(h->core);
 	proc_stepped(s, &h->proc, ev->type == SEV_DEADLINE, shim_deadline(h->core));
@@ -499,6 +506,10 @@ void simshim_event(struct sim *s, struct shim_actor *h, const struct event *e)
 		break;
 	case EV_WRITTEN:
 		written(s, h);
+		break;
+	case EV_GUARD: /* the kernel's: also while it is stopped */
+		if (e->a == h->guard_gen)
+			simshim_kill9(s, h);
 		break;
 	default:
 		break;

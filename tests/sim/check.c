@@ -42,6 +42,7 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	    (strcmp(j->final, r->state) != 0 || j->exit_code != r->exit_code))
 		sim_fail(s, "5: a final state never changes (job %" PRIu64 ": %s %u, then %s %u)", r->job,
 			 j->final, j->exit_code, r->state, r->exit_code);
+	again_stored(s, j, r);
 	if (!j->seen)
 		j->since = s->w.now;
 	j->seen = true;
@@ -111,7 +112,7 @@ void check_sent(struct sim *s, struct conn *c, int side, const char *text, size_
 			    ", attempt %u)", m.u.prepare.job, m.u.prepare.attempt);
 	if (m.type == MSG_forget && to->kind == PK_AGENT && m.u.forget.job < JOBS_MAX &&
 	    s->jobs[m.u.forget.job].final[0] == '\0' &&
-	    s->jobs[m.u.forget.job].attempt <= m.u.forget.attempt)
+	    s->jobs[m.u.forget.job].attempt <= m.u.forget.attempt && !s->jobs[m.u.forget.job].between)
 		sim_fail(s, "8: a node is told to forget a job only when its end is on disk (job %" PRIu64
 			    ")", m.u.forget.job);
 	msg_finish(&m);
@@ -193,12 +194,7 @@ void check_start(struct sim *s, struct shim_actor *h)
 	if (marks(j, h->attempt, true) < h->nnodes)
 		sim_fail(s, "barrier: nothing starts before all nodes are ready (job %" PRIu64
 			    ": %u of %u)", h->job, marks(j, h->attempt, true), h->nnodes);
-	for (uint32_t i = 0; i < s->n_shims; i++)
-		if (s->shims[i]->job == h->job && s->shims[i]->attempt != h->attempt &&
-		    s->shims[i]->started && stuck_mortal(s, s->shims[i]) > 0)
-			sim_fail(s, "1: an attempt starts only when the one before is gone (job %" PRIu64
-				    ", attempts %u and %u)",
-				 h->job, s->shims[i]->attempt, h->attempt);
+	again_started(s, h);
 	if (h->rank_base != h->node_rank * h->nprocs)
 		sim_fail(s, "each rank belongs to one node");
 }
@@ -402,6 +398,8 @@ static int order_of(const char *state)
 {
 	static const char *const names[] = { "queued", "preparing", "ready", "running", "ending" };
 
+	if (strcmp(state, "restarting") == 0)
+		return 4;
 	for (int i = 0; i < 5; i++)
 		if (strcmp(names[i], state) == 0)
 			return i;

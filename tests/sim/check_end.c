@@ -138,13 +138,13 @@ static bool code_explained(const struct sim *s, uint64_t job, const struct jobre
 	bool any = false;
 
 	for (const struct exec *x = s->execs; x != NULL; x = x->next) {
-		if (x->job != job)
+		if (x->job != job || x->attempt != j->attempt)
 			continue;
 		any = true;
 		if (failed_by_itself(x) && code_of(x) == j->exit_code)
 			return true;
 	}
-	if (j->kill_asked && j->exit_code == 143)
+	if (j->kill_asked && (j->exit_code == 143 || j->plan->max_restarts > 0)) /* while an attempt was ending */
 		return true;
 	if (j->plan->time_s != 0 && j->exit_code == 124)
 		return true;
@@ -158,13 +158,14 @@ static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
 	uint32_t good = 0, world = j->plan->nnodes * j->plan->ppn;
 
 	for (const struct exec *x = s->execs; x != NULL; x = x->next)
-		good += x->job == job && x->end == EX_EXITED && x->code == 0 && !x->unstartable;
+		good += x->job == job && x->attempt == j->attempt && x->end == EX_EXITED && x->code == 0 && !x->unstartable;
 	if (strcmp(j->final, "done") == 0) {
 		if (j->exit_code != 0 || good < world)
 			sim_fail(s, "a job is done only when every rank has exited with 0 (job %" PRIu64
 				    ": code %u, %u of %u)", job, j->exit_code, good, world);
 		return;
 	}
+	again_outcome(s, job, j);
 	if (s->loss_allowed || j->lost_allowed)
 		return;
 	if (strcmp(j->final, "lost") == 0)

@@ -117,6 +117,14 @@ void gpus_look_job(struct sim *s, const struct rec_row_job *r)
 		j->nodes_held |= 1u << a->idx;
 		j->gpus_held[a->idx] = gpus_mask(a, r->places[i].gpu_ids);
 	}
+	for (size_t i = 0; i < r->n_kept; i++) {
+		const struct agent_actor *a = agent_named(s, r->kept[i].node);
+
+		if (a == NULL)
+			continue;
+		j->nodes_held |= 1u << a->idx;
+		j->gpus_held[a->idx] = gpus_mask(a, r->kept[i].gpu_ids);
+	}
 }
 
 /* Of this host, by jobs other than this one. */

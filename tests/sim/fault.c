@@ -199,7 +199,7 @@ static void note_loss(struct sim *s, const struct fault *f)
 			f->kind != FT_WALL_JUMP && f->kind != FT_SHIM_KILL && f->kind != FT_STOP_SHIM &&
 			f->kind != FT_CLIENT_CRASH && f->kind < FT_GPU_STRANGER;
 
-	if (f->kind == FT_STOP_COORD && s->n_faults == 1 && s->crash.n == 0)
+	if (f->kind == FT_STOP_COORD && s->n_faults == 1 && s->crash.n == 0 && !s->leases)
 		return; /* alone, it costs nothing: nodes get a full term when it goes on */
 	if (silences)
 		fault_silences(s, f->lasts);

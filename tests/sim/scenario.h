@@ -7,6 +7,7 @@
  *   scenario_queue.c    jobs that wait for them
  *   scenario_power.c    power failures, people who are killed
  *   stuck.c             processes that cannot be killed
+ *   scenario_again.c    jobs that are started again
  *   scenario_leave.c    nodes that are taken out, daemons that are asked to stop
  */
 #ifndef SIM_SCENARIO_H
@@ -42,5 +43,13 @@ void scn_undying(struct sim *s);
 void scn_gpus(struct sim *s);
 void scn_gpus_shared(struct sim *s);
 void scn_gpus_chaos(struct sim *s);
+void scn_again_node(struct sim *s);
+void scn_again_silent(struct sim *s);
+void scn_again_stopped(struct sim *s);
+void scn_again_coord(struct sim *s);
+void scn_again_spare(struct sim *s);
+void scn_again_any(struct sim *s);
+void scn_again_kill(struct sim *s);
+void scn_again_chaos(struct sim *s);
 
 #endif

@@ -7,6 +7,7 @@
  *   actor_agent.c  agents, their files and side effects fault.c     things going wrong
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
+ *   check_again.c  attempts that follow each other
  *   actor_admin.c  who looks at the nodes               once_failed.c seeds that are always run
  *   stuck.c        processes that outlive SIGKILL
  *   leave.c        daemons that are asked to stop  gpus.c, gpus.h   GPUs and probes
@@ -66,6 +67,9 @@ struct plan {
 	uint32_t leftover; /* permille of ranks that leave a process behind */
 	uint32_t undying; /* permille of processes that outlive SIGKILL, see stuck.c */
 	uint32_t unstartable; /* permille of ranks whose exec fails */
+	uint32_t max_restarts, spares;
+	bool restart_any;
+	uint32_t fail_attempts; /* fail_rank fails in so many; 0: in all */
 };
 
 /* ---- coordinator ---------------------------------------------------------- */
@@ -190,6 +194,7 @@ struct shim_actor {
 	uint32_t orphans;
 	bool reap_queued, close_queued;
 	bool gave_up; /* it has told of processes that it cannot end */
+	uint64_t guard_gen; /* of SACT_GUARD */
 	bool started, told_end;
 	struct exec **execs; /* per rank */
 	const char *to_write;
@@ -257,6 +262,8 @@ struct jobrec {
 	char final[16]; /* durable final state, or "" */
 	uint32_t exit_code;
 	uint32_t attempt; /* durable */
+	bool between; /* ... and over */
+	uint32_t chosen_attempt; /* the last one that was looked at, see check_again.c */
 	bool acked;
 	uint64_t lost_ranks; /* bits: ranks of this attempt that were given up */
 	bool kill_asked, time_limited, prepare_failed, lost_allowed;
@@ -334,6 +341,7 @@ struct sim {
 	bool removal; /* of a node, by the administrator */
 	bool gpus; /* some host has a probe */
 	bool undying; /* some process may outlive SIGKILL */
+	bool leases; /* some jobs may be started again */
 	bool disk_was_full; /* the cause of an end may be lost with a crash then */
 	bool no_progress_checks; /* outcome is not predicted */
 
@@ -556,6 +564,11 @@ void silence_word(struct sim *s, const struct conn *c); /* came to the coordinat
 void silence_registered(struct sim *s, struct conn *c);
 void silence_shown(struct sim *s, const struct rec_status *m);
 void silence_row(struct sim *s, const struct store_row *r);
+/* check_again.c */
+void again_started(struct sim *s, const struct shim_actor *h);
+void again_row(struct sim *s, const struct store_row *row); /* asked to be stored */
+void again_stored(struct sim *s, struct jobrec *j, const struct rec_row_job *r);
+void again_outcome(struct sim *s, uint64_t job, const struct jobrec *j);
 /* check_removed.c */
 void removed_now(struct sim *s, uint32_t host); /* it was confirmed */
 void removed_back(struct sim *s, uint32_t host);

@@ -309,6 +309,7 @@ void simstore_write(struct sim *s, const struct action *a)
 		silence_row(s, &a->rows[i]);
 		gpus_row(s, &a->rows[i]);
 		stuck_row(s, &a->rows[i]);
+		again_row(s, &a->rows[i]);
 	}
 	list_append(&s->coord.queued, &j->entry);
 	begin_commit(s);

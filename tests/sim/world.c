@@ -234,7 +234,7 @@ void world_at(struct world *w, int64_t at, enum event_kind kind, struct proc *p,
  * writes, its children (other processes) exit. */
 static bool goes_on(const struct event *e)
 {
-	return e->kind == EV_RESTART || e->kind == EV_COMMIT || e->kind == EV_EXIT;
+	return e->kind == EV_RESTART || e->kind == EV_COMMIT || e->kind == EV_EXIT || e->kind == EV_GUARD;
 }
 
 /* An event for a process that is stopped waits until it goes on; its timers
@@ -290,6 +290,20 @@ int64_t world_wall(const struct world *w)
 	return w->wall_offset_ms + w->now / MS;
 }
 
+/* They have all slept a while before the run. */
+#define SLEPT_MS 777000
+
+int64_t world_boot(const struct world *w)
+{
+	return w->now / MS + SLEPT_MS;
+}
+
+int64_t world_of_boot(const struct world *w, int64_t boot_ms)
+{
+	(void)w;
+	return (boot_ms - SLEPT_MS) * MS;
+}
+
 const char *event_kind_name(enum event_kind k)
 {
 	static const char *const names[EV_KINDS] = {
@@ -300,6 +314,7 @@ const char *event_kind_name(enum event_kind k)
 		[EV_REAP] = "reap",	  [EV_CLOSED] = "closed",   [EV_WRITTEN] = "written",
 		[EV_CLIENT] = "client",	  [EV_ROGUE] = "rogue",	    [EV_FAULT] = "fault",
 		[EV_CHECK] = "check",	  [EV_ADMIN] = "admin",
+		[EV_GUARD] = "guard",
 		[EV_LEAVE] = "leave",	  [EV_PROBE] = "probe",
 	};
 

@@ -47,6 +47,7 @@ enum event_kind {
 	EV_REAP, /* shim: the dead are reaped */
 	EV_CLOSED, /* shim: streams were read to their end */
 	EV_WRITTEN, /* shim */
+	EV_GUARD, /* shim: the kernel's timer that kills it; a: which */
 	EV_CLIENT, /* client: a: what */
 	EV_ROGUE, /* lying node: a: what */
 	EV_PROBE, /* agent: its probe; a: what, p: what it has read */
@@ -101,6 +102,8 @@ bool world_pop(struct world *w, struct event *ret); /* sets now; false: nothing 
 void world_stop(struct world *w, struct proc *p, int64_t until);
 mono_t world_mono(const struct world *w);
 int64_t world_wall(const struct world *w);
+int64_t world_boot(const struct world *w); /* CLOCK_BOOTTIME of every host, ms */
+int64_t world_of_boot(const struct world *w, int64_t boot_ms);
 const char *event_kind_name(enum event_kind k);
 
 void world_mix(struct world *w, uint64_t v); /* both hashes */

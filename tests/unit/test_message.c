@@ -177,7 +177,7 @@ TEST(the_shims_hello_has_these_fields)
 	decode_golden("shim_hello", &m);
 	h = &m.u.shim_hello;
 	assert_int_equal(m.type, MSG_shim_hello);
-	assert_int_equal(h->proto, NA_SHIM_PROTO);
+	assert_int_equal(h->proto, 1);
 	assert_true(h->job == UINT64_MAX);
 	assert_int_equal(h->attempt, 2);
 	assert_int_equal(h->pid, 4711);

@@ -1,0 +1,581 @@
+/* coord_restart.c - another attempt of a job whose node was lost, or whose rank failed
+ *
+ *   ending --(all of it is gone)--> between --(stored, backoff)--> preparing
+ *
+ * 'Between' is the state queued with the places of the attempt that is over:
+ * its output can be read, and how its ranks ended is known. It holds no nodes
+ * by them; the good ones and the spares are in 'kept'.
+ *
+ * A new attempt begins only when nothing of the old one can be alive: each of
+ * its places has ended, or is proved gone, or its lease has passed. The lease
+ * of a node's ranks is counted by the node from when it sent the word that we
+ * answered, so it ends no later than lease_ms after we heard that word; node->heard
+ * is that moment or a later one (also after a restart of ours, when a full term
+ * is counted again). Who may hold ranks and keeps no lease is waited for until
+ * it comes back, or until an administrator takes its node out.
+ *
+ * Not promised: that what a rank has started dies with it where agent and shim
+ * are both killed; it is swept when the agent comes back.
+ */
+#include "core/coord_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/utf8.h"
+
+#define BACKOFF_MAX_S 60
+
+/* ---- memory ----------------------------------------------------------------------------- */
+
+static void past_free(struct past *p)
+{
+	free(p->nodes);
+	free(p->why);
+}
+
+void restart_free(struct job *j)
+{
+	places_free(j->kept, j->n_kept);
+	for (size_t i = 0; i < j->n_past; i++)
+		past_free(&j->past[i]);
+	free(j->past);
+	for (size_t i = 0; i < j->n_barred; i++)
+		free(j->barred[i]);
+	free(j->barred);
+}
+
+bool restart_barred(const struct job *j, const struct node *n)
+{
+	for (size_t i = 0; i < j->n_barred; i++)
+		if (strcmp(j->barred[i], n->name) == 0)
+			return true;
+	return false;
+}
+
+struct place *job_kept_at(const struct job *j, const struct node *n)
+{
+	for (size_t i = 0; i < j->n_kept; i++)
+		if (j->kept[i].node == n)
+			return &j->kept[i];
+	return NULL;
+}
+
+/* The oldest gives way: so many bad nodes mean that something else is wrong. */
+void restart_bar(struct coord *c, struct job *j, const char *node)
+{
+	char **v;
+
+	for (size_t i = 0; i < j->n_barred; i++)
+		if (strcmp(j->barred[i], node) == 0)
+			return;
+	if (j->n_barred == BARRED_MAX) {
+		free(j->barred[0]);
+		memmove(j->barred, j->barred + 1, --j->n_barred * sizeof(char *));
+	}
+	v = realloc(j->barred, (j->n_barred + 1) * sizeof(char *));
+	if (v != NULL)
+		j->barred = v;
+	if (v == NULL || (v[j->n_barred] = coord_strdup(c, node)) == NULL)
+		c->oom = true;
+	else
+		j->n_barred++;
+}
+
+/* The newest place for a record; the oldest is dropped when there are too many. */
+struct past *restart_past(struct coord *c, struct job *j)
+{
+	struct past *v;
+
+	if (j->n_past == PAST_MAX) {
+		past_free(&j->past[0]);
+		memmove(j->past, j->past + 1, --j->n_past * sizeof(*v));
+	}
+	v = realloc(j->past, (j->n_past + 1) * sizeof(*v));
+	if (v == NULL) {
+		c->oom = true;
+		return NULL;
+	}
+	j->past = v;
+	v += j->n_past++;
+	memset(v, 0, sizeof(*v));
+	return v;
+}
+
+/* ---- why it ended ------------------------------------------------------------------------ */
+
+void restart_blame(struct job *j, enum end_cause cause, const struct node *n)
+{
+	if (j->cause != END_UNKNOWN || j->state == JOB_ENDING || job_over(j))
+		return;
+	j->cause = cause;
+	snprintf(j->cause_node, sizeof(j->cause_node), "%s", n != NULL ? n->name : "");
+}
+
+/* What a program can bring about by itself is no fault of the GPU (NVIDIA, Xid
+ * errors: 13 graphics exception, 31 page fault, 43 and 45 stopped or preemptive clean-up
+ * of a channel, 68 and 69 engine exceptions). */
+static bool is_hardware(uint32_t xid)
+{
+	static const uint32_t programs[] = { 13, 31, 43, 45, 68, 69 };
+
+	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++)
+		if (programs[i] == xid)
+			return false;
+	return true;
+}
+
+/* A GPU that the attempt held cannot be used any more, or has had an error of its own since it started. */
+static bool gpu_failed(const struct job *j, const struct place *p)
+{
+	const struct rec_readings *r = node_readings(p->node);
+	int64_t skew_ms = p->node->has_skew ? p->node->skew_us / 1000 : 0;
+
+	for (size_t i = 0; r != NULL && i < r->n_gpus; i++) {
+		const struct rec_gpu *g = &r->gpus[i];
+
+		if (!(p->gpus & node_gpu_bit(p->node, g)))
+			continue;
+		if (g->text != NULL)
+			return true;
+		if (MSG_HAS(g, gpu, xid) && is_hardware(g->xid) && g->xid_wall_ms - skew_ms >= j->start_wall_ms &&
+		    j->start_wall_ms != 0)
+			return true;
+	}
+	return false;
+}
+
+static const struct node *lost_node(const struct job *j)
+{
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].phase == PL_LOST)
+			return j->places[i].node;
+	for (uint32_t k = 0; k < j->n_ranks; k++)
+		if (j->ranks[k].state == RK_LOST)
+			return j->places[k / j->ppn].node;
+	return NULL;
+}
+
+/* As a shell says it: 126 cannot be executed, 127 not found. */
+static bool unstartable(const struct rank *r)
+{
+	return r->state == RK_FAILED || (r->state == RK_EXITED && (r->code == 126 || r->code == 127));
+}
+
+/* With all places over: a rank often dies of a lost node long before that is known. */
+static enum end_cause find_cause(const struct coord *c, const struct job *j, const struct node **guilty)
+{
+	const struct rank *first = j->first >= 0 ? &j->ranks[j->first] : NULL;
+
+	*guilty = NULL;
+	if (j->cause >= END_OTHER || (first != NULL && unstartable(first)))
+		return END_OTHER;
+	*guilty = lost_node(j);
+	if (*guilty != NULL)
+		return END_NODE;
+	if (j->cause == END_NODE) {
+		*guilty = node_find(c, j->cause_node);
+		return END_NODE;
+	}
+	if (first == NULL)
+		return END_OTHER;
+	if (!gpu_failed(j, &j->places[j->first / j->ppn]))
+		return END_RANK;
+	*guilty = j->places[j->first / j->ppn].node;
+	return END_NODE;
+}
+
+bool restart_possible(const struct job *j)
+{
+	return !j->stopped && j->attempt > 0 && j->attempt <= j->max_restarts && j->cause < END_OTHER;
+}
+
+/* ---- is the old attempt gone? ----------------------------------------------------------------- */
+
+/* When this place is surely empty; MONO_NEVER: nobody can know. */
+static mono_t gone_by(const struct coord *c, const struct job *j, const struct place *p)
+{
+	int64_t ms = (int64_t)c->conf.lease_ms + j->grace_ms + LEASE_MARGIN_MS;
+
+	if (p->phase == PL_ENDED || p->gone)
+		return c->now;
+	if (!j->start_sent && !j->any_started && !j->restored)
+		return c->now; /* no order to start ever went out */
+	if (!p->leased && !p->node->removed)
+		return MONO_NEVER;
+	return mono_add_ms(p->node->heard, ms > c->conf.node_lost_ms ? ms : c->conf.node_lost_ms);
+}
+
+/* The last place to be gone, if that is not now. */
+static const struct place *still_there(const struct coord *c, const struct job *j, mono_t *ret_at)
+{
+	const struct place *last = NULL;
+
+	*ret_at = c->now;
+	for (size_t i = 0; i < j->n_places; i++) {
+		mono_t t = gone_by(c, j, &j->places[i]);
+
+		if (mono_due(t, c->now) || (last != NULL && !mono_before(*ret_at, t)))
+			continue;
+		last = &j->places[i];
+		*ret_at = t;
+	}
+	return last;
+}
+
+/* ---- from one attempt to the next --------------------------------------------------------------- */
+
+static void note_past(struct coord *c, struct job *j, const struct node *guilty)
+{
+	const char **v = arena_alloc(&c->out->arena, j->n_places * sizeof(*v) + 1);
+	struct past *p = restart_past(c, j);
+	char text[512] = "";
+
+	if (v == NULL || p == NULL) {
+		c->oom = true;
+		return;
+	}
+	for (size_t i = 0; i < j->n_places; i++)
+		v[i] = j->places[i].node->name;
+	p->attempt = j->attempt;
+	p->start_wall_ms = j->start_wall_ms;
+	p->end_wall_ms = c->wall_ms;
+	p->nodes = hostlist_format(v, j->n_places);
+	if (p->nodes != NULL && strlen(p->nodes) > 4096)
+		p->nodes[0] = '\0';
+	if (j->first >= 0)
+		cause_say(j, (uint32_t)j->first, text, sizeof(text));
+	else if (j->ending != NULL)
+		snprintf(text, sizeof(text), "%s", j->ending);
+	p->why = coord_strdup(c, utf8_scrub(text));
+	p->exit_code = j->first >= 0 ? rank_code(&j->ranks[j->first]) : j->ending_code;
+	snprintf(p->guilty, sizeof(p->guilty), "%s", guilty != NULL ? guilty->name : "");
+}
+
+void restart_note_end(struct coord *c, struct job *j)
+{
+	const struct node *guilty;
+
+	if (j->max_restarts == 0 || j->n_places == 0 || j->between)
+		return; /* killed between two attempts: the last one is noted */
+	find_cause(c, j, &guilty);
+	note_past(c, j, guilty);
+	if (j->n_past > 0)
+		j->past[j->n_past - 1].exit_code = j->exit_code;
+}
+
+static void bar_lost(struct coord *c, struct job *j, const struct node *guilty)
+{
+	if (guilty != NULL)
+		restart_bar(c, j, guilty->name);
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].phase == PL_LOST)
+			restart_bar(c, j, j->places[i].node->name);
+}
+
+static bool worth_keeping(const struct job *j, const struct place *p)
+{
+	return p->phase == PL_ENDED && !p->node->removed && !p->node->quarantined &&
+	       !restart_barred(j, p->node);
+}
+
+/* What the job holds goes from its places to 'kept', or is given back. */
+static void keep_good(struct coord *c, struct job *j)
+{
+	struct place *v = realloc(j->kept, (j->n_kept + j->n_places) * sizeof(*v));
+
+	if (v == NULL) {
+		c->oom = true;
+		return;
+	}
+	j->kept = v;
+	for (size_t i = 0; i < j->n_places; i++) {
+		struct place *p = &j->places[i];
+
+		if (!worth_keeping(j, p)) {
+			p->node->jobs--;
+			place_release(p);
+		} else {
+			v[j->n_kept++] = (struct place){ .node = p->node, .gpus = p->gpus,
+							 .gpus_text = p->gpus_text,
+							 .gpu_ids = p->gpu_ids };
+			snprintf(v[j->n_kept - 1].boot_id, sizeof(v->boot_id), "%s", p->boot_id);
+			p->gpus_text = p->gpu_ids = NULL;
+		}
+		p->gpus = 0;
+	}
+}
+
+void restart_drop_kept(struct coord *c, struct job *j)
+{
+	if (j->n_kept > 0)
+		c->have_dirty = true; /* others may wait for them */
+	for (size_t i = 0; i < j->n_kept; i++) {
+		j->kept[i].node->jobs--;
+		place_release(&j->kept[i]);
+	}
+	places_free(j->kept, j->n_kept);
+	j->kept = NULL;
+	j->n_kept = 0;
+}
+
+static void store(struct coord *c, struct job *j)
+{
+	struct pending *pd;
+	struct action *p = coord_persist(c, &pd);
+
+	pd->kind = PD_RESTART;
+	pd->job = j->id;
+	j->between_saving = true;
+	persist_job(c, p, j);
+}
+
+static void begin(struct coord *c, struct job *j, const struct node *guilty)
+{
+	if (!mono_is_never(j->run_since))
+		j->used_ms += (uint64_t)mono_sub_ms(c->now, j->run_since);
+	j->run_since = MONO_NEVER;
+	note_past(c, j, guilty);
+	bar_lost(c, j, guilty);
+	j->delay_ms = 0;
+	if (j->attempt > 1 || guilty == NULL) {
+		uint32_t s = j->attempt < 7 ? UINT32_C(1) << (j->attempt - 1) : BACKOFF_MAX_S;
+
+		j->delay_ms = 1000 * (s < BACKOFF_MAX_S ? s : BACKOFF_MAX_S);
+	}
+	keep_good(c, j);
+	j->state = JOB_QUEUED;
+	j->between = true;
+	j->between_stored = false;
+	j->recovering = false;
+	j->cause = END_UNKNOWN;
+	j->cause_node[0] = '\0';
+	j->first = -1;
+	free(j->ending);
+	j->ending = NULL;
+	j->ending_code = 0;
+	free(j->why);
+	j->why = NULL;
+	j->retry_save = MONO_NEVER;
+	store(c, j);
+	job_changed(c, j);
+}
+
+static void say_waits(struct coord *c, struct job *j, const struct place *p, mono_t at)
+{
+	char left[32] = "";
+
+	if (mono_is_never(at)) {
+		coord_set_text(c, &j->why, "attempt %u may still run on node %s, which does not answer and keeps no "
+			       "lease: the next one waits until it does, or until it is taken out (nodectl "
+			       "node-remove %s)", j->attempt, p->node->name, p->node->name);
+		return;
+	}
+	if (p->node->link != NULL)
+		snprintf(left, sizeof(left), "it is ending them");
+	else
+		snprintf(left, sizeof(left), "at most %lld s more", (long long)mono_sub_ms(at, c->now) / 1000 + 1);
+	coord_set_text(c, &j->why, "attempt %u of %u waits until what ran on node %s is surely gone: %s",
+		       j->attempt + 1, j->max_restarts + 1, p->node->name, left);
+}
+
+/* All places are over. True: another attempt follows, now or when the old one is gone. */
+bool restart_next(struct coord *c, struct job *j)
+{
+	const struct place *p;
+	const struct node *guilty;
+	enum end_cause cause;
+	mono_t at;
+
+	if (!restart_possible(j) || (j->ending == NULL && j->first < 0))
+		return false;
+	cause = find_cause(c, j, &guilty);
+	if (cause != END_NODE && !(cause == END_RANK && j->restart_any))
+		return false;
+	p = still_there(c, j, &at);
+	if (p == NULL) {
+		begin(c, j, guilty);
+		return true;
+	}
+	if (!mono_is_never(at))
+		coord_wake_at(c, at);
+	say_waits(c, j, p, at);
+	job_changed(c, j);
+	return true;
+}
+
+/* ---- between two attempts -------------------------------------------------------------------------- */
+
+void restart_stored(struct coord *c, struct job *j, int error)
+{
+	j->between_saving = false;
+	if (j->state != JOB_QUEUED || !j->between)
+		return; /* killed meanwhile */
+	if (error != 0) {
+		j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);
+		coord_wake_at(c, j->retry_save);
+		return;
+	}
+	j->between_stored = true;
+	j->end_stored = j->end_told = j->start_sent = j->any_started = j->restored = false;
+	j->master_addr[0] = '\0';
+	j->start_wall_ms = 0;
+	j->ran_ms = 0;
+	for (uint32_t i = 0; i < j->n_places; i++)
+		job_send_forget(c, j, i);
+	if (j->delay_ms > 0) {
+		j->restart_at = mono_add_ms(c->now, j->delay_ms);
+		coord_wake_at(c, j->restart_at);
+	}
+	job_changed(c, j);
+}
+
+/* Without places: the next attempt was chosen, and could not be stored. */
+bool restart_waits(const struct job *j)
+{
+	return j->between ? j->between_stored : j->n_past > 0 && j->n_places == 0;
+}
+
+/* It may be placed now. */
+bool restart_due(struct coord *c, struct job *j)
+{
+	if (!j->between)
+		return true;
+	if (!j->between_stored && !j->between_saving)
+		store(c, j);
+	return j->between_stored && mono_is_never(j->restart_at);
+}
+
+void restart_deadline(struct coord *c, struct job *j)
+{
+	if (mono_due(j->restart_at, c->now)) {
+		j->restart_at = MONO_NEVER;
+		job_changed(c, j);
+	} else {
+		coord_wake_at(c, j->restart_at);
+	}
+}
+
+/* Read from disk. */
+void restart_loaded(struct coord *c, struct job *j)
+{
+	for (size_t i = 0; i < j->n_places; i++) {
+		j->places[i].phase = PL_ENDED;
+		j->places[i].ended_at = c->now;
+	}
+	j->between_stored = true;
+	j->restart_at = mono_add_ms(c->now, 1000);
+	coord_wake_at(c, j->restart_at);
+}
+
+/* "restarting in 4 s: attempt 2 of 4; node gpu03 is left out" */
+const char *restart_why(struct arena *a, const struct coord *c, const struct job *j)
+{
+	const char *left = "", *in = "";
+
+	if (j->n_barred > 0)
+		left = arena_printf(a, "; %s %s left out%s", j->barred[j->n_barred - 1],
+				    j->n_barred > 1 ? "and others are" : "is",
+				    j->n_barred > 1 ? "" : " where others will do");
+	if (!mono_is_never(j->restart_at))
+		in = arena_printf(a, " in %lld s", (long long)(mono_sub_ms(j->restart_at, c->now) + 999) / 1000);
+	return arena_printf(a, "restarting%s: attempt %u of %u%s%s%s", in, j->attempt + 1, j->max_restarts + 1, left,
+			    j->why != NULL ? "; " : "", j->why != NULL ? j->why : "");
+}
+
+/* ---- told and stored ------------------------------------------------------------------------------------ */
+
+size_t restart_fill_past(struct arena *a, const struct job *j, struct rec_attempt_info **ret)
+{
+	struct rec_attempt_info *v = arena_alloc(a, j->n_past * sizeof(*v) + 1);
+
+	for (size_t i = 0; v != NULL && i < j->n_past; i++) {
+		const struct past *p = &j->past[i];
+
+		memset(&v[i], 0, sizeof(v[i]));
+		v[i].attempt = p->attempt;
+		v[i].nodes = p->nodes;
+		v[i].start_wall_ms = p->start_wall_ms;
+		v[i].end_wall_ms = p->end_wall_ms;
+		MSG_SET(&v[i], attempt_info, exit_code, p->exit_code);
+		v[i].why = p->why;
+		v[i].guilty = p->guilty[0] != '\0' ? p->guilty : NULL;
+	}
+	*ret = v;
+	return v != NULL ? j->n_past : 0;
+}
+
+void restart_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i)
+{
+	const char **v;
+
+	if (j->max_restarts == 0)
+		return;
+	MSG_SET(i, job_info, max_restarts, j->max_restarts);
+	MSG_SET(i, job_info, restarts, j->attempt > 0 ? j->attempt - 1 : 0);
+	if (j->restart_any)
+		MSG_SET(i, job_info, restart_any, true);
+	i->n_attempts = restart_fill_past(a, j, &i->attempts);
+	i->barred = (const char **)j->barred;
+	i->n_barred = j->n_barred;
+	v = arena_alloc(a, j->n_kept * sizeof(*v) + 1);
+	for (size_t k = 0; v != NULL && k < j->n_kept && k < SPARES_MAX; k++)
+		v[i->n_spares++] = j->kept[k].node->name;
+	i->spares = v;
+}
+
+void restart_fill_row(struct arena *a, const struct job *j, struct rec_row_job *r)
+{
+	if (j->max_restarts == 0)
+		return;
+	r->max_restarts = j->max_restarts;
+	r->restart_any = j->restart_any;
+	r->spares = j->want_spares;
+	r->n_attempts = restart_fill_past(a, j, &r->attempts);
+	r->barred = (const char **)j->barred;
+	r->n_barred = j->n_barred;
+	r->between = j->between;
+	r->stopped = j->stopped;
+	r->cause = j->cause;
+	r->cause_node = j->cause_node[0] != '\0' ? j->cause_node : NULL;
+	if (j->used_ms != 0)
+		MSG_SET(r, row_job, used_ms, j->used_ms);
+	r->kept = arena_alloc(a, j->n_kept * sizeof(*r->kept) + 1);
+	for (size_t i = 0; r->kept != NULL && i < j->n_kept; i++) {
+		r->kept[i] = (struct rec_row_place){ .node = j->kept[i].node->name,
+						     .boot_id = j->kept[i].boot_id,
+						     .gpus = j->kept[i].gpus_text,
+						     .gpu_ids = j->kept[i].gpu_ids };
+		r->n_kept++;
+	}
+}
+
+void restart_load(struct coord *c, struct job *j, const struct rec_row_job *r)
+{
+	j->max_restarts = r->max_restarts;
+	j->restart_any = r->restart_any;
+	j->want_spares = r->spares;
+	j->between = r->between;
+	j->stopped = r->stopped;
+	j->cause = r->cause <= END_USER ? (enum end_cause)r->cause : END_OTHER;
+	j->used_ms = r->used_ms;
+	snprintf(j->cause_node, sizeof(j->cause_node), "%s", r->cause_node != NULL ? r->cause_node : "");
+	for (size_t i = 0; i < r->n_barred; i++)
+		restart_bar(c, j, r->barred[i]);
+	for (size_t i = 0; i < r->n_attempts; i++) {
+		const struct rec_attempt_info *a = &r->attempts[i];
+		struct past *p = restart_past(c, j);
+
+		if (p == NULL)
+			return;
+		p->attempt = a->attempt;
+		p->nodes = coord_strdup(c, a->nodes);
+		p->start_wall_ms = a->start_wall_ms;
+		p->end_wall_ms = a->end_wall_ms;
+		p->exit_code = a->exit_code;
+		p->why = coord_strdup(c, a->why);
+		snprintf(p->guilty, sizeof(p->guilty), "%s", a->guilty != NULL ? a->guilty : "");
+	}
+}

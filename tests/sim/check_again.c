@@ -1,0 +1,105 @@
+/* check_again.c - attempts of a job follow each other: one at a time, counted, elsewhere
+ *
+ * What lives is known from the processes themselves, on all hosts, not from
+ * what the coordinator believes.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define HEARD_WITHIN (3 * SECOND) /* such a node is usable */
+
+static uint32_t ranks_alive(const struct shim_actor *h)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < h->nprocs; i++)
+		n += h->workers[i].alive;
+	return n;
+}
+
+/* What a rank left behind where its shim was killed is swept when its agent
+ * is there again: nobody can do it before. */
+void again_started(struct sim *s, const struct shim_actor *h)
+{
+	for (uint32_t i = 0; i < s->n_shims; i++) {
+		struct shim_actor *o = s->shims[i];
+
+		if (o->job != h->job || o->attempt == h->attempt || !o->started)
+			continue;
+		if (ranks_alive(o) > 0 || (o->proc.up && stuck_mortal(s, o) > 0))
+			sim_fail(s, "1: an attempt starts only when the one before is gone (job %" PRIu64
+				    ", attempts %u and %u)", h->job, o->attempt, h->attempt);
+	}
+	if (h->attempt > h->plan->max_restarts + 1)
+		sim_fail(s, "a job is started again as often as its user has said (job %" PRIu64 ": attempt %u)",
+			 h->job, h->attempt);
+}
+
+static bool is_barred(const struct rec_row_job *r, const char *node)
+{
+	for (size_t i = 0; i < r->n_barred; i++)
+		if (strcmp(r->barred[i], node) == 0)
+			return true;
+	return false;
+}
+
+static bool usable(const struct sim *s, const struct agent_actor *a)
+{
+	return a->session != NULL && !a->session->end[1].gone && !a->session->end[1].closing &&
+	       s->w.now - a->heard < HEARD_WITHIN;
+}
+
+/* Is a node used where it has failed, while enough others are there? Asked when
+ * the choice is made. */
+static void choice(struct sim *s, const struct rec_row_job *r)
+{
+	const struct plan *p = plan_of_hash(s, r->spec_hash.p);
+	uint32_t others = 0;
+
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		others += usable(s, &s->agents[i]) && !is_barred(r, s->agents[i].name) &&
+			  (p->hosts == NULL || i < p->nnodes);
+	for (size_t i = 0; i < r->n_places; i++)
+		if (is_barred(r, r->places[i].node) && others >= p->nnodes)
+			sim_fail(s, "a node where an attempt has failed is left out when others will do (job %" PRIu64
+				    ", attempt %u on %s)", r->job, r->attempt, r->places[i].node);
+}
+
+void again_row(struct sim *s, const struct store_row *row)
+{
+	struct jobrec *j;
+	struct msg m;
+
+	if (!s->leases || s->gpus || row->table != TABLE_JOB || row->json == NULL ||
+	    msg_decode(row->json, row->len, &m, NULL) < 0)
+		return;
+	j = check_job(s, m.u.row_job.job);
+	if (strcmp(m.u.row_job.state, "preparing") == 0 && m.u.row_job.attempt != j->chosen_attempt) {
+		j->chosen_attempt = m.u.row_job.attempt;
+		choice(s, &m.u.row_job);
+	}
+	msg_finish(&m);
+}
+
+/* On disk now. */
+void again_stored(struct sim *s, struct jobrec *j, const struct rec_row_job *r)
+{
+	if (r->attempt < j->attempt)
+		sim_fail(s, "1: numbers of attempts only grow (job %" PRIu64 ": %u, then %u)", r->job, j->attempt,
+			 r->attempt);
+	if (r->attempt > r->max_restarts + 1)
+		sim_fail(s, "a job has as many attempts as its user has allowed (job %" PRIu64 ": %u)", r->job,
+			 r->attempt);
+	j->between = r->between;
+}
+
+/* Lost, and it was to be started again: then it is. */
+void again_outcome(struct sim *s, uint64_t job, const struct jobrec *j)
+{
+	if (strcmp(j->final, "lost") == 0 && j->attempt <= j->plan->max_restarts && !j->kill_asked &&
+	    j->plan->unstartable == 0)
+		sim_fail(s, "a job that may be started again is not lost with a node (job %" PRIu64
+			    ": attempt %u of %u)", job, j->attempt, j->plan->max_restarts + 1);
+}

@@ -1,0 +1,158 @@
+/* scenario_again.c - jobs that are started again when a node is lost or a rank fails */
+#include "tests/sim/scenario.h"
+
+static struct client *submit(struct sim *s, uint32_t nnodes, uint32_t ppn, uint32_t restarts)
+{
+	struct client *k = scn_submit(s, nnodes, ppn);
+
+	k->plan->max_restarts = restarts;
+	s->leases = true;
+	if (s->n_agents > nnodes)
+		k->plan->hosts = NULL; /* there is somewhere else to go */
+	return k;
+}
+
+static uint32_t some_host(struct sim *s)
+{
+	return (uint32_t)rng_below(&s->w.rng, s->n_agents);
+}
+
+/* Its host comes back soon, late, or with the job's old shims still there. */
+void scn_again_node(struct sim *s)
+{
+	struct client *k = submit(s, 2, 2, 3);
+
+	k->plan->run_ms = rng_range(&s->w.rng, 2000, 8000);
+	scn_spice(s, k->plan);
+	scn_fault(s, 800, 6000, FT_REBOOT, some_host(s), scn_ms(s, 4000, 60000));
+	if (rng_chance(&s->w.rng, 300))
+		scn_fault(s, 8000, 30000, FT_REBOOT, some_host(s), scn_ms(s, 4000, 30000));
+}
+
+/* Its ranks are alive all the time, and nobody hears of them: they end by
+ * themselves before others take their places. */
+void scn_again_silent(struct sim *s)
+{
+	struct client *k = submit(s, 2, 1, 2);
+	uint32_t host = (uint32_t)rng_below(&s->w.rng, 2);
+
+	k->plan->run_ms = rng_range(&s->w.rng, 20000, 90000);
+	scn_spice(s, k->plan);
+	scn_fault(s, 800, 5000, (enum fault_kind)(FT_CUT + rng_below(&s->w.rng, 3)), host,
+		  scn_ms(s, s->node_lost_ms - 3000, s->node_lost_ms + 60000));
+	if (rng_chance(&s->w.rng, 300))
+		scn_fault(s, 2000, 15000, FT_AGENT_CRASH, host, scn_ms(s, 50, 30000));
+	if (rng_chance(&s->w.rng, 300))
+		scn_fault(s, 2000, 30000, FT_RESET, host, 0);
+}
+
+/* Shim, agent, or both are stopped while the lease passes. */
+void scn_again_stopped(struct sim *s)
+{
+	struct client *k = submit(s, 2, 1, 2);
+	uint32_t host = (uint32_t)rng_below(&s->w.rng, 2);
+	int64_t at = scn_ms(s, 1500, 5000), most = s->node_lost_ms + 60000;
+
+	k->plan->run_ms = rng_range(&s->w.rng, 20000, 90000);
+	scn_spice(s, k->plan);
+	if (rng_chance(&s->w.rng, 800))
+		fault_at(s, at + scn_ms(s, 0, 3000), FT_STOP_SHIM, host, scn_ms(s, 1000, most));
+	if (rng_chance(&s->w.rng, 600))
+		fault_at(s, at + scn_ms(s, 0, 3000), FT_STOP_AGENT, host, scn_ms(s, 1000, most));
+	if (rng_chance(&s->w.rng, 600))
+		fault_at(s, at + scn_ms(s, 0, 3000), FT_CUT, host, scn_ms(s, 1000, most));
+	if (rng_chance(&s->w.rng, 200))
+		fault_at(s, at + scn_ms(s, 0, 20000), FT_STOP_COORD, 0, scn_ms(s, 100, 20000));
+}
+
+/* The coordinator falls while one attempt follows the other. */
+void scn_again_coord(struct sim *s)
+{
+	struct client *k = submit(s, 2, 1, 4);
+	int n = (int)rng_range(&s->w.rng, 1, 3);
+
+	k->plan->run_ms = rng_range(&s->w.rng, 2000, 10000);
+	scn_fault(s, 800, 4000, rng_chance(&s->w.rng, 500) ? FT_REBOOT : FT_CUT, (uint32_t)rng_below(&s->w.rng, 2),
+		  scn_ms(s, 4000, s->node_lost_ms + 40000));
+	for (int i = 0; i < n; i++)
+		scn_fault(s, 1000, s->node_lost_ms + 20000, FT_COORD_CRASH, 0, scn_ms(s, 20, 5000));
+	if (rng_chance(&s->w.rng, 300))
+		s->slow_store = 400;
+	if (rng_chance(&s->w.rng, 200))
+		fault_at(s, scn_ms(s, 1000, 20000), FT_DISK_FULL, 0, scn_ms(s, 500, 8000));
+}
+
+/* One more node is held, and takes the place of the one that is lost at once. */
+void scn_again_spare(struct sim *s)
+{
+	struct client *k = submit(s, 2, 1, 2), *other;
+
+	k->plan->spares = 1;
+	k->plan->run_ms = rng_range(&s->w.rng, 1500, 6000);
+	scn_fault(s, 800, 5000, FT_REBOOT, some_host(s), scn_ms(s, 4000, 60000));
+	if (rng_chance(&s->w.rng, 400)) {
+		other = submit(s, 1, 1, rng_chance(&s->w.rng, 500) ? 1 : 0);
+		other->plan->run_ms = 5000;
+	}
+}
+
+/* A rank fails in the first attempts; with some luck the last one is good. */
+void scn_again_any(struct sim *s)
+{
+	struct client *k = submit(s, 2, 2, (uint32_t)rng_range(&s->w.rng, 1, 3));
+
+	scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 4), rng_chance(&s->w.rng, 150) ? 127 : 7);
+	k->plan->fail_attempts = (uint32_t)rng_range(&s->w.rng, 1, 3);
+	k->plan->run_ms = k->plan->fail_ms + rng_range(&s->w.rng, 100, 3000);
+	k->plan->restart_any = rng_chance(&s->w.rng, 850);
+	scn_spice(s, k->plan);
+	if (rng_chance(&s->w.rng, 200))
+		k->plan->time_s = (uint32_t)rng_range(&s->w.rng, 2, 6);
+	if (rng_chance(&s->w.rng, 200))
+		k->vanish_after = scn_ms(s, 1, 4000);
+}
+
+/* Killed between two attempts, or while the one before is still ending. */
+void scn_again_kill(struct sim *s)
+{
+	struct client *k = submit(s, 2, 1, 3);
+
+	scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 2), 9);
+	k->plan->restart_any = true;
+	k->plan->stubborn = 300;
+	k->kill_in = rng_chance(&s->w.rng, 600) ? "restarting" : "ending";
+	k->kill_after = scn_ms(s, 0, 1200);
+	if (rng_chance(&s->w.rng, 300))
+		scn_fault(s, 800, 6000, FT_COORD_CRASH, 0, scn_ms(s, 20, 3000));
+}
+
+/* Several such jobs and all kinds of faults. */
+void scn_again_chaos(struct sim *s)
+{
+	int jobs = (int)rng_range(&s->w.rng, 1, 3), faults = (int)rng_range(&s->w.rng, 1, 6);
+
+	s->slow_net = rng_chance(&s->w.rng, 200);
+	for (int i = 0; i < jobs; i++) {
+		struct client *k = submit(s, (uint32_t)rng_range(&s->w.rng, 1, 3), (uint32_t)rng_range(&s->w.rng, 1, 2),
+					  (uint32_t)rng_range(&s->w.rng, 0, 4));
+
+		k->plan->run_ms = rng_range(&s->w.rng, 100, 30000);
+		k->plan->restart_any = rng_chance(&s->w.rng, 400);
+		k->plan->spares = rng_chance(&s->w.rng, 200) && k->plan->max_restarts > 0;
+		if (k->plan->nnodes + k->plan->spares > s->n_agents)
+			k->plan->spares = 0;
+		scn_spice(s, k->plan);
+		if (rng_chance(&s->w.rng, 250)) {
+			scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 3), 7);
+			k->plan->fail_attempts = (uint32_t)rng_range(&s->w.rng, 1, 2);
+		}
+		if (rng_chance(&s->w.rng, 150)) {
+			k->kill_in = rng_chance(&s->w.rng, 500) ? "running" : "restarting";
+			k->kill_after = scn_ms(s, 0, 3000);
+		}
+	}
+	if (rng_chance(&s->w.rng, 200))
+		s->fetch_fails = s->lease_fails = s->spawn_fails = s->prove_fails = 60;
+	for (int i = 0; i < faults; i++)
+		fault_random(s, rng_chance(&s->w.rng, 700) ? scn_ms(s, 0, 30000) : -1);
+}
