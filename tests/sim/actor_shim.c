@@ -298,6 +298,16 @@ static void do_write(struct sim *s, struct shim_actor *h, const struct shim_acti
 		 NULL);
 }
 
+/* A shim of an older version keeps no leases, and says so. */
+static const char *spoken(struct sim *s, const struct shim_action *a)
+{
+	char *text = a->text, *proto = s->old_shims ? strstr(text, "\"proto\":2") : NULL;
+
+	if (proto != NULL)
+		proto[8] = '1';
+	return text;
+}
+
 static void perform(struct sim *s, struct shim_actor *h, const struct shim_action *a)
 {
 	switch (a->type) {
@@ -305,7 +315,7 @@ static void perform(struct sim *s, struct shim_actor *h, const struct shim_actio
 		if (h->agent == NULL)
 			sim_fail(s, "a shim sends only to an agent that is there");
 		else
-			net_send(s, h->agent, 1, a->text, a->len);
+			net_send(s, h->agent, 1, spoken(s, a), a->len);
 		break;
 	case SACT_HANG_UP:
 		net_close(s, h->agent, 1, "hung up");

@@ -44,6 +44,7 @@ void scn_again_silent(struct sim *s)
 		scn_fault(s, 2000, 15000, FT_AGENT_CRASH, host, scn_ms(s, 50, 30000));
 	if (rng_chance(&s->w.rng, 300))
 		scn_fault(s, 2000, 30000, FT_RESET, host, 0);
+	s->old_shims = rng_chance(&s->w.rng, 200);
 }
 
 /* Shim, agent, or both are stopped while the lease passes. */

@@ -342,6 +342,7 @@ struct sim {
 	bool gpus; /* some host has a probe */
 	bool undying; /* some process may outlive SIGKILL */
 	bool leases; /* some jobs may be started again */
+	bool old_shims; /* shims are of a version that knows no leases */
 	bool disk_was_full; /* the cause of an end may be lost with a crash then */
 	bool no_progress_checks; /* outcome is not predicted */
 
