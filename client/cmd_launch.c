@@ -41,12 +41,12 @@ static const struct opt opts[] = {
 	{ TIME, 0, "time", "T", "end the job after 30m, 12h, 2d, 1:30:00 ..." },
 	{ GRACE, 0, "grace", "S", "time from SIGTERM to SIGKILL (default 30s)" },
 	{ IMMEDIATE, 0, "immediate", NULL, "now or not at all: do not wait in the queue" },
+	{ MAX_RESTARTS, 0, "max-restarts", "N", "start the job again, up to N times, when a node is lost (default 0)" },
+	{ RESTART_ON, 0, "restart-on", "node|any", "any: also when a process has failed (default: node)" },
+	{ SPARES, 0, "spares", "K", "hold K further nodes, idle, for restarts" },
 	{ DRY_RUN, 0, "dry-run", NULL, "show what would be started, and start nothing" },
 	{ LABEL, 0, "label", NULL, "begin each line of output with [node:rank]" },
 	{ NO_LABEL, 0, "no-label", NULL, "never do (default: when there is more than one process)" },
-	{ MAX_RESTARTS, 0, "max-restarts", "N", NULL },
-	{ RESTART_ON, 0, "restart-on", "WHAT", NULL },
-	{ SPARES, 0, "spares", "K", NULL },
 	{ NET, 0, "net", "KIND", NULL },
 	{ NO_PREFLIGHT, 0, "no-preflight", NULL, NULL },
 	{ 0 },
@@ -56,12 +56,6 @@ static const struct opt opts[] = {
 static int not_yet(const struct ctl *c, int id)
 {
 	switch (id) {
-	case MAX_RESTARTS:
-		return ctl_usage(c, "--max-restarts is not in this version: a job that fails is not started again");
-	case RESTART_ON:
-		return ctl_usage(c, "--restart-on is not in this version: a job that fails is not started again");
-	case SPARES:
-		return ctl_usage(c, "--spares is not in this version: no nodes are kept in reserve");
 	case NET:
 		return ctl_usage(c, "--net is not in this version; NCCL chooses its network, and "
 				    "--env NCCL_IB_DISABLE=1 turns InfiniBand off");
@@ -118,6 +112,16 @@ static int take_name(const struct ctl *c, const char *text, struct rec_submit *m
 	if (!n || n > 128 || !utf8_valid(text, n))
 		return ctl_usage(c, "--name takes 1 to 128 bytes of UTF-8");
 	m->name = text;
+	return CTL_GO;
+}
+
+static int take_restart_on(const struct ctl *c, const char *text, struct rec_submit *m)
+{
+	m->restart_any = strcmp(text, "any") == 0;
+	m->has |= MSG_BIT(submit, restart_any); /* it was said */
+	if (!m->restart_any && strcmp(text, "node") != 0)
+		return ctl_usage(c, "--restart-on takes node (a node was lost) or any (a process has failed, too), not %s",
+				 text);
 	return CTL_GO;
 }
 
@@ -181,6 +185,12 @@ static int take_option(struct ctl *c, int id, const char *value, struct launch *
 	case IMMEDIATE:
 		m->immediate = true;
 		return CTL_GO;
+	case MAX_RESTARTS:
+		return take_number(c, "--max-restarts", value, 0, 1000, &m->max_restarts);
+	case RESTART_ON:
+		return take_restart_on(c, value, m);
+	case SPARES:
+		return take_number(c, "--spares", value, 0, 64, &m->spares);
 	case DRY_RUN:
 		w->dry_run = true;
 		return CTL_GO;
@@ -210,6 +220,11 @@ static int check_nodes(const struct ctl *c, struct launch *w)
 	if (w->hosts.count && m->nnodes > w->hosts.count)
 		return ctl_usage(c, "-N %u asks for more nodes than -w %s names (%zu)", m->nnodes, m->hosts,
 				 w->hosts.count);
+	if (m->spares && w->hosts.count && !m->nnodes)
+		return ctl_usage(c, "--spares %u with -w: say with -N how many of these nodes the job runs on", m->spares);
+	if (w->hosts.count && m->nnodes + m->spares > count_hosts(w))
+		return ctl_usage(c, "-N %u and --spares %u ask for more nodes than -w %s leaves (%u)", m->nnodes,
+				 m->spares, m->hosts, count_hosts(w));
 	if (w->hosts.count && !m->nnodes) {
 		m->nnodes = count_hosts(w);
 		if (!m->nnodes)
@@ -245,6 +260,15 @@ static int check_processes(const struct ctl *c, struct launch *w)
 	return CTL_GO;
 }
 
+static int check_restarts(const struct ctl *c, const struct rec_submit *m)
+{
+	if (!m->max_restarts && (m->spares || MSG_HAS(m, submit, restart_any)))
+		return ctl_usage(c, "%s means something only with --max-restarts N", m->spares ? "--spares" : "--restart-on");
+	if (m->max_restarts && m->with_stdin)
+		return ctl_usage(c, "--stdin can be read once only: a job with --max-restarts cannot have it");
+	return CTL_GO;
+}
+
 /* What single options cannot know of each other. */
 static int check(const struct ctl *c, struct launch *w)
 {
@@ -252,6 +276,9 @@ static int check(const struct ctl *c, struct launch *w)
 
 	if (w->detach && w->request.u.submit.with_stdin)
 		return ctl_usage(c, "--stdin needs this nodectl to stay; leave --detach out");
+	r = check_restarts(c, &w->request.u.submit);
+	if (r != CTL_GO)
+		return r;
 	r = check_nodes(c, w);
 	if (r != CTL_GO)
 		return r;

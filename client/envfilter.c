@@ -23,6 +23,7 @@ static const char *const dropped[] = {
 	"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_*", "ROLE_*", "NODE_RANK",
 	"NNODES", "MASTER_ADDR", "MASTER_PORT", "LOCAL_SIZE", "CROSS_RANK", "CROSS_SIZE",
 	"TORCHELASTIC_*", "PET_NODE_RANK", "PET_NNODES", "PET_MASTER_ADDR", "PET_MASTER_PORT",
+	"PET_RDZV_ID",
 	"SLURM_*", "SLURMD_*", "PMI_*", "PMIX_*", "MPI_LOCAL*", "OMPI_COMM_*", "OMPI_MCA_*",
 	"HYDRA_*", "HYDI_*", "SKYPILOT_*", "DSTACK_*",
 	/* our own */

@@ -267,6 +267,11 @@ int launch_dry_run(const struct ctl *c, const struct launch *w)
 		out_bool(o, "stdin", "stdin to rank 0", true);
 	if (m->immediate)
 		out_bool(o, "immediate", "immediate", true);
+	if (m->max_restarts) {
+		out_uint(o, "max_restarts", "restarts, at most", m->max_restarts);
+		out_str(o, "restart_on", "restarts when", m->restart_any ? "any" : "node");
+		out_uint(o, "spares", "spare nodes", m->spares);
+	}
 	dry_environment(o, w);
 	out_data(o, NULL, "Nothing was started.");
 	return ctl_print(o, &b);

@@ -81,7 +81,7 @@ enum out_tone render_tone(const char *state)
 		{ "quarantined", OUT_BAD }, { "degraded", OUT_WARN },	{ "Active", OUT_GOOD },
 		{ "Down", OUT_BAD },	   { "running", OUT_GOOD },	{ "failed", OUT_BAD },
 		{ "lost", OUT_BAD },	   { "ending", OUT_WARN },	{ "queued", OUT_DIM },
-		{ "killed", OUT_BAD },
+		{ "killed", OUT_BAD },    { "restarting", OUT_WARN },
 	};
 
 	for (size_t i = 0; i < sizeof(tones) / sizeof(tones[0]); i++)
@@ -410,6 +410,58 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 	buf_finish(&b);
 }
 
+static void attempt_row(struct out *o, const struct rec_attempt_info *a)
+{
+	struct buf b;
+
+	buf_init(&b);
+	out_start(o, NULL, OUT_ROW);
+	out_uint(o, "attempt", "ATTEMPT", a->attempt);
+	cut_attr(o, "nodes", "NODES", a->nodes);
+	opt_time(o, "start_ms", a->start_wall_ms);
+	opt_time(o, "end_ms", a->end_wall_ms);
+	if (a->start_wall_ms && a->end_wall_ms > a->start_wall_ms)
+		render_duration(&b, (uint64_t)(a->end_wall_ms - a->start_wall_ms));
+	out_cell(o, "TIME", 0, OUT_PLAIN, "%s", b.len ? buf_str(&b) : "-");
+	out_uint(o, "exit_code", "CODE", a->exit_code);
+	cut_attr(o, "guilty", "LEFT OUT", a->guilty ? a->guilty : "");
+	cut_attr(o, "why", "WHY", a->why);
+	out_end(o);
+	buf_finish(&b);
+}
+
+static void names_line(struct out *o, const char *key, const char *title, const char *const *v, size_t n)
+{
+	char *text = n ? hostlist_format(v, n) : NULL;
+
+	out_strs(o, key, NULL, v, n);
+	if (text)
+		out_str(o, NULL, title, text);
+	free(text);
+}
+
+static void restarts(struct out *o, const struct rec_job_info *j)
+{
+	struct buf b;
+
+	opt_uint(o, "restarts", j->max_restarts, j->restarts);
+	opt_uint(o, "max_restarts", MSG_HAS(j, job_info, max_restarts), j->max_restarts);
+	if (!j->max_restarts)
+		return;
+	buf_init(&b);
+	buf_addf(&b, "%u of %u, when %s", j->restarts, j->max_restarts,
+		 j->restart_any ? "a node or a process fails" : "a node is lost");
+	out_str(o, NULL, "restarts", buf_str(&b));
+	out_str(o, "restart_on", NULL, j->restart_any ? "any" : "node");
+	names_line(o, "barred", "left out", j->barred, j->n_barred);
+	names_line(o, "spares", strcmp(j->state, "restarting") == 0 ? "held" : "spares", j->spares, j->n_spares);
+	out_start(o, "attempts", OUT_TABLE);
+	for (size_t i = 0; i < j->n_attempts; i++)
+		attempt_row(o, &j->attempts[i]);
+	out_end(o);
+	buf_finish(&b);
+}
+
 void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 {
 	out_uint(o, "job", NULL, j->job);
@@ -425,6 +477,7 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 	out_str(o, "master", j->master ? "master" : NULL, j->master);
 	out_str(o, "submit_node", NULL, j->submit_node);
 	opt_uint(o, "time_limit_s", j->time_s, j->time_s);
+	restarts(o, j);
 	out_start(o, "ranks", OUT_TABLE);
 	for (size_t i = 0; i < j->n_ranks; i++)
 		rank_row(o, j, &j->ranks[i]);

@@ -117,6 +117,8 @@ void session_follow(struct session *s)
 		m.u.follow.tail = s->conf->tail;
 		m.u.follow.since_wall_ms = s->conf->since_wall_ms;
 	}
+	if (s->attempt && from && m.u.follow.n_from)
+		MSG_SET(&m.u.follow, follow, from_attempt, s->attempt);
 	m.u.follow.credit = SESSION_CREDIT;
 	s->streams.owed = 0;
 	s->refollow = false;

@@ -48,6 +48,7 @@ static void on_update(struct session *s, struct msg *m)
 		s->settled = true;
 		s->idle_since = mono_now();
 	}
+	session_say_restart(s);
 	if (mono_is_never(s->may_tell_at))
 		session_say_waiting(s, mono_now());
 	if (s->refollow && (s->settled || has_started(s->info)))
@@ -85,6 +86,16 @@ static void on_refused(struct session *s, const struct rec_refused *m)
 		return;
 	}
 	session_leave(s, EXIT_REFUSED);
+}
+
+/* Its offsets begin anew, as its output does. */
+static void on_follow_attempt(struct session *s, const struct rec_follow_attempt *m)
+{
+	if (m->sid != s->sid)
+		return;
+	if (s->attempt && m->attempt != s->attempt)
+		streams_restart(&s->streams);
+	s->attempt = m->attempt;
 }
 
 static void on_follow_end(struct session *s, const struct rec_follow_end *m)
@@ -129,6 +140,9 @@ static void on_message(struct session *s, struct msg *m)
 		break;
 	case MSG_refused:
 		on_refused(s, &m->u.refused);
+		break;
+	case MSG_follow_attempt:
+		on_follow_attempt(s, &m->u.follow_attempt);
 		break;
 	case MSG_follow_end:
 		on_follow_end(s, &m->u.follow_end);

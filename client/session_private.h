@@ -21,6 +21,8 @@ struct session {
 
 	uint64_t job; /* 0: not known yet */
 	uint32_t rid_submit, rid_watch, rid_kill, sid;
+	uint32_t attempt; /* whose output comes; 0: not known */
+	uint32_t told_attempt; /* the user knows of this one */
 	struct msg update; /* the last job_update; type MSG_none: none yet */
 	const struct rec_job_info *info;
 	bool settled, output_over, refollow;
@@ -72,6 +74,8 @@ void session_complain(struct session *s, const char *fmt, ...)
 void session_say_submitted(struct session *s);
 void session_say_waiting(struct session *s, mono_t now);
 void session_say_running(struct session *s, const char *then);
+/* That another attempt has begun, and why. */
+void session_say_restart(struct session *s);
 void session_say_end(struct session *s);
 /* Exit code of a job that has ended. */
 int session_job_code(const struct rec_job_info *j);

@@ -125,7 +125,7 @@ void session_say_submitted(struct session *s)
 static bool is_waiting(const struct rec_job_info *j)
 {
 	return strcmp(j->state, "queued") == 0 || strcmp(j->state, "preparing") == 0 ||
-	       strcmp(j->state, "ready") == 0;
+	       strcmp(j->state, "ready") == 0 || strcmp(j->state, "restarting") == 0;
 }
 
 static void say_waits(struct session *s, const struct rec_job_info *j, const char *why)
@@ -161,6 +161,51 @@ void session_say_waiting(struct session *s, mono_t now)
 		session_say(s, "job %" PRIu64 " runs on %s", j->job, j->nodes);
 	snprintf(s->told_why, sizeof(s->told_why), "%s", is_waiting(j) ? why : "");
 	snprintf(s->told_state, sizeof(s->told_state), "%s", j->state);
+}
+
+/* "job 18: node gpu03 was lost (...); restarting (1 of 3) on gpu[01-02,05]" */
+static void say_restart(struct session *s, const struct rec_job_info *j, const struct rec_attempt_info *a)
+{
+	struct buf b;
+
+	buf_init(&b);
+	if (a && a->guilty)
+		buf_addf(&b, "node %s was lost or failed (%s)", a->guilty, a->why ? a->why : "?");
+	else if (a && a->why)
+		buf_adds(&b, a->why);
+	else
+		buf_adds(&b, "it was ended");
+	session_say(s, "job %" PRIu64 ": %s; restarting (%u of %u) on %s", j->job, buf_str(&b), j->attempt - 1,
+		    j->max_restarts, j->nodes);
+	buf_finish(&b);
+}
+
+static void json_restart(struct session *s, const struct rec_job_info *j, const struct rec_attempt_info *a)
+{
+	struct buf b;
+	struct out *o = json_begin(&b, "restart");
+
+	out_uint(o, "job", NULL, j->job);
+	out_uint(o, "attempt", NULL, j->attempt);
+	out_uint(o, "max_restarts", NULL, j->max_restarts);
+	out_str(o, "why", NULL, a ? a->why : NULL);
+	out_str(o, "guilty", NULL, a ? a->guilty : NULL);
+	out_strs(o, "nodes", NULL, j->node_names, j->n_node_names);
+	json_done(s, o, &b);
+}
+
+void session_say_restart(struct session *s)
+{
+	const struct rec_job_info *j = s->info;
+	const struct rec_attempt_info *a = j->n_attempts ? &j->attempts[j->n_attempts - 1] : NULL;
+
+	if (!j->nodes || !*j->nodes || j->attempt <= s->told_attempt || strcmp(j->state, "restarting") == 0)
+		return;
+	if (s->told_attempt && s->conf->to_end && s->conf->json)
+		json_restart(s, j, a);
+	else if (s->told_attempt && s->conf->to_end)
+		say_restart(s, j, a);
+	s->told_attempt = j->attempt;
 }
 
 /* "gpu01: ranks 0-7, gpu02: ranks 8-15"; long jobs by their host list. */

@@ -420,6 +420,18 @@ void streams_end(struct streams *st)
 			end_stream(st, st->tab[i]);
 }
 
+void streams_restart(struct streams *st)
+{
+	streams_end(st);
+	for (size_t i = 0; i < st->cap; i++) {
+		if (!st->tab[i])
+			continue;
+		label_stream_finish(&st->tab[i]->ls);
+		free(st->tab[i]);
+		st->tab[i] = NULL;
+	}
+}
+
 struct rec_follow_from *streams_from(const struct streams *st, size_t max, size_t *n)
 {
 	struct rec_follow_from *list = calloc(max ? max : 1, sizeof(*list));

@@ -54,6 +54,8 @@ mono_t streams_due(const struct streams *st);
 void streams_tick(struct streams *st, mono_t now);
 /* No more output will come: last lines without an end are written. */
 void streams_end(struct streams *st);
+/* The same, and what comes then begins at offset 0: it is another attempt's. */
+void streams_restart(struct streams *st);
 /* Offsets to continue at, malloc'ed; *n may be 0. */
 struct rec_follow_from *streams_from(const struct streams *st, size_t max, size_t *n);
 /* A line of our own on standard error, kept apart from the ranks' lines. */

@@ -277,6 +277,7 @@ struct job {
 	bool stopped; /* its user said so: no attempt follows */
 	bool between; /* 'places' are those of an attempt that is over */
 	bool between_saving, between_stored;
+	bool awaits_gone; /* its attempt is over, and may still live somewhere: another one waits for that */
 	enum end_cause cause;
 	char cause_node[NODE_NAME_MAX + 1]; /* END_NODE: which; "": none in particular */
 	struct place *kept; /* nodes held, not run on: spares; between attempts good ones too */

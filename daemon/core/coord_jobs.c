@@ -38,7 +38,7 @@ const char *job_shown_state(const struct job *j)
 	if (j->recovering && !j->end_stored)
 		return "recovering";
 	if (j->end_stored)
-		return "ending";
+		return j->awaits_gone && !j->stopped ? "restarting" : "ending";
 	if (restart_waits(j))
 		return "restarting"; /* or killed there, and that is not on disk yet */
 	if (j->n_places == 0)

@@ -472,6 +472,8 @@ static int take_nodes(struct coord *c, struct job *j, const struct choice *ch, s
 	j->attempt++;
 	c->know_holds = false;
 	j->between = false;
+	j->start_wall_ms = 0;
+	j->ran_ms = 0;
 	if (j->want_spares > 0 || j->n_kept > 0)
 		take_spares(c, j, ch, n);
 	say_again(c, j, ch);

@@ -349,7 +349,7 @@ static void begin(struct coord *c, struct job *j, const struct node *guilty)
 	j->state = JOB_QUEUED;
 	j->between = true;
 	j->between_stored = false;
-	j->recovering = false;
+	j->recovering = j->awaits_gone = false;
 	j->cause = END_UNKNOWN;
 	j->cause_node[0] = '\0';
 	j->first = -1;
@@ -361,24 +361,6 @@ static void begin(struct coord *c, struct job *j, const struct node *guilty)
 	j->retry_save = MONO_NEVER;
 	store(c, j);
 	job_changed(c, j);
-}
-
-static void say_waits(struct coord *c, struct job *j, const struct place *p, mono_t at)
-{
-	char left[32] = "";
-
-	if (mono_is_never(at)) {
-		coord_set_text(c, &j->why, "attempt %u may still run on node %s, which does not answer and keeps no "
-			       "lease: the next one waits until it does, or until it is taken out (nodectl "
-			       "node-remove %s)", j->attempt, p->node->name, p->node->name);
-		return;
-	}
-	if (p->node->link != NULL)
-		snprintf(left, sizeof(left), "it is ending them");
-	else
-		snprintf(left, sizeof(left), "at most %lld s more", (long long)mono_sub_ms(at, c->now) / 1000 + 1);
-	coord_set_text(c, &j->why, "attempt %u of %u waits until what ran on node %s is surely gone: %s",
-		       j->attempt + 1, j->max_restarts + 1, p->node->name, left);
 }
 
 /* All places are over. True: another attempt follows, now or when the old one is gone. */
@@ -401,7 +383,7 @@ bool restart_next(struct coord *c, struct job *j)
 	}
 	if (!mono_is_never(at))
 		coord_wake_at(c, at);
-	say_waits(c, j, p, at);
+	j->awaits_gone = true;
 	job_changed(c, j);
 	return true;
 }
@@ -421,8 +403,6 @@ void restart_stored(struct coord *c, struct job *j, int error)
 	j->between_stored = true;
 	j->end_stored = j->end_told = j->start_sent = j->any_started = j->restored = false;
 	j->master_addr[0] = '\0';
-	j->start_wall_ms = 0;
-	j->ran_ms = 0;
 	for (uint32_t i = 0; i < j->n_places; i++)
 		job_send_forget(c, j, i);
 	if (j->delay_ms > 0) {
@@ -470,19 +450,38 @@ void restart_loaded(struct coord *c, struct job *j)
 	coord_wake_at(c, j->restart_at);
 }
 
+/* What is not known to be gone yet, and how long that may take. */
+static const char *gone_why(struct arena *a, const struct coord *c, const struct job *j)
+{
+	mono_t at;
+	const struct place *p = still_there(c, j, &at);
+
+	if (p == NULL)
+		return "";
+	if (mono_is_never(at))
+		return arena_printf(a, "; the one before may still run on node %s, which does not answer and keeps no "
+				    "lease: waiting until it does, or is taken out (nodectl node-remove %s)",
+				    p->node->name, p->node->name);
+	if (p->node->link != NULL && !p->node->silent)
+		return arena_printf(a, "; waiting until node %s has ended the one before", p->node->name);
+	return arena_printf(a, "; waiting until the one before has surely ended on node %s, which does not answer: at "
+			    "most %lld s", p->node->name, (long long)mono_sub_ms(at, c->now) / 1000 + 1);
+}
+
 /* "restarting in 4 s: attempt 2 of 4; node gpu03 is left out" */
 const char *restart_why(struct arena *a, const struct coord *c, const struct job *j)
 {
-	const char *left = "", *in = "";
+	const char *left = "", *in = "", *gone = j->awaits_gone ? gone_why(a, c, j) : "";
+	const char *why = !j->awaits_gone && j->why != NULL ? j->why : NULL;
 
 	if (j->n_barred > 0)
-		left = arena_printf(a, "; %s %s left out%s", j->barred[j->n_barred - 1],
-				    j->n_barred > 1 ? "and others are" : "is",
-				    j->n_barred > 1 ? "" : " where others will do");
+		left = arena_printf(a, "; node %s is left out", j->barred[j->n_barred - 1]);
+	if (j->n_barred > 1)
+		left = arena_printf(a, "; %zu nodes are left out", j->n_barred);
 	if (!mono_is_never(j->restart_at))
 		in = arena_printf(a, " in %lld s", (long long)(mono_sub_ms(j->restart_at, c->now) + 999) / 1000);
-	return arena_printf(a, "restarting%s: attempt %u of %u%s%s%s", in, j->attempt + 1, j->max_restarts + 1, left,
-			    j->why != NULL ? "; " : "", j->why != NULL ? j->why : "");
+	return arena_printf(a, "restarting%s: attempt %u of %u%s%s%s%s", in, j->attempt + 1, j->max_restarts + 1, left,
+			    gone, why != NULL ? "; " : "", why != NULL ? why : "");
 }
 
 /* ---- told and stored ------------------------------------------------------------------------------------ */

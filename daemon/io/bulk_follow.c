@@ -3,7 +3,9 @@
  * A follow waits until its client may (the coordinator has answered its watch)
  * and the job has nodes; then bulk_part.c follows each of them. It ends when
  * all nodes have, with a sentence when some output is missing. A job that lives
- * on then may get another attempt: the follow waits for it.
+ * on then may get another attempt: the follow waits for it, and says when it
+ * goes over to it. A node that is lost does not hold it up: it is given its last
+ * chance when its attempt is over, as it is when the job is.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,6 +26,8 @@ struct seen_job {
 	uint64_t job;
 	bool over, ran;
 	uint32_t procs_per_node;
+	uint32_t attempt;
+	bool between; /* that one is over, and another one follows */
 };
 
 
@@ -45,6 +49,13 @@ bool follow_job_over(struct bulk *b, uint64_t job)
 	const struct seen_job *s = seen_find(b, job);
 
 	return s != NULL && s->over;
+}
+
+bool follow_attempt_over(struct bulk *b, uint64_t job, uint32_t attempt)
+{
+	const struct seen_job *s = seen_find(b, job);
+
+	return s != NULL && (s->over || s->attempt > attempt || (s->attempt == attempt && s->between));
 }
 
 static bool never_ran(struct bulk *b, uint64_t job)
@@ -94,22 +105,25 @@ void follow_job_update(struct bulk *b, const struct rec_job_update *u)
 {
 	const struct rec_job_info *j = u->job;
 	struct seen_job *s;
+	uint32_t over_before;
 	bool was;
 
 	if (u->n_job != 1)
 		return;
 	s = seen_get(b, j->job);
 	was = s->over;
+	over_before = s->attempt + s->between; /* attempts below this were over */
+	s->attempt = j->attempt;
+	s->between = strcmp(j->state, "restarting") == 0;
 	s->over = u->settled || strcmp(j->state, "done") == 0 || strcmp(j->state, "failed") == 0 ||
 		  strcmp(j->state, "lost") == 0;
 	s->ran = s->ran || MSG_HAS(j, job_info, start_wall_ms) || strcmp(j->state, "running") == 0;
 	s->procs_per_node = MSG_HAS(j, job_info, procs_per_node) ? j->procs_per_node : 1;
-	if (was || !s->over)
-		return;
 	list_foreach(e, &b->follows) {
 		struct follow *f = list_entry(e, struct follow, at);
 
-		if (f->job == j->job && f->started)
+		if (f->job == j->job && f->started && !was && f->attempt >= over_before &&
+		    follow_attempt_over(b, f->job, f->attempt))
 			hurry(f);
 	}
 }
@@ -162,14 +176,22 @@ static void follow_finish(struct follow *f, const char *text)
 
 static void follow_start(struct follow *f, const struct rec_peer *peers, size_t n, uint32_t attempt)
 {
-	if (f->attempt != 0 && attempt > f->attempt) { /* another attempt's offsets begin anew */
+	struct msg m;
+
+	if (f->from_attempt != 0 && attempt != f->from_attempt) { /* another attempt's offsets begin anew */
 		free(f->from);
 		f->from = NULL;
 		f->n_from = 0;
 		f->from_end = false;
 		f->offset = f->tail = 0;
 	}
-	f->attempt = attempt;
+	f->attempt = f->from_attempt = attempt;
+	if (!f->fixed) {
+		msg_init(&m, MSG_follow_attempt);
+		m.u.follow_attempt.sid = f->sid;
+		m.u.follow_attempt.attempt = attempt;
+		conn_send(f->client->link, &m);
+	}
 	f->started = f->b->used = true;
 	f->turn = 0;
 	f->parts = agent_alloc(n * sizeof(*f->parts));
@@ -261,6 +283,7 @@ void follow_open(struct bulk *b, struct conn *client, const struct rec_follow *r
 	f->job = r->job;
 	f->fixed = MSG_HAS(r, follow, attempt) && r->attempt != 0;
 	f->attempt = f->fixed ? r->attempt : 0;
+	f->from_attempt = r->from_attempt;
 	f->live = r->live;
 	f->from_end = r->from_end;
 	f->holes = r->holes;

@@ -37,6 +37,7 @@ struct follow {
 	uint64_t job;
 	uint32_t attempt; /* being followed; 0: none yet */
 	bool fixed; /* the client named the attempt */
+	uint32_t from_attempt; /* that 'from' is about; 0: whichever comes first */
 	bool live, from_end, holes;
 	uint64_t offset;
 	uint32_t tail, fds;
@@ -61,6 +62,8 @@ struct follow {
 
 /* bulk_follow.c */
 bool follow_job_over(struct bulk *b, uint64_t job);
+/* This attempt of it is: perhaps another one follows. */
+bool follow_attempt_over(struct bulk *b, uint64_t job, uint32_t attempt);
 /* As the coordinator says; 0: not known. */
 uint32_t follow_procs_per_node(struct bulk *b, uint64_t job);
 

@@ -185,7 +185,7 @@ static void part_done(struct part *p)
 static void part_failed(struct part *p, const char *why)
 {
 	struct follow *f = p->f;
-	bool over = follow_job_over(f->b, f->job);
+	bool over = follow_attempt_over(f->b, f->job, f->attempt);
 
 	drop_outstanding(p);
 	pool_detach(&p->user);
@@ -375,7 +375,7 @@ static mono_t check_silent(struct part *p, mono_t now)
 {
 	mono_t until = mono_add_ms(p->heard, SILENCE_MS);
 
-	if (p->serve != NULL || !follow_job_over(p->f->b, p->f->job))
+	if (p->serve != NULL || !follow_attempt_over(p->f->b, p->f->job, p->f->attempt))
 		return MONO_NEVER;
 	if (!mono_due(until, now))
 		return until;

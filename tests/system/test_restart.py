@@ -1,0 +1,221 @@
+"""test_restart.py - jobs that are started again: when, where, at which step, and never twice at once"""
+import json
+import os
+import re
+import signal
+import time
+
+from cluster import PYTHON, SLOW, Reader, alive, cmdline, kill, proc_text, wait_until
+
+LOST = 6  # node_lost_timeout, s: also the lease
+
+# Counts steps to a file, as training writes checkpoints; each rank says when it was alive.
+STEPS = """
+import os, sys, time
+d, rank, attempt, steps = sys.argv[1], os.environ['RANK'], os.environ['NODEAGENT_ATTEMPT'], int(sys.argv[2])
+path = f'{d}/step.{rank}'
+step = int(open(path).read()) if os.path.exists(path) else 0
+print(f'attempt {attempt} begins at step {step}')
+with open(f'{d}/env.{rank}.{attempt}', 'w') as f:
+    f.write('\\n'.join(f'{k}={v}' for k, v in os.environ.items()))
+log = open(f'{d}/log.{rank}', 'a')
+while step < steps:
+    with open(path + '.new', 'w') as f:
+        f.write(str(step + 1))
+    os.replace(path + '.new', path)
+    log.write(f'{attempt} {step} {time.clock_gettime(time.CLOCK_BOOTTIME)}\\n')
+    log.flush()
+    step += 1
+    time.sleep(0.1)
+print(f'attempt {attempt} has done step {step}')
+"""
+
+
+def log_of(d, rank):
+    """[(attempt, step, time)]"""
+    with open(os.path.join(d, f"log.{rank}"), encoding="ascii") as f:
+        return [(int(a), int(s), float(t)) for a, s, t in (line.split() for line in f)]
+
+
+def env_of(d, rank, attempt):
+    with open(os.path.join(d, f"env.{rank}.{attempt}"), encoding="utf-8") as f:
+        return dict(line.split("=", 1) for line in f.read().split("\n") if "=" in line)
+
+
+def work_dir(site):
+    d = site.path("work")
+    os.mkdir(d, 0o777)
+    os.chmod(d, 0o777)
+    return d
+
+
+def three_nodes(site):
+    site.head(conf=f"[coordinator]\nnode_lost_timeout = {LOST}s\n")
+    return [site.node(f"a{i}") for i in (1, 2, 3)]
+
+
+def shim_of(pid):
+    """The parent of a rank, and nobody else."""
+    shim = int(proc_text(pid, "stat").decode("latin1").rsplit(")", 1)[1].split()[1])
+    assert cmdline(shim).startswith("nodeagent-shim"), cmdline(shim)
+    return shim
+
+
+def begin(site, *options, steps=150):
+    d = work_dir(site)
+    p = site.popen("launch", "-N", 2, "--grace", "1s", *options, "--", PYTHON, "-c", STEPS, d, steps)
+    out, err = Reader(p.stdout), Reader(p.stderr)
+    out.wait(r"a2:1\] attempt 1 begins at step 0", 20 * SLOW)
+    job = int(re.search(rb"job (\d+)", err.data).group(1))
+    wait_until(lambda: os.path.exists(f"{d}/log.1") and len(log_of(d, 1)) > 10, 10 * SLOW, "some steps are done")
+    return d, p, out, err, job
+
+
+def check_steps(d, steps, attempts=2):
+    """No step left out, none done twice but the one under way; one attempt after the other."""
+    first, last = {}, {}
+    for rank in (0, 1):
+        log = log_of(d, rank)
+        assert [s for _, s, _ in log] == sorted(s for _, s, _ in log), f"rank {rank} went back: {log}"
+        assert {s for _, s, _ in log} == set(range(steps))
+        for a, _, t in log:
+            first[a] = min(first.get(a, t), t)
+            last[a] = max(last.get(a, t), t)
+    assert sorted(first) == list(range(1, attempts + 1))
+    for a in range(1, attempts):
+        assert last[a] < first[a + 1], "never two attempts at once"
+
+
+def test_a_job_goes_on_at_its_step_when_agent_and_shim_of_a_node_are_killed(site):
+    _, a2, _ = three_nodes(site)
+    d, p, out, err, job = begin(site, "--max-restarts", 3)
+    pid = site.job(job)["ranks"][1]["pid"]
+    a2.kill()
+    kill(shim_of(pid))
+    wait_until(lambda: not alive(pid), 2 * SLOW, "its rank dies with its shim")
+    assert p.wait(90) == 0, err.data
+    check_steps(d, 150)
+    # the client has shown both attempts, and said why there are two
+    text = out.data.decode()
+    assert "[a1:0] attempt 1 begins at step 0" in text
+    assert re.search(r"\[a3:1\] attempt 2 begins at step [1-9]\d*\n", text), text
+    assert len(re.findall(r"has done step 150", text)) == 2
+    assert re.search(r"node a2 was lost .*; restarting \(1 of 3\) on (a1,a3|a\[1,3\])", err.data.decode()), err.data
+    j = site.job(job)
+    assert (j["state"], j["attempt"], j["restarts"], j["max_restarts"]) == ("done", 2, 1, 3)
+    assert j["barred"] == ["a2"] and j["nodes"] == ["a1", "a3"]
+    one, two = j["attempts"]
+    assert (one["attempt"], one["guilty"], two["attempt"], two["exit_code"]) == (1, "a2", 2, 0)
+    assert one["end_ms"] <= two["start_ms"]
+    shown = site.ctl("job", job).ok().out
+    assert re.search(r"restarts\s+1 of 3", shown) and "a2" in shown, shown
+    # and each attempt's ranks were told so
+    e1, e2 = env_of(d, 0, 1), env_of(d, 0, 2)
+    assert (e1["TORCHELASTIC_RESTART_COUNT"], e2["TORCHELASTIC_RESTART_COUNT"]) == ("0", "1")
+    assert (e1["TORCHELASTIC_MAX_RESTARTS"], e2["NODEAGENT_ATTEMPT"]) == ("3", "2")
+    assert e1["PET_RDZV_ID"] != e2["PET_RDZV_ID"]
+    assert (e1["MASTER_ADDR"], e1["MASTER_PORT"]) != (e2["MASTER_ADDR"], e2["MASTER_PORT"])
+
+
+def test_ranks_of_a_stopped_node_are_dead_before_others_take_their_places(site):
+    """Agent and shim are stopped: nobody there can end the rank, and nobody hears of it. The kernel does."""
+    _, a2, _ = three_nodes(site)
+    d, p, out, err, job = begin(site, "--max-restarts", 1, "--spares", 1, steps=200)
+    j = site.job(job)
+    assert j["spares"] == ["a3"]
+    pid = j["ranks"][1]["pid"]
+    shim = shim_of(pid)
+    os.kill(a2.pid, signal.SIGSTOP)
+    os.kill(shim, signal.SIGSTOP)
+    time.sleep(LOST / 2)
+    assert alive(pid), "silence alone ends nothing"
+    out.wait(r"a3:1\] attempt 2 begins", 60)
+    assert not alive(pid) and not alive(shim)
+    os.kill(a2.pid, signal.SIGCONT)
+    assert p.wait(90) == 0, err.data
+    check_steps(d, 200)
+    wait_until(lambda: site.state("a2") == "ok", 20 * SLOW, "the node comes back")
+    wait_until(lambda: not [x for x in os.listdir(site.path("a2", "run", "shims")) if x.startswith(f"{job}.")], 20,
+               "it is told to forget the attempt that is over")
+    assert site.job(job)["spares"] == [] and site.job(job)["attempt"] == 2
+
+
+def test_a_cut_shorter_than_the_lease_is_not_noticed(site):
+    _, a2, _ = three_nodes(site)
+    d, p, out, err, job = begin(site, "--max-restarts", 1, steps=80)
+    os.kill(a2.pid, signal.SIGSTOP)
+    time.sleep(LOST / 2)
+    os.kill(a2.pid, signal.SIGCONT)
+    assert p.wait(60) == 0, err.data
+    check_steps(d, 80, attempts=1)
+    assert site.job(job)["attempts"][0]["attempt"] == 1
+
+
+def test_the_coordinator_may_be_killed_while_one_attempt_follows_the_other(site):
+    _, a2, _ = three_nodes(site)
+    d, p, out, err, job = begin(site, "--max-restarts", 2)
+    a2.kill()
+    kill(shim_of(site.job(job)["ranks"][1]["pid"]))
+    for _ in range(3):
+        site.daemons["head"].kill()
+        site.stop_daemon("head")
+        site.daemon("head", "--coordinator", "--dir", site.path("head"), "--config", site.path("head.conf"))
+        time.sleep(2)
+    assert p.wait(120) == 0, err.data
+    check_steps(d, 150)
+    assert site.job(job)["attempt"] == 2
+
+
+# ---- ranks that fail ----------------------------------------------------
+
+FAILS = "echo attempt $NODEAGENT_ATTEMPT of rank $RANK; [ $RANK = 0 ] || exec sleep 100; [ $NODEAGENT_ATTEMPT -gt %d ] || exit %d; exit 0"
+
+
+def one_rank(times, code):
+    return ["--", "sh", "-c", FAILS % (times, code)]
+
+
+def test_restart_on_any_starts_again_what_has_failed(cluster):
+    c = cluster(1)
+    r = c.launch("--max-restarts", 2, "--restart-on", "any", *one_rank(2, 7), timeout=60)
+    assert r.code == 0, r
+    assert re.findall(r"attempt (\d) of rank 0", r.out) == ["1", "2", "3"], r
+    assert re.search(r"rank 0 .* exited with code 7; restarting \(1 of 2\) on ", r.err), r
+    assert re.search(r"rank 0 .* exited with code 7; restarting \(2 of 2\) on ", r.err), r
+    r = c.launch("--max-restarts", 1, "--restart-on", "any", *one_rank(9, 7), timeout=60)
+    assert r.code == 7 and len(re.findall("of rank 0", r.out)) == 2, r
+    events = [json.loads(line) for line in c.ctl("--json", "launch", "--max-restarts", 1, "--restart-on", "any",
+                                                 *one_rank(1, 7), timeout=60).ok().lines()]
+    (again,) = [e for e in events if e.get("event") == "restart"]
+    assert again["attempt"] == 2 and again["guilty"] is None and "code 7" in again["why"]
+
+
+def test_what_is_the_jobs_own_fault_is_not_tried_again(cluster):
+    c = cluster(1)
+    for options, command, code in ((["--max-restarts", 3], one_rank(9, 7), 7),
+                                   (["--max-restarts", 3, "--restart-on", "any"], ["--", "no-such-command"], 127),
+                                   (["--max-restarts", 3, "--restart-on", "any"], ["--", "/etc"], 126),
+                                   (["--max-restarts", 3, "--restart-on", "any", "--time", "1s", "--grace", "1s"],
+                                    ["--", "sleep", "100"], 124)):
+        r = c.launch(*options, *command, timeout=60)
+        assert r.code == code and "restarting" not in r.err, r
+        assert c.json("jobs", "--all")["jobs"][0]["state"] == "failed"
+
+
+def test_a_kill_between_two_attempts_is_the_end(cluster):
+    c = cluster(1)
+    job = c.detach("--max-restarts", 9, "--restart-on", "any", *one_rank(9, 7))
+    # the third waits for 2 s, the fourth for 4
+    def waits():
+        j = c.job(job)
+        return j if (j["state"], j["attempt"]) == ("restarting", 3) else None
+    why = wait_until(waits, 30, "between two attempts")["why"]
+    assert re.search(r"restarting in [1-4] s: attempt 4 of 10", why), why
+    c.ctl("kill", job).ok()
+    j = c.wait_end(job, 10)
+    assert (j["state"], j["exit_code"], j["attempt"]) == ("failed", 143, 3)
+    assert [a["exit_code"] for a in j["attempts"]] == [7, 7, 7]
+    time.sleep(4)
+    assert c.job(job)["attempt"] == 3
+    # the last attempt's output is still there
+    assert "attempt 3 of rank 0" in c.ctl("logs", job).ok().out
