@@ -85,8 +85,10 @@ struct local_rank {
 	uint32_t pid, code, sig;
 	bool core, ours;
 	int64_t start_wall_ms, end_wall_ms;
+	int64_t end_us, end_mono_us; /* 0: not known so well */
 	uint64_t lost_bytes;
 	char *text;
+	char *cause; /* own copy or NULL */
 	struct bytes tail;
 	struct below below;
 };
@@ -160,7 +162,7 @@ struct agent {
 	} asked[ASKED];
 	int64_t register_boot_ms; /* the first registration of this session was sent */
 	int64_t lease_base; /* the newest word that was answered was sent; 0: none yet */
-	struct skew skew; /* against the coordinator of this session */
+	struct skew skew, mono_skew; /* against the coordinator of this session */
 	mono_t down_since;
 	char down_why[256];
 	uint64_t lineage; /* of the coordinator we last spoke to; 0 unknown */
@@ -284,7 +286,10 @@ void report_prepared(struct agent *a, struct ajob *j);
 void report_ranks(struct agent *a, struct ajob *j, const struct rec_ranks *r);
 void report_ended(struct agent *a, struct ajob *j);
 /* States of all local ranks, in arena memory. */
-size_t report_fill(struct arena *ar, const struct ajob *j, struct rec_rank_state **ret);
+size_t report_fill(struct arena *ar, const struct agent *a, const struct ajob *j,
+		   struct rec_rank_state **ret);
+/* The first word about the clocks has come: when what is over has ended. */
+void report_times(struct agent *a);
 
 /* agent_stuck.c */
 void stuck_met(struct agent *a, uint64_t job, const struct rec_stuck_proc *v, size_t n);

@@ -74,6 +74,7 @@ void ajob_free(struct agent *a, struct ajob *j)
 	list_remove(&j->all);
 	for (uint32_t i = 0; j->ranks != NULL && i < j->prepare.u.prepare.nprocs; i++) {
 		free(j->ranks[i].text);
+		free(j->ranks[i].cause);
 		free((void *)j->ranks[i].tail.p);
 		below_free(&j->ranks[i].below);
 	}
@@ -610,7 +611,7 @@ void ajob_on_start(struct agent *a, const struct rec_start *s)
 	}
 	if (j->phase == AJ_RUNNING) {
 		arena_init(&ar);
-		r.n_ranks = report_fill(&ar, j, &r.ranks);
+		r.n_ranks = report_fill(&ar, a, j, &r.ranks);
 		report_ranks(a, j, &r);
 		arena_finish(&ar);
 		return;

@@ -33,6 +33,10 @@ static void update_one(struct agent *a, struct local_rank *r, const struct rec_r
 	r->ours = s->ours;
 	r->start_wall_ms = s->start_wall_ms != 0 ? s->start_wall_ms : r->start_wall_ms;
 	r->end_wall_ms = s->end_wall_ms;
+	r->end_us = s->end_us;
+	r->end_mono_us = s->end_mono_us;
+	if (s->cause != NULL && r->cause == NULL)
+		r->cause = agent_strdup(a, s->cause);
 	if (s->text != NULL && r->text == NULL)
 		r->text = agent_strdup(a, s->text);
 	if (s->tail.n == 0 || r->tail.n != 0)
@@ -72,7 +76,23 @@ void report_rest(struct agent *a, struct ajob *j, const char *state, uint32_t co
 	}
 }
 
-size_t report_fill(struct arena *ar, const struct ajob *j, struct rec_rank_state **ret)
+/* When it ended, by the coordinator's clock. */
+static void put_time(const struct agent *a, const struct local_rank *r, struct rec_rank_state *s)
+{
+	uint64_t error;
+	int64_t at;
+
+	s->end_us = r->end_us;
+	s->end_mono_us = r->end_mono_us;
+	if (r->end_mono_us <= 0 || r->end_mono_us > INT64_MAX / 1000 ||
+	    !skew_map(&a->mono_skew, (mono_t){ r->end_mono_us * 1000 }, &at, &error))
+		return;
+	MSG_SET(s, rank_state, at_mono_us, at);
+	MSG_SET(s, rank_state, at_error_us, error);
+}
+
+size_t report_fill(struct arena *ar, const struct agent *a, const struct ajob *j,
+		   struct rec_rank_state **ret)
 {
 	const struct rec_prepare *p = &j->prepare.u.prepare;
 	struct rec_rank_state *v = arena_alloc(ar, p->nprocs * sizeof(*v) + 1);
@@ -94,6 +114,8 @@ size_t report_fill(struct arena *ar, const struct ajob *j, struct rec_rank_state
 		v[i].end_wall_ms = r->end_wall_ms;
 		v[i].lost_bytes = r->lost_bytes;
 		v[i].text = r->text;
+		v[i].cause = r->cause;
+		put_time(a, r, &v[i]);
 		if (r->tail.n != 0 && tails++ < 16)
 			v[i].tail = r->tail;
 		below_fill(&r->below, true, &v[i]);
@@ -125,14 +147,54 @@ void report_prepared(struct agent *a, struct ajob *j)
 
 void report_ranks(struct agent *a, struct ajob *j, const struct rec_ranks *r)
 {
+	const struct rec_prepare *p = &j->prepare.u.prepare;
+	struct arena ar;
 	struct msg m;
 
+	arena_init(&ar);
 	msg_init(&m, MSG_ranks);
 	m.u.ranks.job = j->job;
 	m.u.ranks.attempt = j->attempt;
-	m.u.ranks.ranks = r->ranks;
-	m.u.ranks.n_ranks = r->n_ranks;
+	m.u.ranks.ranks = r->n_ranks > 0 ? arena_memdup(&ar, r->ranks, r->n_ranks * sizeof(*r->ranks)) : NULL;
+	m.u.ranks.n_ranks = m.u.ranks.ranks != NULL ? r->n_ranks : 0;
+	a->oom = a->oom || m.u.ranks.n_ranks != r->n_ranks;
+	for (size_t i = 0; i < m.u.ranks.n_ranks; i++) {
+		struct rec_rank_state *s = &m.u.ranks.ranks[i];
+
+		if (s->rank >= p->rank_base && s->rank - p->rank_base < p->nprocs)
+			put_time(a, &j->ranks[s->rank - p->rank_base], s);
+	}
 	session_send(a, &m);
+	arena_finish(&ar);
+}
+
+static bool any_timed(const struct ajob *j)
+{
+	for (uint32_t i = 0; i < j->prepare.u.prepare.nprocs; i++)
+		if (j->ranks[i].end_mono_us != 0)
+			return true;
+	return false;
+}
+
+/* The registration could not tell it yet: no clock was compared with this coordinator's. */
+void report_times(struct agent *a)
+{
+	list_foreach(e, &a->jobs) {
+		struct ajob *j = list_entry(e, struct ajob, all);
+		struct rec_ranks r = { 0 };
+		struct arena ar;
+
+		if (!any_timed(j))
+			continue;
+		if (j->phase == AJ_ENDED) {
+			report_ended(a, j);
+			continue;
+		}
+		arena_init(&ar);
+		r.n_ranks = report_fill(&ar, a, j, &r.ranks);
+		report_ranks(a, j, &r);
+		arena_finish(&ar);
+	}
 }
 
 void report_ended(struct agent *a, struct ajob *j)
@@ -147,7 +209,7 @@ void report_ended(struct agent *a, struct ajob *j)
 	m.u.ended.text = j->end_text;
 	if (j->lapsed)
 		MSG_SET(&m.u.ended, ended, lapsed, true);
-	m.u.ended.n_ranks = report_fill(&ar, j, &m.u.ended.ranks);
+	m.u.ended.n_ranks = report_fill(&ar, a, j, &m.u.ended.ranks);
 	session_send(a, &m);
 	arena_finish(&ar);
 }

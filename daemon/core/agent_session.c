@@ -69,6 +69,7 @@ void session_on_up(struct agent *a)
 	a->session = SE_HELLO;
 	a->session_until = mono_add_ms(a->now, ANSWER_MS);
 	a->heard = a->now;
+	a->skew = a->mono_skew = (struct skew){ .n = 0 }; /* it may be another host's clock now */
 	msg_init(&m, MSG_hello);
 	m.u.hello.proto = NA_PROTO;
 	m.u.hello.software = NA_SOFTWARE;
@@ -77,7 +78,7 @@ void session_on_up(struct agent *a)
 	act_send(a->out, a->coord_link, &m);
 }
 
-static void fill_held(struct arena *ar, const struct ajob *j, mono_t now, struct rec_held *h)
+static void fill_held(struct arena *ar, const struct agent *a, const struct ajob *j, struct rec_held *h)
 {
 	memset(h, 0, sizeof(*h));
 	h->job = j->job;
@@ -92,12 +93,12 @@ static void fill_held(struct arena *ar, const struct ajob *j, mono_t now, struct
 		h->master_port = j->start_port;
 	}
 	if (!mono_is_never(j->run_since))
-		MSG_SET(h, held, run_ms, (uint64_t)mono_sub_ms(now, j->run_since));
+		MSG_SET(h, held, run_ms, (uint64_t)mono_sub_ms(a->now, j->run_since));
 	if (lease_kept(j))
 		MSG_SET(h, held, leased, true);
 	if (j->lapsed)
 		MSG_SET(h, held, lapsed, true);
-	h->n_ranks = report_fill(ar, j, &h->ranks);
+	h->n_ranks = report_fill(ar, a, j, &h->ranks);
 }
 
 void session_register(struct agent *a)
@@ -127,7 +128,7 @@ void session_register(struct agent *a)
 	r->n_held = 0;
 	list_foreach(e, &a->jobs)
 		if (r->held != NULL)
-			fill_held(&ar, list_entry(e, struct ajob, all), a->now,
+			fill_held(&ar, a, list_entry(e, struct ajob, all),
 				  &r->held[r->n_held++]);
 	r->n_keys = peers_keys(&ar, a, &r->keys);
 	act_send(a->out, a->coord_link, &m);
@@ -168,7 +169,6 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 	a->submit = r->submit;
 	a->backoff_ms = a->conf.backoff_min_ms;
 	a->down_why[0] = '\0';
-	a->skew = (struct skew){ .n = 0 }; /* it may be another host's clock now */
 	a->next_ping = a->now;
 	lease_on_registered(a);
 	readings_send(a);
@@ -179,9 +179,16 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 
 static void on_pong(struct agent *a, const struct rec_pong *p)
 {
+	bool first = a->mono_skew.n == 0;
+
 	lease_on_pong(a, p->seq);
 	if (MSG_HAS(p, pong, sent_us) && MSG_HAS(p, pong, came_us) && MSG_HAS(p, pong, answered_us))
 		skew_add(&a->skew, p->sent_us, p->came_us, p->answered_us, a->ev->wall_us, a->now);
+	if (MSG_HAS(p, pong, sent_mono_us) && MSG_HAS(p, pong, came_mono_us))
+		skew_add(&a->mono_skew, p->sent_mono_us, p->came_mono_us, p->came_mono_us, a->now.ns / 1000,
+			 a->now);
+	if (first && a->mono_skew.n > 0)
+		report_times(a);
 }
 
 bool session_on_message(struct agent *a, const struct msg *m)
@@ -234,6 +241,7 @@ static void ping(struct agent *a)
 	p->seq = ++a->ping_seq;
 	lease_asked(a, p->seq);
 	MSG_SET(p, ping, sent_us, a->ev->wall_us);
+	MSG_SET(p, ping, sent_mono_us, a->now.ns / 1000);
 	if (skew_get(&a->skew, a->now, &skew, &error)) {
 		MSG_SET(p, ping, skew_us, skew);
 		MSG_SET(p, ping, skew_error_us, error);

@@ -96,7 +96,7 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 		j->phase = AJ_RUNNING;
 		j->latched = true;
 		arena_init(&ar);
-		r.n_ranks = report_fill(&ar, j, &r.ranks);
+		r.n_ranks = report_fill(&ar, a, j, &r.ranks);
 		report_ranks(a, j, &r);
 		arena_finish(&ar);
 		if (adopting)

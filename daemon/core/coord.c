@@ -299,6 +299,10 @@ static void on_ping(struct coord *c, struct clink *l, const struct rec_ping *p)
 		MSG_SET(&m.u.pong, pong, came_us, c->ev->wall_us);
 		MSG_SET(&m.u.pong, pong, answered_us, c->ev->wall_us);
 	}
+	if (MSG_HAS(p, ping, sent_mono_us)) {
+		MSG_SET(&m.u.pong, pong, sent_mono_us, p->sent_mono_us);
+		MSG_SET(&m.u.pong, pong, came_mono_us, c->now.ns / 1000);
+	}
 	act_send(c->out, l->id, &m);
 }
 

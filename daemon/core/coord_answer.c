@@ -33,6 +33,11 @@ void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint
 	r->node = j->places[rank / j->ppn].node->name;
 	r->lost_bytes = k->lost_bytes;
 	below_fill(&k->below, true, r);
+	r->maybe_first = k->maybe_first;
+	r->cause = k->cause;
+	if (k->has_gpu)
+		MSG_SET(r, rank_state, gpu, k->gpu);
+	cause_fill_time(c, k, r);
 	(void)a;
 	(void)c;
 }
@@ -91,6 +96,20 @@ void bare_workers(struct arena *a, struct rec_rank_state *r)
 	r->workers = v;
 }
 
+static void fill_either(struct arena *a, struct coord *c, struct job *j, struct rec_job_info *i)
+{
+	for (uint32_t k = 0; j->first >= 0 && k < j->n_ranks && i->n_either < 8; k++) {
+		if (!j->ranks[k].maybe_first)
+			continue;
+		if (i->either == NULL)
+			i->either = arena_alloc(a, 8 * sizeof(*i->either));
+		if (i->either == NULL)
+			return;
+		fill_rank(a, c, j, k, &i->either[i->n_either]);
+		i->either[i->n_either++].tail = (struct bytes){ NULL, 0 };
+	}
+}
+
 static void fill_ranks(struct arena *a, struct coord *c, struct job *j, bool all,
 		       struct rec_job_info *i)
 {
@@ -103,6 +122,9 @@ static void fill_ranks(struct arena *a, struct coord *c, struct job *j, bool all
 		fill_rank(a, c, j, (uint32_t)j->first, i->first);
 		i->n_first = 1;
 	}
+	fill_either(a, c, j, i);
+	if (job_settled(j))
+		i->others = why_others(a, j);
 	if (!all)
 		return;
 	i->ranks = arena_alloc(a, j->n_ranks * sizeof(*i->ranks) + 1);
@@ -120,12 +142,15 @@ static void fill_ranks(struct arena *a, struct coord *c, struct job *j, bool all
 static const char *settled_why(struct arena *a, const struct job *j)
 {
 	const char *away = "";
+	char text[700];
 
 	for (size_t k = 0; k < j->n_places; k++)
 		if (j->places[k].phase < PL_ENDED && j->places[k].node->silent)
 			away = j->places[k].node->name;
-	return arena_printf(a, "%s; node %s does not answer: its ranks are ended when it returns",
-			    j->ending != NULL ? j->ending : "ending", away);
+	snprintf(text, sizeof(text), "%s", j->ending != NULL ? j->ending : "ending");
+	if (j->first >= 0)
+		why_of_first(j, text, sizeof(text));
+	return arena_printf(a, "%s; node %s does not answer: its ranks are ended when it returns", text, away);
 }
 
 void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struct rec_job_info *i)
@@ -162,7 +187,9 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 		MSG_SET(i, job_info, exit_code, j->exit_code);
 	else if (settled)
 		MSG_SET(i, job_info, exit_code,
-			j->first >= 0 || j->ending_code != 0 ? j->ending_code : 1);
+			j->first >= 0	    ? rank_code(&j->ranks[j->first]) :
+			j->ending_code != 0 ? j->ending_code :
+					      1);
 	if (j->state == JOB_QUEUED && !mono_is_never(j->start_by))
 		MSG_SET(i, job_info, start_by_wall_ms, c->wall_ms + mono_sub_ms(j->start_by, c->now));
 	if (j->n_places == 0)
@@ -468,7 +495,8 @@ static void fill_brief(struct arena *a, struct coord *c, struct job *j, bool min
 		i->command = arena_memdup(a, i->command, strcspn(i->command, " "));
 		i->why = NULL;
 	}
-	i->n_first = 0;
+	i->n_first = i->n_either = 0;
+	i->others = NULL;
 	i->n_notices = 0;
 	i->n_attempts = i->n_barred = i->n_spares = 0;
 	i->n_node_names = 0;
@@ -749,6 +777,7 @@ void watches_flush(struct coord *c)
 		if (!j->dirty)
 			continue;
 		j->dirty = false;
+		cause_settle(c, j);
 		log_job(c, j);
 		list_foreach(f, &j->watches)
 			send_update(c, list_entry(f, struct watch, of_job));

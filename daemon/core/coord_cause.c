@@ -1,9 +1,24 @@
-/* coord_cause.c - states of ranks, and whose end was the first cause */
+/* coord_cause.c - states of ranks, and whose end was the first cause
+ *
+ * A rank's end is known to lie between two moments of our monotonic clock,
+ * which nobody sets: what its agent has measured by its own one, else its wall
+ * clock less the node's skew, each with an error; never before the ranks were
+ * started nor after we heard of it. Where that makes no sense (somebody set a
+ * wall clock meanwhile) only these two bounds hold.
+ * Ranks of one host have one clock, and no error between them.
+ *
+ * The first is the one that had surely ended first; others that may have come
+ * before it are named with it. The first REPORTED bad end ends the job at
+ * once; until somebody is told that the job is settled, a report of an earlier
+ * end makes a better first. Then it stays, whatever is reported later.
+ */
 #include "core/coord_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WALL_ERROR_US 1000 /* end_wall_ms of an old shim: it is cut to milliseconds */
 
 static int rank_state_from(const char *s)
 {
@@ -40,6 +55,121 @@ static void copy_tail(struct coord *c, struct rank *r, struct bytes tail)
 	r->tail = (struct bytes){ p, tail.n };
 }
 
+/* ---- when ------------------------------------------------------------------------ */
+
+int64_t cause_now_us(const struct coord *c)
+{
+	if (c->ev != NULL && c->ev->wall_us != 0)
+		return c->ev->wall_us;
+	return 1000 * c->wall_ms;
+}
+
+static int64_t mono_us(const struct coord *c)
+{
+	return c->now.ns / 1000;
+}
+
+/* What to add to a moment of our monotonic clock for the wall clock as it is now. */
+static int64_t wall_base_us(const struct coord *c)
+{
+	return cause_now_us(c) - mono_us(c);
+}
+
+/* No time before it comes in question. 0: not known. */
+static int64_t started_us(const struct job *j)
+{
+	return mono_is_never(j->started_at) ? 0 : j->started_at.ns / 1000;
+}
+
+/* What the clocks say: a moment of ours and its error; false: nothing. */
+static bool measured(const struct coord *c, const struct node *n, const struct rec_rank_state *s,
+		     int64_t *at, int64_t *error)
+{
+	int64_t end = s->end_us;
+
+	if (MSG_HAS(s, rank_state, at_mono_us) && s->at_error_us < INT64_MAX / 4) {
+		*at = s->at_mono_us;
+		*error = (int64_t)s->at_error_us;
+		return true;
+	}
+	if (!n->has_skew || n->skew_error_us >= INT64_MAX / 4 || (s->end_us == 0 && s->end_wall_ms == 0))
+		return false;
+	if (end == 0 && __builtin_mul_overflow(s->end_wall_ms, 1000, &end))
+		return false;
+	*error = (int64_t)n->skew_error_us + (s->end_us != 0 ? 0 : WALL_ERROR_US);
+	return !__builtin_sub_overflow(end, n->skew_us, at) && !__builtin_sub_overflow(*at, wall_base_us(c), at);
+}
+
+/* Once the first event has told what time it is. */
+static void by_mono(const struct coord *c, struct rank *r)
+{
+	int64_t base = wall_base_us(c);
+
+	if (!r->by_wall || c->ev == NULL)
+		return;
+	r->lo_us -= base;
+	r->hi_us -= base;
+	r->by_wall = false;
+}
+
+/* A later word may bring what the first one did not have: a clock that was compared since. */
+static void note_time(struct coord *c, const struct job *j, const struct node *n, struct rank *r,
+		      const struct rec_rank_state *s)
+{
+	int64_t at, error, from, to;
+
+	if (r->timed)
+		return;
+	by_mono(c, r);
+	if (r->hi_us == 0 || r->hi_us == INT64_MAX / 2) {
+		r->lo_us = started_us(j);
+		r->hi_us = mono_us(c);
+	}
+	r->mono_us = s->end_mono_us != 0 ? s->end_mono_us : r->mono_us;
+	if (!measured(c, n, s, &at, &error) || __builtin_sub_overflow(at, error, &from) ||
+	    __builtin_add_overflow(at, error, &to) || to < r->lo_us || from > r->hi_us)
+		return;
+	r->lo_us = from > r->lo_us ? from : r->lo_us;
+	r->hi_us = to < r->hi_us ? to : r->hi_us;
+	r->timed = true;
+}
+
+/* Read from disk: as it was found then; its node may know it better. Our wall
+ * clock is not known yet: by_mono() makes it right. */
+static void load_time(struct rank *r, const struct rec_rank_state *s)
+{
+	r->mono_us = s->end_mono_us;
+	r->hi_us = INT64_MAX / 2;
+	if (!MSG_HAS(s, rank_state, at_us) || s->at_error_us > INT64_MAX / 4 || s->at_us < 0 ||
+	    s->at_us > INT64_MAX / 4)
+		return;
+	r->lo_us = s->at_us - (int64_t)s->at_error_us;
+	r->hi_us = s->at_us + (int64_t)s->at_error_us;
+	r->by_wall = true;
+}
+
+void cause_fill_time(const struct coord *c, const struct rank *r, struct rec_rank_state *s)
+{
+	int64_t base = r->by_wall ? 0 : wall_base_us(c);
+
+	s->end_mono_us = r->mono_us;
+	if (!rank_is_over(r) || r->hi_us == 0 || r->hi_us > INT64_MAX / 4)
+		return;
+	MSG_SET(s, rank_state, at_us, base + r->lo_us + (r->hi_us - r->lo_us) / 2);
+	MSG_SET(s, rank_state, at_error_us, (uint64_t)(r->hi_us - r->lo_us + 1) / 2);
+}
+
+/* Lost with its node: after its last word, and before now. */
+void cause_lost_time(struct coord *c, const struct job *j, uint32_t i, struct rank *r)
+{
+	const struct node *n = j->places[i].node;
+
+	r->lo_us = n->ever ? n->heard.ns / 1000 : started_us(j);
+	r->hi_us = mono_us(c);
+}
+
+/* ---- states -------------------------------------------------------------------------- */
+
 /* Only forward: a rank that is over stays as it is. */
 void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 		     const struct rec_rank_state *s)
@@ -53,6 +183,8 @@ void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 	if (s->lost_bytes > r->lost_bytes)
 		r->lost_bytes = s->lost_bytes;
 	below_take(&r->below, s);
+	if (rank_is_over(r) && state == (int)r->state && c->ev != NULL && !j->first_settled)
+		note_time(c, j, j->places[node_rank].node, r, s);
 	if (rank_is_over(r) || state < (int)r->state)
 		return;
 	r->state = state;
@@ -63,9 +195,22 @@ void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 	r->core = s->core;
 	r->start_wall_ms = s->start_wall_ms != 0 ? s->start_wall_ms : r->start_wall_ms;
 	r->end_wall_ms = s->end_wall_ms;
+	r->maybe_first = s->maybe_first;
 	if (s->text != NULL && r->text == NULL)
 		r->text = coord_strdup(c, s->text);
+	if (s->cause != NULL && r->cause == NULL)
+		r->cause = coord_strdup(c, s->cause);
+	if (MSG_HAS(s, rank_state, gpu)) {
+		r->has_gpu = true;
+		r->gpu = s->gpu;
+	}
 	copy_tail(c, r, s->tail);
+	if (!rank_is_over(r))
+		return;
+	if (c->ev != NULL)
+		note_time(c, j, j->places[node_rank].node, r, s);
+	else
+		load_time(r, s);
 }
 
 uint32_t rank_code(const struct rank *r)
@@ -79,51 +224,140 @@ uint32_t rank_code(const struct rank *r)
 	return r->code;
 }
 
-/* "rank 3 (gpu02, pid 4711) exited with code 7" */
-void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
-{
-	const struct rank *r = &j->ranks[i];
-	const char *node = j->places[i / j->ppn].node->name;
+/* ---- who was first ---------------------------------------------------------------------- */
 
-	if (below_say(&r->below, node, out, size)) {
-		below_say_exception(&r->below, out, size);
-		return;
-	}
-	switch (r->state) {
-	case RK_KILLED:
-		snprintf(out, size, "rank %u (%s, pid %u) was killed by signal %u%s", i, node, r->pid,
-			 r->sig, r->core ? " and dumped core" : "");
-		break;
-	case RK_FAILED:
-		snprintf(out, size, "rank %u (%s) could not start: %s", i, node,
-			 r->text != NULL ? r->text : "unknown reason");
-		break;
-	case RK_LOST:
-		snprintf(out, size, "rank %u (%s) was lost: %s", i, node,
-			 r->text != NULL ? r->text : "its node is gone");
-		if (r->below.status_unknown)
-			snprintf(out + strlen(out), size - strlen(out), "; exit status unknown");
-		break;
-	default:
-		snprintf(out, size, "rank %u (%s, pid %u) exited with code %u", i, node, r->pid,
-			 r->code);
-	}
-	below_say_exception(&r->below, out, size);
+static const struct place *place_of_rank(const struct job *j, uint32_t i)
+{
+	return &j->places[i / j->ppn];
 }
 
-/* The first bad rank that did not die of our own signal, by end time then
- * number (the nodes' clocks; ordering by measured offsets comes later). */
+/* Virtual nodes of one host, and ranks of one node: the same monotonic clock. */
+static bool same_clock(const struct job *j, uint32_t a, uint32_t b)
+{
+	return j->ranks[a].mono_us != 0 && j->ranks[b].mono_us != 0 &&
+	       strcmp(place_of_rank(j, a)->boot_id, place_of_rank(j, b)->boot_id) == 0;
+}
+
+/* As far as is known: by the last moment at which it can have happened. */
+static bool earlier(const struct job *j, uint32_t a, uint32_t b)
+{
+	if (same_clock(j, a, b))
+		return j->ranks[a].mono_us < j->ranks[b].mono_us;
+	return j->ranks[a].hi_us < j->ranks[b].hi_us;
+}
+
+static bool surely_later(const struct job *j, uint32_t a, uint32_t b)
+{
+	if (same_clock(j, a, b))
+		return j->ranks[a].mono_us > j->ranks[b].mono_us;
+	return j->ranks[a].lo_us > j->ranks[b].hi_us;
+}
+
+static bool is_candidate(const struct rank *r, bool also_ours)
+{
+	return rank_bad(r) && (also_ours || !r->ours);
+}
+
+/* The one that is named already, unless another one was earlier. */
 int64_t cause_find(const struct job *j, bool also_ours)
 {
-	int64_t best = -1;
+	int64_t best = j->first;
 
-	for (uint32_t i = 0; i < j->n_ranks; i++) {
-		const struct rank *r = &j->ranks[i];
-
-		if (!rank_bad(r) || (r->ours && !also_ours))
-			continue;
-		if (best < 0 || (r->end_wall_ms != 0 && r->end_wall_ms < j->ranks[best].end_wall_ms))
+	for (uint32_t i = 0; i < j->n_ranks; i++)
+		if (is_candidate(&j->ranks[i], also_ours) && (best < 0 || earlier(j, i, (uint32_t)best)))
 			best = i;
-	}
 	return best;
+}
+
+/* Those that may have come before the first one: the clocks do not tell. */
+void cause_mark_either(struct job *j)
+{
+	bool ours;
+
+	if (j->first < 0 || j->first_settled)
+		return;
+	ours = j->ranks[j->first].ours;
+
+	for (uint32_t i = 0; i < j->n_ranks; i++)
+		j->ranks[i].maybe_first = (int64_t)i != j->first && is_candidate(&j->ranks[i], ours) &&
+					  !surely_later(j, i, (uint32_t)j->first);
+}
+
+/* While the job is being ended: an earlier end was reported later. */
+void cause_improve(struct coord *c, struct job *j)
+{
+	int64_t best;
+	char text[400];
+
+	if (j->first < 0 || j->first_settled || job_over(j))
+		return;
+	for (uint32_t i = 0; i < j->n_ranks; i++)
+		by_mono(c, &j->ranks[i]);
+	best = cause_find(j, j->ranks[j->first].ours);
+	if (best != j->first) {
+		cause_say(j, (uint32_t)j->first, text, sizeof(text));
+		job_tell(c, j, NULL, 0, 0, "an earlier end was reported: %s, but was not the first", text);
+		j->first = best;
+		cause_tell_death(c, j, (uint32_t)best);
+		job_changed(c, j);
+	}
+	cause_mark_either(j);
+}
+
+/* Nothing that a client is told as settled may change: before that the first
+ * is on disk as one that stays, even when a silent node knows better. */
+void cause_settle(struct coord *c, struct job *j)
+{
+	struct pending *pd;
+
+	struct action *p;
+
+	if (j->first < 0 || j->first_settled || !job_may_settle(j) || !mono_is_never(j->settle_at))
+		return;
+	cause_mark_either(j);
+	j->settling = j->first_settled = true; /* in the row; told when that is on disk */
+	p = coord_persist(c, &pd);
+	persist_job(c, p, j);
+	pd->kind = PD_SETTLE;
+	pd->job = j->id;
+}
+
+void cause_settled(struct coord *c, struct job *j, int error)
+{
+	j->settling = false;
+	if (error == 0) {
+		job_changed(c, j);
+		return;
+	}
+	if (job_over(j))
+		return;
+	j->first_settled = false;
+	j->settle_at = mono_add_ms(c->now, SAVE_RETRY_MS);
+	coord_wake_at(c, j->settle_at);
+}
+
+void cause_deadline(struct coord *c, struct job *j)
+{
+	if (mono_is_never(j->settle_at))
+		return;
+	if (!mono_due(j->settle_at, c->now)) {
+		coord_wake_at(c, j->settle_at);
+		return;
+	}
+	j->settle_at = MONO_NEVER;
+	job_changed(c, j);
+}
+
+void cause_tell_death(struct coord *c, struct job *j, uint32_t i)
+{
+	const struct rank *r = &j->ranks[i];
+	char text[400];
+
+	cause_say(j, i, text, sizeof(text));
+	if (r->timed)
+		job_tell(c, j, place_of_rank(j, i)->node->name,
+			 wall_base_us(c) + r->lo_us + (r->hi_us - r->lo_us) / 2,
+			 (uint64_t)(r->hi_us - r->lo_us + 1) / 2, "%s", text);
+	else
+		job_tell(c, j, place_of_rank(j, i)->node->name, 0, 0, "%s; when is not known", text);
 }

@@ -8,6 +8,7 @@
  *   coord_jobs.c   life of a job: submit, prepare, prove, start, store, schedule
  *   coord_life.c   what nodes report, and how a job ends
  *   coord_cause.c  states of ranks, and whose end was the first cause
+ *   coord_why.c    the end of a job in words
  *   coord_story.c  the moments of a job
  *   below.c        what is below a rank (for the agent as well)
  *   coord_recover.c  what a registering node holds, and what follows
@@ -188,8 +189,15 @@ struct rank {
 	uint32_t pid, code, sig;
 	bool ours, core;
 	int64_t start_wall_ms, end_wall_ms;
+	int64_t lo_us, hi_us; /* its end was between these, by our monotonic clock; hi 0: it has not ended */
+	int64_t mono_us; /* its end by its host's monotonic clock; 0: not known */
+	bool by_wall; /* ... read from disk, and still by the wall clock */
+	bool timed; /* lo and hi come from clocks that were compared */
+	bool maybe_first; /* its end may have come before that of the job's first */
+	bool has_gpu;
+	uint32_t gpu; /* the one it used */
 	uint64_t lost_bytes;
-	char *text; /* own copy or NULL */
+	char *text, *cause; /* own copies or NULL */
 	struct bytes tail; /* own copy */
 	struct below below;
 };
@@ -263,6 +271,10 @@ struct job {
 	char *ending; /* why it is being ended */
 	uint32_t ending_code; /* meaningful with 'ending' and no 'first' */
 	int64_t first; /* rank whose end decided, or -1 */
+	bool first_settled; /* it stays */
+	bool settling; /* ... and that is on its way to disk */
+	mono_t settle_at; /* it could not be written: again then */
+	mono_t started_at; /* start was sent; MONO_NEVER: not in this life of the coordinator */
 	uint32_t exit_code;
 	char *why; /* what it waits for, or why it ended */
 	char *notices[16];
@@ -312,7 +324,7 @@ struct token {
 /* What to do when a transaction is durable. */
 struct pending {
 	uint64_t ticket;
-	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_FINAL, PD_RESTART, PD_REPLY, PD_JOIN, PD_QUIET } kind;
+	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_SETTLE, PD_FINAL, PD_RESTART, PD_REPLY, PD_JOIN, PD_QUIET } kind;
 	uint64_t job;
 	uint64_t link; /* REPLY, JOIN */
 	uint32_t rid;
@@ -493,6 +505,7 @@ void jobs_schedule(struct coord *c);
 void jobs_deadlines(struct coord *c);
 void job_changed(struct coord *c, struct job *j);
 bool job_settled(const struct job *j);
+bool job_may_settle(const struct job *j); /* but for its first cause, which must be on disk */
 bool may_touch_job(const struct clink *l, uint32_t uid, const struct job *j);
 /* True when this uid may not speak about job 'id' (j, or NULL): refused already. */
 bool refuse_job(struct coord *c, struct clink *l, uint32_t rid, uint64_t id, const struct job *j,
@@ -561,10 +574,27 @@ void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 bool rank_is_over(const struct rank *r);
 bool rank_bad(const struct rank *r); /* over, and not well */
 uint32_t rank_code(const struct rank *r); /* the exit code it gives its job */
-/* "rank 3 (gpu02, pid 4711) exited with code 7" */
-void cause_say(const struct job *j, uint32_t rank, char *out, size_t size);
 /* The rank whose end came first, of those that did not die of our own signal (or also those); -1: none. */
 int64_t cause_find(const struct job *j, bool also_ours);
+void cause_mark_either(struct job *j);
+/* Something was reported while the job is being ended. */
+void cause_improve(struct coord *c, struct job *j);
+/* It can be told as settled, when that is on disk: then cause_settled(). */
+void cause_settle(struct coord *c, struct job *j);
+void cause_settled(struct coord *c, struct job *j, int error);
+void cause_deadline(struct coord *c, struct job *j);
+void cause_tell_death(struct coord *c, struct job *j, uint32_t rank);
+void cause_lost_time(struct coord *c, const struct job *j, uint32_t place, struct rank *r);
+void cause_fill_time(const struct coord *c, const struct rank *r, struct rec_rank_state *s);
+int64_t cause_now_us(const struct coord *c); /* the wall clock */
+
+/* coord_why.c */
+/* "rank 3 (gpu02, GPU 1, pid 4711) exited with code 7: ..." */
+void cause_say(const struct job *j, uint32_t rank, char *out, size_t size);
+/* The same of the first, and who else may have been it. */
+void why_of_first(const struct job *j, char *out, size_t size);
+/* How the others ended, or NULL: there is no first, or no other. */
+const char *why_others(struct arena *a, const struct job *j);
 
 /* coord_story.c */
 /* A moment of the job, by the coordinator's clock: 0 is now. node: or NULL. */

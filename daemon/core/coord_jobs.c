@@ -63,6 +63,7 @@ static void free_ranks(struct job *j)
 {
 	for (size_t i = 0; i < j->n_ranks; i++) {
 		free(j->ranks[i].text);
+		free(j->ranks[i].cause);
 		free((void *)j->ranks[i].tail.p);
 		below_free(&j->ranks[i].below);
 	}
@@ -255,6 +256,7 @@ static struct job *job_new(struct coord *c, struct clink *l, const struct rec_su
 	j->max_restarts = s->max_restarts;
 	j->restart_any = s->restart_any;
 	j->want_spares = s->spares;
+	j->settle_at = j->started_at = MONO_NEVER;
 	list_init(&j->all);
 	list_init(&j->watches);
 	return j;
@@ -412,6 +414,7 @@ static void go_start(struct coord *c, struct job *j)
 
 	j->state = JOB_RUNNING;
 	j->start_sent = true;
+	j->started_at = c->now;
 	j->start_wall_ms = c->wall_ms;
 	j->run_since = c->now;
 	j->prepare_until = MONO_NEVER;
@@ -748,6 +751,8 @@ void jobs_on_stored(struct coord *c, const struct pending *p, int error, const c
 		placed_stored(c, j, error);
 	else if (p->kind == PD_END)
 		job_end_stored(c, j, error);
+	else if (p->kind == PD_SETTLE)
+		cause_settled(c, j, error);
 	else if (p->kind == PD_FINAL)
 		final_stored(c, j, error);
 	else if (p->kind == PD_RESTART)
@@ -886,6 +891,7 @@ static void job_deadlines(struct coord *c, struct job *j)
 		job_tell(c, j, NULL, 0, 0, "the coordinator was restarted");
 	j->told_restart = true;
 	story_deadline(c, j);
+	cause_deadline(c, j);
 }
 
 void jobs_deadlines(struct coord *c)

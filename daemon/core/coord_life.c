@@ -141,9 +141,13 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 		j->ending = coord_strdup(c, utf8_scrub(text));
 		j->ending_code = code;
 	}
-	job_tell(c, j, NULL, 0, 0, "to be ended: %.480s", j->ending != NULL ? j->ending : "");
 	if (j->cause == END_UNKNOWN)
 		j->cause = END_OTHER;
+	if (j->first >= 0)
+		job_tell(c, j, NULL, 0, 0, "all others are ended: SIGTERM, and SIGKILL %u.%u s later",
+			 j->grace_ms / 1000, j->grace_ms % 1000 / 100);
+	else
+		job_tell(c, j, NULL, 0, 0, "to be ended: %.480s", j->ending != NULL ? j->ending : "");
 	j->state = JOB_ENDING;
 	j->prepare_until = j->run_until = j->end_by = MONO_NEVER;
 	coord_wake_at(c, c->now); /* silence of its nodes counts from here */
@@ -203,6 +207,8 @@ void life_judge(struct coord *c, struct job *j)
 	j->first = cause_find(j, false);
 	if (j->first < 0)
 		return;
+	cause_mark_either(j);
+	cause_tell_death(c, j, (uint32_t)j->first);
 	cause_say(j, (uint32_t)j->first, text, sizeof(text));
 	restart_blame(j, END_RANK, NULL);
 	job_end(c, j, rank_code(&j->ranks[j->first]), "%s", text);
@@ -213,16 +219,19 @@ static uint32_t decided_code(const struct job *j)
 	return j->first >= 0 ? rank_code(&j->ranks[j->first]) : j->ending_code;
 }
 
-bool job_settled(const struct job *j)
+bool job_may_settle(const struct job *j)
 {
-	if (j->saved)
-		return true;
 	if (j->state != JOB_ENDING || !j->end_stored || j->between || restart_possible(j))
 		return false;
 	for (size_t i = 0; i < j->n_places; i++)
 		if (j->places[i].phase < PL_ENDED && !j->places[i].node->silent)
 			return false;
 	return j->n_places > 0;
+}
+
+bool job_settled(const struct job *j)
+{
+	return j->saved || (job_may_settle(j) && (j->first < 0 || (j->first_settled && !j->settling)));
 }
 
 static void save_final(struct coord *c, struct job *j)
@@ -284,12 +293,13 @@ static bool all_good(const struct job *j)
 
 static void decide(struct coord *c, struct job *j)
 {
-	char text[512];
+	char text[1024];
 
 	if (j->ending == NULL && j->first < 0)
 		j->first = cause_find(j, true);
+	cause_mark_either(j);
 	if (j->first >= 0) {
-		cause_say(j, (uint32_t)j->first, text, sizeof(text));
+		why_of_first(j, text, sizeof(text));
 		coord_set_text(c, &j->why, "%s", text);
 		j->state = j->ranks[j->first].state == RK_LOST ? JOB_LOST : JOB_FAILED;
 	} else if (j->ending != NULL) {
@@ -311,8 +321,7 @@ static void decide(struct coord *c, struct job *j)
 	if (j->state == JOB_DONE)
 		job_tell(c, j, NULL, 0, 0, "done");
 	else
-		job_tell(c, j, NULL, 0, 0, "%s, exit code %u: %.440s", job_state_name(j->state), j->exit_code,
-			 j->why != NULL ? j->why : "");
+		job_tell(c, j, NULL, 0, 0, "%s, exit code %u", job_state_name(j->state), j->exit_code);
 	restart_note_end(c, j);
 }
 
@@ -339,6 +348,7 @@ static void node_reports(struct coord *c, struct job *j, uint32_t i,
 {
 	for (size_t k = 0; k < n; k++)
 		job_update_rank(c, j, i, &v[k]);
+	cause_improve(c, j);
 	life_judge(c, j);
 }
 
@@ -454,9 +464,11 @@ void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why,
 			continue;
 		j->ranks[k].state = RK_LOST;
 		j->ranks[k].end_wall_ms = c->wall_ms;
+		cause_lost_time(c, j, i, &j->ranks[k]);
 		free(j->ranks[k].text);
 		j->ranks[k].text = coord_strdup(c, why);
 	}
+	cause_improve(c, j);
 	life_judge(c, j);
 	job_check_final(c, j);
 }

@@ -235,6 +235,7 @@ static void place_up(struct coord *c, struct job *j, uint32_t i, const struct re
 		not_held(c, j, i);
 	else
 		is_held(c, j, i, h);
+	cause_improve(c, j);
 	if (j->between)
 		return; /* that was the last of its places */
 	if (j->recovering) {

@@ -353,6 +353,8 @@ static void begin(struct coord *c, struct job *j, const struct node *guilty)
 	j->cause = END_UNKNOWN;
 	j->cause_node[0] = '\0';
 	j->first = -1;
+	j->first_settled = j->settling = false;
+	j->settle_at = j->started_at = MONO_NEVER;
 	free(j->ending);
 	j->ending = NULL;
 	j->ending_code = 0;

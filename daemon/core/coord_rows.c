@@ -39,6 +39,7 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	if (!j->all_gpus)
 		MSG_SET(r, row_job, gpus_per_node, j->gpus);
 	r->busy_gpus = j->busy_gpus;
+	r->first_settled = j->first_settled;
 	story_fill(a, j, &r->story, &r->n_story);
 	r->story_dropped = j->story.dropped;
 	r->submit_wall_ms = j->submit_wall_ms;
@@ -346,9 +347,11 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	story_load(c, j, r->story, r->n_story, r->story_dropped);
 	j->stored = true;
 	j->first = -1;
+	j->first_settled = r->first_settled || (r->exit_code != 0 && r->n_first > 0);
 	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
 	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
 	restart_load(c, j, r);
+	j->settle_at = j->started_at = MONO_NEVER;
 	list_init(&j->watches);
 }
 

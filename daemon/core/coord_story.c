@@ -69,17 +69,10 @@ static void insert(struct story *s, const struct moment *m, bool late)
 	s->n++;
 }
 
-static int64_t now_us(const struct coord *c)
-{
-	if (c->ev != NULL && c->ev->wall_us != 0)
-		return c->ev->wall_us;
-	return 1000 * c->wall_ms;
-}
-
 void job_tell(struct coord *c, struct job *j, const char *node, int64_t at_wall_us,
 	      uint64_t error_us, const char *fmt, ...)
 {
-	struct moment m = { .wall_us = at_wall_us != 0 ? at_wall_us : now_us(c), .error_us = error_us };
+	struct moment m = { .wall_us = at_wall_us != 0 ? at_wall_us : cause_now_us(c), .error_us = error_us };
 	char text[MOMENT_TEXT_MAX + 1];
 	va_list ap;
 

@@ -11,7 +11,7 @@ static int64_t error_of(const struct skew_sample *x, mono_t now)
 {
 	int64_t age_us = (now.ns - x->at.ns) / 1000;
 
-	return x->trip_us / 2 + (age_us > 0 ? age_us : 0) * DRIFT_PPM / 1000000 + 1;
+	return x->trip_us / 2 + (age_us > 0 ? age_us : -age_us) * DRIFT_PPM / 1000000 + 1;
 }
 
 static const struct skew_sample *best(const struct skew *s, mono_t now)
@@ -65,5 +65,15 @@ bool skew_get(const struct skew *s, mono_t now, int64_t *ret_offset_us, uint64_t
 		return false;
 	*ret_offset_us = b->offset_us;
 	*ret_error_us = (uint64_t)error_of(b, now);
+	return true;
+}
+
+bool skew_map(const struct skew *s, mono_t t, int64_t *ret_theirs_us, uint64_t *ret_error_us)
+{
+	const struct skew_sample *b = best(s, t);
+
+	if (b == NULL || __builtin_sub_overflow(t.ns / 1000, b->offset_us, ret_theirs_us))
+		return false;
+	*ret_error_us = (uint64_t)error_of(b, t);
 	return true;
 }

@@ -5,6 +5,9 @@
  * plus what two clocks may drift apart since (15 ppm, PHI in RFC 5905). The
  * true offset is within +- error as long as both directions took some time.
  *
+ * The same is done with both monotonic clocks, which nobody sets: moments are
+ * put in order by them (skew_map).
+ *
  * Not promised: more than the wall clocks' own resolution, or anything while
  * the link is down: then the error grows.
  */
@@ -36,5 +39,7 @@ void skew_add(struct skew *s, int64_t sent_us, int64_t came_us, int64_t answered
 	      int64_t back_us, mono_t now);
 /* False before the first sample. */
 bool skew_get(const struct skew *s, mono_t now, int64_t *ret_offset_us, uint64_t *ret_error_us);
+/* Where the samples are of two monotonic clocks: a moment of ours by theirs. */
+bool skew_map(const struct skew *s, mono_t t, int64_t *ret_theirs_us, uint64_t *ret_error_us);
 
 #endif

@@ -74,6 +74,7 @@ struct host {
 };
 
 mono_t host_now(void);
+int64_t host_wall_us(void);
 int64_t host_wall_ms(void);
 int64_t host_boot_ms(void);
 int host_poll(struct host *h, int fd, enum poll_kind kind, uint32_t index, uint32_t events);

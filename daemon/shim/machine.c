@@ -253,6 +253,8 @@ static void rank_started(struct shim *s, const struct shim_event *ev,
 	r->phase = RANK_FAILED;
 	r->code = re->code ? re->code : 1;
 	r->end_wall_ms = ev->wall_ms;
+	r->end_us = ev->wall_us;
+	r->ended = ev->now;
 	r->text = strdup(re->text ? re->text : "could not be started");
 }
 
@@ -360,7 +362,9 @@ static void rank_reaped(struct shim *s, const struct shim_event *ev,
 	assert(re->local < s->nprocs && r->phase == RANK_RUNNING && s->n_running > 0);
 	s->n_running--;
 	r->dirty = true;
-	r->end_wall_ms = ev->wall_ms;
+	r->end_wall_ms = re->end_us != 0 ? re->end_us / 1000 : ev->wall_ms;
+	r->end_us = re->end_us;
+	r->ended = re->ended;
 	r->lost = re->lost;
 	if (WIFSIGNALED(re->status)) {
 		r->phase = RANK_KILLED;

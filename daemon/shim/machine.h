@@ -94,6 +94,8 @@ struct shim_rank_event {
 	const char *text;
 	/* REAPED */
 	int status; /* as waitpid gives it */
+	int64_t end_us; /* when, by the wall clock */
+	mono_t ended;
 	struct bytes tail; /* last output, may be empty */
 	/* REAPED, WORKERS */
 	const struct shim_below *below; /* NULL: nothing new */
@@ -106,7 +108,7 @@ struct shim_rank_event {
 struct shim_event {
 	enum shim_event_type type;
 	mono_t now;
-	int64_t wall_ms;
+	int64_t wall_ms, wall_us; /* one clock, two units */
 	int64_t boot_ms; /* CLOCK_BOOTTIME */
 	const struct msg *msg; /* MESSAGE; borrowed for the step and its actions */
 	const struct shim_rank_event *ranks; /* STARTED, REAPED, WORKERS, CLOSED */

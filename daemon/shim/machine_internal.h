@@ -16,6 +16,8 @@ struct rank {
 	bool ours;
 	bool dirty; /* changed since it was last reported */
 	int64_t start_wall_ms, end_wall_ms;
+	int64_t end_us; /* end_wall_ms, finer */
+	mono_t ended;
 	uint64_t lost;
 	char *text; /* owned */
 	char *tail; /* owned */

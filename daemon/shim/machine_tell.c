@@ -96,6 +96,10 @@ static void fill_rank(const struct shim *s, const struct rank *r, uint32_t *text
 		MSG_SET(out, rank_state, start_wall_ms, r->start_wall_ms);
 	if (r->end_wall_ms)
 		MSG_SET(out, rank_state, end_wall_ms, r->end_wall_ms);
+	if (r->end_us) {
+		MSG_SET(out, rank_state, end_us, r->end_us);
+		MSG_SET(out, rank_state, end_mono_us, r->ended.ns / 1000);
+	}
 	if (r->lost)
 		MSG_SET(out, rank_state, lost_bytes, r->lost);
 	if (r->text && (*texts)++ < TEXTS_MAX)

@@ -72,8 +72,10 @@ static void reap(struct host *h)
 		if (!find_rank(h, pid, &local))
 			below_reaped(h, pid, status);
 		else if (ev.n_ranks < h->nprocs)
-			h->reaped[ev.n_ranks++] =
-				(struct shim_rank_event){ .local = local, .status = status };
+			h->reaped[ev.n_ranks++] = (struct shim_rank_event){ .local = local,
+									    .status = status,
+									    .ended = host_now(),
+									    .end_us = host_wall_us() };
 	ev.gone = pid < 0 && errno == ECHILD;
 	for (size_t i = 0; i < ev.n_ranks; i++)
 		drain_rank(h, &h->reaped[i]);

@@ -24,12 +24,17 @@ mono_t host_now(void)
 	return (mono_t){ (int64_t)t.tv_sec * 1000000000 + t.tv_nsec };
 }
 
-int64_t host_wall_ms(void)
+int64_t host_wall_us(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64_t host_wall_ms(void)
+{
+	return host_wall_us() / 1000;
 }
 
 int64_t host_boot_ms(void)
@@ -412,7 +417,8 @@ static void step_one(struct host *h, struct shim_event *ev)
 	struct shim_actions acts;
 
 	ev->now = host_now();
-	ev->wall_ms = host_wall_ms();
+	ev->wall_us = host_wall_us();
+	ev->wall_ms = ev->wall_us / 1000;
 	ev->given = output_given(h->out);
 	ev->holeless = output_holeless(h->out);
 	ev->boot_ms = host_boot_ms();

@@ -10,7 +10,13 @@
 
 static void new_boot(struct sim *s, struct agent_actor *a)
 {
+	struct rng r;
+
 	a->boot++;
+	/* Of their own chance, so that older seeds stay what they were. */
+	rng_seed(&r, s->seed ^ (uint64_t)a->idx << 32 ^ (uint64_t)a->boot << 48);
+	a->mono_ns = rng_range(&r, 0, 3600 * SECOND);
+	a->wall_us = rng_range(&r, -2000000, 2000000) / (rng_chance(&r, 600) ? 40 : 1);
 	snprintf(a->boot_id, sizeof(a->boot_id), "%08x-%04x-4000-8000-%012llx", a->idx + 1, a->boot,
 		 (unsigned long long)(s->seed & 0xffffffffffff));
 }
@@ -52,9 +58,10 @@ void simagent_start(struct sim *s, struct agent_actor *a)
 
 	conf.incarnation = rng_u64(&s->w.rng);
 	proc_start(&a->proc);
+	a->proc.mono_ns = a->mono_ns;
 	a->leases = NULL;
 	LINE(&s->w, a->name, "starts, life %u, boot %s", a->proc.life, a->boot_id);
-	a->core = agent_create(&conf, world_mono(&s->w));
+	a->core = agent_create(&conf, proc_mono(s, &a->proc));
 	actions_init(&a->acts);
 	simagent_adopt_all(s, a);
 	ev.addrs = &addr;
@@ -148,8 +155,9 @@ void simagent_feed(struct sim *s, struct agent_actor *a, struct agent_event *ev)
 
 	if (!a->proc.up || s->failed)
 		return;
-	ev->now = world_mono(&s->w);
-	ev->wall_ms = world_wall(&s->w);
+	ev->now = proc_mono(s, &a->proc);
+	ev->wall_us = world_wall_us(&s->w) + a->wall_us;
+	ev->wall_ms = ev->wall_us / 1000;
 	ev->boot_ms = world_boot(&s->w);
 	rng_fill(&s->w.core_rng, ev->random, sizeof(ev->random));
 	r = agent_step(a->core, ev, &a->acts);

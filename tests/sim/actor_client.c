@@ -35,7 +35,7 @@ struct client *client_add(struct sim *s, uint32_t agent, int64_t at)
 	k->plan = p;
 	snprintf(k->client_id, sizeof(k->client_id), "client-%u", k->idx);
 	k->rank_of_state = -1;
-	*p = (struct plan){ .nnodes = 1, .ppn = 1, .gpus = -1, .fail_rank = -1, .missing_host = -1 };
+	*p = (struct plan){ .nnodes = 1, .ppn = 1, .gpus = -1, .fail_rank = -1, .also_fails = -1, .missing_host = -1 };
 	p->run_ms = rng_range(&s->w.rng, 20, 3000);
 	p->grace_ms = (uint32_t)rng_range(&s->w.rng, 200, 3000);
 	client_start_at(s, k, at);

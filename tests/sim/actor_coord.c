@@ -300,7 +300,8 @@ static void feed(struct sim *s, struct coord_event *ev)
 	if (!c->proc.up || s->failed)
 		return;
 	ev->now = world_mono(&s->w);
-	ev->wall_ms = world_wall(&s->w);
+	ev->wall_us = world_wall_us(&s->w);
+	ev->wall_ms = ev->wall_us / 1000;
 	rng_fill(&s->w.core_rng, ev->random, sizeof(ev->random));
 	r = coord_step(c->core, ev, &c->acts);
 	if (r < 0 || c->acts.failed)

@@ -70,9 +70,11 @@ struct shim_actor *simshim_spawn(struct sim *s, struct agent_actor *a, const str
 	h->execs = world_alloc(&s->w, h->nprocs * sizeof(struct exec *));
 	s->shims[s->n_shims++] = h;
 	proc_start(&h->proc);
+	h->proc.mono_ns = a->mono_ns;
 	h->gpus_given = gpus_mask(a, p->gpu_ids);
 	h->pid = s->next_pid++;
-	h->core = shim_create(h->job, h->attempt, h->nprocs, h->pid, 777, world_mono(&s->w));
+	h->core = shim_create(h->job, h->attempt, h->nprocs, h->pid, 777,
+			      proc_mono(s, &h->proc));
 	shim_actions_init(&h->acts);
 	proc_arm(s, &h->proc, shim_deadline(h->core));
 	return h;
@@ -201,8 +203,10 @@ static void plan_exit(struct sim *s, struct shim_actor *h, struct worker *w, int
 	int64_t run = p->run_ms * MS;
 
 	run += rng_range(&s->w.rng, 0, run / 8);
-	if (p->fail_rank == (int)(h->rank_base + w->local) &&
-	    (p->fail_attempts == 0 || h->attempt <= p->fail_attempts))
+	if (p->also_fails == (int)(h->rank_base + w->local))
+		exits_in(s, h, w, after + p->fail_ms * MS + p->also_us * 1000, 9 << 8);
+	else if (p->fail_rank == (int)(h->rank_base + w->local) &&
+		 (p->fail_attempts == 0 || h->attempt <= p->fail_attempts))
 		exits_in(s, h, w, after + p->fail_ms * MS,
 			 p->fail_sig != 0 ? (int)p->fail_sig : (int)p->fail_code << 8);
 	else
@@ -363,12 +367,18 @@ static void perform(struct sim *s, struct shim_actor *h, const struct shim_actio
 	}
 }
 
+static int64_t host_wall_us(const struct sim *s, const struct shim_actor *h)
+{
+	return world_wall_us(&s->w) + s->agents[h->host].wall_us;
+}
+
 static void feed(struct sim *s, struct shim_actor *h, struct shim_event *ev)
 {
 	if (!h->proc.up || s->failed)
 		return;
-	ev->now = world_mono(&s->w);
-	ev->wall_ms = world_wall(&s->w);
+	ev->now = proc_mono(s, &h->proc);
+	ev->wall_us = host_wall_us(s, h);
+	ev->wall_ms = ev->wall_us / 1000;
 	ev->boot_ms = world_boot(&s->w);
 	shim_step(h->core, ev, &h->acts);
 	shim_check(h->core);
@@ -420,6 +430,7 @@ static void started(struct sim *s, struct shim_actor *h)
 	for (uint32_t i = 0; i < h->nprocs && i < 64; i++) {
 		v[i].local = i;
 		if (h->execs[i]->unstartable) {
+			h->execs[i]->reaped_at = s->w.now;
 			v[i].error = -EACCES;
 			v[i].code = 126;
 			v[i].text = "permission denied";
@@ -447,6 +458,9 @@ static void reap(struct sim *s, struct shim_actor *h)
 		w->reaped = true;
 		if (!is_rank(h, w))
 			continue;
+		h->execs[i]->reaped_at = s->w.now;
+		v[ev.n_ranks].ended = proc_mono(s, &h->proc);
+		v[ev.n_ranks].end_us = host_wall_us(s, h);
 		v[ev.n_ranks].local = i;
 		v[ev.n_ranks].tail = (struct bytes){ (const uint8_t *)"last words\n", 11 };
 		v[ev.n_ranks++].status = w->status;

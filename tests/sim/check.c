@@ -54,6 +54,7 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	if (!is_final(r->state) || j->final[0] != '\0')
 		return;
 	snprintf(j->final, sizeof(j->final), "%s", r->state);
+	cause_over(s, r);
 	j->exit_code = r->exit_code;
 	j->over_at = s->w.now;
 	s->n_final[r->state[0] == 'd' ? 0 : r->state[0] == 'f' ? 1 : 2]++;
@@ -450,6 +451,7 @@ void check_told(struct sim *s, struct client *k, const struct rec_job_update *u)
 		return;
 	k->settled = true;
 	k->exit_code = i->exit_code;
+	cause_told(s, i);
 	if (!MSG_HAS(i, job_info, exit_code))
 		sim_fail(s, "a settled job has an exit code (job %" PRIu64 ")", i->job);
 	if (!s->no_progress_checks && is_final(i->state) && (strcmp(j->final, i->state) != 0 || j->exit_code != i->exit_code))

@@ -282,7 +282,9 @@ static void begin(struct sim *s, struct fault *f)
 		break;
 	case FT_WALL_JUMP:
 		jump = rng_range(&s->w.rng, -315360000000, 315360000000);
+		s->jumped = true;
 		s->w.wall_offset_ms += s->no_jumps ? 0 : jump;
+		a->wall_us -= s->no_jumps ? 0 : jump * 300; /* this host's clock goes another way */
 		break;
 	case FT_CLIENT_CRASH:
 		client_crash(s, &s->clients[f->host % s->n_clients], f->lasts);

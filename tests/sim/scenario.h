@@ -8,6 +8,7 @@
  *   scenario_power.c    power failures, people who are killed
  *   stuck.c             processes that cannot be killed
  *   scenario_again.c    jobs that are started again
+ *   scenario_cause.c    ranks of several nodes that fail at about the same time
  *   scenario_leave.c    nodes that are taken out, daemons that are asked to stop
  */
 #ifndef SIM_SCENARIO_H
@@ -24,6 +25,8 @@ void scn_fails(struct sim *s, struct plan *p, int rank, uint32_t code);
 void scn_fault(struct sim *s, int64_t lo_ms, int64_t hi_ms, enum fault_kind kind, uint32_t host,
 	       int64_t lasts);
 
+void scn_first_cause(struct sim *s);
+void scn_first_cause_late(struct sim *s);
 void scn_start_interrupted(struct sim *s);
 void scn_stopped_shim(struct sim *s);
 void scn_old_order(struct sim *s);

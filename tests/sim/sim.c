@@ -60,6 +60,11 @@ void proc_start(struct proc *p)
 	p->n_links = p->cap_links = 0;
 }
 
+mono_t proc_mono(const struct sim *s, const struct proc *p)
+{
+	return (mono_t){ world_mono(&s->w).ns + p->mono_ns };
+}
+
 /* Timers of the real loop have whole milliseconds and come late. */
 void proc_arm(struct sim *s, struct proc *p, mono_t deadline)
 {
@@ -67,7 +72,7 @@ void proc_arm(struct sim *s, struct proc *p, mono_t deadline)
 
 	if (!p->up || mono_is_never(deadline))
 		return;
-	at = deadline.ns - (world_mono(&s->w).ns - s->w.now);
+	at = deadline.ns - (proc_mono(s, p).ns - s->w.now);
 	if (at < s->w.now)
 		at = s->w.now;
 	if (p->armed <= at)
@@ -81,7 +86,7 @@ bool proc_due(struct sim *s, struct proc *p, uint64_t gen, mono_t deadline)
 	if (gen != p->timer_gen)
 		return false;
 	p->armed = NEVER;
-	if (mono_due(deadline, world_mono(&s->w)))
+	if (mono_due(deadline, proc_mono(s, p)))
 		return true;
 	proc_arm(s, p, deadline);
 	return false;
@@ -90,7 +95,7 @@ bool proc_due(struct sim *s, struct proc *p, uint64_t gen, mono_t deadline)
 /* A deadline that stays due would spin the real loop. */
 void proc_stepped(struct sim *s, struct proc *p, bool by_deadline, mono_t deadline)
 {
-	if (!by_deadline || !mono_due(deadline, world_mono(&s->w)))
+	if (!by_deadline || !mono_due(deadline, proc_mono(s, p)))
 		p->due_again = 0;
 	else if (++p->due_again > 50)
 		sim_fail(s, "a deadline that was served moves on (%s asks for the same one again)",

@@ -46,6 +46,7 @@ struct proc {
 	uint64_t actions; /* performed so far, over all lives */
 	int64_t armed; /* moment of the queued timer event, or NEVER */
 	uint64_t timer_gen;
+	int64_t mono_ns; /* its host's monotonic clock minus the world's */
 	unsigned due_again; /* deadline steps in a row that did not move the deadline */
 	struct conn **links; /* by link number of this life, from 1 */
 	size_t n_links, cap_links;
@@ -62,6 +63,8 @@ struct plan {
 	int fail_rank; /* -1: none */
 	uint32_t fail_code, fail_sig;
 	int64_t fail_ms;
+	int also_fails; /* another rank, so much later or earlier; -1: none */
+	int64_t also_us;
 	int missing_host; /* the command is not there; -1: nowhere missing */
 	uint32_t stubborn; /* permille of processes that ignore TERM */
 	uint32_t leftover; /* permille of ranks that leave a process behind */
@@ -161,6 +164,7 @@ struct agent_actor {
 	uint32_t order_known; /* to this life of the agent: gpu_host.order of what it has; 0: nothing */
 	struct told_gpus told_gpus;
 	bool cordoned; /* the coordinator knows of a process there that cannot be killed */
+	int64_t mono_ns, wall_us; /* its clocks minus the world's */
 };
 
 /* ---- shim ------------------------------------------------------------------- */
@@ -247,6 +251,7 @@ struct exec {
 	uint32_t code, sig;
 	bool signalled; /* its shim had sent it a signal before it ended */
 	bool unstartable;
+	int64_t reaped_at; /* 0: not yet */
 };
 
 struct ready_mark {
@@ -270,6 +275,8 @@ struct jobrec {
 	struct plan *plan;
 	struct ready_mark *marks;
 	int64_t since, over_at;
+	int64_t told_first; /* as settled, to a client; -1: nobody yet, or without one */
+	bool told_settled;
 	/* in the coordinator's memory, see check_gpus.c */
 	bool queued;
 	uint32_t gpus_held[NODES_MAX], nodes_held; /* bits */
@@ -334,6 +341,8 @@ struct sim {
 	struct crash_plan crash;
 	struct trigger triggers[TRIGGERS_MAX];
 	uint32_t n_triggers;
+	bool sharp; /* the clocks are known so well that only close ends may come out as 'either' */
+	bool jumped; /* it did */
 	bool no_jumps; /* the wall clock stays, all else is the same */
 	bool no_kills; /* nobody may be signalled in this run */
 	int64_t silence; /* that faults may have caused so far */
@@ -366,6 +375,7 @@ const char *proc_name(const struct sim *s, const struct proc *p);
 bool proc_acted(struct sim *s, struct proc *p, uint32_t type, const void *text, size_t len);
 void proc_arm(struct sim *s, struct proc *p, mono_t deadline);
 void proc_start(struct proc *p);
+mono_t proc_mono(const struct sim *s, const struct proc *p); /* by its host's clock */
 /* True: the timer is the one that was armed, and the deadline has come. */
 bool proc_due(struct sim *s, struct proc *p, uint64_t gen, mono_t deadline);
 void proc_stepped(struct sim *s, struct proc *p, bool by_deadline, mono_t deadline);
@@ -578,6 +588,9 @@ void removed_told(struct sim *s, struct conn *c); /* a word of the coordinator c
 bool removed_host(const struct sim *s, uint32_t host);
 /* check_queue.c */
 void queue_looked(struct sim *s); /* after each step of the coordinator */
+/* check_cause.c */
+void cause_over(struct sim *s, const struct rec_row_job *r); /* its end is on disk */
+void cause_told(struct sim *s, const struct rec_job_info *i); /* as settled */
 /* check_end.c */
 bool check_quiet(struct sim *s); /* nothing is left to wait for */
 void check_liveness(struct sim *s);

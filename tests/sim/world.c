@@ -285,9 +285,9 @@ mono_t world_mono(const struct world *w)
 	return (mono_t){ w->now + 1000 * SECOND };
 }
 
-int64_t world_wall(const struct world *w)
+int64_t world_wall_us(const struct world *w)
 {
-	return w->wall_offset_ms + w->now / MS;
+	return w->wall_offset_ms * 1000 + w->now / 1000;
 }
 
 /* They have all slept a while before the run. */

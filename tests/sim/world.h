@@ -101,7 +101,7 @@ bool world_pop(struct world *w, struct event *ret); /* sets now; false: nothing 
 /* p is stopped until then; what waits for it already stays in order. */
 void world_stop(struct world *w, struct proc *p, int64_t until);
 mono_t world_mono(const struct world *w);
-int64_t world_wall(const struct world *w);
+int64_t world_wall_us(const struct world *w);
 int64_t world_boot(const struct world *w); /* CLOCK_BOOTTIME of every host, ms */
 int64_t world_of_boot(const struct world *w, int64_t boot_ms);
 const char *event_kind_name(enum event_kind k);

@@ -22,7 +22,7 @@
 /* ---- golden bytes: what peers of every version send and expect ---------- */
 
 static const char *strs_ras[] = { "10.0.0.2:28028", "10.0.0.2:28029" };
-static struct rec_rank_state two_ranks[2], ended_ranks[2], one_rank;
+static struct rec_rank_state two_ranks[2], ended_ranks[2], timed_rank, one_rank;
 static struct rec_grown two_outs[2];
 
 static void fill_records(void)
@@ -44,6 +44,14 @@ static void fill_records(void)
 	ended_ranks[1] = (struct rec_rank_state){
 		.rank = 9, .state = "failed", .code = 127, .text = "no such file"
 	};
+	timed_rank = (struct rec_rank_state){ .rank = 9,
+					      .state = "killed",
+					      .pid = 4713,
+					      .sig = 9,
+					      .end_wall_ms = 1700000009999,
+					      .end_us = 1700000009999876,
+					      .end_mono_us = 86400000001,
+					      .cause = "by the kernel's OOM killer" };
 	one_rank = (struct rec_rank_state){ .rank = 0, .state = "running", .pid = 100 };
 	two_outs[0] = (struct rec_grown){ .local = 0, .fd = 1, .size = 5000000000 };
 	two_outs[1] = (struct rec_grown){ .local = 7, .fd = 2, .size = 0, .eof = true, .lost = 12 };
@@ -80,6 +88,7 @@ FILL(shim_stdin, shim_stdin, .credit = 65536)
 FILL(shim_stdin_closed, shim_stdin, .closed = true)
 FILL(shim_ended, shim_ended, .ranks = ended_ranks, .n_ranks = 2, .orphans = 3,
      .text = "3 processes left behind were killed")
+FILL(shim_ended_timed, shim_ended, .ranks = &timed_rank, .n_ranks = 1)
 FILL(shim_ended_none, shim_ended, .ranks = NULL)
 FILL(shim_bye, shim_bye, .has = 0)
 FILL(shim_bye_settled, shim_bye, .settled = true)
@@ -100,7 +109,7 @@ static const struct {
 	GOLDEN(shim_go),	  GOLDEN(shim_end),	     GOLDEN(shim_grown),
 	GOLDEN(shim_arm),	  GOLDEN(shim_stdin),	     GOLDEN(shim_stdin_closed),
 	GOLDEN(shim_ended),	  GOLDEN(shim_ended_none),   GOLDEN(shim_bye),
-	GOLDEN(shim_bye_settled),
+	GOLDEN(shim_bye_settled), GOLDEN(shim_ended_timed),
 	GOLDEN(shim_ranks),	  GOLDEN(hello),	     GOLDEN(refused),
 	GOLDEN(ended),
 };

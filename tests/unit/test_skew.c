@@ -94,9 +94,27 @@ TEST(times_that_make_no_sense_are_dropped)
 	assert_false(skew_get(&s, T0, &v, &e));
 }
 
+/* Of two monotonic clocks: a moment of ours by theirs, before and after the sample. */
+TEST(a_moment_is_told_by_the_other_clock)
+{
+	struct skew s = { 0 };
+	int64_t theirs;
+	uint64_t error;
+
+	assert_false(skew_map(&s, T0, &theirs, &error));
+	skew_add(&s, T0.ns / 1000 - 400, 5000000, 5000000, T0.ns / 1000, T0);
+	assert_true(skew_map(&s, T0, &theirs, &error));
+	assert_int_equal(theirs, 5000200);
+	assert_int_equal(error, 201);
+	assert_true(skew_map(&s, mono_add_ms(T0, -10000), &theirs, &error));
+	assert_int_equal(theirs, 5000200 - 10000000);
+	assert_int_equal(error, 201 + 150); /* 15 ppm */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_moment_is_told_by_the_other_clock),
 		cmocka_unit_test(equal_ways_give_the_exact_offset_and_half_the_trip_as_error),
 		cmocka_unit_test(the_truth_lies_within_the_error_whatever_the_ways_take),
 		cmocka_unit_test(the_quickest_exchange_counts_until_it_is_old),

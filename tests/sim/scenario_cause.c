@@ -1,0 +1,51 @@
+/* scenario_cause.c - ranks of several nodes that fail at about the same time
+ *
+ * Every host's clocks show something else (simagent_setup). Which end came
+ * first is known here: check_cause.c compares it with what is named.
+ */
+#include "tests/sim/scenario.h"
+
+static struct client *two_fail(struct sim *s, int64_t apart_us)
+{
+	struct client *k = scn_submit(s, 3, 2);
+	int first = (int)rng_below(&s->w.rng, 6);
+
+	scn_fails(s, k->plan, first, 7);
+	/* mostly on another node */
+	k->plan->also_fails = (first + (int)rng_range(&s->w.rng, 1, 5)) % 6;
+	k->plan->also_us = rng_range(&s->w.rng, -apart_us, apart_us);
+	if (k->plan->fail_ms * 1000 + k->plan->also_us < 0)
+		k->plan->also_us = 0;
+	return k;
+}
+
+/* So close together that their reports may come in either order. */
+void scn_first_cause(struct sim *s)
+{
+	two_fail(s, rng_chance(&s->w.rng, 500) ? 4000 : 400000);
+	s->sharp = s->crash.n == 0;
+}
+
+/* The report of the first one comes late: its node cannot speak. */
+void scn_first_cause_late(struct sim *s)
+{
+	static const enum fault_kind ways[] = { FT_CUT, FT_CUT_UP, FT_STOP_AGENT, FT_RESET, FT_AGENT_CRASH,
+						FT_COORD_CRASH, FT_WALL_JUMP };
+	struct client *k = two_fail(s, 700000);
+	uint32_t host = (uint32_t)k->plan->fail_rank / 2;
+	int n = (int)rng_range(&s->w.rng, 1, 2);
+
+	k->plan->stubborn = rng_chance(&s->w.rng, 500) ? 700 : 0; /* it takes the whole grace to end them */
+	if (rng_chance(&s->w.rng, 300))
+		k->plan->grace_ms = 8000; /* long enough for its node to be shown silent */
+	if (rng_chance(&s->w.rng, 300)) { /* settled without it, and then it is heard */
+		k->plan->also_us = rng_range(&s->w.rng, 1000, 300000);
+		s->slow_store = 500;
+		fault_at(s, scn_ms(s, 900, 3000), FT_CUT, host, scn_ms(s, 3500, 9000));
+		fault_at(s, scn_ms(s, 4000, 8000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		scn_fault(s, 300, 3000, ways[rng_below(&s->w.rng, 7)], (uint32_t)rng_below(&s->w.rng, 3),
+			  scn_ms(s, 100, 9000));
+}

@@ -1,0 +1,225 @@
+/* test_coord_cause.c - which of several ends is named as the first, and what is said of it */
+#include "coord_world.h"
+
+/* An end that the node's agent has measured: by the coordinator's monotonic clock. */
+struct end {
+	uint32_t rank, code, sig;
+	int64_t at_us; /* before now */
+	uint64_t error_us;
+	int64_t mono_us; /* its host's clock; 0: not told */
+	const char *cause;
+};
+
+static struct rec_rank_state state_of_end(const struct world *w, const struct end *e)
+{
+	struct rec_rank_state r = { .rank = e->rank, .state = e->sig != 0 ? "killed" : "exited", .pid = 77 };
+
+	if (e->sig == 0)
+		MSG_SET(&r, rank_state, code, e->code);
+	r.sig = e->sig;
+	r.cause = e->cause;
+	r.end_mono_us = e->mono_us;
+	if (e->error_us != 0) {
+		MSG_SET(&r, rank_state, at_mono_us, w->now.ns / 1000 - e->at_us);
+		MSG_SET(&r, rank_state, at_error_us, e->error_us);
+	}
+	return r;
+}
+
+static void dies(struct world *w, uint64_t link, struct end e)
+{
+	struct rec_rank_state r = state_of_end(w, &e);
+	struct msg m;
+
+	msg_init(&m, MSG_ranks);
+	m.u.ranks.job = w->job;
+	m.u.ranks.attempt = 1;
+	m.u.ranks.ranks = &r;
+	m.u.ranks.n_ranks = 1;
+	say(w, link, &m);
+}
+
+static void is_gone(struct world *w, uint64_t link, struct end e)
+{
+	struct rec_rank_state r = state_of_end(w, &e);
+	struct msg m;
+
+	msg_init(&m, MSG_ended);
+	m.u.ended.job = w->job;
+	m.u.ended.attempt = 1;
+	m.u.ended.ranks = &r;
+	m.u.ended.n_ranks = 1;
+	say(w, link, &m);
+	store(w);
+}
+
+static int64_t first_of(struct world *w, size_t *ret_either)
+{
+	struct msg m;
+	const struct rec_job_info *j = job_one(w, &m);
+	int64_t first = j->n_first > 0 ? (int64_t)j->first->rank : -1;
+
+	*ret_either = 0;
+	for (size_t i = 0; i < j->n_ranks; i++)
+		*ret_either += j->ranks[i].maybe_first;
+	assert_int_equal(*ret_either, j->n_either);
+	msg_finish(&m);
+	return first;
+}
+
+static void an_earlier_end_that_is_reported_later_is_the_first(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 1000, .error_us = 300 });
+	store(w);
+	assert_int_equal(first_of(w, &either), 1);
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 5000, .error_us = 300 });
+	assert_int_equal(first_of(w, &either), 0);
+	assert_int_equal(either, 0);
+	is_gone(w, a, (struct end){ .rank = 0, .code = 7 });
+	is_gone(w, b, (struct end){ .rank = 1, .code = 1 });
+	assert_job(w, "failed", 7);
+}
+
+static void ends_that_the_clocks_cannot_tell_apart_are_both_named(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 1000, .error_us = 300 });
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 700, .error_us = 300 });
+	store(w);
+	is_gone(w, a, (struct end){ .rank = 0, .code = 7 });
+	is_gone(w, b, (struct end){ .rank = 1, .code = 1 });
+	assert_int_equal(first_of(w, &either), 1);
+	assert_int_equal(either, 1);
+	assert_string_equal(job_one(w, &m)->why, "rank 1 (gpu02, pid 77) exited with code 1; rank 0 (gpu01, pid "
+						 "77) exited with code 7 and may have been first: the clocks "
+						 "leave 0.3 ms open");
+	msg_finish(&m);
+}
+
+/* Virtual nodes of one host have one clock, and need not be compared. */
+static void ends_on_one_host_are_told_apart_by_its_own_clock(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair(w, &a, &b); /* both of boot-1 */
+	tick(w, 500);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 500, .error_us = 300, .mono_us = 5000 });
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 400, .error_us = 300, .mono_us = 4990 });
+	assert_int_equal(first_of(w, &either), 0);
+	assert_int_equal(either, 0);
+}
+
+/* A clock that says: before the start, or after we have heard of it. */
+static void a_time_that_cannot_be_is_not_believed(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 10000000, .error_us = 300 });
+	tick(w, 20);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = -10000000, .error_us = 300 });
+	assert_int_equal(first_of(w, &either), 0); /* heard first */
+	assert_int_equal(either, 1); /* but nobody knows */
+}
+
+static void a_first_cause_that_was_told_as_settled_stays(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b, watcher;
+	size_t either;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	watcher = link_up(w, WHO_LOCAL, NULL, "client");
+	msg_init(&m, MSG_watch);
+	m.u.watch.rid = 3;
+	m.u.watch.job = 1;
+	say(w, watcher, &m);
+	tick(w, 500);
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 1000, .error_us = 300 });
+	store(w);
+	for (int i = 0; i < 6; i++) { /* gpu02 says nothing */
+		tick(w, 1000);
+		msg_init(&m, MSG_ping);
+		say(w, a, &m);
+	}
+	is_gone(w, a, (struct end){ .rank = 0, .code = 7 });
+	assert_true(last_to(w, watcher, MSG_job_update, &m));
+	assert_true(m.u.job_update.settled);
+	assert_int_equal(m.u.job_update.job->exit_code, 7);
+	msg_finish(&m);
+	is_gone(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 6000000, .error_us = 300 });
+	assert_int_equal(first_of(w, &either), 0);
+	assert_job(w, "failed", 7);
+}
+
+static void the_order_survives_the_coordinator(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 1000, .error_us = 300 });
+	store(w);
+	restart(w);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	node_up_held(w, "gpu02", "boot-1", 1, "ended", "exited", 1, 1);
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 400000, .error_us = 300 });
+	assert_int_equal(first_of(w, &either), 0);
+	assert_int_equal(either, 0);
+}
+
+static void what_its_host_knows_of_the_end_is_said(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, a, (struct end){ .sig = 9, .at_us = 5000, .error_us = 300, .cause = "by the kernel's OOM killer" });
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 1000, .error_us = 300 });
+	store(w);
+	is_gone(w, a, (struct end){ .sig = 9 });
+	is_gone(w, b, (struct end){ .rank = 1, .code = 1 });
+	assert_string_equal(job_one(w, &m)->why,
+			    "rank 0 (gpu01, pid 77) was killed by signal 9: by the kernel's OOM killer");
+	assert_string_equal(m.u.jobs.jobs->others, "1 other rank (collateral): 1 exited with code 1 4.0 ms later");
+	msg_finish(&m);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(an_earlier_end_that_is_reported_later_is_the_first),
+		T(ends_that_the_clocks_cannot_tell_apart_are_both_named),
+		T(ends_on_one_host_are_told_apart_by_its_own_clock),
+		T(a_time_that_cannot_be_is_not_believed),
+		T(a_first_cause_that_was_told_as_settled_stays),
+		T(the_order_survives_the_coordinator),
+		T(what_its_host_knows_of_the_end_is_said),
+	};
+
+	return cmocka_run_group_tests_name("coord_cause", tests, NULL, NULL);
+}
