@@ -29,6 +29,7 @@ enum out_kind { OUT_STR, OUT_INT, OUT_UINT, OUT_NUM, OUT_BOOL, OUT_NULL, OUT_STR
 
 #define OUT_RIGHT 1u /* flush right */
 #define OUT_SHRINK 2u /* may be cut when the table is too wide */
+#define OUT_WRAP 8u /* of the last column: what does not fit goes on below */
 #define OUT_SPARE 4u /* may be left out then, the last one first */
 
 struct out_attr {

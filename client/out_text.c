@@ -149,6 +149,12 @@ static void shrink(struct out_text *t)
 			struct column *c = &t->cols[i];
 
 			total += c->width;
+			if ((c->flags & OUT_WRAP) && total > t->columns && c->width > FAIR) {
+				unsigned over = total - t->columns, give = c->width - FAIR;
+
+				c->width -= over < give ? over : give;
+				total -= over < give ? over : give;
+			}
 			if ((c->flags & OUT_SHRINK) && c->width > LEAST &&
 			    (!widest || c->width > widest->width))
 				widest = c;
@@ -171,6 +177,21 @@ static void add_toned(struct out_text *t, const char *s, unsigned width, enum ou
 		buf_adds(t->out.b, "\033[0m");
 }
 
+/* The last column of a row whose text takes more than its line: b ends where it begins. */
+static void add_long(struct out_text *t, const char *s, unsigned indent)
+{
+	struct buf text, before;
+
+	buf_init(&text);
+	buf_init(&before);
+	term_add_spaces(&before, indent);
+	term_add_wrapped(&text, s, buf_str(&before), buf_str(&before), t->columns);
+	if (text.len > indent)
+		buf_add(t->out.b, text.data + indent, text.len - indent - 1); /* its newline is the row's */
+	buf_finish(&text);
+	buf_finish(&before);
+}
+
 /* One line; blanks are written only before something. */
 static void print_row(struct out_text *t, const struct cell *row)
 {
@@ -183,6 +204,10 @@ static void print_row(struct out_text *t, const struct cell *row)
 
 		if (*s) {
 			term_add_spaces(t->out.b, owed + before);
+			if ((t->cols[i].flags & OUT_WRAP) && have > w) {
+				add_long(t, s, t->columns - left);
+				break;
+			}
 			add_toned(t, s, w - before, row ? row[i].tone : OUT_DIM, &used);
 			owed = 0;
 			used += before;

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "client/job_gpus.h"
+#include "client/story.h"
 #include "client/streams.h"
 #include "common/hostlist.h"
 #include "proto/workers.h"
@@ -268,6 +269,8 @@ void render_culprit(struct buf *b, const struct rec_job_info *j, const struct re
 	buf_addf(b, "rank %u (%s", w ? w->rank : r->rank, node ? node : "?");
 	if (w && MSG_HAS(w, worker, local_rank))
 		buf_addf(b, ", local rank %u", w->local_rank);
+	if (!w && MSG_HAS(r, rank_state, gpu))
+		buf_addf(b, ", GPU %u", r->gpu);
 	if (w ? w->pid : r->pid)
 		buf_addf(b, ", pid %u", w ? w->pid : r->pid);
 	buf_adds(b, w ? ", below the launcher) " : ") ");
@@ -342,6 +345,11 @@ static void rank_row(struct out *o, const struct rec_job_info *j, const struct r
 	out_str(o, "exception", NULL, r->exception);
 	opt_uint(o, "workers_found", MSG_HAS(r, rank_state, workers_found), r->workers_found);
 	opt_uint(o, "workers_alive", MSG_HAS(r, rank_state, workers_found), r->workers_alive);
+	out_str(o, "cause", NULL, r->cause);
+	opt_uint(o, "gpu", MSG_HAS(r, rank_state, gpu), r->gpu);
+	out_bool(o, "maybe_first", NULL, r->maybe_first);
+	opt_time(o, "end_us", r->at_us);
+	opt_uint(o, "end_error_us", r->at_us != 0, r->at_error_us);
 	out_attr(o, &(struct out_attr){ .key = "text", .title = "NOTE", .kind = OUT_STR,
 					.s = r->text ? r->text : "", .flags = OUT_SHRINK });
 	out_end(o);
@@ -356,6 +364,13 @@ static void time_line(struct out *o, const char *title, int64_t wall_ms)
 	if (!wall_ms || !localtime_r(&t, &tm) || !strftime(text, sizeof(text), "%F %T", &tm))
 		return;
 	out_str(o, NULL, title, text);
+}
+
+/* To people: then the lines before 'why' have told the same. */
+static bool first_says_all(const struct rec_job_info *j)
+{
+	return j->n_first && render_job_over(j) &&
+	       (strcmp(j->first->state, "exited") == 0 || strcmp(j->first->state, "killed") == 0);
 }
 
 static void first_line(struct out *o, const struct rec_job_info *j)
@@ -473,7 +488,8 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 	job_numbers(o, j);
 	job_text(o, j, wall_ms);
 	first_line(o, j);
-	out_str(o, "why", j->why ? "why" : NULL, j->why);
+	story_cause(o, j);
+	out_str(o, "why", j->why && !first_says_all(j) ? "why" : NULL, j->why);
 	out_str(o, "master", j->master ? "master" : NULL, j->master);
 	out_str(o, "submit_node", NULL, j->submit_node);
 	opt_uint(o, "time_limit_s", j->time_s, j->time_s);
@@ -483,6 +499,7 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 		rank_row(o, j, &j->ranks[i]);
 	out_end(o);
 	workers_table(o, j);
+	story_table(o, j);
 	out_start(o, "notices", OUT_LINES);
 	for (size_t i = 0; i < j->n_notices; i++)
 		out_data(o, NULL, j->notices[i]);

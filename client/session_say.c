@@ -13,6 +13,7 @@
 
 #include "client/out.h"
 #include "client/render.h"
+#include "client/story.h"
 #include "client/term.h"
 #include "proto/workers.h"
 
@@ -315,18 +316,15 @@ static const char *verdict(const struct rec_job_info *j)
 	return session_job_code(j) ? "FAILED" : "done";
 }
 
-/* The sentence that names the culprit is in 'why', too, in fewer words. */
-static bool same_words(const char *said, const char *why)
+/* How it ended, in the verdict: then the cause follows in a line of its own. */
+static bool said_by_rank(const struct rec_rank_state *r)
 {
-	size_t n = strcspn(why, ",");
-	char who[128];
+	return strcmp(r->state, "exited") == 0 || strcmp(r->state, "killed") == 0;
+}
 
-	if (strstr(said, why))
-		return true;
-	if (strncmp(why, "rank ", 5) != 0 || why[n] != ',' || n + 2 > sizeof(who))
-		return false;
-	snprintf(who, sizeof(who), "%.*s", (int)n + 1, why); /* "rank 5 (gpu02," */
-	return strstr(said, who) != NULL;
+static void say_line(void *arg, const char *line)
+{
+	session_say(arg, "%s", line);
 }
 
 static void say_verdict(struct session *s, const struct rec_job_info *j)
@@ -351,8 +349,9 @@ static void say_verdict(struct session *s, const struct rec_job_info *j)
 		session_say(s, "  %s", r->exception);
 	if (r && !workers_first(r->workers, r->n_workers)) /* a launcher's last lines are not the cause */
 		say_tail(s, &r->tail);
-	if (r && j->why && *j->why && !same_words(buf_str(&b), j->why))
+	if (r && j->why && *j->why && !strstr(buf_str(&b), j->why) && !said_by_rank(r)) /* not the same words again */
 		session_say(s, "  %s", j->why);
+	story_say_cause(j, say_line, s);
 	buf_finish(&b);
 }
 

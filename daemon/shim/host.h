@@ -13,6 +13,7 @@
 #include "shim/channel.h"
 #include "shim/feed.h"
 #include "shim/machine.h"
+#include "shim/oom.h"
 #include "shim/output.h"
 #include "shim/reader.h"
 #include "shim/sweep.h"
@@ -44,6 +45,7 @@ struct host {
 	struct shim *machine;
 	struct output *out;
 	struct sweep *sweep;
+	struct oom oom;
 	struct feed feed;
 	struct workers *workers; /* NULL: not one launcher per node */
 	struct reader *reader; /* NULL: not needed yet */
@@ -69,6 +71,7 @@ struct host {
 	struct arena scratch; /* until the answers are stepped */
 	struct shim_rank_event *started; /* nprocs */
 	struct shim_rank_event *reaped; /* nprocs */
+	char cause[256]; /* of those reaped in this round */
 	struct shim_rank_event *closed; /* 2 * nprocs: streams that ended in this round */
 	size_t n_closed;
 };

@@ -72,6 +72,7 @@ void shim_destroy(struct shim *s)
 
 	for (uint32_t i = 0; i < s->nprocs; i++) {
 		free(s->ranks[i].text);
+		free(s->ranks[i].cause);
 		free(s->ranks[i].tail);
 		free(s->ranks[i].exception);
 		free(s->ranks[i].workers);
@@ -379,6 +380,8 @@ static void rank_reaped(struct shim *s, const struct shim_event *ev,
 	blame_worker(r);
 	take_exception(s, r, re->below ? re->below->exception : NULL); /* not ours after all */
 	keep_tail(s, r, &re->tail);
+	if (re->cause && !r->ours)
+		r->cause = strdup(re->cause);
 }
 
 static void on_reaped(struct shim *s, const struct shim_event *ev)

@@ -96,6 +96,7 @@ struct shim_rank_event {
 	int status; /* as waitpid gives it */
 	int64_t end_us; /* when, by the wall clock */
 	mono_t ended;
+	const char *cause; /* what the host knows of it; or NULL */
 	struct bytes tail; /* last output, may be empty */
 	/* REAPED, WORKERS */
 	const struct shim_below *below; /* NULL: nothing new */

@@ -20,6 +20,7 @@ struct rank {
 	mono_t ended;
 	uint64_t lost;
 	char *text; /* owned */
+	char *cause; /* owned */
 	char *tail; /* owned */
 	size_t tail_len;
 	char *exception; /* owned */

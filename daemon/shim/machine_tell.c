@@ -104,6 +104,8 @@ static void fill_rank(const struct shim *s, const struct rank *r, uint32_t *text
 		MSG_SET(out, rank_state, lost_bytes, r->lost);
 	if (r->text && (*texts)++ < TEXTS_MAX)
 		MSG_SET(out, rank_state, text, r->text);
+	if (r->cause && (*texts)++ < TEXTS_MAX)
+		MSG_SET(out, rank_state, cause, r->cause);
 	if (r->tail && tails)
 		MSG_SET(out, rank_state, tail, ((struct bytes){ (uint8_t *)r->tail, r->tail_len }));
 	if (!tails) /* short of room */

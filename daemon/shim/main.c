@@ -61,6 +61,30 @@ static void drain_rank(struct host *h, struct shim_rank_event *re)
 	re->below = below_rank(h, re);
 }
 
+static bool by_kill(int status)
+{
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+/* The counts do not name the victim: of several that ended at once it may be any. */
+static void add_causes(struct host *h, size_t n)
+{
+	bool killed = false, bad = false;
+
+	for (size_t i = 0; i < n; i++) {
+		killed = killed || by_kill(h->reaped[i].status);
+		bad = bad || h->reaped[i].status != 0;
+	}
+	if (!bad)
+		return;
+	if (!oom_say(&h->oom, "", killed, h->cause, sizeof h->cause))
+		n = 0;
+	for (size_t i = 0; i < n; i++)
+		if (h->reaped[i].status != 0 && by_kill(h->reaped[i].status) == killed)
+			h->reaped[i].cause = h->cause;
+	oom_look(&h->oom, "");
+}
+
 static void reap(struct host *h)
 {
 	struct shim_event ev = { .type = SEV_REAPED, .ranks = h->reaped };
@@ -77,6 +101,7 @@ static void reap(struct host *h)
 									    .ended = host_now(),
 									    .end_us = host_wall_us() };
 	ev.gone = pid < 0 && errno == ECHILD;
+	add_causes(h, ev.n_ranks);
 	for (size_t i = 0; i < ev.n_ranks; i++)
 		drain_rank(h, &h->reaped[i]);
 	ev.orphans = sweep_hits(h->sweep);
@@ -457,6 +482,7 @@ static bool prepare(struct host *h)
 	if (h->out)
 		output_watched(h->out, h->ep);
 	h->sweep = sweep_create();
+	oom_begin(&h->oom, "");
 	h->machine = shim_create(h->job, h->attempt, h->nprocs, (uint32_t)getpid(), start,
 				 host_now());
 	h->started = calloc(h->nprocs, sizeof *h->started);
