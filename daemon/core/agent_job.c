@@ -7,8 +7,8 @@
  *
  * 'prepare', 'start', 'end', 'forget' may come twice; the second time is
  * answered from what is known. The latch is taken before the shim is told to
- * go, and the shim itself goes once in its life: so no rank is started twice
- * whoever dies in between. A dead shim means its ranks are ended and lost.
+ * go, once, and the shim itself goes once in its life: so no rank is started
+ * twice whoever dies in between. A dead shim means its ranks are ended and lost.
  */
 #include "core/agent_internal.h"
 
@@ -546,7 +546,7 @@ static mono_t orders_until(const struct agent *a)
 }
 
 /* The order came over a session that is gone, or silent for long: the job may be
- * over since. A new order finds the latch taken and goes; who was told 'starting'
+ * over since. A new order finds the latch ours and goes; who was told 'starting'
  * meanwhile must hear that it did not. */
 static bool order_is_stale(struct agent *a, struct ajob *j)
 {
@@ -593,6 +593,16 @@ void ajob_send_go(struct agent *a, struct ajob *j)
 	j->phase = AJ_STARTING;
 }
 
+/* It may be told to go; itself it goes once. */
+static void latch_held(struct agent *a, struct ajob *j)
+{
+	if (order_is_stale(a, j))
+		return;
+	act_add(a->out, ACT_UNLISTEN)->job = j->job;
+	if (j->shim_link != 0)
+		ajob_send_go(a, j);
+}
+
 void ajob_on_start(struct agent *a, const struct rec_start *s)
 {
 	struct ajob *j = ajob_find(a, s->job, s->attempt);
@@ -624,7 +634,10 @@ void ajob_on_start(struct agent *a, const struct rec_start *s)
 		snprintf(j->ifname, sizeof(j->ifname), "%s", s->ifname);
 	j->start_link = a->coord_link;
 	j->phase = AJ_LATCHING;
-	ajob_action(a, j, ACT_LATCH, &j->ticket_latch);
+	if (j->latched)
+		latch_held(a, j);
+	else
+		ajob_action(a, j, ACT_LATCH, &j->ticket_latch);
 }
 
 /* ---- answers of actions ------------------------------------------------------------------ */
@@ -708,25 +721,24 @@ static void done_prove(struct agent *a, struct ajob *j)
 	session_send(a, &m);
 }
 
-/* -EEXIST: taken before we were restarted; the shim knows whether it has gone. */
+/* The latch is taken once and decides: whoever finds it taken by somebody he does
+ * not know of (-EEXIST; what an earlier life of ours took is known since
+ * adoption) starts nothing. */
 static void done_latch(struct agent *a, struct ajob *j)
 {
 	j->ticket_latch = 0;
 	if (j->phase != AJ_LATCHING)
 		return;
-	if (a->ev->error != 0 && a->ev->error != -EEXIST) {
-		report_rest(a, j, "failed", 1, a->ev->text);
+	if (a->ev->error != 0) {
+		report_rest(a, j, "failed", 1, a->ev->error == -EEXIST ?
+			    "it may have been started here before: its start latch is taken" : a->ev->text);
 		j->end_wanted = true;
 		j->end_grace_ms = 0;
 		ajob_send_shim_end(a, j);
 		return;
 	}
 	j->latched = true;
-	if (order_is_stale(a, j))
-		return;
-	act_add(a->out, ACT_UNLISTEN)->job = j->job;
-	if (j->shim_link != 0)
-		ajob_send_go(a, j);
+	latch_held(a, j);
 }
 
 /* Somebody may still live: nothing is said before he is dead, unless he was

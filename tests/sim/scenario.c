@@ -457,6 +457,7 @@ const struct scenario scenarios[] = {
 	{ "first-cause-late", 3, scn_first_cause_late, false },
 	{ "gpus", 2, scn_gpus, true },
 	{ "gpus-shared", 2, scn_gpus_shared, false },
+	{ "dies-unseen", 2, scn_dies_unseen, true },
 	{ "power", 2, scn_power, true },
 	{ "clients-crash", 2, scn_clients_crash, true },
 	{ "watched-chaos", 4, watched_chaos, false },

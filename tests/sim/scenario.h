@@ -40,6 +40,7 @@ void scn_agent_leaves(struct sim *s);
 void scn_all_leave(struct sim *s);
 void scn_queue(struct sim *s);
 void scn_queue_equals(struct sim *s);
+void scn_dies_unseen(struct sim *s);
 void scn_power(struct sim *s);
 void scn_clients_crash(struct sim *s);
 void scn_undying(struct sim *s);

@@ -97,3 +97,19 @@ void scn_no_ports(struct sim *s)
 	for (int i = 0; i < n; i++)
 		scn_fault(s, 500, 9000, FT_AGENT_CRASH, 0, scn_ms(s, 50, 3000));
 }
+
+/* Its shim dies while its agent is away: only the latch tells the next one
+ * that ranks may have run. */
+void scn_dies_unseen(struct sim *s)
+{
+	struct client *k = scn_submit(s, (uint32_t)rng_range(&s->w.rng, 1, 2), 1);
+	int64_t at = scn_ms(s, 1600, 3500), down = scn_ms(s, 200, 3000);
+
+	k->plan->hosts = k->plan->nnodes == 1 ? "n1" : "n1,n2";
+	k->plan->run_ms = rng_range(&s->w.rng, 100, 9000);
+	k->plan->leftover = rng_chance(&s->w.rng, 300) ? 500 : 0;
+	fault_at(s, at, FT_AGENT_CRASH, 0, down);
+	fault_at(s, at + rng_range(&s->w.rng, 0, down), FT_SHIM_KILL, 0, 0);
+	if (rng_chance(&s->w.rng, 400))
+		fault_at(s, scn_ms(s, 1000, 6000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
+}

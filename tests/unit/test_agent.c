@@ -464,8 +464,7 @@ static void an_order_is_renewed_only_while_its_session_lasts(void **state)
 	tick(w, 1500); /* its time is over, though the session is not */
 	shim_hello(w, "ready");
 	assert_int_equal(count(w, SHIM, MSG_shim_go), 2);
-	start(w);
-	done(w, ACT_LATCH, 0);
+	start(w); /* a new order: the latch is ours */
 	assert_int_equal(count(w, SHIM, MSG_shim_go), 3);
 	forget(w);
 
@@ -476,9 +475,19 @@ static void an_order_is_renewed_only_while_its_session_lasts(void **state)
 	assert_true(last(w, COORD, MSG_node_register, &m));
 	assert_string_equal(m.u.node_register.held[0].phase, "ready");
 	msg_finish(&m);
-	start(w); /* a new order: the latch is taken, by us */
-	done(w, ACT_LATCH, -EEXIST);
+	start(w);
 	assert_int_equal(count(w, SHIM, MSG_shim_go), 1);
+}
+
+static void who_finds_the_latch_taken_starts_nothing(void **state)
+{
+	struct world *w = *state;
+
+	to_ready(w);
+	start(w);
+	done(w, ACT_LATCH, -EEXIST);
+	assert_int_equal(count(w, SHIM, MSG_shim_go), 0);
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 1);
 }
 
 /* Who was told 'starting' after a reconnect must hear that it did not. */
@@ -1695,6 +1704,7 @@ int main(void)
 		T(prepare_twice_makes_one_shim),
 		T(the_latch_comes_before_go_and_start_twice_goes_once),
 		T(an_order_is_renewed_only_while_its_session_lasts),
+		T(who_finds_the_latch_taken_starts_nothing),
 		T(an_order_that_outlived_its_session_is_told_to_the_new_one),
 		T(a_latch_that_cannot_be_taken_starts_nothing),
 		T(another_users_job_is_refused_with_a_sentence),
