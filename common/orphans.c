@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/left.h"
+#include "common/proc_sys.h"
 
 #define OTHERS_WAIT_MS 1000 /* for one that another sweep has hit */
 #define TOLD_MAX 3
@@ -29,14 +29,6 @@ struct pass {
 	int64_t now_ms;
 	int alive;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static bool same(const struct proc_id *a, const struct proc_id *b)
 {
@@ -65,9 +57,9 @@ void orphans_init(struct orphans *o, bool (*started)(pid_t pid, uint64_t start_t
 {
 	*o = (struct orphans){ .started = started };
 	buf_init(&o->met);
-	if (getpid() == 1)
+	if (proc_sys_self() == 1)
 		o->doubt = "it is process 1, to which all orphans come";
-	else if (proc_children(getpid(), count_child, o) < 0)
+	else if (proc_children(proc_sys_self(), count_child, o) < 0)
 		o->doubt = "it could not look for children that it was started with";
 }
 
@@ -130,12 +122,12 @@ static void on_child(void *arg, const struct proc_stat *st)
 
 int orphans_pass(struct orphans *o, struct orphan_sweep *s)
 {
-	struct pass p = { .o = o, .s = s, .session = getsid(0), .now_ms = now_ms() };
+	struct pass p = { .o = o, .s = s, .session = getsid(0), .now_ms = proc_sys_ms() };
 	int rc;
 
 	if (s->shim.start_time == 0)
 		return 0;
-	rc = proc_children(getpid(), on_child, &p);
+	rc = proc_children(proc_sys_self(), on_child, &p);
 	forget_the_dead(&p);
 	if (buf_failed(&o->met)) {
 		buf_reset(&o->met);

@@ -9,51 +9,18 @@
 #include "common/proc.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "common/buf.h"
-
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
-#endif
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
+#include "common/proc_sys.h"
 
 #define SWEEP_PAUSE_NS 10000000
 #define PF_EXITING 4ul /* of include/linux/sched.h, since ever */
-
-/* A whole small file, NUL-terminated. Length or -errno. */
-static ssize_t read_small(const char *path, char *out, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
-	ssize_t n = 1;
-
-	if (fd < 0)
-		return -errno;
-	while (n > 0 && len < size - 1) {
-		n = read(fd, out + len, size - 1 - len);
-		if (n < 0 && errno == EINTR)
-			n = 1;
-		else if (n > 0)
-			len += (size_t)n;
-	}
-	n = n < 0 ? -errno : (ssize_t)len;
-	close(fd);
-	out[len] = '\0';
-	return n;
-}
 
 /* Field n >= 3 of a stat line of which p is the ')' after field 2; "" when the
  * line is shorter. */
@@ -87,7 +54,7 @@ int proc_read(pid_t pid, struct proc_stat *ret)
 		return -ESRCH;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	if (read_small(path, text, sizeof(text)) <= 0)
+	if (proc_sys_file(path, text, sizeof(text)) <= 0)
 		return -ESRCH;
 	p = strrchr(text, ')');
 	if (!p)
@@ -121,7 +88,7 @@ int proc_start_time(pid_t pid, uint64_t *ret)
 int proc_boot_id(char out[37])
 {
 	char text[64];
-	ssize_t n = read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text));
+	ssize_t n = proc_sys_file("/proc/sys/kernel/random/boot_id", text, sizeof(text));
 
 	if (n < 0)
 		return (int)n;
@@ -150,11 +117,10 @@ static int signal_pidfd(int fd, pid_t pid, uint64_t start_time, int sig)
 
 	if (rc)
 		return rc;
-	if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) == 0)
-		return 0;
-	if (errno != ENOSYS)
-		return -errno;
-	return kill(pid, sig) ? -errno : 0; /* Linux 5.1 and 5.2, seccomp */
+	rc = proc_sys_pidfd_signal(fd, sig);
+	if (rc != -ENOSYS)
+		return rc;
+	return proc_sys_kill(pid, sig); /* Linux 5.1 and 5.2, seccomp */
 }
 
 int proc_signal(pid_t pid, uint64_t start_time, int sig)
@@ -163,20 +129,20 @@ int proc_signal(pid_t pid, uint64_t start_time, int sig)
 
 	if (pid <= 1)
 		return -ESRCH;
-	fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	fd = proc_sys_pidfd(pid);
 	if (fd >= 0) {
 		rc = signal_pidfd(fd, pid, start_time, sig);
-		close(fd);
+		proc_sys_pidfd_close(fd);
 		return rc;
 	}
-	if (errno == ESRCH || errno == EINVAL)
+	if (fd == -ESRCH || fd == -EINVAL)
 		return -ESRCH;
 
 	/* no pidfd (ENOSYS), or no descriptor left: a small race beats no signal */
 	rc = check_start(pid, start_time);
 	if (rc)
 		return rc;
-	return kill(pid, sig) ? -errno : 0;
+	return proc_sys_kill(pid, sig);
 }
 
 int proc_dead(pid_t pid, uint64_t start_time)
@@ -188,52 +154,34 @@ int proc_dead(pid_t pid, uint64_t start_time)
 	return s.dead;
 }
 
-/* The next process in /proc; 0 at the end. */
-static pid_t next_pid(DIR *proc)
-{
-	struct dirent *d;
-
-	while ((d = readdir(proc)) != NULL) {
-		char *end;
-		long pid;
-
-		if (!isdigit((unsigned char)d->d_name[0]))
-			continue;
-		pid = strtol(d->d_name, &end, 10);
-		if (!*end && pid > 0)
-			return (pid_t)pid;
-	}
-	return 0;
-}
-
 static int read_all(struct buf *table)
 {
-	DIR *proc = opendir("/proc");
+	void *proc = proc_sys_list();
 	struct proc_stat s;
 	pid_t pid;
 
 	if (!proc)
 		return -errno;
-	while ((pid = next_pid(proc)) != 0) {
+	while ((pid = proc_sys_next(proc)) != 0) {
 		if (proc_read(pid, &s) == 0)
 			buf_add(table, &s, sizeof(s));
 	}
-	closedir(proc);
+	proc_sys_list_close(proc);
 	return buf_failed(table) ? -ENOMEM : 0;
 }
 
 int proc_children(pid_t parent, void (*f)(void *arg, const struct proc_stat *child), void *arg)
 {
-	DIR *proc = opendir("/proc");
+	void *proc = proc_sys_list();
 	struct proc_stat s;
 	pid_t pid;
 
 	if (!proc)
 		return -errno;
-	while ((pid = next_pid(proc)) != 0)
+	while ((pid = proc_sys_next(proc)) != 0)
 		if (proc_read(pid, &s) == 0 && s.ppid == parent)
 			f(arg, &s);
-	closedir(proc);
+	proc_sys_list_close(proc);
 	return 0;
 }
 
@@ -252,7 +200,7 @@ ssize_t proc_read_file(pid_t pid, const char *name, char *out, size_t size)
 	char path[48];
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	return read_small(path, out, size);
+	return proc_sys_file(path, out, size);
 }
 
 static int family_cmp(const void *pa, const void *pb)
@@ -329,29 +277,6 @@ int proc_descendants(pid_t root, pid_t *out, size_t max)
 	return rc;
 }
 
-/* The whole environment of a process, into b. */
-static int read_environ(pid_t pid, struct buf *b)
-{
-	char path[32];
-	ssize_t n = 0;
-	int fd;
-
-	buf_reset(b);
-	snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	do {
-		char *room = buf_reserve(b, 16384);
-
-		n = room ? read(fd, room, b->cap - b->len) : -1;
-		if (n > 0)
-			b->len += (size_t)n;
-	} while (n > 0);
-	close(fd);
-	return n < 0 ? -EIO : 0;
-}
-
 /* True when one of the NUL-terminated strings in b is exactly name=value. */
 static bool has_variable(struct buf *b, const char *name, const char *value)
 {
@@ -397,9 +322,9 @@ static bool sweep_one(struct sweep *s, pid_t pid)
 {
 	struct proc_stat st;
 
-	if (pid <= 1 || pid == getpid() || proc_read(pid, &st) || st.dead)
+	if (pid <= 1 || pid == proc_sys_self() || proc_read(pid, &st) || st.dead)
 		return false;
-	if (read_environ(pid, &s->env) || !has_variable(&s->env, s->name, s->value))
+	if (proc_sys_environ(pid, &s->env) || !has_variable(&s->env, s->name, s->value))
 		return false;
 	if (proc_signal(pid, st.start_time, SIGKILL) == 0 && !seen(&s->killed, &st)) {
 		buf_add(&s->killed, &st, sizeof(st));
@@ -412,34 +337,26 @@ static bool sweep_one(struct sweep *s, pid_t pid)
 /* How many were found, or -errno. */
 static int sweep_pass(struct sweep *s)
 {
-	DIR *proc = opendir("/proc");
+	void *proc = proc_sys_list();
 	int found = 0;
 	pid_t pid;
 
 	if (!proc)
 		return -errno;
-	while ((pid = next_pid(proc)) != 0)
+	while ((pid = proc_sys_next(proc)) != 0)
 		found += sweep_one(s, pid);
-	closedir(proc);
+	proc_sys_list_close(proc);
 	return found;
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 int proc_sweep_env(const char *name, const char *value, int deadline_ms, struct proc_id *ret_left)
 {
 	struct sweep s = { .name = name, .value = value };
-	int64_t end = now_ms() + deadline_ms;
+	int64_t end = proc_sys_ms() + deadline_ms;
 	int found;
 
-	while ((found = sweep_pass(&s)) > 0 && now_ms() < end)
-		nanosleep(&(struct timespec){ .tv_nsec = SWEEP_PAUSE_NS }, NULL);
+	while ((found = sweep_pass(&s)) > 0 && proc_sys_ms() < end)
+		proc_sys_pause(SWEEP_PAUSE_NS);
 	buf_finish(&s.env);
 	buf_finish(&s.killed);
 	if (found < 0)

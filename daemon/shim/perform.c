@@ -259,32 +259,6 @@ static void do_start(struct host *h, const struct rec_shim_go *go)
 
 /* ---- end ------------------------------------------------------------- */
 
-/* In the group of a rank that lives: kill(-pid) has reached it. */
-static bool in_rank_group(void *arg, pid_t pid)
-{
-	struct host *h = arg;
-	pid_t group = getpgid(pid);
-
-	for (uint32_t i = 0; i < h->nprocs; i++)
-		if (group == shim_rank_pid(h->machine, i))
-			return true;
-	return false;
-}
-
-/* A rank that is not reaped keeps its pid and group: they cannot be a stranger's. */
-static void do_signal(struct host *h, int sig)
-{
-	for (uint32_t i = 0; i < h->nprocs; i++) {
-		pid_t pid = shim_rank_pid(h->machine, i);
-
-		if (pid > 1)
-			kill(-pid, sig);
-		if (pid > 1 && sig == SIGTERM)
-			kill(-pid, SIGCONT); /* what is stopped could not act on it */
-	}
-	sweep_signal(h->sweep, sig, false, in_rank_group, h);
-}
-
 static void do_stuck(struct host *h)
 {
 	struct rec_stuck_proc v[16];
@@ -386,7 +360,7 @@ static void perform(struct host *h, const struct shim_action *a)
 		break;
 	case SACT_SIGNAL:
 		below_signal(h);
-		do_signal(h, a->sig);
+		sweep_signal_all(h->sweep, h->machine, h->nprocs, a->sig);
 		break;
 	case SACT_SWEEP:
 		below_signal(h);

@@ -5,10 +5,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/left.h"
-#include "proto/message.h"
+#include "common/proc_sys.h"
+#include "shim/machine.h"
 
 #define FIRST_ROOM 256
 #define ROOM_MAX (1u << 20)
@@ -51,7 +51,7 @@ static pid_t *descendants(size_t *ret_n)
 		if (!more)
 			break;
 		v = more;
-		n = proc_descendants(getpid(), v, room);
+		n = proc_descendants(proc_sys_self(), v, room);
 		if (n >= 0 && (size_t)n <= room) {
 			*ret_n = (size_t)n;
 			return v;
@@ -131,6 +131,39 @@ uint32_t sweep_signal(struct sweep *s, int sig, bool count, bool (*skip)(void *a
 	}
 	free(t);
 	return sent;
+}
+
+struct ranks {
+	const struct shim *machine;
+	uint32_t n;
+};
+
+/* In the group of a rank that lives: kill(-pid) has reached it. */
+static bool in_rank_group(void *arg, pid_t pid)
+{
+	const struct ranks *r = arg;
+	pid_t group = proc_sys_group(pid);
+
+	for (uint32_t i = 0; i < r->n; i++)
+		if (group == shim_rank_pid(r->machine, i))
+			return true;
+	return false;
+}
+
+/* A rank that is not reaped keeps its pid and group: they cannot be a stranger's. */
+void sweep_signal_all(struct sweep *s, const struct shim *machine, uint32_t nprocs, int sig)
+{
+	struct ranks r = { machine, nprocs };
+
+	for (uint32_t i = 0; i < nprocs; i++) {
+		pid_t pid = shim_rank_pid(machine, i);
+
+		if (pid > 1)
+			proc_sys_kill(-pid, sig);
+		if (pid > 1 && sig == SIGTERM)
+			proc_sys_kill(-pid, SIGCONT); /* what is stopped could not act on it */
+	}
+	sweep_signal(s, sig, false, in_rank_group, &r);
 }
 
 static const char *tell_foreign(struct arena *a, const struct target *t, int error)

@@ -21,6 +21,9 @@ void sweep_destroy(struct sweep *s);
  * whom it hit for sweep_hits(). Number signalled, 0 also when /proc fails. */
 uint32_t sweep_signal(struct sweep *s, int sig, bool count, bool (*skip)(void *arg, pid_t pid),
 		      void *arg);
+/* To all of the job: the groups of ranks that run, and every other descendant. */
+struct shim;
+void sweep_signal_all(struct sweep *s, const struct shim *machine, uint32_t nprocs, int sig);
 /* Those who live in spite of it, named and with what they wait for, up to 'max';
  * strings in the arena. Number of them. Of those that may not be signalled, the
  * first in words in *ret_foreign (NULL: none). */

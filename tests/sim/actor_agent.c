@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/sim/kernel.h"
 #include "tests/sim/sim.h"
 
 static void new_boot(struct sim *s, struct agent_actor *a)
@@ -118,6 +119,7 @@ void simagent_reboot(struct sim *s, struct agent_actor *a, int64_t down_ns)
 	a->host_up = false;
 	a->files = NULL;
 	gpus_rebooted(a);
+	kernel_reboot(s, a->idx);
 	s->loss_allowed = true;
 	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &a->proc, 1, NULL);
 }

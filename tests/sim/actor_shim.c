@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/proc.h"
+#include "tests/sim/kernel.h"
 #include "tests/sim/sim.h"
 
 static bool is_rank(const struct shim_actor *h, const struct worker *w)
@@ -72,8 +74,9 @@ struct shim_actor *simshim_spawn(struct sim *s, struct agent_actor *a, const str
 	proc_start(&h->proc);
 	h->proc.mono_ns = a->mono_ns;
 	h->gpus_given = gpus_mask(a, p->gpu_ids);
-	h->pid = s->next_pid++;
-	h->core = shim_create(h->job, h->attempt, h->nprocs, h->pid, 777,
+	h->pid = kernel_fork(s, h, NULL, KERNEL_AGENT);
+	h->sweep = sweep_create();
+	h->core = shim_create(h->job, h->attempt, h->nprocs, h->pid, kernel_start_time(s, h->host, h->pid),
 			      proc_mono(s, &h->proc));
 	shim_actions_init(&h->acts);
 	proc_arm(s, &h->proc, shim_deadline(h->core));
@@ -86,6 +89,8 @@ void simshim_teardown(struct shim_actor *h)
 		return;
 	shim_destroy(h->core);
 	h->core = NULL;
+	sweep_destroy(h->sweep);
+	h->sweep = NULL;
 	shim_actions_finish(&h->acts);
 }
 
@@ -96,15 +101,19 @@ static void gone(struct sim *s, struct shim_actor *h)
 	h->proc.life++;
 	h->agent = NULL;
 	simshim_teardown(h);
+	kernel_exit(s, h->host, h->pid);
+	kernel_reap(s, h->host, h->pid);
 }
 
 /* The process is no more; nobody will hear how it ended. */
-static void vanish(struct shim_actor *h, struct worker *w)
+static void vanish(struct sim *s, struct shim_actor *h, struct worker *w)
 {
 	struct exec *x = is_rank(h, w) ? h->execs[w->local] : NULL;
 
 	if (w->alive && x != NULL)
 		x->end = EX_VANISHED;
+	if (w->alive)
+		kernel_exit(s, h->host, w->pid);
 	w->alive = false;
 }
 
@@ -116,7 +125,7 @@ void simshim_kill9(struct sim *s, struct shim_actor *h)
 	     (unsigned long long)h->proc.actions);
 	for (uint32_t i = 0; i < h->nprocs; i++)
 		if (!stuck_now(s, &h->workers[i]))
-			vanish(h, &h->workers[i]);
+			vanish(s, h, &h->workers[i]);
 	check_job(s, h->job)->lost_allowed = true;
 	gone(s, h);
 	check_shim_died(s, h);
@@ -125,7 +134,7 @@ void simshim_kill9(struct sim *s, struct shim_actor *h)
 void simshim_host_gone(struct sim *s, struct shim_actor *h)
 {
 	for (uint32_t i = 0; i < h->n_workers; i++)
-		vanish(h, &h->workers[i]);
+		vanish(s, h, &h->workers[i]);
 	if (h->proc.up)
 		gone(s, h);
 }
@@ -133,22 +142,12 @@ void simshim_host_gone(struct sim *s, struct shim_actor *h)
 /* By the cookie in their environment; the shim has it too. */
 uint32_t simshim_sweep(struct sim *s, struct shim_actor *h)
 {
-	uint32_t n = 0;
+	int n;
 
-	for (uint32_t i = 0; i < h->n_workers; i++) {
-		if (stuck_now(s, &h->workers[i])) {
-			h->workers[i].killed = true; /* SIGKILL waits for it */
-			continue;
-		}
-		n += h->workers[i].alive;
-		vanish(h, &h->workers[i]);
-	}
-	if (h->proc.up) {
-		sim_fail(s, "a shim that is alive is not swept (%s)", proc_name(s, &h->proc));
-		gone(s, h);
-		n++;
-	}
-	return n;
+	kernel_as(s, h->host, KERNEL_AGENT);
+	n = proc_sweep_env("NODEAGENT_COOKIE", h->cookie, 30, NULL);
+	kernel_as(s, h->host, 0);
+	return n > 0 ? (uint32_t)n : 0;
 }
 
 /* ---- processes ------------------------------------------------------------------ */
@@ -186,6 +185,7 @@ static void worker_exits(struct sim *s, struct shim_actor *h, struct worker *w, 
 	}
 	w->alive = false;
 	w->status = status;
+	kernel_exit(s, h->host, w->pid);
 	if (x != NULL) {
 		x->end = (status & 0x7f) != 0 ? EX_SIGNALLED : EX_EXITED;
 		x->code = (uint32_t)status >> 8;
@@ -236,11 +236,12 @@ static void fork_one(struct sim *s, struct shim_actor *h, uint32_t local, int64_
 		return;
 	}
 	w->alive = true;
-	w->pid = rng_chance(&s->w.rng, 100) && !s->gpus ? 1000 : s->next_pid++; /* numbers come again */
-	left->pid = w->pid + 2000000;
+	w->pid = kernel_fork(s, h, w, h->pid);
 	w->stubborn = rng_chance(&s->w.rng, h->plan->stubborn);
 	left->alive = rng_chance(&s->w.rng, h->plan->leftover);
 	left->reaped = !left->alive;
+	if (left->alive)
+		left->pid = kernel_fork(s, h, left, w->pid);
 	left->stubborn = rng_chance(&s->w.rng, 300);
 	stuck_begin(s, h, w);
 	stuck_begin(s, h, left);
@@ -251,7 +252,7 @@ static void signal_one(struct sim *s, struct shim_actor *h, struct worker *w, in
 {
 	struct exec *x = is_rank(h, w) ? h->execs[w->local] : NULL;
 
-	if (!w->alive)
+	if (!w->alive || sig == SIGCONT)
 		return;
 	if (x != NULL)
 		x->signalled = true;
@@ -278,18 +279,43 @@ static void do_start(struct sim *s, struct shim_actor *h)
 	world_at(&s->w, s->w.now + after, EV_STARTED, &h->proc, 0, NULL);
 }
 
+void simshim_signal(struct sim *s, struct shim_actor *h, struct worker *w, int sig)
+{
+	if (h->proc.up)
+		signal_one(s, h, w, sig);
+	else if (stuck_now(s, w))
+		w->killed = w->killed || sig == SIGKILL; /* it waits for it */
+	else if (sig == SIGKILL)
+		vanish(s, h, w);
+}
+
+void simshim_hit(struct sim *s, struct shim_actor *h, int sig)
+{
+	sim_fail(s, "a shim that is alive is not swept (%s, signal %d)", proc_name(s, &h->proc), sig);
+}
+
+bool simshim_may_go(const struct sim *s, const struct shim_actor *h, const struct worker *w)
+{
+	return w->alive && !stuck_now(s, w) && !is_rank(h, w);
+}
+
+void simshim_goes(struct sim *s, struct shim_actor *h, struct worker *w)
+{
+	if (h->proc.up)
+		worker_exits(s, h, w, 0);
+	else
+		vanish(s, h, w);
+}
+
 static void do_signal(struct sim *s, struct shim_actor *h, const struct shim_action *a)
 {
 	check_signal(s, h, a->sig);
-	for (uint32_t i = 0; i < h->n_workers; i++) {
-		struct worker *w = &h->workers[i];
-
-		if (a->type == SACT_SWEEP && w->alive && !w->swept) {
-			w->swept = true;
-			h->orphans++;
-		}
-		signal_one(s, h, w, a->sig);
-	}
+	kernel_as(s, h->host, h->pid);
+	if (a->type == SACT_SWEEP)
+		sweep_signal(h->sweep, a->sig, true, NULL, NULL);
+	else
+		sweep_signal_all(h->sweep, h->core, h->nprocs, a->sig);
+	kernel_as(s, h->host, 0);
 }
 
 static void do_write(struct sim *s, struct shim_actor *h, const struct shim_action *a)
@@ -456,6 +482,7 @@ static void reap(struct sim *s, struct shim_actor *h)
 		if (w->alive || w->reaped)
 			continue;
 		w->reaped = true;
+		kernel_reap(s, h->host, w->pid);
 		if (!is_rank(h, w))
 			continue;
 		h->execs[i]->reaped_at = s->w.now;
@@ -467,7 +494,7 @@ static void reap(struct sim *s, struct shim_actor *h)
 	}
 	ev.ranks = v;
 	ev.gone = simshim_alive(h) == 0;
-	ev.orphans = h->orphans;
+	ev.orphans = sweep_hits(h->sweep);
 	feed(s, h, &ev);
 }
 

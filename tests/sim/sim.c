@@ -1,4 +1,5 @@
 /* sim.c - one run: the loop, crashes after actions, the end */
+#include "tests/sim/kernel.h"
 #include "tests/sim/sim.h"
 
 #include <stdio.h>
@@ -271,6 +272,7 @@ static void reset(struct sim *s, const struct scenario *sc, uint64_t seed,
 	s->next_pid = 1000;
 	s->heal_at = 0;
 	simstore_begin(s);
+	kernel_begin(s);
 }
 
 static bool run(struct sim *s, const struct scenario *sc, uint64_t seed,

@@ -3,6 +3,7 @@
  *   world.c        time, chance, memory, trace          net.c       connections
  *   sim.c          a run: the loop, crashes, the end    check*.c    invariants
  *   actor_coord.c  coordinator                scenario.c  what happens in a run
+ *   kernel.c       processes, their pids, signals
  *   store.c, disk.c  its store: SQLite on a simulated disk
  *   actor_agent.c  agents, their files and side effects fault.c     things going wrong
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
@@ -25,6 +26,7 @@
 #include "core/coord.h"
 #include "proto/message.h"
 #include "shim/machine.h"
+#include "shim/sweep.h"
 #include "tests/sim/gpus.h"
 #include "tests/sim/net.h"
 #include "tests/sim/world.h"
@@ -190,12 +192,12 @@ struct shim_actor {
 	const char *visible; /* CUDA_VISIBLE_DEVICES; NULL: left alone */
 	uint32_t rank_base, nprocs, node_rank, nnodes;
 	struct shim *core;
+	struct sweep *sweep;
 	struct shim_actions acts;
 	struct conn *agent; /* the newest connection */
 	struct worker *workers; /* 2 * nprocs: ranks, then leftovers */
 	uint32_t n_workers;
 	bool *closed; /* per rank: its streams were reported closed */
-	uint32_t orphans;
 	bool reap_queued, close_queued;
 	bool gave_up; /* it has told of processes that it cannot end */
 	uint64_t guard_gen; /* of SACT_GUARD */
@@ -454,6 +456,12 @@ void simshim_kill9(struct sim *s, struct shim_actor *h); /* SIGKILL to the shim 
 void simshim_host_gone(struct sim *s, struct shim_actor *h);
 uint32_t simshim_sweep(struct sim *s, struct shim_actor *h); /* kills what it left; number */
 uint32_t simshim_alive(const struct shim_actor *h); /* processes of the job */
+/* A signal from whoever: to one of its processes, to the shim itself. */
+void simshim_signal(struct sim *s, struct shim_actor *h, struct worker *w, int sig);
+void simshim_hit(struct sim *s, struct shim_actor *h, int sig);
+/* What a rank has left may end at any time. */
+bool simshim_may_go(const struct sim *s, const struct shim_actor *h, const struct worker *w);
+void simshim_goes(struct sim *s, struct shim_actor *h, struct worker *w);
 void simshim_teardown(struct shim_actor *h);
 void simshim_event(struct sim *s, struct shim_actor *h, const struct event *e);
 void simshim_link_up(struct sim *s, struct shim_actor *h, struct conn *c);
