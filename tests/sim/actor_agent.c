@@ -32,6 +32,7 @@ void simagent_setup(struct sim *s, uint32_t i)
 	snprintf(a->ip, sizeof(a->ip), "10.0.0.%u", i + 1);
 	memset(a->key, 0x40 + (int)i, sizeof(a->key));
 	a->host_up = true;
+	launcher_setup(a);
 	new_boot(s, a);
 }
 
@@ -120,6 +121,7 @@ void simagent_reboot(struct sim *s, struct agent_actor *a, int64_t down_ns)
 	a->files = NULL;
 	gpus_rebooted(a);
 	kernel_reboot(s, a->idx);
+	launcher_reboot(s, a);
 	s->loss_allowed = true;
 	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &a->proc, 1, NULL);
 }

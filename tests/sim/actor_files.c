@@ -18,6 +18,7 @@ struct done {
 	bool retry;
 	const char *text;
 	uint32_t result;
+	bool unhold; /* the launch has failed: its record goes */
 	const struct rec_prepare *prepare; /* what the action was about; own copy of the few fields */
 	uint32_t node_rank, nprocs;
 	int64_t until;
@@ -205,16 +206,39 @@ static void do_lease(struct sim *s, struct agent_actor *a, const struct action *
 	answer_in(s, a, d, MS / 10, 5 * MS);
 }
 
+static void drop_file(struct agent_actor *a, uint64_t job, uint32_t attempt)
+{
+	struct held_file **f = &a->files;
+
+	while (*f != NULL && ((*f)->job != job || (*f)->attempt != attempt))
+		f = &(*f)->next;
+	if (*f != NULL)
+		*f = (*f)->next;
+}
+
+/* A spool of this name is another cluster's: it is moved aside. */
+static void make_spool(struct sim *s, struct agent_actor *a, uint64_t job, uint32_t attempt)
+{
+	struct status_file *st = status_of(a, job, attempt);
+
+	if (st == NULL) {
+		st = world_alloc(&s->w, sizeof(*st));
+		st->next = a->status;
+		a->status = st;
+	}
+	st->job = job;
+	st->attempt = attempt;
+	st->text = NULL;
+}
+
 static void do_spawn(struct sim *s, struct agent_actor *a, const struct action *act)
 {
 	struct done *d = answer(s, act);
 	struct held_file *f = file_of(s, a, act->job, act->attempt, true);
-	struct status_file *st;
 	struct shim_actor *h;
-	int64_t up;
 
-	if (f->held || status_of(a, act->job, act->attempt) != NULL) {
-		fails(d, EEXIST, false, "the spool of this attempt exists already");
+	if (f->held) {
+		fails(d, EEXIST, false, "the record of this attempt exists already");
 		answer_in(s, a, d, MS / 10, MS);
 		return;
 	}
@@ -224,19 +248,43 @@ static void do_spawn(struct sim *s, struct agent_actor *a, const struct action *
 	f->cookie = world_copy(&s->w, act->cookie, strlen(act->cookie));
 	f->lineage = act->lineage;
 	if (rng_chance(&s->w.rng, s->spawn_fails)) {
+		drop_file(a, act->job, act->attempt);
 		fails(d, EAGAIN, true, "no more processes");
 		answer_in(s, a, d, MS / 10, 20 * MS);
 		return;
 	}
-	st = world_alloc(&s->w, sizeof(*st));
-	st->job = act->job;
-	st->attempt = act->attempt;
-	st->next = a->status;
-	a->status = st;
+	make_spool(s, a, act->job, act->attempt);
 	h = simshim_spawn(s, a, act->prepare, f->cookie);
-	up = rng_range(&s->w.rng, MS, 20 * MS);
-	world_at(&s->w, s->w.now + up, EV_CONNECT, &a->proc, 0, h);
+	if (s->launchers) {
+		launcher_launch(s, a, d, h);
+		return;
+	}
+	world_at(&s->w, s->w.now + rng_range(&s->w.rng, MS, 20 * MS), EV_CONNECT, &a->proc, 0, h);
 	answer_in(s, a, d, MS, 25 * MS);
+}
+
+static void tell_swept(struct sim *s, struct agent_actor *a, struct done *d, struct shim_actor *h,
+		       uint32_t swept)
+{
+	d->result = swept;
+	if (h == NULL || simshim_alive(h) == 0)
+		return;
+	fails(d, ETIME, true, "pid 1 (python, state D) could not be ended");
+	d->stuck = world_alloc(&s->w, 16 * sizeof(*d->stuck));
+	d->n_stuck = stuck_list(s, h, d->stuck, 16);
+}
+
+void files_launcher_answered(struct sim *s, struct agent_actor *a, struct done *d, bool kill,
+			     struct shim_actor *h, int error, const char *text, uint32_t swept)
+{
+	if (error != 0)
+		fails(d, error, true, text);
+	else if (kill)
+		tell_swept(s, a, d, h, swept);
+	else
+		world_at(&s->w, s->w.now + rng_range(&s->w.rng, MS / 10, MS), EV_CONNECT, &a->proc, 0, h);
+	d->unhold = error != 0 && !kill;
+	answer_in(s, a, d, MS / 10, MS);
 }
 
 static bool listens(const struct agent_actor *a, uint64_t job)
@@ -290,13 +338,11 @@ static void do_sweep(struct sim *s, struct agent_actor *a, const struct action *
 	struct shim_actor *h = simshim_find(s, a->idx, act->job, act->attempt);
 	struct done *d = answer(s, act);
 
-	if (h != NULL)
-		d->result = simshim_sweep(s, h);
-	if (h != NULL && simshim_alive(h) > 0) {
-		fails(d, ETIME, true, "pid 1 (python, state D) could not be ended");
-		d->stuck = world_alloc(&s->w, 16 * sizeof(*d->stuck));
-		d->n_stuck = stuck_list(s, h, d->stuck, 16);
+	if (s->launchers) {
+		launcher_kill(s, a, d, h);
+		return;
 	}
+	tell_swept(s, a, d, h, h != NULL ? simshim_sweep(s, h) : 0);
 	answer_in(s, a, d, MS, 50 * MS);
 }
 
@@ -311,15 +357,11 @@ static void do_look(struct sim *s, struct agent_actor *a, const struct action *a
 static void do_clean(struct sim *s, struct agent_actor *a, const struct action *act)
 {
 	struct shim_actor *h = simshim_find(s, a->idx, act->job, act->attempt);
-	struct held_file **f = &a->files;
 
 	if (h != NULL && stuck_mortal(s, h) > 0)
 		sim_fail(s, "a job's records are dropped only when nothing of it lives (%s, job %llu: "
 			    "%u processes)", a->name, (unsigned long long)act->job, simshim_alive(h));
-	while (*f != NULL && ((*f)->job != act->job || (*f)->attempt != act->attempt))
-		f = &(*f)->next;
-	if (*f != NULL)
-		*f = (*f)->next;
+	drop_file(a, act->job, act->attempt);
 }
 
 static void note_order(struct sim *s, const struct conn *c, const char *text, size_t len)
@@ -410,6 +452,8 @@ void simagent_done(struct sim *s, struct agent_actor *a, const struct event *e)
 	const struct done *d = e->p;
 	struct agent_event ev = { .type = AEV_DONE, .ticket = d->ticket, .error = d->error };
 
+	if (d->unhold)
+		drop_file(a, d->job, d->attempt);
 	ev.retry = d->retry;
 	ev.text = d->text;
 	ev.result = d->result;

@@ -131,6 +131,12 @@ void simshim_kill9(struct sim *s, struct shim_actor *h)
 	check_shim_died(s, h);
 }
 
+void simshim_unborn(struct sim *s, struct shim_actor *h)
+{
+	if (h->proc.up)
+		gone(s, h);
+}
+
 void simshim_host_gone(struct sim *s, struct shim_actor *h)
 {
 	for (uint32_t i = 0; i < h->n_workers; i++)

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/sim/disk.h"
 #include "tests/sim/sim.h"
 
 #define FITS_FOR (8 * SECOND) /* and it was not placed: it never will be */
@@ -196,7 +197,7 @@ static void look_at_waiting(struct sim *s, uint32_t job, bool first)
 
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		n += fits(s, job, &s->agents[i]);
-	if (n < j->plan->nnodes || (!first && j->plan->gpus != 0) || s->coord.disk_bad || !j->seen)
+	if (n < j->plan->nnodes || (!first && j->plan->gpus != 0) || disk_is_bad() || !j->seen)
 		j->fits_since = 0;
 	else if (j->fits_since == 0)
 		j->fits_since = s->w.now;

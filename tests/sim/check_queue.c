@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "tests/sim/disk.h"
 #include "tests/sim/sim.h"
 
 #define PREPARE_S 30
@@ -50,7 +51,7 @@ static int64_t all_over(const struct sim *s)
 /* Every node is there and tells of its GPUs: else who waits may wait longer. */
 static bool all_well(const struct sim *s)
 {
-	if (s->coord.disk_bad || !s->coord.proc.up)
+	if (disk_is_bad() || !s->coord.proc.up)
 		return false;
 	for (uint32_t i = 0; i < s->n_agents; i++) {
 		const struct agent_actor *a = &s->agents[i];

@@ -165,6 +165,11 @@ void disk_errors(uint32_t writes, uint32_t syncs)
 	D.bad_syncs = syncs;
 }
 
+bool disk_is_bad(void)
+{
+	return D.room >= 0 || D.bad_writes > 0 || D.bad_syncs > 0;
+}
+
 /* Of each change all, nothing, or some sectors: as the disk's queue went. */
 static void survive(struct file *f, uint32_t kept, uint32_t torn)
 {

@@ -37,6 +37,8 @@ void disk_room(int64_t bytes, bool strict);
 /* permille of writes and of syncs that fail */
 void disk_errors(uint32_t writes, uint32_t syncs);
 
+bool disk_is_bad(void); /* full, or failing, just now */
+
 struct disk_stats {
 	uint64_t writes, syncs, lost, torn, full, bad, cut_short;
 };

@@ -3,7 +3,7 @@
  * Every action of every process is counted in a run without crashes; then the
  * same run again for each of them, with a crash right after it. The
  * coordinator and each agent are killed, and so are their hosts (power failure,
- * reboot), each shim and each client. For a pair the second crash is of any of
+ * reboot), each shim, launcher and client. For a pair the second crash is of any of
  * them, so many actions after the first one.
  */
 #include "tests/sim/exhaust.h"
@@ -24,6 +24,7 @@ static const struct {
 	{ "coord", PK_COORD, CR_KILL, false }, { "power", PK_COORD, CR_HOST, false },
 	{ "agent", PK_AGENT, CR_KILL, true },  { "reboot", PK_AGENT, CR_HOST, true },
 	{ "shim", PK_SHIM, CR_KILL, true },    { "client", PK_CLIENT, CR_KILL, true },
+	{ "launcher", PK_LAUNCHER, CR_KILL, true },
 };
 #define NAMES (sizeof(names) / sizeof(names[0]))
 
@@ -93,6 +94,7 @@ static void find_victims(struct victims *v)
 	for (uint32_t i = 0; i < sim.n_agents; i++) {
 		add(v, PK_AGENT, CR_KILL, i, sim.agents[i].proc.actions);
 		add(v, PK_AGENT, CR_HOST, i, sim.agents[i].proc.actions);
+		add(v, PK_LAUNCHER, CR_KILL, i, sim.agents[i].launcher.actions);
 	}
 	for (uint32_t i = 0; i < sim.n_shims; i++)
 		add(v, PK_SHIM, CR_KILL, i, sim.shims[i]->proc.actions);

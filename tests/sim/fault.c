@@ -22,6 +22,7 @@ static const char *const names[FT_KINDS] = {
 	[FT_COORD_LEAVE] = "coordinator is asked to stop",
 	[FT_DISK_FULL] = "disks are full",	  [FT_CUT_PEERS] = "peers cannot be reached",
 	[FT_WALL_JUMP] = "wall clock jumps",	  [FT_LINEAGE] = "coordinator's database is made anew",
+	[FT_LAUNCHER_CRASH] = "launcher crashes", [FT_STOP_LAUNCHER] = "launcher is stopped",
 	[FT_CLIENT_CRASH] = "client crashes",
 	[FT_GPU_STRANGER] = "a stranger takes a GPU", [FT_GPU_LOST] = "GPU is lost",
 	[FT_GPU_GONE] = "GPU is gone",		  [FT_GPU_UNCLEAR] = "a GPU's processes are not known",
@@ -89,9 +90,10 @@ void fault_random(struct sim *s, int64_t at)
 		{ FT_DISK_FULL, 100, 5000, 2 },	 { FT_CUT_PEERS, 100, 5000, 1 },
 		{ FT_WALL_JUMP, 0, 0, 1 },	 { FT_STOP_SHIM, 50, 20000, 2 },
 		{ FT_COORD_POWER, 1000, 8000, 3 }, { FT_DISK_BAD, 100, 5000, 1 },
-		{ FT_CLIENT_CRASH, 20, 4000, 2 },
+		{ FT_CLIENT_CRASH, 20, 4000, 2 }, { FT_LAUNCHER_CRASH, 10, 3000, 3 },
+		{ FT_STOP_LAUNCHER, 50, 5000, 1 },
 	};
-	uint64_t at_weight = rng_below(&s->w.rng, 42);
+	uint64_t at_weight = rng_below(&s->w.rng, 46);
 	uint32_t host;
 	int64_t lasts;
 	size_t i = 0;
@@ -146,7 +148,6 @@ static void cut(struct sim *s, uint32_t host, bool up, bool down, bool on)
 
 static void disks(struct sim *s, bool full)
 {
-	s->coord.disk_bad = full;
 	if (full)
 		disk_room((int64_t)rng_below(&s->w.rng, 3) * 6000, rng_chance(&s->w.rng, 500));
 	else
@@ -173,7 +174,6 @@ static void over(struct sim *s, const struct fault *f)
 		break;
 	case FT_DISK_BAD:
 		disk_errors(0, 0);
-		s->coord.disk_bad = false;
 		break;
 	case FT_CUT_PEERS:
 		s->agents[f->host].cut_peers = false;
@@ -197,7 +197,7 @@ static void note_loss(struct sim *s, const struct fault *f)
 {
 	bool silences = f->kind != FT_DISK_FULL && f->kind != FT_DISK_BAD && f->kind != FT_CUT_PEERS &&
 			f->kind != FT_WALL_JUMP && f->kind != FT_SHIM_KILL && f->kind != FT_STOP_SHIM &&
-			f->kind != FT_CLIENT_CRASH && f->kind < FT_GPU_STRANGER;
+			f->kind != FT_CLIENT_CRASH && f->kind != FT_LAUNCHER_CRASH && f->kind != FT_STOP_LAUNCHER && f->kind < FT_GPU_STRANGER;
 
 	if (f->kind == FT_STOP_COORD && s->n_faults == 1 && s->crash.n == 0 && !s->leases)
 		return; /* alone, it costs nothing: nodes get a full term when it goes on */
@@ -274,7 +274,7 @@ static void begin(struct sim *s, struct fault *f)
 		disks(s, true);
 		break;
 	case FT_DISK_BAD:
-		s->disk_was_full = s->coord.disk_bad = true;
+		s->disk_was_full = true;
 		disk_errors((uint32_t)rng_below(&s->w.rng, 300), (uint32_t)rng_below(&s->w.rng, 600));
 		break;
 	case FT_CUT_PEERS:
@@ -285,6 +285,12 @@ static void begin(struct sim *s, struct fault *f)
 		s->jumped = true;
 		s->w.wall_offset_ms += s->no_jumps ? 0 : jump;
 		a->wall_us -= s->no_jumps ? 0 : jump * 300; /* this host's clock goes another way */
+		break;
+	case FT_LAUNCHER_CRASH:
+		launcher_crash(s, a, f->lasts);
+		break;
+	case FT_STOP_LAUNCHER:
+		world_stop(&s->w, &a->launcher, s->w.now + f->lasts);
 		break;
 	case FT_CLIENT_CRASH:
 		client_crash(s, &s->clients[f->host % s->n_clients], f->lasts);
@@ -325,6 +331,9 @@ static bool hits(struct sim *s, const struct fault *f)
 	case FT_SHIM_KILL:
 	case FT_STOP_SHIM:
 		return a_shim(s, f->host) != NULL;
+	case FT_LAUNCHER_CRASH:
+	case FT_STOP_LAUNCHER:
+		return s->launchers && a->launcher.up;
 	case FT_CLIENT_CRASH:
 		return !s->clients[f->host % s->n_clients].over;
 	default:

@@ -33,7 +33,8 @@ static const char usage[] =
 	"  --part K/N       the K-th of N parts of that\n"
 	"  --coverage       how often what went wrong, and which scenarios ran\n"
 	"  --selftest       a seed gives the same run twice\n"
-	"  --crash WHO:N    crash WHO (coord, power, agentI, rebootI, shimI, clientI) after its action N; given\n"
+	"  --crash WHO:N    crash WHO (coord, power, agentI, rebootI, shimI,\n"
+	"                   launcherI, clientI) after its action N; given\n"
 	"                   twice: the second one so many actions after the first crash\n"
 	"  --seconds T      stop after T seconds, however many seeds were run\n";
 

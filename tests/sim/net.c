@@ -237,6 +237,8 @@ static void up(struct sim *s, struct conn *c, int i)
 	case PK_ADMIN:
 		admin_link_up(s, c);
 		break;
+	case PK_LAUNCHER:
+		break;
 	}
 }
 
@@ -261,6 +263,8 @@ static void down(struct sim *s, struct conn *c, int i, const char *why)
 	case PK_ADMIN:
 		admin_link_down(s, c);
 		break;
+	case PK_LAUNCHER:
+		break;
 	}
 }
 
@@ -284,6 +288,8 @@ static void message(struct sim *s, struct conn *c, int i, const struct msg *m)
 		break;
 	case PK_ADMIN:
 		admin_message(s, c, m);
+		break;
+	case PK_LAUNCHER:
 		break;
 	}
 }

@@ -458,6 +458,7 @@ const struct scenario scenarios[] = {
 	{ "gpus", 2, scn_gpus, true },
 	{ "gpus-shared", 2, scn_gpus_shared, false },
 	{ "dies-unseen", 2, scn_dies_unseen, true },
+	{ "launcher", 2, scn_launcher, true },
 	{ "power", 2, scn_power, true },
 	{ "clients-crash", 2, scn_clients_crash, true },
 	{ "watched-chaos", 4, watched_chaos, false },

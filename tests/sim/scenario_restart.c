@@ -113,3 +113,20 @@ void scn_dies_unseen(struct sim *s)
 	if (rng_chance(&s->w.rng, 400))
 		fault_at(s, scn_ms(s, 1000, 6000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
 }
+
+/* Launchers die and are stopped while shims are being started and swept. */
+void scn_launcher(struct sim *s)
+{
+	struct client *k = scn_submit(s, (uint32_t)rng_range(&s->w.rng, 1, 2), 2);
+
+	s->launchers = true;
+	k->plan->run_ms = rng_range(&s->w.rng, 100, 6000);
+	scn_spice(s, k->plan);
+	for (int64_t n = rng_range(&s->w.rng, 1, 4); n > 0; n--)
+		scn_fault(s, 50, 3000, rng_chance(&s->w.rng, 700) ? FT_LAUNCHER_CRASH : FT_STOP_LAUNCHER,
+			  (uint32_t)rng_below(&s->w.rng, 2), scn_ms(s, 10, 2500));
+	if (rng_chance(&s->w.rng, 400))
+		scn_fault(s, 100, 4000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2), scn_ms(s, 20, 2000));
+	if (rng_chance(&s->w.rng, 400))
+		scn_fault(s, 1000, 5000, FT_SHIM_KILL, (uint32_t)rng_below(&s->w.rng, 2), 0);
+}

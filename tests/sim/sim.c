@@ -42,6 +42,9 @@ const char *proc_name(const struct sim *s, const struct proc *p)
 		return out;
 	case PK_ADMIN:
 		return "admin";
+	case PK_LAUNCHER:
+		snprintf(out, sizeof(names[0]), "launch@%s", s->agents[p->idx].name);
+		return out;
 	case PK_ROGUE:
 		break;
 	}
@@ -114,6 +117,8 @@ static const struct proc *victim(const struct sim *s, const struct crash *c)
 		return c->idx < s->n_shims ? &s->shims[c->idx]->proc : NULL;
 	case PK_CLIENT:
 		return &s->clients[c->idx].proc;
+	case PK_LAUNCHER:
+		return &s->agents[c->idx].launcher;
 	default:
 		return NULL;
 	}
@@ -154,6 +159,9 @@ static void crash_now(struct sim *s, const struct crash *c)
 		break;
 	case PK_CLIENT:
 		client_crash(s, &s->clients[c->idx], down);
+		break;
+	case PK_LAUNCHER:
+		launcher_crash(s, &s->agents[c->idx], down);
 		break;
 	default:
 		break;
@@ -218,6 +226,9 @@ static void dispatch(struct sim *s, const struct event *e)
 	case PK_ADMIN:
 		admin_event(s, e);
 		break;
+	case PK_LAUNCHER:
+		launcher_event(s, &s->agents[e->proc->idx], e);
+		break;
 	}
 }
 
@@ -269,6 +280,7 @@ static void reset(struct sim *s, const struct scenario *sc, uint64_t seed,
 	s->node_lost_ms = (uint32_t)rng_range(&s->w.rng, 12, 25) * 1000;
 	s->prepare_ms = 12000;
 	s->slow_store = 20;
+	s->launchers = rng_chance(&s->w.rng, 500);
 	s->next_pid = 1000;
 	s->heal_at = 0;
 	simstore_begin(s);

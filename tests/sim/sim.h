@@ -6,6 +6,7 @@
  *   kernel.c       processes, their pids, signals
  *   store.c, disk.c  its store: SQLite on a simulated disk
  *   actor_agent.c  agents, their files and side effects fault.c     things going wrong
+ *   actor_launcher.c  who starts them
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
  *   check_again.c  attempts that follow each other
@@ -36,7 +37,7 @@
 #define JOBS_MAX 512
 #define RUN_UID 1000
 
-enum proc_kind { PK_COORD, PK_AGENT, PK_SHIM, PK_CLIENT, PK_ROGUE, PK_ADMIN };
+enum proc_kind { PK_COORD, PK_AGENT, PK_SHIM, PK_CLIENT, PK_ROGUE, PK_ADMIN, PK_LAUNCHER };
 
 /* A process: what all kinds have in common. */
 struct proc {
@@ -98,7 +99,6 @@ struct coord_actor {
 	bool committing;
 	int64_t answer_at;
 	bool host_down; /* without power */
-	bool disk_bad; /* full, or failing */
 	int64_t stopped; /* for so long in all, up to resume_at: it did not listen then */
 	uint64_t lineage;
 };
@@ -146,6 +146,9 @@ struct agent_actor {
 	struct held_file *files;
 	struct status_file *status;
 	struct lease *leases;
+	struct proc launcher; /* when there is one on each host */
+	int64_t launcher_up_at;
+	struct ask *asks;
 	struct conn *session; /* it is registered over this one; NULL: with no coordinator of now */
 	int64_t heard; /* its last word there came, or the coordinator began to wait for one */
 	int64_t heard_awake; /* the same, less the time that the coordinator was stopped */
@@ -345,6 +348,7 @@ struct sim {
 	uint32_t n_triggers;
 	bool sharp; /* the clocks are known so well that only close ends may come out as 'either' */
 	bool jumped; /* it did */
+	bool launchers; /* between agents and shims */
 	bool no_jumps; /* the wall clock stays, all else is the same */
 	bool no_kills; /* nobody may be signalled in this run */
 	int64_t silence; /* that faults may have caused so far */
@@ -440,6 +444,20 @@ void simagent_adopt_all(struct sim *s, struct agent_actor *a);
 void simagent_write_status(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt,
 			const char *text, size_t len);
 
+struct done;
+/* The launcher has answered, or has died; h: what it was about. */
+void files_launcher_answered(struct sim *s, struct agent_actor *a, struct done *d, bool kill,
+			     struct shim_actor *h, int error, const char *text, uint32_t swept);
+
+/* ---- actor_launcher.c ------------------------------------------------------------------ */
+
+void launcher_setup(struct agent_actor *a);
+void launcher_reboot(struct sim *s, struct agent_actor *a);
+void launcher_launch(struct sim *s, struct agent_actor *a, struct done *d, struct shim_actor *h);
+void launcher_kill(struct sim *s, struct agent_actor *a, struct done *d, struct shim_actor *h);
+void launcher_crash(struct sim *s, struct agent_actor *a, int64_t down_ns);
+void launcher_event(struct sim *s, struct agent_actor *a, const struct event *e);
+
 /* ---- leave.c --------------------------------------------------------------------------- */
 
 void leave_agent(struct sim *s, struct agent_actor *a, int64_t down_ns);
@@ -453,6 +471,7 @@ struct shim_actor *simshim_spawn(struct sim *s, struct agent_actor *a, const str
 			      const char *cookie);
 struct shim_actor *simshim_find(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt);
 void simshim_kill9(struct sim *s, struct shim_actor *h); /* SIGKILL to the shim itself */
+void simshim_unborn(struct sim *s, struct shim_actor *h); /* it was never started */
 void simshim_host_gone(struct sim *s, struct shim_actor *h);
 uint32_t simshim_sweep(struct sim *s, struct shim_actor *h); /* kills what it left; number */
 uint32_t simshim_alive(const struct shim_actor *h); /* processes of the job */
@@ -537,6 +556,8 @@ enum fault_kind {
 	FT_CUT_PEERS,
 	FT_WALL_JUMP,
 	FT_LINEAGE,
+	FT_LAUNCHER_CRASH,
+	FT_STOP_LAUNCHER,
 	FT_CLIENT_CRASH, /* one of them; for: until it comes back with its client id */
 	FT_GPU_STRANGER, /* from here on: one GPU of that host, or all; for: how long */
 	FT_GPU_LOST,

@@ -254,7 +254,7 @@ bool simstore_open(struct sim *s, struct row **ret)
 	if (db_open(DISK_DB, false, &db, &e) < 0) {
 		db = NULL;
 		LINE(&s->w, "store", "%s", e.text);
-		if (!c->disk_bad)
+		if (!disk_is_bad())
 			sim_fail(s, "the database can be opened after a crash (%s)", e.text);
 		return false;
 	}

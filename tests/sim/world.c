@@ -314,7 +314,7 @@ const char *event_kind_name(enum event_kind k)
 		[EV_REAP] = "reap",	  [EV_CLOSED] = "closed",   [EV_WRITTEN] = "written",
 		[EV_CLIENT] = "client",	  [EV_ROGUE] = "rogue",	    [EV_FAULT] = "fault",
 		[EV_CHECK] = "check",	  [EV_ADMIN] = "admin",
-		[EV_GUARD] = "guard",
+		[EV_GUARD] = "guard",	  [EV_LAUNCHER] = "launcher",
 		[EV_LEAVE] = "leave",	  [EV_PROBE] = "probe",
 	};
 

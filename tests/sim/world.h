@@ -52,6 +52,7 @@ enum event_kind {
 	EV_ROGUE, /* lying node: a: what */
 	EV_PROBE, /* agent: its probe; a: what, p: what it has read */
 	EV_LEAVE, /* agent is asked to stop; a: what */
+	EV_LAUNCHER, /* launcher: a: what, p: ask */
 	EV_ADMIN, /* administrator: a: what */
 	EV_FAULT, /* p: fault */
 	EV_CHECK, /* a deferred check; a: which */

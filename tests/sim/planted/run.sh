@@ -3,7 +3,8 @@
 #
 # For each *.patch: a copy of the tree with the objects of 'make sim-program',
 # the patch, what it touches compiled anew (-O1), and the simulator, which has
-# to fail within SEEDS seeds (10000) and SECONDS_EACH seconds (60). Prints a line
+# to fail within SEEDS seeds (10000) and SECONDS_EACH seconds (60), with a seed
+# that holds without the patch. Prints a line
 # for each bug, "NAME: found, seed ...", or what is wrong, and a count; exit 1
 # when one was not found, or when the tree without any fails. A patch that does
 # not apply any more counts as failed: mend it, the bug is still one.
@@ -48,6 +49,9 @@ try() {
 		echo "NOT FOUND within $SEEDS seeds"
 	elif ! grep -q '^broken: ' "$work/out"; then
 		echo "the simulator itself fails: $(tail -1 "$work/out")"
+	elif ! "$top/build/sim" --scenario "$(sed -n 's/^scenario: *//p' "$work/out")" --seeds 1 \
+		--first "$(sed -n 's/^seed: *//p' "$work/out")" >"$work/log" 2>&1; then
+		echo "seed $(sed -n 's/^seed: *//p' "$work/out") fails without it, too"
 	else
 		echo "found, seed $(sed -n 's/^seed: *//p' "$work/out"): $(sed -n 's/^broken: *//p' "$work/out")"
 		return 0
