@@ -35,13 +35,19 @@ static void drain(struct host *h, uint32_t local)
 	host_read(h, 2 * local + 1, wall_ms, 0);
 }
 
+/* What an earlier round of workers wrote is not searched. */
+static uint64_t from_of(const struct host *h, uint32_t fd)
+{
+	return h->workers ? h->round_from[fd] : 0;
+}
+
 /* In what the rank and all below it wrote, standard error first. */
 static void find_in_spool(struct host *h, uint32_t local, int64_t rank, int64_t local_rank, struct traceback *ret)
 {
 	*ret = (struct traceback){ .rank = -1 };
 	for (uint32_t i = 2; i > 0 && ret->kind == TRACEBACK_NONE; i--) {
 		size_t n;
-		char *p = output_window(h->out, 2 * local + i - 1, READER_WINDOW, &n);
+		char *p = output_window(h->out, 2 * local + i - 1, from_of(h, i - 1), READER_WINDOW, &n);
 
 		if (p)
 			traceback_find(p, n, rank, local_rank, ret);
@@ -125,21 +131,38 @@ void below_began(struct host *h)
 		workers_begin(h->workers, h->started[0].pid, host_now());
 }
 
+/* Some have ended. When all are over, what comes now is the launcher's or the next round's. */
+static void changed(struct host *h)
+{
+	h->below_changed = true;
+	if (workers_alive(h->workers) > 0)
+		return;
+	drain(h, 0);
+	for (uint32_t i = 0; i < 2; i++)
+		h->round_end[i] = output_size(h->out, i);
+}
+
 void below_look(struct host *h)
 {
-	h->below_changed = workers_look(h->workers, host_now()) || h->below_changed;
+	if (!workers_look(h->workers, host_now()))
+		return;
+	if (workers_round(h->workers) != h->round) {
+		h->round = workers_round(h->workers);
+		memcpy(h->round_from, h->round_end, sizeof h->round_from);
+	}
+	changed(h);
 }
 
 void below_ended(struct host *h, uint32_t index)
 {
 	if (workers_ended(h->workers, index))
-		h->below_changed = true;
+		changed(h);
 }
 
 void below_reaped(struct host *h, pid_t pid, int status)
 {
 	if (h->workers && workers_reaped(h->workers, pid, status))
-		h->below_changed = true;
+		changed(h);
 }
 
 void below_signal(struct host *h)
@@ -213,7 +236,7 @@ static void read_summary(struct host *h)
 	size_t n;
 
 	for (uint32_t i = 0; i < 2; i++) {
-		char *p = output_window(h->out, i, READER_WINDOW, &n);
+		char *p = output_window(h->out, i, from_of(h, i), READER_WINDOW, &n);
 
 		if (p && workers_summary(h->workers, v, elastic_failures(p, n, v, FAILURES_MAX)))
 			h->below_changed = true;

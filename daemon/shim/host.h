@@ -50,6 +50,8 @@ struct host {
 	struct workers *workers; /* NULL: not one launcher per node */
 	struct reader *reader; /* NULL: not needed yet */
 	bool below_changed; /* workers, since the machine was told */
+	uint32_t round; /* of workers */
+	uint64_t round_from[2], round_end[2]; /* their output begins here; and ended there when all of them were over */
 	bool signalled; /* a signal of ours went to the ranks */
 	uint32_t n_searched; /* ranks whose output was searched for an exception */
 	struct channel conn;

@@ -408,7 +408,7 @@ struct bytes output_tail(const struct output *o, uint32_t local)
 
 /* Our descriptor writes only. Its file is the job's user's, as we are; the name of
  * its directory may be closed to him, the link of the descriptor is not. */
-static char *read_back(int file, size_t max, size_t *ret_n)
+static char *read_back(int file, uint64_t from, size_t max, size_t *ret_n)
 {
 	char path[48], *p = NULL;
 	off_t size;
@@ -420,9 +420,9 @@ static char *read_back(int file, size_t max, size_t *ret_n)
 	if (fd < 0)
 		return NULL;
 	size = lseek(fd, 0, SEEK_END);
-	if (size > 0 && (uint64_t)size < max)
-		max = (size_t)size;
-	if (size > 0)
+	if (size > 0 && (uint64_t)size > from && (uint64_t)size - from < max)
+		max = (size_t)((uint64_t)size - from);
+	if (size > 0 && (uint64_t)size > from)
 		p = malloc(max);
 	n = p ? pread(fd, p, max, size - (off_t)max) : -1;
 	close(fd);
@@ -434,18 +434,26 @@ static char *read_back(int file, size_t max, size_t *ret_n)
 	return p;
 }
 
-char *output_window(const struct output *o, uint32_t stream, size_t max, size_t *ret_n)
+uint64_t output_size(const struct output *o, uint32_t stream)
+{
+	return o->streams[stream].size;
+}
+
+char *output_window(const struct output *o, uint32_t stream, uint64_t from, size_t max, size_t *ret_n)
 {
 	const struct stream *s = &o->streams[stream];
-	char *p = s->file >= 0 && !s->lost ? read_back(s->file, max, ret_n) : NULL;
+	char *p = s->file >= 0 && !s->lost ? read_back(s->file, from, max, ret_n) : NULL;
+	size_t n = s->tail_len;
 
-	if (p || !s->tail_len)
+	if (p || s->size + s->lost <= from)
 		return p;
-	p = malloc(s->tail_len);
+	if (s->size + s->lost - from < n)
+		n = (size_t)(s->size + s->lost - from);
+	p = n ? malloc(n) : NULL;
 	if (!p)
 		return NULL;
-	memcpy(p, s->tail, s->tail_len);
-	*ret_n = s->tail_len;
+	memcpy(p, s->tail + s->tail_len - n, n);
+	*ret_n = n;
 	return p;
 }
 

@@ -56,9 +56,11 @@ uint64_t output_lost(const struct output *o, uint32_t local);
 /* The last lines of stderr, or of stdout when stderr is empty. Borrowed until
  * the next output_read; may be empty. */
 struct bytes output_tail(const struct output *o, uint32_t local);
-/* The last 'max' bytes of a stream, from its file or, where that cannot be read,
- * what is kept of it. malloc'ed; NULL: nothing. */
-char *output_window(const struct output *o, uint32_t stream, size_t max, size_t *ret_n);
+/* Bytes of the stream in its file so far. */
+uint64_t output_size(const struct output *o, uint32_t stream);
+/* The last 'max' bytes of a stream, none from before offset 'from': out of its file
+ * or, where that cannot be read, what is kept of it. malloc'ed; NULL: nothing. */
+char *output_window(const struct output *o, uint32_t stream, uint64_t from, size_t max, size_t *ret_n);
 
 /* Everything counts as new: a new agent knows nothing. */
 void output_forget_reports(struct output *o);

@@ -41,6 +41,7 @@ struct workers {
 	size_t n;
 	size_t more; /* beyond FOLLOWED_MAX, in the last look */
 	uint32_t ends; /* so far in this round */
+	uint32_t rounds;
 	/* while looking */
 	size_t visited;
 	bool changed;
@@ -126,6 +127,11 @@ struct worker *workers_by_id(struct workers *w, uint64_t id)
 		if (worker_id(&w->v[i]) == id)
 			return &w->v[i];
 	return NULL;
+}
+
+uint32_t workers_round(const struct workers *w)
+{
+	return w->rounds;
 }
 
 uint32_t workers_found(const struct workers *w)
@@ -285,8 +291,10 @@ static void add(struct workers *w, const struct proc_stat *st, const struct plac
 			      .local_rank = place->local_rank, .round = place->round, .pidfd = -1 };
 
 	w->changed = true;
-	if (begins_round(w, &new))
+	if (begins_round(w, &new)) {
 		forget(w);
+		w->rounds++;
+	}
 	if (w->n == FOLLOWED_MAX) {
 		w->more++;
 		return;

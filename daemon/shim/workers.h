@@ -73,6 +73,7 @@ bool worker_ended_badly(const struct worker *w);
 struct worker *workers_guilty(struct workers *w);
 /* In the order of rank_state. How many of out[WORKERS_MAX]; borrowed until the next call of any. */
 size_t workers_list(struct workers *w, struct rec_worker out[WORKERS_MAX]);
+uint32_t workers_round(const struct workers *w); /* 0, 1, ...: how often others took their places */
 uint32_t workers_found(const struct workers *w);
 uint32_t workers_alive(const struct workers *w);
 /* Those that are dead and whose pidfd was not heard yet. True: there was one. */
