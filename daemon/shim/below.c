@@ -253,6 +253,8 @@ const struct shim_below *below_rank(struct host *h, const struct shim_rank_event
 	if (h->workers) {
 		workers_collect(h->workers);
 		workers_stop(h->workers);
+		if (workers_survived(h->workers))
+			memcpy(h->round_from, h->round_end, sizeof h->round_from);
 		if (!good)
 			read_summary(h);
 		examine_all(h);

@@ -316,6 +316,8 @@ static void take_exception(struct shim *s, struct rank *r, const char *text)
 
 	if (!text || r->ours || (r->exception && strcmp(r->exception, text) == 0))
 		return;
+	if (r->phase == RANK_EXITED && r->code == 0)
+		return;
 	if (!r->exception && s->n_exceptions == SHIM_TAILS)
 		return;
 	copy = strdup(text);

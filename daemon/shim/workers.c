@@ -249,6 +249,16 @@ struct worker *workers_unexamined(struct workers *w)
 	return earliest(w, true);
 }
 
+bool workers_survived(struct workers *w)
+{
+	const struct worker *k = workers_guilty(w);
+
+	if (!k || clock_us(CLOCK_MONOTONIC) - k->end_mono_us < SURVIVED_US)
+		return false;
+	forget(w);
+	return true;
+}
+
 /* ---- looks ------------------------------------------------------------------- */
 
 /* All known ones are over, and this one is of another launcher or another try of it. */

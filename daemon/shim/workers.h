@@ -28,6 +28,7 @@
 #include "proto/workers.h"
 
 #define FOLLOWED_MAX 128
+#define SURVIVED_US 120000000 /* a launcher that lives on so long has come to terms with a worker's end */
 #define BAD_TOLD 8 /* of WORKERS_MAX: those that ended badly, the first ones */
 
 struct worker {
@@ -71,6 +72,9 @@ struct worker *workers_by_id(struct workers *w, uint64_t id);
 bool worker_ended_badly(const struct worker *w);
 /* The first that ended badly, not by our signal; NULL: none. */
 struct worker *workers_guilty(struct workers *w);
+/* The launcher has ended: were it for a worker's end, it would have done so
+ * earlier (torchrun gives the others 30 s). Forgets all; true: it was so. */
+bool workers_survived(struct workers *w);
 /* In the order of rank_state. How many of out[WORKERS_MAX]; borrowed until the next call of any. */
 size_t workers_list(struct workers *w, struct rec_worker out[WORKERS_MAX]);
 uint32_t workers_round(const struct workers *w); /* 0, 1, ...: how often others took their places */

@@ -317,6 +317,17 @@ def test_a_failure_is_told_with_rank_node_pid_and_last_lines(ctl, agent):
     ({"rank": 0, "state": "killed", "sig": 11, "core": True}, 139, "rank 0 (n1) was killed by signal 11 (SIGSEGV), core dumped"),
     ({"rank": 1, "state": "failed", "code": 127, "text": "no-such: not found"}, 127, "rank 1 (n2) could not start: no-such: not found"),
     ({"rank": 1, "state": "lost"}, 1, "rank 1 (n2) was lost with its node"),
+    ({"rank": 1, "state": "lost", "status_unknown": True}, 1, "rank 1 (n2) was lost, exit status unknown"),
+    ({"rank": 1, "state": "exited", "code": 1, "pid": 5, "exception": "ValueError: x at t.py:3"}, 1,
+     "rank 1 (n2, pid 5) exited with code 1\n  ValueError: x at t.py:3\n"),
+    ({"rank": 1, "state": "exited", "code": 1, "pid": 5, "workers": [
+        {"rank": 9, "local_rank": 1, "pid": 77, "state": "killed", "sig": 9},
+        {"rank": 8, "local_rank": 0, "pid": 76, "state": "killed", "sig": 15}]}, 1,
+     "rank 9 (n2, local rank 1, pid 77, below the launcher) was killed by signal 9 (SIGKILL)"),
+    ({"rank": 1, "state": "exited", "code": 1, "pid": 5, "workers": [{"rank": 9, "state": "unknown"}]}, 1,
+     "rank 9 (n2, below the launcher) ended, exit status unknown"),
+    ({"rank": 1, "state": "exited", "code": 1, "pid": 5, "workers": [{"rank": 9, "pid": 4, "state": "killed", "sig": 15,
+                                                                      "ours": True}]}, 1, "rank 1 (n2, pid 5) exited with code 1"),
 ])
 def test_each_kind_of_end_has_its_words(ctl, agent, first, code, text):
     p = ctl.popen("launch", "-N", 2, "--", "true")

@@ -59,6 +59,14 @@ static void show_ranks(struct buf *b, const struct rec_rank_state *v, size_t n)
 			buf_addf(b, "/lost%u", (unsigned)v[i].lost_bytes);
 		if (v[i].tail.n)
 			buf_addf(b, "/\"%.*s\"", (int)v[i].tail.n, (const char *)v[i].tail.p);
+		if (v[i].exception)
+			buf_addf(b, "!%s", v[i].exception);
+		if (v[i].workers_found)
+			buf_addf(b, "[%u/%u", v[i].workers_alive, v[i].workers_found);
+		for (size_t k = 0; k < v[i].n_workers; k++)
+			buf_addf(b, " %u:%s", v[i].workers[k].rank, v[i].workers[k].state);
+		if (v[i].workers_found)
+			buf_adds(b, "]");
 	}
 }
 
@@ -757,6 +765,92 @@ static void tails_are_kept_of_the_first_failures_only(void **state)
 	play_finish(&p);
 }
 
+/* ---- ranks below a launcher ------------------------------------------- */
+
+static const char *below(struct play *p, enum shim_event_type type, int status, const struct shim_below *b)
+{
+	struct shim_rank_event re = { .local = 0, .status = status, .below = b };
+
+	return feed(p, (struct shim_event){ .type = type, .ranks = &re, .n_ranks = 1, .gone = true });
+}
+
+static void workers_are_told_at_once_and_to_every_new_agent(void **state)
+{
+	struct rec_worker v[2] = { { .rank = 16, .state = "running" }, { .rank = 17, .state = "running" } };
+	struct shim_below b = { .workers = v, .n_workers = 2, .found = 2, .alive = 2 };
+	struct play p;
+
+	to_running(&p, 1);
+	T(below(&p, SEV_WORKERS, 0, &b), " send ranks{ 8:running[2/2 16:running 17:running]};");
+	v[0].state = "killed";
+	v[0].sig = 9;
+	b.alive = 1;
+	T(below(&p, SEV_WORKERS, 0, &b), " send ranks{ 8:running[1/2 16:killed 17:running]};");
+	T(on(&p, SEV_AGENT_UP), " send shim_hello{running 8:running[1/2 16:killed 17:running] at 10.0.0.1:20000};");
+	T(below(&p, SEV_REAPED, EXIT(1), NULL), " send ranks{ 8:exited=1[1/2 16:killed 17:running]};");
+	play_finish(&p);
+}
+
+static void a_launchers_end_counts_from_its_first_workers(void **state)
+{
+	struct rec_worker w = { .rank = 16, .state = "exited", .code = 3, .end_us = 1700000001000000 };
+	struct shim_below b = { .workers = &w, .n_workers = 1, .found = 1, .exception = "ValueError: x" };
+	struct play p;
+
+	w.has = MSG_BIT(worker, code);
+	to_running(&p, 1);
+	p.now = mono_add_ms(p.now, 9000);
+	T(end(&p, 60000), " signal TERM;");
+	T(below(&p, SEV_REAPED, EXIT(1), &b), " send ranks{ 8:exited=1!ValueError: x[0/1 16:exited]};"); /* not ours */
+	closed(&p, 0, 2);
+	play_finish(&p);
+
+	to_running(&p, 1);
+	w.ours = true; /* it ended after our signal: so did the launcher */
+	end(&p, 60000);
+	T(below(&p, SEV_REAPED, EXIT(1), &b), " send ranks{ 8:exited=1/ours[0/1 16:exited]};");
+	play_finish(&p);
+
+	to_running(&p, 1);
+	w.ours = false;
+	T(below(&p, SEV_REAPED, EXIT(0), &b), " send ranks{ 8:exited=0[0/1 16:exited]};");
+	play_finish(&p);
+}
+
+static void its_time_is_the_workers(void **state)
+{
+	struct rec_worker w = { .rank = 16, .state = "unknown", .end_us = 1700000001000999 };
+	struct shim_below b = { .workers = &w, .n_workers = 1, .found = 1 };
+	struct shim_rank_event re = { .local = 0, .status = EXIT(1), .below = &b };
+	struct shim_event ev = { .type = SEV_REAPED, .ranks = &re, .n_ranks = 1, .wall_ms = 1700000009000 };
+	struct shim_actions acts;
+	struct play p;
+	struct msg m;
+
+	to_running(&p, 1);
+	shim_actions_init(&acts);
+	shim_step(p.s, &ev, &acts);
+	assert_int_equal(msg_decode(acts.v[0].text, acts.v[0].len, &m, NULL), 0);
+	assert_int_equal(m.u.ranks.ranks[0].end_wall_ms, 1700000001000);
+	msg_finish(&m);
+	shim_actions_finish(&acts);
+	play_finish(&p);
+}
+
+static void what_comes_late_is_told_until_the_end_is(void **state)
+{
+	struct shim_below b = { .exception = "ValueError: late" };
+	struct play p;
+
+	to_running(&p, 1);
+	T(below(&p, SEV_REAPED, EXIT(1), NULL), " send ranks{ 8:exited=1};");
+	T(below(&p, SEV_WORKERS, 0, &b), " send ranks{ 8:exited=1!ValueError: late};");
+	T(closed(&p, 0, 2), " send shim_ended{ 8:exited=1!ValueError: late};");
+	b.exception = "too late";
+	T(below(&p, SEV_WORKERS, 0, &b), "");
+	play_finish(&p);
+}
+
 static void unknown_messages_are_ignored(void **state)
 {
 	struct play p;
@@ -787,7 +881,9 @@ static void each_step_of_a_life(struct play *p)
 {
 	struct msg m[3];
 	struct shim_rank_event st[2] = { { .local = 0, .pid = 5 }, { .local = 1, .error = -2, .text = "t" } };
-	struct shim_rank_event re = { .local = 0, .status = EXIT(1), .tail = { (uint8_t *)"x", 1 } };
+	struct rec_worker w = { .rank = 3, .state = "killed", .exception = "e" };
+	struct shim_below b = { .workers = &w, .n_workers = 1, .found = 1, .exception = "e" };
+	struct shim_rank_event re = { .local = 0, .status = EXIT(1), .tail = { (uint8_t *)"x", 1 }, .below = &b };
 	struct shim_rank_event cl = { .local = 0, .streams = 2 };
 	struct shim_event evs[] = {
 		{ .type = SEV_AGENT_UP },
@@ -796,6 +892,7 @@ static void each_step_of_a_life(struct play *p)
 		{ .type = SEV_AGENT_UP },
 		{ .type = SEV_MESSAGE, .msg = &m[1] },
 		{ .type = SEV_STARTED, .ranks = st, .n_ranks = 2 },
+		{ .type = SEV_WORKERS, .ranks = &re, .n_ranks = 1 },
 		{ .type = SEV_CLOSED, .ranks = &cl, .n_ranks = 1 },
 		{ .type = SEV_REAPED, .ranks = &re, .n_ranks = 1, .gone = true },
 	};
@@ -858,6 +955,10 @@ int main(void)
 		cmocka_unit_test(an_end_that_overtakes_the_start_is_kept),
 		cmocka_unit_test(a_full_disk_does_not_hide_how_it_ended),
 		cmocka_unit_test(tails_are_kept_of_the_first_failures_only),
+		cmocka_unit_test(workers_are_told_at_once_and_to_every_new_agent),
+		cmocka_unit_test(a_launchers_end_counts_from_its_first_workers),
+		cmocka_unit_test(its_time_is_the_workers),
+		cmocka_unit_test(what_comes_late_is_told_until_the_end_is),
 		cmocka_unit_test(unknown_messages_are_ignored),
 		cmocka_unit_test(every_allocation_of_a_life_may_fail),
 	};
