@@ -9,6 +9,7 @@
 #   make sim-exhaustive a crash after every action of its scenarios, and PAIRS=n pairs of crashes of each
 #   make testbed-ibsim  ports of a simulated fabric with a real subnet manager
 #   make testbed-rxe    a virtual machine with soft RoCE: events, hot unplug, several rails
+#   make testbed-torch  ranks below the real torchrun: PyTorch for the CPU, from the Python index
 #   make testbed-systemd    the installed units under a real systemd in containers; root
 #   make lint           warnings of gcc and clang, cppcheck, clang-tidy, shellcheck, mandoc
 #   make install DESTDIR= PREFIX=                          make uninstall      make purge: configuration and state too
@@ -162,8 +163,8 @@ bench-programs: $(BENCH)
 
 # ---- what people type ---------------------------------------------------
 
-.PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd quickstart check bench sim sim-exhaustive \
-  fuzz lint install uninstall purge
+.PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd testbed-torch quickstart check bench sim \
+  sim-exhaustive fuzz lint install uninstall purge
 deps:
 	@tests/deps.sh check
 deps-build deps-bench deps-testbeds:
@@ -197,6 +198,10 @@ testbed-ibsim testbed-rxe: deps-testbeds
 bench: deps-bench
 	@$(MAKE) --no-print-directory SAN=0 all worker fakes bench-programs
 	tests/bench/bench.py --build build
+
+testbed-torch:
+	@$(MAKE) --no-print-directory SAN=0 all
+	tests/testbeds/torch.sh build
 
 testbed-systemd: deps-testbeds
 	@$(MAKE) --no-print-directory SAN=0 all
