@@ -442,8 +442,12 @@ uint64_t output_size(const struct output *o, uint32_t stream)
 char *output_window(const struct output *o, uint32_t stream, uint64_t from, size_t max, size_t *ret_n)
 {
 	const struct stream *s = &o->streams[stream];
-	char *p = s->file >= 0 && !s->lost ? read_back(s->file, from, max, ret_n) : NULL;
 	size_t n = s->tail_len;
+	char *p;
+
+	if (from < s->given)
+		from = s->given;
+	p = s->file >= 0 && !s->lost ? read_back(s->file, from, max, ret_n) : NULL;
 
 	if (p || s->size + s->lost <= from)
 		return p;

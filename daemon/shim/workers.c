@@ -24,7 +24,8 @@
 #define LATER_FOR_MS 120000
 #define FOLLOWING_MS 5000
 #define NONE_MS 30000
-#define DEAR_MS 5000 /* at least, where a look reads all of /proc */
+#define DEAR_MS 5000 /* at least, where a look is dear: it reads all of /proc, or met this many for nothing: */
+#define MANY 64
 
 struct workers {
 	int ep;
@@ -351,7 +352,7 @@ static void plan(struct workers *w, mono_t now)
 		ms = SOON_MS;
 	else if (age_ms < LATER_FOR_MS)
 		ms = LATER_MS;
-	if (w->dear && ms < DEAR_MS)
+	if ((w->dear || (w->visited > MANY && !w->n)) && ms < DEAR_MS)
 		ms = DEAR_MS;
 	w->due = mono_add_ms(now, ms);
 }

@@ -37,10 +37,10 @@ def test_a_worker_that_raises_is_named_with_its_exception(shared):
     assert (first["rank"], first["local_rank"], first["state"], first["code"]) == (1, 1, "exited", 1)
     want = f"ValueError: bad step at {os.path.basename(path)}:5"
     assert first["exception"] == job["exception"] == want
-    assert f"rank 1 ({shared.names[0]}, local rank 1, pid {first['pid']}, below the launcher) exited with code 1" in r.err
+    assert f"rank 1 ({job['nodes'][0]}, local rank 1, pid {first['pid']}, below the launcher) exited with code 1" in r.err
     assert want in r.err
     assert "Root Cause" not in r.err.split("FAILED", 2)[-1], "torchrun's last lines are not the cause"
-    assert job["why"].startswith(f"rank 1 ({shared.names[0]}, below the launcher, pid ") and want in job["why"]
+    assert job["why"].startswith(f"rank 1 ({job['nodes'][0]}, below the launcher, pid ") and want in job["why"]
 
 
 def test_a_killed_worker_is_named_with_its_signal(shared):
@@ -142,8 +142,7 @@ def test_a_round_that_the_launcher_has_survived_is_forgotten(shared):
 
 def test_of_two_nodes_the_one_whose_worker_died_first(shared):
     """The launcher of the first node is sooner done with it: its end is told first, the other's was first."""
-    names = shared.names
     text = "if rank==3:\n    time.sleep(1.5)\n    raise ValueError('first')\nif rank==0:\n    time.sleep(2.2)\n    raise KeyError('second')"
     r, job, path = run(shared, text, nodes=2)
     assert job["exception"] == f"ValueError: first at {os.path.basename(path)}:5"
-    assert f"rank 3 ({names[1]}, local rank 1, pid " in r.err
+    assert f"rank 3 ({job['nodes'][1]}, local rank 1, pid " in r.err
