@@ -110,7 +110,7 @@ void elastic_error_file(const char *p, size_t n, struct traceback *ret)
 {
 	cJSON *all = json_parse(p, n, NULL);
 	const cJSON *message = cJSON_GetObjectItemCaseSensitive(all, "message");
-	struct trace_line l;
+	struct trace_line l = { .len = 0 };
 
 	*ret = (struct traceback){ .rank = -1 };
 	if (cJSON_IsString(message)) {

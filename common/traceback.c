@@ -362,7 +362,7 @@ static void strip_tree(struct trace_line *l)
 static const char *find_header(struct scan *s)
 {
 	const char *h = strstr(s->line.text, header), *open;
-	struct trace_line inner;
+	struct trace_line inner = { .len = 0 };
 
 	if (!h || h == s->line.text || s->line.tag >= 0)
 		return h;

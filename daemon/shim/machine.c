@@ -18,8 +18,6 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "proto/workers.h"
-
 void shim_actions_init(struct shim_actions *a)
 {
 	memset(a, 0, sizeof *a);
@@ -280,19 +278,6 @@ static bool by_our_signal(const struct shim *s, const struct rank *r)
 	return (r->sig == SIGTERM && s->sent_term) || (r->sig == SIGKILL && s->sent_kill);
 }
 
-/* A worker had ended before any signal of ours: the launcher's end comes of that,
- * and its time is the worker's. Launchers take up to 30 s to give up. */
-static void blame_worker(struct rank *r)
-{
-	const struct rec_worker *w = workers_first(r->workers, r->n_workers);
-
-	if (!w || (r->phase == RANK_EXITED && r->code == 0))
-		return;
-	r->ours = false;
-	if (w->end_us && w->end_us / 1000 < r->end_wall_ms)
-		r->end_wall_ms = w->end_us / 1000;
-}
-
 static void keep_tail(struct shim *s, struct rank *r, const struct bytes *tail)
 {
 	size_t skip = tail->n > SHIM_TAIL_MAX ? tail->n - SHIM_TAIL_MAX : 0;
@@ -310,50 +295,12 @@ static void keep_tail(struct shim *s, struct rank *r, const struct bytes *tail)
 	s->n_tails++;
 }
 
-static void take_exception(struct shim *s, struct rank *r, const char *text)
-{
-	char *copy;
-
-	if (!text || r->ours || (r->exception && strcmp(r->exception, text) == 0))
-		return;
-	if (r->phase == RANK_EXITED && r->code == 0)
-		return;
-	if (!r->exception && s->n_exceptions == SHIM_TAILS)
-		return;
-	copy = strdup(text);
-	if (!copy)
-		return;
-	s->n_exceptions += !r->exception;
-	free(r->exception);
-	r->exception = copy;
-}
-
-/* Without memory the former list stays: a report that is a little old is better than none. */
-static void take_below(struct shim *s, struct rank *r, const struct shim_below *b)
-{
-	struct rec_worker *copy;
-	size_t n;
-
-	if (!b)
-		return;
-	copy = workers_dup(b->workers, b->n_workers, &n);
-	if (copy || b->n_workers == 0) {
-		free(r->workers);
-		r->workers = copy;
-		r->n_workers = n;
-		r->found = b->found;
-		r->alive = b->alive;
-	}
-	take_exception(s, r, b->exception);
-	r->dirty = true;
-}
-
 /* Not when the end is told: it is what counts then. */
 static void on_workers(struct shim *s, const struct shim_event *ev)
 {
 	for (size_t i = 0; i < ev->n_ranks && s->phase != SHIM_ENDED; i++) {
 		assert(ev->ranks[i].local < s->nprocs);
-		take_below(s, &s->ranks[ev->ranks[i].local], ev->ranks[i].below);
+		below_rank_take(s, &s->ranks[ev->ranks[i].local], ev->ranks[i].below);
 	}
 }
 
@@ -378,9 +325,7 @@ static void rank_reaped(struct shim *s, const struct shim_event *ev,
 		r->code = (uint32_t)WEXITSTATUS(re->status);
 	}
 	r->ours = by_our_signal(s, r);
-	take_below(s, r, re->below);
-	blame_worker(r);
-	take_exception(s, r, re->below ? re->below->exception : NULL); /* not ours after all */
+	below_rank_ended(s, r, re->below);
 	keep_tail(s, r, &re->tail);
 	if (re->cause && !r->ours)
 		r->cause = strdup(re->cause);

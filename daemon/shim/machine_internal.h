@@ -1,4 +1,4 @@
-/* machine_internal.h - what machine.c and machine_tell.c share; nobody else includes it */
+/* machine_internal.h - what machine.c, machine_below.c and machine_tell.c share; nobody else includes it */
 #ifndef NA_SHIM_MACHINE_INTERNAL_H
 #define NA_SHIM_MACHINE_INTERNAL_H
 
@@ -79,6 +79,11 @@ struct shim {
 };
 
 struct shim_action *shim_act(struct shim_actions *a, enum shim_action_type type);
+
+/* What became known of the processes below a rank; NULL: nothing. */
+void below_rank_take(struct shim *s, struct rank *r, const struct shim_below *b);
+/* The same for a rank that has just ended: whose end was it? */
+void below_rank_ended(struct shim *s, struct rank *r, const struct shim_below *b);
 
 /* Each appends SACT_SEND when an agent is connected, SACT_HANG_UP on ENOMEM. */
 void tell_hello(struct shim *s, struct shim_actions *a);

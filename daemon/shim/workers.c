@@ -481,7 +481,7 @@ static int by_rank(const void *a, const void *b)
 
 size_t workers_list(struct workers *w, struct rec_worker out[WORKERS_MAX])
 {
-	const struct worker *bad[FOLLOWED_MAX];
+	const struct worker *bad[FOLLOWED_MAX] = { NULL };
 	size_t n_bad = 0, n, from;
 
 	for (size_t i = 0; i < w->n; i++)
