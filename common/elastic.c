@@ -74,7 +74,7 @@ static void take(struct summary *s, const char *line, struct elastic_failure *ou
 size_t elastic_failures(const char *p, size_t n, struct elastic_failure *out, size_t max)
 {
 	struct summary s = { .n = 0 };
-	struct trace_line l;
+	struct trace_line l = { .len = 0 };
 
 	for (size_t at = 0, end; at < n; at = end) {
 		end = trace_line_end(p, n, at);

@@ -488,7 +488,7 @@ static void put(struct traceback *t, size_t max, const char *text)
 
 static void tell(struct scan *s, const struct found *f, struct traceback *ret)
 {
-	struct trace_line l;
+	struct trace_line l = { .len = 0 };
 	char place[256];
 	const char *more;
 	size_t n, max = sizeof ret->text - sizeof place - 8;

@@ -22,7 +22,8 @@
 /* ---- golden bytes: what peers of every version send and expect ---------- */
 
 static const char *strs_ras[] = { "10.0.0.2:28028", "10.0.0.2:28029" };
-static struct rec_rank_state two_ranks[2], ended_ranks[2], timed_rank, one_rank;
+static struct rec_rank_state two_ranks[2], ended_ranks[2], timed_rank, one_rank, launcher;
+static struct rec_worker two_workers[2];
 static struct rec_grown two_outs[2];
 
 static void fill_records(void)
@@ -53,6 +54,13 @@ static void fill_records(void)
 					      .end_mono_us = 86400000001,
 					      .cause = "by the kernel's OOM killer" };
 	one_rank = (struct rec_rank_state){ .rank = 0, .state = "running", .pid = 100 };
+	two_workers[0] = (struct rec_worker){ .rank = 5, .local_rank = 1, .pid = 4720, .state = "killed", .sig = 9,
+					      .end_us = 1700000009999123, .end_mono_us = 5000123,
+					      .exception = "ValueError: bad at train.py:42" };
+	two_workers[1] = (struct rec_worker){ .rank = 4, .pid = 4719, .state = "running" };
+	launcher = (struct rec_rank_state){ .rank = 1, .state = "exited", .pid = 4711, .code = 1,
+					    .exception = "ValueError: bad at train.py:42", .workers = two_workers,
+					    .n_workers = 2, .workers_found = 2, .workers_alive = 1 };
 	two_outs[0] = (struct rec_grown){ .local = 0, .fd = 1, .size = 5000000000 };
 	two_outs[1] = (struct rec_grown){ .local = 7, .fd = 2, .size = 0, .eof = true, .lost = 12 };
 }
@@ -93,6 +101,7 @@ FILL(shim_ended_none, shim_ended, .ranks = NULL)
 FILL(shim_bye, shim_bye, .has = 0)
 FILL(shim_bye_settled, shim_bye, .settled = true)
 FILL(shim_ranks, ranks, .job = 12, .attempt = 1, .ranks = &one_rank, .n_ranks = 1)
+FILL(shim_ranks_workers, ranks, .job = 12, .attempt = 1, .ranks = &launcher, .n_ranks = 1)
 FILL(hello, hello, .proto = 1000, .software = "0.1.0", .role = "agent", .node = "gpu01")
 FILL(refused, refused, .rid = UINT32_MAX, .code = "denied",
      .text = "job 7 is not yours:\n\"\\\x07\xC3\xA4\xE2\x82\xAC\x7f/")
@@ -110,7 +119,7 @@ static const struct {
 	GOLDEN(shim_arm),	  GOLDEN(shim_stdin),	     GOLDEN(shim_stdin_closed),
 	GOLDEN(shim_ended),	  GOLDEN(shim_ended_none),   GOLDEN(shim_bye),
 	GOLDEN(shim_bye_settled), GOLDEN(shim_ended_timed),
-	GOLDEN(shim_ranks),	  GOLDEN(hello),	     GOLDEN(refused),
+	GOLDEN(shim_ranks),	  GOLDEN(shim_ranks_workers), GOLDEN(hello),	     GOLDEN(refused),
 	GOLDEN(ended),
 };
 
