@@ -277,6 +277,19 @@ def test_the_spool_belongs_to_root_and_its_files_to_the_user(launcher):
         assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode), st.st_nlink) == (1, games, 0o640, 1)
 
 
+def test_the_shim_finds_an_exception_in_a_spool_whose_directory_is_closed_to_it(launcher):
+    """More of it than the shim keeps in memory lies behind."""
+    x = launcher()
+    link, reply = x.launch([PYTHON, "-c", "import sys,traceback\ntry: 1/0\nexcept ZeroDivisionError: traceback.print_exc()\n"
+                            "for i in range(60): print('Traceback (most recent call last):\\n  '+'x'*99+'\\nKeyboardInterrupt',"
+                            "file=sys.stderr)\n"
+                            "sys.exit(1)"])
+    start(link)
+    rank = link.expect("shim_ended", 20)["ranks"][0]
+    assert rank["exception"] == "ZeroDivisionError: division by zero at <string>:2"
+    link.send("shim_bye")
+
+
 def test_256_ranks_are_launched(launcher):
     x = launcher()
     t = time.monotonic()

@@ -1,9 +1,10 @@
 """test_workers.py - ranks below torchrun: found, followed, and named when they were first"""
+import json
 import os
 import re
 import time
 
-from cluster import PYTHON, alive, wait_until
+from cluster import PYTHON, alive, kill, wait_until
 
 TORCHRUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "faketorchrun.py")
 HEAD = "import os,sys,time,signal,json\nrank=int(os.environ['RANK'])\n"
@@ -146,3 +147,40 @@ def test_of_two_nodes_the_one_whose_worker_died_first(shared):
     r, job, path = run(shared, text, nodes=2)
     assert job["exception"] == f"ValueError: first at {os.path.basename(path)}:5"
     assert f"rank 3 ({job['nodes'][1]}, local rank 1, pid " in r.err
+
+
+def look(c, job):
+    """None while a daemon is away."""
+    r = c.ctl("--json", "job", job)
+    return json.loads(r.out) if r.code == 0 else None
+
+
+def test_what_is_known_of_workers_outlives_the_daemons(cluster):
+    def workers():
+        return sorted(w["pid"] for w in (look(c, job) or {"workers": []})["workers"])
+
+    def again(role):
+        old = c.role_pids()[role]
+        kill(old)
+        wait_until(lambda: c.role_pids().get(role) not in (None, old), 15, "the supervisor starts it again")
+
+    def ended():
+        j = look(c, job)
+        return j if j and j["state"] == "failed" else None
+    c = cluster(1)
+    path = script(c, "if rank==1:\n    while not os.path.exists(sys.argv[1]): time.sleep(0.1)\n    raise ValueError('at last')")
+    go = c.path("go")
+    job = c.detach("--", PYTHON, TORCHRUN, 2, "--", path, go)
+    wait_until(lambda: len(workers()) == 2, 20, "two workers")
+    pids = workers()
+    for role in (c.names[0], "coordinator"):
+        again(role)
+        wait_until(lambda: workers() == pids, 15, "they are known after its restart")
+    kill(c.role_pids()[c.names[0]])  # while it is away one of them dies
+    open(go, "w").close()
+    j = wait_until(ended, 30, "the end is told")
+    want = ([(1, "exited", 1), (0, "killed", None)], f"ValueError: at last at {os.path.basename(path)}:5")
+    assert ([(w["rank"], w["state"], w["code"]) for w in j["workers"]], j["exception"]) == want
+    again("coordinator")  # and from its disk
+    j = wait_until(ended, 30, "it is told again")
+    assert ([(w["rank"], w["state"], w["code"]) for w in j["workers"]], j["exception"]) == want
