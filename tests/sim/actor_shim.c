@@ -454,6 +454,22 @@ static bool has_children(const struct shim_actor *h)
 	return false;
 }
 
+/* Of the launchers that its ranks are. */
+static void find_workers(struct sim *s, struct shim_actor *h)
+{
+	struct shim_event ev = { .type = SEV_WORKERS };
+	struct shim_rank_event v[64] = { { 0 } };
+
+	for (uint32_t i = 0; i < h->nprocs && i < 64; i++)
+		if (h->workers[i].alive)
+			v[ev.n_ranks++] = (struct shim_rank_event){
+				.local = i, .below = below_make(s, h->rank_base + i, false, 0, false)
+			};
+	ev.ranks = v;
+	if (ev.n_ranks > 0)
+		feed(s, h, &ev);
+}
+
 static void started(struct sim *s, struct shim_actor *h)
 {
 	struct shim_event ev = { .type = SEV_STARTED };
@@ -474,6 +490,7 @@ static void started(struct sim *s, struct shim_actor *h)
 	ev.n_ranks = h->nprocs;
 	ev.gone = !has_children(h);
 	feed(s, h, &ev);
+	find_workers(s, h);
 }
 
 static void reap(struct sim *s, struct shim_actor *h)
@@ -496,6 +513,7 @@ static void reap(struct sim *s, struct shim_actor *h)
 		v[ev.n_ranks].end_us = host_wall_us(s, h);
 		v[ev.n_ranks].local = i;
 		v[ev.n_ranks].tail = (struct bytes){ (const uint8_t *)"last words\n", 11 };
+		v[ev.n_ranks].below = below_make(s, h->rank_base + i, true, w->status, h->execs[i]->signalled);
 		v[ev.n_ranks++].status = w->status;
 	}
 	ev.ranks = v;

@@ -57,6 +57,7 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	cause_over(s, r);
 	j->exit_code = r->exit_code;
 	j->over_at = s->w.now;
+	check_below(s, r);
 	s->n_final[r->state[0] == 'd' ? 0 : r->state[0] == 'f' ? 1 : 2]++;
 }
 

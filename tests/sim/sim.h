@@ -609,6 +609,10 @@ void again_started(struct sim *s, const struct shim_actor *h);
 void again_row(struct sim *s, const struct store_row *row); /* asked to be stored */
 void again_stored(struct sim *s, struct jobrec *j, const struct rec_row_job *r);
 void again_outcome(struct sim *s, uint64_t job, const struct jobrec *j);
+/* check_below.c */
+/* Of a rank, for SEV_WORKERS, or (over) for SEV_REAPED; NULL: nothing to tell. */
+const struct shim_below *below_make(struct sim *s, uint32_t rank, bool over, int status, bool signalled);
+void check_below(struct sim *s, const struct rec_row_job *row);
 /* check_removed.c */
 void removed_now(struct sim *s, uint32_t host); /* it was confirmed */
 void removed_back(struct sim *s, uint32_t host);
