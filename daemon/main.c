@@ -464,6 +464,23 @@ static void command_finish(struct command *c)
 	settings_finish(&c->s);
 }
 
+/* Files that cannot be read just now make no bad configuration: 2 is for what no new
+ * start will mend, and systemd leaves it at that. */
+static int exit_code(int r)
+{
+	switch (r) {
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+	case -EIO:
+	case -EAGAIN:
+	case -EINTR:
+		return 1;
+	default:
+		return EXIT_USAGE;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct command c = { 0 };
@@ -494,7 +511,7 @@ int main(int argc, char **argv)
 		if (r == -EINVAL && !c.config)
 			fprintf(stderr, "Try: nodeagentd --help\n");
 		command_finish(&c);
-		return EXIT_USAGE;
+		return exit_code(r);
 	}
 	r = start(&c);
 	command_finish(&c);
