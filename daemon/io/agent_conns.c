@@ -306,6 +306,7 @@ static void shim_down(struct conn *c, const char *why)
 	if (ticket != 0) {
 		snprintf(text, sizeof(text), "the job's shim does not answer: %s", why);
 		agent_done(io, ticket, -ECONNREFUSED, true, text);
+		shims_abandon(io, c->job, c->attempt);
 	} else if (!was_up && lost == 0) {
 		c->link = NULL;
 		announce(c); /* adopted, and dead before we reached it: the core waits for this link */

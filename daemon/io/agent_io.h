@@ -101,6 +101,7 @@ struct job_io {
 	bool told_full; /* in the log, that its output finds no room */
 	bool told_left; /* in the log, that processes of it could not be ended */
 	struct proc_id shim; /* our child, or was; start time 0: never */
+	char cookie[65]; /* of a shim that was started in this life of the agent */
 };
 struct job_io *job_io_find(struct agent_io *io, uint64_t job, uint32_t attempt);
 struct job_io *job_io_get(struct agent_io *io, uint64_t job, uint32_t attempt);
@@ -226,6 +227,8 @@ int shims_start(struct agent_io *io, struct err *e);
 void shims_spawn(struct agent_io *io, const struct action *a);
 void shims_latch(struct agent_io *io, const struct action *a);
 void shims_sweep(struct agent_io *io, const struct action *a);
+/* Its shim was started and cannot be reached: it is ended, for nobody will ask it to leave. */
+void shims_abandon(struct agent_io *io, uint64_t job, uint32_t attempt);
 void shims_clean(struct agent_io *io, uint64_t job, uint32_t attempt);
 enum shim_answer {
 	SHIM_GONE, /* nobody listens there */

@@ -9,7 +9,8 @@
  * afterwards. With a launcher, the spool and the process are its work.
  *
  * Not promised: that a shim which was started is reached. Then the launch
- * fails, and the shim leaves by itself when no agent comes.
+ * fails and the shim is ended; should that fail too, it leaves by itself when no
+ * agent comes.
  */
 #include "io/shims.h"
 
@@ -17,6 +18,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,6 +300,7 @@ static void launch_free(struct launch *l)
 
 static void launched(struct launch *l)
 {
+	struct job_io *j;
 	struct child *c;
 
 	if (l->rc != 0) {
@@ -306,12 +309,14 @@ static void launched(struct launch *l)
 		launch_free(l);
 		return;
 	}
+	j = job_io_get(l->io, l->job, l->attempt);
+	snprintf(j->cookie, sizeof(j->cookie), "%s", l->cookie);
 	if (l->io->opts->single_user) {
 		c = agent_alloc(sizeof(*c));
 		c->pid = l->pid;
 		c->job = l->job;
 		list_append(&l->io->children, &c->at);
-		job_io_get(l->io, l->job, l->attempt)->shim = (struct proc_id){ l->pid, l->start_time };
+		j->shim = (struct proc_id){ l->pid, l->start_time };
 		shims_reap(l->io); /* its SIGCHLD may have come before we knew it */
 	}
 	log_job(LOG_LVL_INFO, l->job, l->attempt, "shim %d started for %s", (int)l->pid, l->user);
@@ -668,6 +673,23 @@ void shims_sweep(struct agent_io *io, const struct action *a)
 	*s = (struct sweep){ io, a->ticket, a->job, a->attempt };
 	snprintf(r.cookie, sizeof(r.cookie), "%s", a->cookie);
 	launcher_client_ask(io->launcher, &r, NULL, launcher_swept, s);
+}
+
+void shims_abandon(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	struct launcher_request r = { .op = LAUNCHER_KILL, .job = job, .attempt = attempt };
+	const struct job_io *j = job_io_find(io, job, attempt);
+
+	if (j == NULL || j->cookie[0] == '\0')
+		return;
+	if (io->launcher != NULL) {
+		snprintf(r.cookie, sizeof(r.cookie), "%.*s", (int)sizeof(r.cookie) - 1, j->cookie);
+		launcher_client_ask(io->launcher, &r, NULL, NULL, NULL);
+		return;
+	}
+	list_foreach(e, &io->children) /* not reaped, so the pid is still its own */
+		if (list_entry(e, struct child, at)->pid == j->shim.pid)
+			kill(j->shim.pid, SIGTERM);
 }
 
 void shims_clean(struct agent_io *io, uint64_t job, uint32_t attempt)
