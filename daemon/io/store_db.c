@@ -200,6 +200,21 @@ static void frugal(void)
 	sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 256, 32);
 }
 
+/* SQLite opens read-only what it may not open for writing just now (EMFILE), the WAL
+ * included, and nothing would be written for the life of this process. A full disk
+ * is no reason not to start: it may have room again. */
+static int check_writable(struct db *d, struct err *e)
+{
+	char text[80];
+	int r;
+
+	snprintf(text, sizeof(text), "BEGIN IMMEDIATE; PRAGMA user_version = %d; COMMIT", SCHEMA_VERSION);
+	r = exec(d, text, e);
+	if (r < 0 && !sqlite3_get_autocommit(d->sql))
+		sqlite3_exec(d->sql, "ROLLBACK", NULL, NULL, NULL);
+	return r == -EACCES ? r : 0;
+}
+
 int db_open(const char *path, bool create, struct db **ret, struct err *e)
 {
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
@@ -229,6 +244,8 @@ int db_open(const char *path, bool create, struct db **ret, struct err *e)
 		d->path = sqlite3_db_filename(d->sql, "main");
 		r = check_schema(d, create, e);
 	}
+	if (r == 0)
+		r = check_writable(d, e);
 	if (r == 0)
 		r = settle(d, e);
 	if (r == 0)
