@@ -320,6 +320,8 @@ static void on_addrs(struct agent *a)
 		d->ip = arena_strdup(&a->addr_arena, a->ev->addrs[i].ip);
 		if (a->ev->addrs[i].ifname != NULL)
 			d->ifname = arena_strdup(&a->addr_arena, a->ev->addrs[i].ifname);
+		if (d->ip == NULL)
+			a->oom = true;
 	}
 	if (a->addrs == NULL)
 		a->oom = true;

@@ -286,7 +286,7 @@ void report_prepared(struct agent *a, struct ajob *j);
 void report_ranks(struct agent *a, struct ajob *j, const struct rec_ranks *r);
 void report_ended(struct agent *a, struct ajob *j);
 /* States of all local ranks, in arena memory. */
-size_t report_fill(struct arena *ar, const struct agent *a, const struct ajob *j,
+size_t report_fill(struct arena *ar, struct agent *a, const struct ajob *j,
 		   struct rec_rank_state **ret);
 /* The first word about the clocks has come: when what is over has ended. */
 void report_times(struct agent *a);

@@ -531,7 +531,11 @@ void ajob_on_prove(struct agent *a, const struct rec_prove *r)
 		for (size_t k = 0; ad != NULL && k < r->targets[i].n_addrs; k++) {
 			ad[k].ip = arena_strdup(&a->out->arena, r->targets[i].addrs[k].ip);
 			copy[i].n_addrs++;
+			if (ad[k].ip == NULL)
+				a->oom = true;
 		}
+		if (copy[i].kind == NULL || copy[i].node == NULL || ad == NULL)
+			a->oom = true;
 	}
 	x->proofs = copy;
 	x->n_proofs = r->n_targets;
@@ -669,6 +673,8 @@ static void take_lease(struct agent *a, struct ajob *j)
 	j->proof_port = a->ev->proof_port;
 	free_ras(j);
 	j->ras = calloc(a->ev->n_ras + 1, sizeof(char *));
+	if (j->ras == NULL)
+		a->oom = true;
 	for (size_t i = 0; j->ras != NULL && i < a->ev->n_ras; i++)
 		j->ras[j->n_ras++] = agent_strdup(a, a->ev->ras[i]);
 	j->leased = true;

@@ -353,6 +353,8 @@ struct rec_peer *peers_copy(struct arena *ar, const struct rec_peer *v, size_t n
 			return NULL;
 		for (size_t k = 0; k < v[i].n_addrs; k++) {
 			ad[k].ip = arena_strdup(ar, v[i].addrs[k].ip);
+			if (ad[k].ip == NULL)
+				return NULL;
 			if (v[i].addrs[k].ifname != NULL)
 				ad[k].ifname = arena_strdup(ar, v[i].addrs[k].ifname);
 		}

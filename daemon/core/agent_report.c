@@ -91,7 +91,7 @@ static void put_time(const struct agent *a, const struct local_rank *r, struct r
 	MSG_SET(s, rank_state, at_error_us, error);
 }
 
-size_t report_fill(struct arena *ar, const struct agent *a, const struct ajob *j,
+size_t report_fill(struct arena *ar, struct agent *a, const struct ajob *j,
 		   struct rec_rank_state **ret)
 {
 	const struct rec_prepare *p = &j->prepare.u.prepare;
@@ -120,6 +120,8 @@ size_t report_fill(struct arena *ar, const struct agent *a, const struct ajob *j
 			v[i].tail = r->tail;
 		below_fill(&r->below, true, &v[i]);
 	}
+	if (v == NULL) /* nobody may hear of an end without its codes */
+		a->oom = true;
 	return v != NULL ? p->nprocs : 0;
 }
 

@@ -78,7 +78,7 @@ void session_on_up(struct agent *a)
 	act_send(a->out, a->coord_link, &m);
 }
 
-static void fill_held(struct arena *ar, const struct agent *a, const struct ajob *j, struct rec_held *h)
+static void fill_held(struct arena *ar, struct agent *a, const struct ajob *j, struct rec_held *h)
 {
 	memset(h, 0, sizeof(*h));
 	h->job = j->job;
@@ -126,11 +126,15 @@ void session_register(struct agent *a)
 		r->n_held++;
 	r->held = arena_alloc(&ar, r->n_held * sizeof(*r->held) + 1);
 	r->n_held = 0;
+	if (r->held == NULL) /* "nothing is held" would be a lie */
+		a->oom = true;
 	list_foreach(e, &a->jobs)
 		if (r->held != NULL)
 			fill_held(&ar, a, list_entry(e, struct ajob, all),
 				  &r->held[r->n_held++]);
 	r->n_keys = peers_keys(&ar, a, &r->keys);
+	if (r->keys == NULL)
+		a->oom = true;
 	act_send(a->out, a->coord_link, &m);
 	specs_registering(a);
 	if (!a->told)
