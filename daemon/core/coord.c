@@ -172,6 +172,7 @@ struct action *coord_persist(struct coord *c, struct pending **ret)
 		static struct pending nobody;
 
 		c->oom = true;
+		free(nobody.reply);
 		memset(&nobody, 0, sizeof(nobody));
 		list_init(&nobody.all);
 		*ret = &nobody;

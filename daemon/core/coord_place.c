@@ -617,6 +617,8 @@ int place_job(struct coord *c, struct job *j, struct err *e)
 	if (r == 0)
 		r = place_from(c, j, &ch, e);
 	free(ch.v);
+	if (r == -ENOMEM) /* no answer: it must neither end an acknowledged job nor refuse a good one */
+		c->oom = true;
 	return r == -E2BIG ? -EINVAL : r;
 }
 
@@ -626,8 +628,11 @@ void place_reserve(struct coord *c, struct job *j)
 {
 	struct choice ch = { 0 };
 	struct err e = { 0 };
+	int r = choose(c, j, &ch, &e);
 
-	if (choose(c, j, &ch, &e) == 0)
+	if (r == 0)
 		reserve(c, j, &ch);
+	else if (r == -ENOMEM)
+		c->oom = true;
 	free(ch.v);
 }
