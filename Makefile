@@ -11,6 +11,8 @@
 #   make testbed-rxe    a virtual machine with soft RoCE: events, hot unplug, several rails
 #   make testbed-torch  ranks below the real torchrun: PyTorch for the CPU, from the Python index
 #   make testbed-systemd    the installed units under a real systemd in containers; root
+#   make testbed-violence FAULTS=500 [SEED=n]   eight hosts in namespaces, jobs all the time, random faults; root
+#   make testbed-failures   each system call of each daemon fails once, and all of a kind for a while (minutes)
 #   make lint           warnings of gcc and clang, cppcheck, clang-tidy, shellcheck, mandoc
 #   make install DESTDIR= PREFIX=                          make uninstall      make purge: configuration and state too
 #
@@ -25,6 +27,8 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 SEEDS ?= 20000
 PAIRS ?= 2000
+FAULTS ?= 500
+SEED ?=
 FUZZ_S ?= 60
 SUITES ?=
 PKGS := libuv libcjson openssl sqlite3 inih yaml-0.1
@@ -123,19 +127,25 @@ libs_of = -Wl,--start-group $(if $(call uses,$(1),include "client/),$(filter-out
 UNIT := $(patsubst %.c,$(B)/%,$(filter-out $(if $(HWLIBS),,tests/unit/test_hw_% tests/unit/test_probe%),\
   $(wildcard tests/unit/test_*.c)))
 UNIT_HELP := $(patsubst %.c,$(B)/%.o,$(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c)))
-WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=strndup
 $(UNIT): $(B)/%: $(B)/%.o $(UNIT_HELP) $(ARCHIVES)
 	$(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(if $(call uses,$*.c,failmalloc.h),$(WRAP) \
 	  $(UNIT_HELP),$(filter-out %/failmalloc.o,$(UNIT_HELP))) $(call libs_of,$*.c) -lcmocka
 
 # A library of NVIDIA's that is none: complete, of an old driver, and of one too old
-FAKES := $(addprefix $(B)/tests/fake/,libnvml.so libnvml-old.so libnvml-older.so)
+NVMLS := $(addprefix $(B)/tests/fake/,libnvml.so libnvml-old.so libnvml-older.so)
 $(B)/tests/fake/libnvml.so: FAKE :=
 $(B)/tests/fake/libnvml-old.so: FAKE := -DFAKE_OLD
 $(B)/tests/fake/libnvml-older.so: FAKE := -DFAKE_OLDER
-$(FAKES): tests/fake/nvml.c daemon/hw/nvml_abi.h
+$(NVMLS): tests/fake/nvml.c daemon/hw/nvml_abi.h
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -fPIE,$(ALLCFLAGS)) $(FAKE) -MF $@.d -fPIC -shared -o $@ $<
+# System calls that fail on demand, for a program that preloads it: not sanitised, it may be there before the sanitiser
+FAILCALL := $(B)/tests/fake/libfailcall.so
+$(FAILCALL): tests/fake/failcall.c
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fPIE -fsanitize% -fno-sanitize% -D_FORTIFY_SOURCE%,$(ALLCFLAGS)) -MF $@.d -fPIC -shared -o $@ $<
+FAKES := $(NVMLS) $(FAILCALL)
 
 SIM := $(call objects,tests/sim)
 SIM_ARCHIVES := $(B)/libcore.a $(B)/libshim.a $(B)/libproto.a $(B)/libcommon.a
@@ -164,7 +174,7 @@ bench-programs: $(BENCH)
 # ---- what people type ---------------------------------------------------
 
 .PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd testbed-torch quickstart check bench sim \
-  sim-exhaustive fuzz lint install uninstall purge
+  sim-exhaustive testbed-violence testbed-failures fuzz lint install uninstall purge
 deps:
 	@tests/deps.sh check
 deps-build deps-bench deps-testbeds:
@@ -206,6 +216,14 @@ testbed-torch:
 testbed-systemd: deps-testbeds
 	@$(MAKE) --no-print-directory SAN=0 all
 	tests/testbeds/systemd.sh build
+
+testbed-violence: deps-build
+	@$(MAKE) --no-print-directory SAN=0 all
+	tests/testbeds/violence.py build --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
+
+testbed-failures:
+	@$(MAKE) --no-print-directory SAN=1 all fakes
+	NODEAGENT_SWEEP=all NODEAGENT_BUILD=build-san /usr/bin/python3 -m pytest -p no:cacheprovider -q -rP tests/system/test_failures.py
 
 LIBEXEC := $(PREFIX)/libexec/nodeagent
 SHARE := $(PREFIX)/share

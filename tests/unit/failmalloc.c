@@ -8,18 +8,24 @@
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
+char *__real_strdup(const char *s);
+char *__real_strndup(const char *s, size_t n);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
+char *__wrap_strdup(const char *s);
+char *__wrap_strndup(const char *s, size_t n);
 
-static bool armed, failed;
-static long left;
+static bool armed, failed, held;
+static long left, seen;
 
 void fail_malloc_at(long n)
 {
 	armed = true;
 	failed = false;
+	held = false;
 	left = n;
+	seen = 0;
 }
 
 bool fail_malloc_off(void)
@@ -28,9 +34,25 @@ bool fail_malloc_off(void)
 	return failed;
 }
 
+bool fail_malloc_hold(bool hold)
+{
+	bool was = held;
+
+	held = hold;
+	return was;
+}
+
+long fail_malloc_seen(void)
+{
+	return seen;
+}
+
 static bool fails(void)
 {
-	if (!armed || left-- > 0)
+	if (!armed || held)
+		return false;
+	seen++;
+	if (left-- > 0)
 		return false;
 	armed = false;
 	failed = true;
@@ -50,6 +72,16 @@ void *__wrap_calloc(size_t n, size_t size)
 void *__wrap_realloc(void *p, size_t n)
 {
 	return fails() ? NULL : __real_realloc(p, n);
+}
+
+char *__wrap_strdup(const char *s)
+{
+	return fails() ? NULL : __real_strdup(s);
+}
+
+char *__wrap_strndup(const char *s, size_t n)
+{
+	return fails() ? NULL : __real_strndup(s, n);
 }
 
 void fail_malloc_cjson(void)

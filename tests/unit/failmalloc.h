@@ -1,6 +1,6 @@
 /* failmalloc.h - makes a chosen allocation fail
  *
- * For tests linked with --wrap=malloc,--wrap=calloc,--wrap=realloc: sees
+ * For tests linked with --wrap=malloc,... (WRAP in the Makefile): sees
  * allocations of our own objects, not those inside shared libraries (give
  * cJSON fail_malloc_cjson()). One thread.
  */
@@ -13,6 +13,10 @@
 void fail_malloc_at(long n);
 /* Ends that. True when an allocation did fail. */
 bool fail_malloc_off(void);
+/* While held, allocations are the test's own: they neither fail nor count. Returns what it was. */
+bool fail_malloc_hold(bool hold);
+/* Allocations that counted since fail_malloc_at(). */
+long fail_malloc_seen(void);
 /* Lets cJSON allocate through the same counter. Call it once, first. */
 void fail_malloc_cjson(void);
 
