@@ -21,10 +21,10 @@
 #include "io/ports.h"
 #include "io/shims.h"
 
-/* What has no descriptor left cannot tell who lives here, and must not guess. */
+/* What has no descriptor left, or a disk that does not answer, cannot tell who lives here, and must not guess. */
 static void give_up_without_resources(const char *what)
 {
-	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM)
+	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != EIO)
 		return;
 	log_error("cannot read %s: %s; no job is touched, the agent ends to be started again (raise "
 		  "LimitNOFILE, or nofile of its user)", what, strerror(errno));
@@ -38,13 +38,16 @@ static char *read_small(int dir, const char *name, size_t max, size_t *ret_n)
 	ssize_t n = -1;
 	char *p = NULL;
 
-	if (fd < 0)
+	if (fd < 0) {
 		give_up_without_resources(name);
-	if (fd < 0)
 		return NULL;
+	}
+	errno = 0; /* a file that is no file of ours leaves it so */
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size <= max &&
 	    (p = malloc((size_t)st.st_size + 1)) != NULL)
 		n = read(fd, p, (size_t)st.st_size);
+	if (n < 0)
+		give_up_without_resources(name);
 	close(fd);
 	if (n < 0) {
 		free(p);
@@ -203,6 +206,15 @@ static void remove_orphan(struct agent_io *io, const char *name, uint64_t job, u
 		unlinkat(io->shims_dir, name, 0);
 }
 
+/* Whatever hinders us: who cannot list what is here would register as holding nothing,
+ * and living jobs would be ended for it. */
+static void give_up_unread(const struct agent_io *io)
+{
+	log_error("cannot read %s/shims: %s; no job is touched, the agent ends to be started again", io->opts->run_dir,
+		  strerror(errno));
+	exit(1);
+}
+
 static void each_name(struct agent_io *io,
 		      void (*f)(struct agent_io *, const char *, uint64_t, uint32_t), bool held)
 {
@@ -210,7 +222,9 @@ static void each_name(struct agent_io *io,
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *de;
 
-	while (d != NULL && (de = readdir(d)) != NULL) {
+	if (d == NULL)
+		give_up_unread(io);
+	while (errno = 0, (de = readdir(d)) != NULL) {
 		uint64_t job;
 		uint32_t attempt;
 		const char *suffix;
@@ -219,8 +233,9 @@ static void each_name(struct agent_io *io,
 		    (strcmp(suffix, "held") == 0) == held)
 			f(io, de->d_name, job, attempt);
 	}
-	if (d != NULL)
-		closedir(d);
+	if (errno != 0)
+		give_up_unread(io);
+	closedir(d);
 }
 
 void adopt_all(struct agent_io *io)
