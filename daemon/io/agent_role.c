@@ -467,7 +467,10 @@ int agent_run(const struct agent_opts *o)
 	mallopt(M_MMAP_THRESHOLD, 4 << 20);
 	mallopt(M_TRIM_THRESHOLD, 16 << 20);
 	mallopt(M_ARENA_MAX, 1);
-	uv_loop_init(&io->loop);
+	if (loop_begin(&io->loop, &e) != 0) {
+		log_error("%s", e.text);
+		return 1;
+	}
 	init_handles(io);
 	if (start(io, &e) != 0) {
 		log_error("%s", e.text);

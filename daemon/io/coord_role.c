@@ -252,8 +252,10 @@ int coord_run(const struct coord_opts *o)
 	struct err e = { 0 };
 	int rc;
 
-	if (!r || uv_loop_init(&r->loop) < 0) {
-		log_error("out of memory");
+	if (!r)
+		err_set(&e, ENOMEM, "out of memory");
+	if (!r || loop_begin(&r->loop, &e) != 0) {
+		log_error("%s", e.text);
 		free(r);
 		return 1;
 	}

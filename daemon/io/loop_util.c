@@ -2,6 +2,7 @@
 #include "io/loop_util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,29 @@ void random_fill(void *p, size_t n)
 		c += k;
 		n -= (size_t)k;
 	}
+}
+
+/* ---- begin --------------------------------------------------------------- */
+
+#define LOOP_PIPES 3 /* a pipe for signal handlers, one for the loop's signals, and as many for epoll and eventfd */
+
+int loop_begin(uv_loop_t *loop, struct err *e)
+{
+	int fds[LOOP_PIPES][2], n = 0, error = 0, r;
+
+	while (n < LOOP_PIPES && error == 0) {
+		if (pipe2(fds[n], O_CLOEXEC) == 0)
+			n++;
+		else
+			error = errno;
+	}
+	while (n-- > 0) {
+		close(fds[n][0]);
+		close(fds[n][1]);
+	}
+	if (error == 0 && (r = uv_loop_init(loop)) < 0)
+		error = -r;
+	return error == 0 ? 0 : err_set(e, error, "cannot start: %s", strerror(error));
 }
 
 /* ---- deadline ----------------------------------------------------------- */

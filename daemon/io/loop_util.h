@@ -7,6 +7,7 @@
 
 #include <uv.h>
 
+#include "common/err.h"
 #include "common/mono.h"
 
 mono_t clock_mono(void);
@@ -15,6 +16,9 @@ int64_t clock_boot_ms(void); /* goes on while the machine is suspended */
 int64_t clock_wall_us(void);
 /* From getrandom; a kernel that cannot give any ends the process. */
 void random_fill(void *p, size_t n);
+
+/* uv_loop_init(), with a sentence in place of libuv's abort() when there are no descriptors for it. */
+int loop_begin(uv_loop_t *loop, struct err *e);
 
 /* The one timer of a pure core. */
 struct deadline_timer {
