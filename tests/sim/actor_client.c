@@ -149,7 +149,7 @@ static void dial(struct sim *s, struct client *k)
 /* The link goes with it. What it has seen before stays to be compared with. */
 void client_crash(struct sim *s, struct client *k, int64_t down_ns)
 {
-	if (!k->proc.up || k->over)
+	if (!k->proc.up || k->over || k->late) /* who comes when all is healed is not there yet */
 		return;
 	LINE(&s->w, proc_name(s, &k->proc), "CRASHES after action %llu",
 	     (unsigned long long)k->proc.actions);

@@ -335,7 +335,7 @@ static bool hits(struct sim *s, const struct fault *f)
 	case FT_STOP_LAUNCHER:
 		return s->launchers && a->launcher.up;
 	case FT_CLIENT_CRASH:
-		return !s->clients[f->host % s->n_clients].over;
+		return !s->clients[f->host % s->n_clients].over && !s->clients[f->host % s->n_clients].late;
 	default:
 		return true;
 	}
