@@ -334,6 +334,7 @@ static int run_agent(const struct command *c)
 		.sysfs_root = c->s.sysfs_root,
 		.exclude_ports = c->s.exclude_ports,
 		.nvml = c->s.nvml,
+		.kmsg = c->s.kmsg,
 		.no_probe = !c->s.probe,
 		.probe_patience_ms = c->s.probe_patience_ms,
 		.gpu_share = c->s.gpu_share,

@@ -9,6 +9,7 @@
  *   agent_report.c   states of ranks, and what is told about them
  *   agent_stuck.c    processes that outlive SIGKILL, until they are gone
  *   below.c          what is below a rank (for the coordinator as well)
+ *   agent_happened.c what may be why a process ended
  *   agent_peer.c     which peers may speak to us, and about what
  *   agent_spec.c     which specifications must be kept
  */
@@ -23,6 +24,7 @@
 
 #define NODE_JOBS_MAX 128u
 #define NODE_RANKS_MAX 4096u
+#define HAPPENINGS_MAX 32u
 #define CLIENT_LINKS_MAX 256u /* connections one user may have open to this agent */
 #define CLIENT_HELLO_MS 10000
 #define REQUESTS_MAX 64u /* unanswered ones of one client */
@@ -142,6 +144,18 @@ struct stuck {
 	char name[65], text[129];
 };
 
+/* Something that may be why a process ended, see agent_happened.c. */
+struct agent_happening {
+	int64_t mono_us; /* by the host's monotonic clock; no two are equal */
+	char kind[17];
+	char text[257];
+	uint32_t pid, xid; /* 0: none */
+	uint64_t job; /* whose process it was; 0: not known */
+	bool has_rank; /* it was this rank itself */
+	uint32_t rank;
+	char gpu_id[65], device[65]; /* "": none */
+};
+
 struct agent {
 	struct agent_conf conf;
 	uint32_t silence_ms; /* conf's, or three of the coordinator's heartbeats */
@@ -198,6 +212,11 @@ struct agent {
 	bool have_readings;
 	struct msg readings; /* own copy, with jobs filled in */
 	mono_t readings_until; /* the probe's next word is due */
+	struct agent_happening happened[HAPPENINGS_MAX]; /* the last ones */
+	size_t n_happened;
+	int64_t log_mono_us; /* the kernel's log was looked through up to here */
+	uint32_t oom_pid; /* its last victim's job */
+	uint64_t oom_job;
 
 	const struct agent_event *ev;
 	struct actions *out;
@@ -314,6 +333,11 @@ bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *
 		   struct job_gpus *ret);
 const char *readings_visible(struct agent *a, const struct rec_prepare *p, const char **ret_indices);
 const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus);
+
+/* agent_happened.c */
+/* New readings: with those before them still there. */
+void happened_on_readings(struct agent *a, const struct rec_readings *r);
+void happened_again(struct agent *a); /* the last ones are told once more */
 
 /* agent_peer.c */
 void peers_on_allow(struct agent *a, const struct rec_allow *m);

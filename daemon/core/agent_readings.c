@@ -69,6 +69,7 @@ void readings_send(struct agent *a)
 	m.u.readings = a->readings.u.readings;
 	m.u.readings.n_topology = 0;
 	m.u.readings.n_numa = 0;
+	m.u.readings.n_happenings = 0;
 	act_send(a->out, a->coord_link, &m);
 }
 
@@ -112,6 +113,7 @@ void readings_on_event(struct agent *a)
 	}
 	if (a->ev->msg->type != MSG_readings)
 		return;
+	happened_on_readings(a, &a->ev->msg->u.readings);
 	keep(a, a->ev->msg);
 	a->readings_until = mono_add_ms(a->now, STALE_MS);
 }

@@ -191,8 +191,10 @@ static void on_pong(struct agent *a, const struct rec_pong *p)
 	if (MSG_HAS(p, pong, sent_mono_us) && MSG_HAS(p, pong, came_mono_us))
 		skew_add(&a->mono_skew, p->sent_mono_us, p->came_mono_us, p->came_mono_us, a->now.ns / 1000,
 			 a->now);
-	if (first && a->mono_skew.n > 0)
-		report_times(a);
+	if (!first || a->mono_skew.n == 0)
+		return;
+	report_times(a);
+	happened_again(a);
 }
 
 bool session_on_message(struct agent *a, const struct msg *m)

@@ -333,6 +333,9 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_readings:
 		readings_on(c, n, m);
 		break;
+	case MSG_happened:
+		evidence_on_happened(c, n, &m->u.happened);
+		break;
 	case MSG_topology:
 		topology_on(c, n, &m->u.topology);
 		break;

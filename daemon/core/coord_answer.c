@@ -34,12 +34,12 @@ void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint
 	r->lost_bytes = k->lost_bytes;
 	below_fill(&k->below, true, r);
 	r->maybe_first = k->maybe_first;
-	r->cause = k->cause;
+	r->cause = k->found == NULL ? k->cause :
+		   k->cause == NULL ? k->found :
+				      arena_printf(a, "%.250s; %.250s", k->cause, k->found);
 	if (k->has_gpu)
 		MSG_SET(r, rank_state, gpu, k->gpu);
 	cause_fill_time(c, k, r);
-	(void)a;
-	(void)c;
 }
 
 static void fill_held_gpus(struct arena *a, const struct job *j, struct rec_job_info *i)

@@ -207,10 +207,12 @@ void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 	copy_tail(c, r, s->tail);
 	if (!rank_is_over(r))
 		return;
-	if (c->ev != NULL)
-		note_time(c, j, j->places[node_rank].node, r, s);
-	else
+	if (c->ev == NULL) {
 		load_time(r, s);
+		return;
+	}
+	note_time(c, j, j->places[node_rank].node, r, s);
+	evidence_gpu(r, &j->places[node_rank]);
 }
 
 uint32_t rank_code(const struct rank *r)
@@ -315,6 +317,7 @@ void cause_settle(struct coord *c, struct job *j)
 	if (j->first < 0 || j->first_settled || !job_may_settle(j) || !mono_is_never(j->settle_at))
 		return;
 	cause_mark_either(j);
+	evidence_attach(c, j);
 	j->settling = j->first_settled = true; /* in the row; told when that is on disk */
 	p = coord_persist(c, &pd);
 	persist_job(c, p, j);

@@ -9,6 +9,7 @@
  *   coord_life.c   what nodes report, and how a job ends
  *   coord_cause.c  states of ranks, and whose end was the first cause
  *   coord_why.c    the end of a job in words
+ *   coord_evidence.c  what happened on nodes near the first end
  *   coord_story.c  the moments of a job
  *   below.c        what is below a rank (for the agent as well)
  *   coord_recover.c  what a registering node holds, and what follows
@@ -119,6 +120,7 @@ struct node {
 	size_t n_stuck;
 	int64_t stuck_wall_ms; /* since when there are some */
 	mono_t kept_from; /* of one scheduling pass: who wants its GPUs must be gone by then */
+	struct events *events; /* what happened there; NULL: nothing yet */
 };
 
 /* GPU_UNKNOWN: there may be some, and nobody knows in what state. */
@@ -198,6 +200,7 @@ struct rank {
 	uint32_t gpu; /* the one it used */
 	uint64_t lost_bytes;
 	char *text, *cause; /* own copies or NULL */
+	char *found; /* beside its cause: what happened near it; or NULL */
 	struct bytes tail; /* own copy */
 	struct below below;
 };
@@ -595,6 +598,12 @@ void cause_say(const struct job *j, uint32_t rank, char *out, size_t size);
 void why_of_first(const struct job *j, char *out, size_t size);
 /* How the others ended, or NULL: there is no first, or no other. */
 const char *why_others(struct arena *a, const struct job *j);
+
+/* coord_evidence.c */
+void evidence_on_happened(struct coord *c, struct node *n, const struct rec_happened *m);
+/* Looks for what happened near the job's first end. */
+void evidence_attach(struct coord *c, struct job *j);
+void evidence_gpu(struct rank *r, const struct place *p); /* a rank has just ended */
 
 /* coord_story.c */
 /* A moment of the job, by the coordinator's clock: 0 is now. node: or NULL. */

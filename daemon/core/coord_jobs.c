@@ -64,6 +64,7 @@ static void free_ranks(struct job *j)
 	for (size_t i = 0; i < j->n_ranks; i++) {
 		free(j->ranks[i].text);
 		free(j->ranks[i].cause);
+		free(j->ranks[i].found);
 		free((void *)j->ranks[i].tail.p);
 		below_free(&j->ranks[i].below);
 	}

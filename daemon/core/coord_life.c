@@ -208,6 +208,7 @@ void life_judge(struct coord *c, struct job *j)
 	if (j->first < 0)
 		return;
 	cause_mark_either(j);
+	evidence_attach(c, j);
 	cause_tell_death(c, j, (uint32_t)j->first);
 	cause_say(j, (uint32_t)j->first, text, sizeof(text));
 	restart_blame(j, END_RANK, NULL);
@@ -298,6 +299,7 @@ static void decide(struct coord *c, struct job *j)
 	if (j->ending == NULL && j->first < 0)
 		j->first = cause_find(j, true);
 	cause_mark_either(j);
+	evidence_attach(c, j);
 	if (j->first >= 0) {
 		why_of_first(j, text, sizeof(text));
 		coord_set_text(c, &j->why, "%s", text);

@@ -37,6 +37,16 @@ static const char *node_of(const struct job *j, uint32_t i)
 	return j->places[i / j->ppn].node->name;
 }
 
+/* What its host knows, what happened near it, and what it said itself. */
+static void add_causes(const struct rank *r, char *out, size_t size)
+{
+	if (r->cause != NULL)
+		add(out, size, ": %s", r->cause);
+	if (r->found != NULL)
+		add(out, size, "%s %s", r->cause != NULL ? ";" : ":", r->found);
+	below_say_exception(&r->below, out, size);
+}
+
 /* "rank 3 (gpu02, GPU 1, pid 4711) exited with code 7" */
 void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
 {
@@ -47,7 +57,7 @@ void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
 	if (r->has_gpu)
 		snprintf(gpu, sizeof(gpu), ", GPU %u", r->gpu);
 	if (below_say(&r->below, node, out, size)) {
-		below_say_exception(&r->below, out, size);
+		add_causes(r, out, size);
 		return;
 	}
 	switch (r->state) {
@@ -69,9 +79,7 @@ void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
 		snprintf(out, size, "rank %u (%s%s, pid %u) exited with code %u", i, node, gpu, r->pid,
 			 r->code);
 	}
-	if (r->cause != NULL)
-		add(out, size, ": %s", r->cause);
-	below_say_exception(&r->below, out, size);
+	add_causes(r, out, size);
 }
 
 /* ---- who else may have been first --------------------------------------------------- */

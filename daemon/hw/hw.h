@@ -22,6 +22,7 @@
 #define HW_PORTS_MAX 256
 #define HW_PROCS_MAX 64 /* of one GPU */
 #define HW_NUMA_MAX 256
+#define HW_EVENTS_MAX 32
 #define HW_ANCESTORS_MAX 32
 #define HW_PCI_SIZE 17 /* "0000:17:00.0" and NUL; a domain may take 8 digits */
 #define HW_TEXT_SIZE 257 /* of texts for people */
@@ -112,6 +113,17 @@ struct hw_host {
 	bool clock_known, clock_synced;
 };
 
+/* Something that has happened and may end a process. */
+struct hw_event {
+	const char *kind; /* oom oom-job xid fault port */
+	int64_t mono_us; /* when it was read; no two of one source are equal */
+	char text[HW_TEXT_SIZE]; /* a clause */
+	struct hw_u32 pid, xid;
+	struct hw_u64 job; /* named in the log by its cgroup */
+	char pci[HW_PCI_SIZE]; /* of the GPU or port */
+	char device[65]; /* net device of the port */
+};
+
 /* How near two devices are; a and b are PCI addresses of GPUs or names of RDMA devices. */
 struct hw_affinity {
 	char a[65], b[65];
@@ -134,6 +146,8 @@ struct hw_readings {
 	struct hw_port *ports;
 	size_t n_ports;
 	struct hw_host *host;
+	struct hw_event *events; /* the last ones, oldest first */
+	size_t n_events;
 	struct hw_affinity *affinity;
 	size_t n_affinity;
 	struct hw_numa *numa;
@@ -143,6 +157,7 @@ struct hw_readings {
 struct hw_options {
 	const char *sysfs; /* in place of /sys; NULL: /sys, and verbs may be used */
 	const char *proc; /* in place of /proc; NULL: /proc */
+	const char *kmsg; /* in place of /dev/kmsg */
 	const char *nvml; /* path of the library; NULL: libnvidia-ml.so.1 */
 	const char *const *exclude; /* RDMA devices not to ask anything */
 	size_t n_exclude;
@@ -167,6 +182,7 @@ struct hw_ops {
 extern const struct hw_ops hw_nvml; /* gpus */
 extern const struct hw_ops hw_ports; /* ports: verbs, or sysfs where verbs cannot be had */
 extern const struct hw_ops hw_host; /* host */
+extern const struct hw_ops hw_kmsg; /* events */
 extern const struct hw_ops hw_topology; /* affinity, numa; asked again when devices change */
 
 /* Fills in a source's line; fmt NULL: no text. */

@@ -159,7 +159,7 @@ static void start_work(uv_work_t *req)
 	const struct agent_opts *o = p->io->opts;
 	struct spawn_fd map = { p->write_fd, PROBE_FD };
 	char patience[24];
-	char *argv[12] = { (char *)"nodeagent-probe", (char *)"--fd", (char *)"3" };
+	char *argv[16] = { (char *)"nodeagent-probe", (char *)"--fd", (char *)"3" };
 	char *env[] = { (char *)"PATH=/usr/bin:/bin", NULL };
 	int n = 3;
 
@@ -173,6 +173,10 @@ static void start_work(uv_work_t *req)
 	if (o->exclude_ports != NULL) {
 		argv[n++] = (char *)"--exclude";
 		argv[n++] = (char *)(uintptr_t)o->exclude_ports;
+	}
+	if (o->kmsg != NULL) {
+		argv[n++] = (char *)"--kmsg";
+		argv[n++] = (char *)(uintptr_t)o->kmsg;
 	}
 	if (o->nvml != NULL) {
 		argv[n++] = (char *)"--nvml";

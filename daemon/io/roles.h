@@ -42,6 +42,7 @@ struct agent_opts {
 	int parent_fd;
 	bool end_jobs_on_term; /* standalone: SIGTERM ends this node's jobs first */
 	const char *sysfs_root;
+	const char *kmsg; /* in place of /dev/kmsg; NULL: that */
 	const char *nvml; /* path of the library; NULL: the system's */
 	const char *exclude_ports; /* RDMA devices not to be touched, comma-separated */
 	bool no_probe; /* GPUs and ports are not read */

@@ -76,6 +76,7 @@ static const struct conf_key table[] = {
 	   "output is kept so long after the job (default 7d; 0: while there is room)"),
 	MS("agent", "probe_patience", probe_patience_ms, SECOND, 24 * HOUR,
 	   "a source of readings that hangs for so long is started anew (default 60s)"),
+	STR("agent", "kmsg", kmsg, "kernel log to read in place of /dev/kmsg"),
 	STR("agent", "nvml", nvml, "library in place of libnvidia-ml.so.1"),
 	STR("agent", "sysfs_root", sysfs_root, "read ROOT/class/... in place of /sys/class/..."),
 	UINT("agent", "gpu_share", gpu_share, 0, 4095, "of the host's GPUs those i with i mod SHARE_OF = this"),

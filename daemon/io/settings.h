@@ -28,7 +28,7 @@ struct settings {
 	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms;
 
 	char *agent_state, *agent_spool, *agent_run, *agent_socket, *agent_listen;
-	char *shim, *launcher, *sysfs_root, *exclude_ports, *nvml;
+	char *shim, *launcher, *sysfs_root, *exclude_ports, *nvml, *kmsg;
 	bool probe;
 	uint32_t probe_patience_ms;
 	uint32_t gpu_share, gpu_share_of;

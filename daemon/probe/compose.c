@@ -317,8 +317,35 @@ static void put_numa(struct composer *c, const struct hw_readings *from)
 
 /* ---- the message ---------------------------------------------------------- */
 
+static void put_events(struct composer *c, const struct source *src)
+{
+	const struct hw_readings *from = src->taken;
+	struct rec_readings *r = &c->m.u.readings;
+
+	if (from->n_events == 0)
+		return;
+	r->happenings = rows(c, from->n_events, sizeof *r->happenings);
+	if (!r->happenings)
+		return;
+	r->n_happenings = from->n_events;
+	for (size_t i = 0; i < from->n_events; i++) {
+		const struct hw_event *e = &from->events[i];
+		struct rec_happening *to = &r->happenings[i];
+
+		to->kind = e->kind;
+		to->text = e->text;
+		to->mono_us = e->mono_us;
+		PUT(to, happening, e, pid, 4194304u);
+		PUT(to, happening, e, xid, 65535u);
+		PUT(to, happening, e, job, UINT64_MAX);
+		PUT_TEXT(to, e, pci);
+		PUT_TEXT(to, e, device);
+	}
+}
+
 static void put_readings(struct composer *c, const struct source *src)
 {
+	put_events(c, src);
 	put_gpus(c, src);
 	put_ports(c, src);
 	if (src->taken->host)

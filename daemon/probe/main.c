@@ -226,7 +226,7 @@ static void close_others(int keep)
 }
 
 static const char usage[] =
-	"usage: nodeagent-probe [--sysfs-root ROOT] [--exclude DEV,DEV...] [--nvml PATH]\n"
+	"usage: nodeagent-probe [--sysfs-root ROOT] [--exclude DEV,DEV...] [--nvml PATH] [--kmsg PATH]\n"
 	"                       [--patience S] [--fd N]\n"
 	"\n"
 	"Reads InfiniBand ports, GPUs, topology and clock, and writes frames of JSON to a\n"
@@ -236,6 +236,7 @@ static const char usage[] =
 	"                     verbs are not used then\n"
 	"  --exclude DEVS     RDMA devices that are shown but not asked anything\n"
 	"  --nvml PATH        library to use in place of libnvidia-ml.so.1\n"
+	"  --kmsg PATH        file to read in place of /dev/kmsg\n"
 	"  --patience S       ends with 3 when a source has hung for S seconds (0: never)\n"
 	"  --fd N             descriptor to write to (1)\n";
 
@@ -251,12 +252,13 @@ static bool take_exclude(struct probe *p, char *list)
 	return true;
 }
 
-enum { OPT_SYSFS = 256, OPT_EXCLUDE, OPT_NVML, OPT_PATIENCE, OPT_FD, OPT_HELP, OPT_VERSION };
+enum { OPT_SYSFS = 256, OPT_EXCLUDE, OPT_NVML, OPT_KMSG, OPT_PATIENCE, OPT_FD, OPT_HELP, OPT_VERSION };
 
 static const struct option options[] = {
 	{ "sysfs-root", required_argument, NULL, OPT_SYSFS },
 	{ "exclude", required_argument, NULL, OPT_EXCLUDE },
 	{ "nvml", required_argument, NULL, OPT_NVML },
+	{ "kmsg", required_argument, NULL, OPT_KMSG },
 	{ "patience", required_argument, NULL, OPT_PATIENCE },
 	{ "fd", required_argument, NULL, OPT_FD },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -277,6 +279,9 @@ static int take_option(struct probe *p, int option)
 		return take_exclude(p, optarg) ? -1 : EXIT_USAGE;
 	case OPT_NVML:
 		p->hw.nvml = optarg;
+		return -1;
+	case OPT_KMSG:
+		p->hw.kmsg = optarg;
 		return -1;
 	case OPT_PATIENCE:
 		return text_number(optarg, 1000000, &p->patience_s) ? -1 : EXIT_USAGE;
@@ -316,7 +321,7 @@ static int parse_args(struct probe *p, int argc, char **argv)
 }
 
 static const struct hw_ops *const all_sources[] = { &hw_ports, &hw_nvml, &hw_host, &hw_topology,
-						    NULL };
+						    &hw_kmsg,  NULL };
 
 int main(int argc, char **argv)
 {

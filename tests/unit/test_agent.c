@@ -740,6 +740,91 @@ static void no_driver(struct world *w)
 	feed(w, &ev);
 }
 
+static void pong(struct world *w)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_pong);
+	MSG_SET(&m.u.pong, pong, sent_mono_us, w->now.ns / 1000 - 200);
+	MSG_SET(&m.u.pong, pong, came_mono_us, 5000000);
+	say(w, COORD, &m);
+}
+
+/* One GPU and one port, and what the kernel's log has told. */
+static void read_host(struct world *w, uint32_t xids, const char *port, struct rec_happening *v, size_t n)
+{
+	struct agent_event ev = { .type = AEV_READINGS };
+	struct rec_source s = { .name = "nvml", .ok = true };
+	struct rec_gpu g = { .index = 3, .uuid = "GPU-3", .pci = "0000:17:00.0", .xid = 79 };
+	struct rec_port p = { .device = "mlx5_0", .port = 1, .state = port };
+	struct msg m;
+
+	MSG_SET(&g, gpu, xids, xids);
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.gpus = &g;
+	m.u.readings.ports = &p;
+	m.u.readings.n_sources = m.u.readings.n_gpus = m.u.readings.n_ports = 1;
+	m.u.readings.happenings = v;
+	m.u.readings.n_happenings = n;
+	ev.msg = &m;
+	feed(w, &ev);
+}
+
+static void what_the_log_says_is_told_once_with_the_rank_and_the_time(void **state)
+{
+	struct world *w = *state;
+	struct rec_happening h = { .kind = "oom", .text = "it was ended", .mono_us = 0 };
+	struct msg m;
+
+	to_running(w);
+	pong(w);
+	h.mono_us = w->now.ns / 1000 - 1000;
+	MSG_SET(&h, happening, pid, 12);
+	read_host(w, 0, "Active", &h, 1);
+	read_host(w, 0, "Active", &h, 1); /* each reading carries the last ones again */
+	assert_int_equal(count(w, COORD, MSG_happened), 1);
+	assert_true(last(w, COORD, MSG_happened, &m));
+	assert_int_equal(m.u.happened.happenings->job, 1);
+	assert_int_equal(m.u.happened.happenings->rank, 1);
+	assert_int_equal(m.u.happened.happenings->at_mono_us, 5000100 - 1000);
+	assert_int_equal(m.u.happened.happenings->at_error_us, 101);
+	msg_finish(&m);
+	assert_true(last(w, COORD, MSG_readings, &m));
+	assert_int_equal(m.u.readings.n_happenings, 0);
+	msg_finish(&m);
+}
+
+static void what_differs_between_readings_is_told(void **state)
+{
+	struct world *w = *state;
+	struct rec_happening h = { .kind = "xid", .text = "Xid 79 on the GPU at 0000:17:00", .pci = "0000:17:00" };
+	struct msg m;
+
+	read_host(w, 1, "Active", NULL, 0); /* it was so before we looked */
+	assert_int_equal(count(w, COORD, MSG_happened), 0);
+	read_host(w, 2, "Active", NULL, 0);
+	assert_int_equal(count(w, COORD, MSG_happened), 1);
+	assert_true(last(w, COORD, MSG_happened, &m));
+	assert_string_equal(m.u.happened.happenings->text, "Xid 79 on GPU 3");
+	assert_string_equal(m.u.happened.happenings->gpu_id, "GPU-3");
+	msg_finish(&m);
+	h.mono_us = w->now.ns / 1000;
+	MSG_SET(&h, happening, xid, 79);
+	read_host(w, 2, "Active", &h, 1); /* the log tells of the same */
+	assert_int_equal(count(w, COORD, MSG_happened), 1);
+	read_host(w, 2, "Down", &h, 1);
+	assert_int_equal(count(w, COORD, MSG_happened), 2);
+	assert_true(last(w, COORD, MSG_happened, &m));
+	assert_string_equal(m.u.happened.happenings->text, "port mlx5_0/1 went down");
+	msg_finish(&m);
+	pong(w); /* clocks are compared for the first time: now it can be told when */
+	assert_int_equal(count(w, COORD, MSG_happened), 3);
+	assert_true(last(w, COORD, MSG_happened, &m));
+	assert_int_equal(m.u.happened.n_happenings, 2);
+	msg_finish(&m);
+}
+
 static void where_no_GPU_was_ever_seen_the_variable_is_left_alone(void **state)
 {
 	no_driver(*state);
@@ -1714,6 +1799,8 @@ int main(void)
 		T(ranks_see_their_GPUs_by_the_indices_of_now),
 		T(ranks_see_them_by_name_beside_one_that_fell_off_the_bus),
 		T(GPUs_without_a_name_go_by_index),
+		T(what_the_log_says_is_told_once_with_the_rank_and_the_time),
+		T(what_differs_between_readings_is_told),
 		T(without_readings_the_coordinators_names_count),
 		T(without_readings_and_names_its_indices_do),
 		T(indices_that_shift_before_the_start_are_told_with_it),

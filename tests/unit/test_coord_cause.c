@@ -207,6 +207,49 @@ static void what_its_host_knows_of_the_end_is_said(void **state)
 	msg_finish(&m);
 }
 
+static void happens(struct world *w, uint64_t link, const char *kind, const char *text, uint64_t job, int64_t before_us)
+{
+	struct rec_happening h = { .kind = kind, .text = text, .mono_us = 1000 };
+	struct msg m;
+
+	if (job != 0)
+		MSG_SET(&h, happening, job, job);
+	MSG_SET(&h, happening, at_mono_us, w->now.ns / 1000 - before_us);
+	MSG_SET(&h, happening, at_error_us, 200);
+	msg_init(&m, MSG_happened);
+	m.u.happened.happenings = &h;
+	m.u.happened.n_happenings = 1;
+	say(w, link, &m);
+	say(w, link, &m); /* told again after a registration */
+}
+
+static void what_happened_near_the_end_is_put_beside_it(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+	size_t told = 0;
+
+	running_pair(w, &a, &b);
+	tick(w, 70000);
+	happens(w, a, "oom", "somebody else's OOM kill", 77, 500000);
+	happens(w, a, "fault", "a fault of nobody we know", 0, 500000);
+	happens(w, a, "oom", "an OOM kill long ago", 1, 9000000);
+	happens(w, a, "xid", "Xid 79 on GPU 0", 0, 400000);
+	happens(w, b, "port", "port mlx5_0/1 went down", 0, 12000000);
+	dies(w, a, (struct end){ .code = 1, .at_us = 1000, .error_us = 300 });
+	store(w);
+	is_gone(w, a, (struct end){ .code = 1 });
+	is_gone(w, b, (struct end){ .rank = 1 });
+	assert_string_equal(job_one(w, &m)->why,
+			    "rank 0 (gpu01, pid 77) exited with code 1: Xid 79 on GPU 0 0.4 s before; "
+			    "on gpu02 port mlx5_0/1 went down 12.0 s before");
+	for (size_t i = 0; i < m.u.jobs.jobs->n_story; i++)
+		told += strstr(m.u.jobs.jobs->story[i].text, "Xid 79 on GPU 0") != NULL;
+	assert_int_equal(told, 2); /* by itself, and beside the end */
+	msg_finish(&m);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -219,6 +262,7 @@ int main(void)
 		T(a_first_cause_that_was_told_as_settled_stays),
 		T(the_order_survives_the_coordinator),
 		T(what_its_host_knows_of_the_end_is_said),
+		T(what_happened_near_the_end_is_put_beside_it),
 	};
 
 	return cmocka_run_group_tests_name("coord_cause", tests, NULL, NULL);

@@ -1,0 +1,253 @@
+/* coord_evidence.c - what happened on a node near the first end, in time and place
+ *
+ * Of each node the last EVENTS_MAX are kept, as its agent tells them; they are
+ * on no disk but for what has become part of a job's story or cause. An event
+ * is put beside the first end when it was shortly before it (or as good as at
+ * the same time) and touches the same process, its job, its GPUs, or, for a
+ * port, any node of the job. That it was the reason is for people to say.
+ */
+#include "core/coord_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/utf8.h"
+
+#define EVENTS_MAX 32
+#define AT_ONCE_US 1500000 /* it may be noticed so much later than the end that it has caused */
+#define UNTIMED_US 5000000 /* an event of which is known only when we heard of it */
+#define LATE_MS_ 30000 /* jobs that ended so long ago may still be told about */
+#define CLAUSES_MAX 3
+#define SILENT_US 2000000
+
+struct event_seen {
+	int64_t mono_us; /* its host's clock: names it */
+	int64_t lo_us, hi_us; /* by our monotonic clock */
+	enum seen_kind { EV_OOM, EV_XID, EV_FAULT, EV_PORT } kind;
+	char text[257];
+	uint32_t pid;
+	uint64_t job; /* 0: not known */
+	char gpu_id[65];
+};
+
+struct events {
+	struct event_seen v[EVENTS_MAX];
+	size_t n;
+};
+
+/* How long before the end it may have been. */
+static int64_t window_us(enum seen_kind k)
+{
+	static const int64_t us[] = { [EV_OOM] = 5000000, [EV_XID] = 30000000, [EV_FAULT] = 5000000,
+				      [EV_PORT] = 60000000 };
+
+	return us[k];
+}
+
+static bool kind_from(const char *s, enum seen_kind *ret)
+{
+	static const char *const names[] = { "oom", "xid", "fault", "port" };
+
+	for (int i = 0; i < 4; i++)
+		if (strcmp(s, names[i]) == 0) {
+			*ret = (enum seen_kind)i;
+			return true;
+		}
+	return false;
+}
+
+/* One of a comma- or blank-separated list. */
+static bool listed(const char *list, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *p = list; p != NULL && *p != '\0' && n > 0;) {
+		size_t len = strcspn(p, ", ");
+
+		if (len == n && memcmp(p, name, n) == 0)
+			return true;
+		p += len;
+		p += strspn(p, ", ");
+	}
+	return false;
+}
+
+/* Does it touch this job's part there? */
+static bool touches(const struct job *j, const struct place *p, const struct event_seen *x)
+{
+	if (x->job != 0)
+		return x->job == j->id;
+	if (x->kind == EV_FAULT)
+		return false;
+	if (x->kind == EV_XID && p->gpu_ids != NULL)
+		return listed(p->gpu_ids, x->gpu_id);
+	return x->kind != EV_PORT || j->n_places > 1;
+}
+
+/* ---- put beside the first end --------------------------------------------------------- */
+
+static void say_before(int64_t us, char *out, size_t size)
+{
+	out[0] = '\0';
+	if (us >= 100000)
+		snprintf(out, size, " %.1f s before", (double)us / 1e6);
+	else if (us >= 0)
+		snprintf(out, size, " %.1f ms before", (double)us / 1000);
+}
+
+static void add_clause(char *out, size_t size, unsigned *n, const char *clause)
+{
+	size_t len = strlen(out);
+
+	if ((*n)++ < CLAUSES_MAX)
+		snprintf(out + len, size - len, "%s%.300s", len > 0 ? "; " : "", clause);
+}
+
+/* Its shim has found the same by the counts. */
+static bool said_already(const struct rank *r, const struct event_seen *x)
+{
+	return x->pid == r->pid && r->cause != NULL && strncmp(r->cause, "by the kernel's OOM killer", 26) == 0;
+}
+
+static void from_events(const struct job *j, uint32_t place, const struct rank *r, char *out, size_t size,
+			unsigned *n)
+{
+	const struct place *p = &j->places[place];
+	bool here = place == (uint32_t)j->first / j->ppn;
+
+	for (size_t i = 0; p->node->events != NULL && i < p->node->events->n; i++) {
+		const struct event_seen *x = &p->node->events->v[i];
+		int64_t before = (r->lo_us + r->hi_us) / 2 - (x->lo_us + x->hi_us) / 2;
+		char clause[400], when[48];
+
+		if (before < -AT_ONCE_US || before > window_us(x->kind) || !touches(j, p, x) ||
+		    (!here && x->kind != EV_PORT) || (x->kind == EV_OOM && said_already(r, x)) || (r->cause != NULL && strstr(r->cause, x->text) != NULL))
+			continue;
+		say_before(before, when, sizeof(when));
+		if (here)
+			snprintf(clause, sizeof(clause), "%s%s", x->text, when);
+		else
+			snprintf(clause, sizeof(clause), "on %s %s%s", p->node->name, x->text, when);
+		add_clause(out, size, n, clause);
+	}
+}
+
+/* Another of its nodes was not heard any more: perhaps it knows better. */
+static void from_silence(const struct coord *c, const struct job *j, const struct rank *r, char *out, size_t size,
+			 unsigned *n)
+{
+	for (size_t i = 0; i < j->n_places; i++) {
+		const struct node *x = j->places[i].node;
+		int64_t silent = r->lo_us - x->heard.ns / 1000;
+		char clause[200];
+
+		if (i == (size_t)j->first / j->ppn || silent < SILENT_US || (x->link != NULL && !x->silent))
+			continue;
+		snprintf(clause, sizeof(clause), "node %s had not been heard for %.1f s", x->name, (double)silent / 1e6);
+		if (r->cause == NULL || strstr(r->cause, x->name) == NULL)
+			add_clause(out, size, n, clause);
+	}
+	(void)c;
+}
+
+void evidence_attach(struct coord *c, struct job *j)
+{
+	struct rank *r = j->first >= 0 ? &j->ranks[j->first] : NULL;
+	char text[CLAUSES_MAX * 310] = "";
+	unsigned n = 0;
+
+	if (r == NULL || !r->timed)
+		return;
+	for (uint32_t i = 0; i < j->n_places; i++)
+		from_events(j, i, r, text, sizeof(text), &n);
+	if (!job_over(j))
+		from_silence(c, j, r, text, sizeof(text), &n);
+	if (text[0] == '\0')
+		return;
+	free(r->found);
+	r->found = coord_strdup(c, utf8_scrub(text));
+}
+
+/* ---- which GPU ------------------------------------------------------------------------------ */
+
+/* The one GPU that its process used a moment ago, or the only one it had. */
+void evidence_gpu(struct rank *r, const struct place *p)
+{
+	const struct rec_readings *x = node_readings(p->node);
+	uint32_t found = 0;
+
+	if (r->has_gpu || r->pid == 0)
+		return;
+	for (size_t i = 0; x != NULL && i < x->n_gpus; i++)
+		for (size_t k = 0; k < x->gpus[i].n_procs; k++)
+			if (x->gpus[i].procs[k].pid == r->pid) {
+				r->gpu = x->gpus[i].index;
+				found++;
+				break;
+			}
+	if (found == 0 && p->gpus_text != NULL && p->gpus_text[0] != '\0' &&
+	    p->gpus_text[strspn(p->gpus_text, "0123456789")] == '\0') {
+		r->gpu = (uint32_t)strtoul(p->gpus_text, NULL, 10);
+		found = 1;
+	}
+	r->has_gpu = found == 1;
+}
+
+/* ---- heard of --------------------------------------------------------------------------------- */
+
+static void tell_jobs(struct coord *c, struct node *n, const struct event_seen *x)
+{
+	int64_t base = cause_now_us(c) - c->now.ns / 1000;
+
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+		uint32_t i;
+
+		if (j->n_places == 0 || (job_over(j) && c->wall_ms - j->end_wall_ms > LATE_MS_) ||
+		    job_place_of(j, n, &i) == NULL || !touches(j, &j->places[i], x) ||
+		    (!mono_is_never(j->started_at) && x->hi_us < j->started_at.ns / 1000))
+			continue;
+		job_tell(c, j, n->name, base + x->lo_us + (x->hi_us - x->lo_us) / 2,
+			 (uint64_t)(x->hi_us - x->lo_us + 1) / 2, "%s", x->text);
+		if (j->first >= 0)
+			evidence_attach(c, j);
+	}
+}
+
+static void note(struct coord *c, struct node *n, const struct rec_happening *h)
+{
+	struct event_seen x = { .mono_us = h->mono_us, .pid = h->pid, .job = h->job };
+	int64_t now = c->now.ns / 1000;
+
+	if (!kind_from(h->kind, &x.kind))
+		return;
+	for (size_t i = 0; i < n->events->n; i++)
+		if (n->events->v[i].mono_us == h->mono_us && n->events->v[i].kind == x.kind)
+			return; /* told again */
+	snprintf(x.text, sizeof(x.text), "%s", h->text);
+	snprintf(x.gpu_id, sizeof(x.gpu_id), "%s", h->gpu_id != NULL ? h->gpu_id : "");
+	x.lo_us = now - UNTIMED_US;
+	x.hi_us = now;
+	if (MSG_HAS(h, happening, at_mono_us) && h->at_mono_us > 0 && h->at_mono_us <= now + AT_ONCE_US &&
+	    h->at_error_us < (uint64_t)UNTIMED_US) {
+		x.lo_us = h->at_mono_us - (int64_t)h->at_error_us;
+		x.hi_us = h->at_mono_us + (int64_t)h->at_error_us;
+	}
+	if (n->events->n == EVENTS_MAX)
+		memmove(&n->events->v[0], &n->events->v[1], --n->events->n * sizeof(x));
+	n->events->v[n->events->n++] = x;
+	tell_jobs(c, n, &x);
+}
+
+void evidence_on_happened(struct coord *c, struct node *n, const struct rec_happened *m)
+{
+	if (n->events == NULL)
+		n->events = calloc(1, sizeof(*n->events));
+	if (n->events == NULL) {
+		c->oom = true;
+		return;
+	}
+	for (size_t i = 0; i < m->n_happenings; i++)
+		note(c, n, &m->happenings[i]);
+}

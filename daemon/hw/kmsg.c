@@ -1,0 +1,165 @@
+/* kmsg.c - the kernel's log: what may end processes
+ *
+ * From its present end on; the last HW_EVENTS_MAX that say something are kept.
+ * Reading needs a right that an agent may not have (kernel.dmesg_restrict, or
+ * the mode of /dev/kmsg): that is said, and is no fault.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hw/kmsg_text.h"
+
+#define RECORD_MAX 8192 /* the kernel gives one record a read, at most this long */
+#define FILE_MS 100 /* a plain file (tests) cannot be polled */
+#define PERIOD_MS 5000
+
+struct kmsg {
+	const char *path;
+	int fd; /* -1: not open */
+	int error; /* why */
+	bool plain; /* a file: lines, not records */
+	char line[RECORD_MAX]; /* of a file: what has no end yet */
+	size_t have;
+	struct hw_event events[HW_EVENTS_MAX];
+	size_t n;
+	int64_t last_us;
+};
+
+static void try_open(struct kmsg *k)
+{
+	struct stat st;
+
+	k->fd = open(k->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	k->error = k->fd < 0 ? errno : 0;
+	if (k->fd < 0)
+		return;
+	k->plain = fstat(k->fd, &st) == 0 && S_ISREG(st.st_mode);
+	lseek(k->fd, 0, SEEK_END);
+}
+
+static void *kmsg_open(const struct hw_options *o)
+{
+	struct kmsg *k = calloc(1, sizeof *k);
+
+	if (!k)
+		return NULL;
+	k->path = o->kmsg ? o->kmsg : "/dev/kmsg";
+	try_open(k);
+	return k;
+}
+
+static void kmsg_close(void *source)
+{
+	struct kmsg *k = source;
+
+	if (k->fd >= 0)
+		close(k->fd);
+	free(k);
+}
+
+static void keep(struct kmsg *k, const char *line, size_t len)
+{
+	struct hw_event e;
+	int64_t at;
+
+	if (!kmsg_parse(line, len, &e, &at))
+		return;
+	e.mono_us = hw_now().ns / 1000;
+	if (e.mono_us <= k->last_us)
+		e.mono_us = k->last_us + 1;
+	k->last_us = e.mono_us;
+	if (k->n == HW_EVENTS_MAX)
+		memmove(&k->events[0], &k->events[1], --k->n * sizeof(e));
+	k->events[k->n++] = e;
+}
+
+static void keep_lines(struct kmsg *k)
+{
+	char *nl, *p = k->line;
+
+	while ((nl = memchr(p, '\n', k->have - (size_t)(p - k->line)))) {
+		keep(k, p, (size_t)(nl - p));
+		p = nl + 1;
+	}
+	k->have -= (size_t)(p - k->line);
+	memmove(k->line, p, k->have);
+	if (k->have == sizeof k->line)
+		k->have = 0; /* no line of a log */
+}
+
+/* What was overwritten before we came (EPIPE) is lost; the next read goes on behind it. */
+static void read_all(struct kmsg *k)
+{
+	for (;;) {
+		ssize_t n = read(k->fd, k->line + k->have, sizeof k->line - k->have);
+
+		if (n < 0 && (errno == EINTR || errno == EPIPE))
+			continue;
+		if (n < 0 && errno != EAGAIN) {
+			k->error = errno;
+			close(k->fd);
+			k->fd = -1;
+		}
+		if (n <= 0)
+			return;
+		if (k->plain) {
+			k->have += (size_t)n;
+			keep_lines(k);
+		} else {
+			keep(k, k->line, (size_t)n);
+		}
+	}
+}
+
+static void kmsg_poll(void *source, struct hw_readings *ret)
+{
+	struct kmsg *k = source;
+	struct hw_source *line = &ret->sources[ret->n_sources++];
+
+	if (k->fd < 0)
+		try_open(k);
+	if (k->fd >= 0)
+		read_all(k);
+	if (k->fd >= 0) {
+		hw_say(line, "kmsg", true, NULL);
+	} else {
+		hw_say(line, "kmsg", false, "%s: %s; causes of ends are looked for elsewhere", k->path, strerror(k->error));
+		line->absent = true;
+	}
+	if (k->n > 0)
+		ret->events = arena_memdup(&ret->arena, k->events, k->n * sizeof(k->events[0]));
+	ret->n_events = ret->events ? k->n : 0;
+}
+
+static bool kmsg_wait(void *source, int wake_fd, int timeout_ms)
+{
+	struct kmsg *k = source;
+	struct pollfd fds[2] = { { .fd = wake_fd, .events = POLLIN }, { .fd = k->fd, .events = POLLIN } };
+	struct stat st;
+
+	if (k->fd < 0 || !k->plain) {
+		poll(fds, k->fd < 0 ? 1 : 2, timeout_ms);
+		return k->fd >= 0 && fds[1].revents != 0;
+	}
+	for (int ms = 0; ms < timeout_ms; ms += FILE_MS) {
+		if (poll(fds, 1, FILE_MS) != 0)
+			return false;
+		if (fstat(k->fd, &st) != 0 || st.st_size != lseek(k->fd, 0, SEEK_CUR))
+			return true;
+	}
+	return false;
+}
+
+const struct hw_ops hw_kmsg = {
+	.name = "kmsg",
+	.period_ms = PERIOD_MS,
+	.open = kmsg_open,
+	.poll = kmsg_poll,
+	.wait = kmsg_wait,
+	.close = kmsg_close,
+};

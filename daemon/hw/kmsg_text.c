@@ -1,0 +1,207 @@
+/* kmsg_text.c - see kmsg_text.h
+ *
+ * A record of /dev/kmsg: "6,339,5140900,-;text", then lines that begin with a
+ * blank ("dev-kmsg" in the kernel's Documentation/ABI/testing). Old texts and
+ * new ones are known; what changes between kernels is not relied on:
+ *
+ *   Out of memory: Killed process 4711 (python3) total-vm:...         (mm/oom_kill.c)
+ *   Memory cgroup out of memory: Killed process 4711 (python3) ...
+ *   Killed process 4711 (python3) total-vm:...                         (before 5.3)
+ *   oom-kill:constraint=...,oom_memcg=/a,task_memcg=/a/b,task=python3,pid=4711,uid=1000
+ *   NVRM: Xid (PCI:0000:17:00): 79, pid=4711, name=python3, GPU has fallen off the bus.
+ *   python3[4711]: segfault at 0 ip 00007f... sp 00007f... error 4 in libtorch_cuda.so[7f...]
+ *   mlx5_core 0000:17:00.0 ibp23s0: Link down        mlx5_core 0000:17:00.0: Port module event...
+ */
+#include "hw/kmsg_text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/utf8.h"
+
+#define LINE_MAX_ 1000 /* of which the rest tells nothing */
+
+static bool number(const char *s, uint64_t max, uint64_t *ret)
+{
+	char *end;
+
+	if (*s < '0' || *s > '9')
+		return false;
+	errno = 0;
+	*ret = strtoull(s, &end, 10);
+	return errno == 0 && *ret <= max;
+}
+
+/* The number behind 'key', if it is there. */
+static bool number_after(const char *text, const char *key, uint64_t max, uint64_t *ret)
+{
+	const char *p = strstr(text, key);
+
+	return p && number(p + strlen(key), max, ret);
+}
+
+static void put_pid(struct hw_event *e, uint64_t pid)
+{
+	if (pid > 0)
+		e->pid = hw_u32((uint32_t)pid);
+}
+
+/* Between from and the first of 'ends', cut to fit. */
+static void take(char *out, size_t size, const char *from, const char *ends)
+{
+	snprintf(out, size, "%.*s", (int)strcspn(from, ends), from);
+	utf8_scrub(out);
+}
+
+static const char *after_pid(const char *p)
+{
+	return p + strspn(p, "0123456789");
+}
+
+/* "Killed process 4711 (python3) ..." */
+static bool oom(const char *text, struct hw_event *e)
+{
+	const char *p = strstr(text, "Killed process ");
+	bool cgroup = strncmp(text, "Memory cgroup out of memory: ", 29) == 0, bare = p == text;
+	uint64_t pid;
+	char name[32] = "";
+
+	if (!cgroup && strncmp(text, "Out of memory", 13) != 0 && !bare)
+		return false;
+	if (!p)
+		return false; /* "Kill process" is said before it is done */
+	p += 15;
+	if (!number(p, 4194304, &pid))
+		return false;
+	put_pid(e, pid);
+	p = after_pid(p);
+	if (strncmp(p, " (", 2) == 0)
+		take(name, sizeof name, p + 2, ")");
+	e->kind = "oom";
+	snprintf(e->text, sizeof e->text, "the kernel's OOM killer ended pid %u%s%s%s%s", e->pid.v,
+		 name[0] ? " (" : "", name, name[0] ? ")" : "",
+		 cgroup	   ? ": its cgroup was out of memory" :
+		 bare	   ? "" :
+			     ": the host was out of memory");
+	return true;
+}
+
+/* The summary since 5.0 names the victim's cgroup, and so the job: "nodeagent-12.1". */
+static bool oom_summary(const char *text, struct hw_event *e)
+{
+	const char *group = strstr(text, "task_memcg="), *job;
+	uint64_t pid, id;
+
+	if (strncmp(text, "oom-kill:", 9) != 0 || !number_after(text, ",pid=", 4194304, &pid))
+		return false;
+	put_pid(e, pid);
+	e->kind = "oom-job";
+	for (job = group ? strstr(group, "/nodeagent-") : NULL; job; job = strstr(job + 1, "/nodeagent-"))
+		if (number(job + 11, UINT64_MAX, &id)) /* not "/nodeagent-launcher.service" */
+			break;
+	if (!job || job > group + strcspn(group, ","))
+		return false;
+	e->job = hw_u64(id);
+	snprintf(e->text, sizeof e->text, "the OOM killer chose pid %u of job %llu", e->pid.v, (unsigned long long)id);
+	return true;
+}
+
+static bool xid(const char *text, struct hw_event *e)
+{
+	const char *p = strstr(text, "NVRM: Xid (");
+	uint64_t n, pid;
+
+	if (!p)
+		return false;
+	p += 11;
+	p += strncmp(p, "PCI:", 4) == 0 ? 4 : 0;
+	take(e->pci, sizeof e->pci, p, ")");
+	p += strcspn(p, ")");
+	if (strncmp(p, "): ", 3) != 0 || !number(p + 3, 65535, &n))
+		return false;
+	e->kind = "xid";
+	e->xid = hw_u32((uint32_t)n);
+	if (number_after(p, "pid=", 4194304, &pid))
+		put_pid(e, pid);
+	snprintf(e->text, sizeof e->text, "Xid %u on the GPU at %s", e->xid.v, e->pci);
+	return true;
+}
+
+static bool fault(const char *text, struct hw_event *e)
+{
+	static const char *const words[] = { "]: segfault at ", "] general protection fault ip:",
+					     "] trap invalid opcode ip:", "] trap divide error ip:" };
+	const char *open = strchr(text, '['), *in;
+	char object[64] = "";
+	uint64_t pid;
+	size_t w;
+
+	for (w = 0; w < 4; w++)
+		if (strstr(text, words[w]))
+			break;
+	if (w == 4 || !open || !number(open + 1, 4194304, &pid) || after_pid(open + 1)[0] != ']')
+		return false;
+	put_pid(e, pid);
+	in = strstr(text, " in ");
+	if (in)
+		take(object, sizeof object, in + 4, "[");
+	e->kind = "fault";
+	snprintf(e->text, sizeof e->text, "%s of pid %u%s%s",
+		 w == 0 ? "segmentation fault" : w == 1 ? "general protection fault" : "illegal instruction or division",
+		 e->pid.v, object[0] ? " in " : "", object);
+	return true;
+}
+
+/* "mlx5_core 0000:17:00.0 ibp23s0: Link down" */
+static bool port(const char *text, struct hw_event *e)
+{
+	size_t n = strlen(text);
+	const char *dev;
+
+	if (strncmp(text, "mlx5_core ", 10) != 0 || n < 9 || strcmp(text + n - 9, "Link down") != 0)
+		return false;
+	take(e->pci, sizeof e->pci, text + 10, " ");
+	dev = text + 10 + strcspn(text + 10, " ");
+	dev += strspn(dev, " ");
+	take(e->device, sizeof e->device, dev, ": ");
+	e->kind = "port";
+	snprintf(e->text, sizeof e->text, "%s lost its link", e->device[0] && e->device[0] != 'L' ? e->device : e->pci);
+	return true;
+}
+
+bool kmsg_parse(const char *line, size_t len, struct hw_event *ret, int64_t *ret_at_us)
+{
+	static bool (*const known[])(const char *, struct hw_event *) = { oom, oom_summary, xid, fault, port };
+	char copy[LINE_MAX_ + 1];
+	const char *text, *second;
+	uint64_t at;
+	char *nl;
+
+	*ret_at_us = 0;
+	len = len > LINE_MAX_ ? LINE_MAX_ : len;
+	memcpy(copy, line, len);
+	copy[len] = '\0';
+	nl = strchr(copy, '\n'); /* what follows are its continuations */
+	if (nl)
+		*nl = '\0';
+	for (char *p = copy; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	utf8_scrub(copy);
+	text = strchr(copy, ';');
+	if (!text)
+		return false;
+	second = strchr(copy, ',');
+	second = second && second < text ? strchr(second + 1, ',') : NULL;
+	if (second && second < text && number(second + 1, INT64_MAX / 2, &at))
+		*ret_at_us = (int64_t)at;
+	text++;
+	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+		memset(ret, 0, sizeof *ret);
+		if (known[i](text, ret))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,16 @@
+/* kmsg_text.h - which lines of the kernel's log may say why a process ended */
+#ifndef NA_HW_KMSG_TEXT_H
+#define NA_HW_KMSG_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hw/hw.h"
+
+/* What one line says; texts are UTF-8 without control characters, cut to fit.
+ * False: nothing of interest. 'line' need not be terminated and may hold any
+ * bytes. With *ret_at_us the time since boot that the line bears, 0 if none. */
+bool kmsg_parse(const char *line, size_t len, struct hw_event *ret, int64_t *ret_at_us);
+
+#endif

@@ -1,0 +1,170 @@
+/* test_hw_kmsg.c - lines of the kernel's log, and the log as a source of readings */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hw/kmsg_text.h"
+#include "tests/unit/tree.h"
+
+#define TEST(name) static void name(void **state)
+
+static struct hw_event e;
+static int64_t at;
+
+static bool parse(const char *line)
+{
+	return kmsg_parse(line, strlen(line), &e, &at);
+}
+
+TEST(what_the_oom_killer_did_is_found)
+{
+	assert_true(parse("3,905,7612344,-;Out of memory: Killed process 4711 (python3) total-vm:9kB, anon-rss:8kB"));
+	assert_string_equal(e.kind, "oom");
+	assert_int_equal(e.pid.v, 4711);
+	assert_int_equal(at, 7612344);
+	assert_string_equal(e.text, "the kernel's OOM killer ended pid 4711 (python3): the host was out of memory");
+	assert_true(parse("3,1,2,-;Memory cgroup out of memory: Killed process 12 (sh) total-vm:1kB\n SUBSYSTEM=x"));
+	assert_string_equal(e.text, "the kernel's OOM killer ended pid 12 (sh): its cgroup was out of memory");
+	assert_true(parse("3,1,2,-;Killed process 12 (sh) total-vm:1kB, anon-rss:0kB"));
+	assert_string_equal(e.text, "the kernel's OOM killer ended pid 12 (sh)");
+	assert_false(parse("3,1,2,-;Out of memory: Kill process 12 (sh) score 900 or sacrifice child"));
+	assert_false(parse("3,1,2,-;Out of memory: Killed process 99999999999 (sh)"));
+	assert_false(parse("3,1,2,-;Out of memory: Killed process"));
+}
+
+TEST(the_summary_names_the_job_by_its_cgroup)
+{
+	assert_true(parse("6,1,2,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+			  "oom_memcg=/na,task_memcg=/system.slice/nodeagent-launcher.service/nodeagent-12.3,"
+			  "task=python3,pid=4711,uid=1000"));
+	assert_string_equal(e.kind, "oom-job");
+	assert_int_equal(e.pid.v, 4711);
+	assert_true(e.job.known);
+	assert_int_equal(e.job.v, 12);
+	assert_false(parse("6,1,2,-;oom-kill:constraint=CONSTRAINT_NONE,task_memcg=/user,task=x,pid=5,uid=0"));
+}
+
+TEST(an_xid_is_found_with_its_gpu)
+{
+	assert_true(parse("4,1,2,-;NVRM: Xid (PCI:0000:17:00): 79, pid=4711, name=python3, GPU has fallen off"));
+	assert_string_equal(e.kind, "xid");
+	assert_int_equal(e.xid.v, 79);
+	assert_int_equal(e.pid.v, 4711);
+	assert_string_equal(e.pci, "0000:17:00");
+	assert_true(parse("4,1,2,-;NVRM: Xid (PCI:0000:17:00): 31, pid='<unknown>', name=<unknown>, Ch 00000008"));
+	assert_false(e.pid.known);
+	assert_true(parse("4,1,2,-;NVRM: Xid (0000:3b:00): 48, Double Bit ECC Error"));
+	assert_false(parse("4,1,2,-;NVRM: Xid (PCI:0000:17:00): -1"));
+	assert_false(parse("4,1,2,-;NVRM: loading NVIDIA UNIX x86_64 Kernel Module"));
+}
+
+TEST(faults_and_lost_links_are_found)
+{
+	assert_true(parse("6,1,2,-;python3[4711]: segfault at 0 ip 00007f1 sp 00007ff error 4 in libtorch.so[7f0+1]"));
+	assert_string_equal(e.kind, "fault");
+	assert_int_equal(e.pid.v, 4711);
+	assert_string_equal(e.text, "segmentation fault of pid 4711 in libtorch.so");
+	assert_true(parse("6,1,2,-;traps: x[7] general protection fault ip:5 sp:6 error:0 in x[1+2]"));
+	assert_int_equal(e.pid.v, 7);
+	assert_true(parse("4,1,2,-;mlx5_core 0000:17:00.0 ibp23s0: Link down"));
+	assert_string_equal(e.kind, "port");
+	assert_string_equal(e.pci, "0000:17:00.0");
+	assert_string_equal(e.device, "ibp23s0");
+	assert_false(parse("4,1,2,-;mlx5_core 0000:17:00.0 ibp23s0: Link up"));
+}
+
+TEST(other_lines_and_garbage_say_nothing)
+{
+	static const char *const lines[] = { "", ";", "6,1,2,-;", "no record", "6,1,2,-;usb 1-1: new device",
+					     "\xff\xfe;\xff", "6,1,99999999999999999999999,-;x" };
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		assert_false(parse(lines[i]));
+	assert_true(parse("3,1,2,-;Out of memory: Killed process 7 (\xff\x1b[2J) x"));
+	assert_null(strchr(e.text, '\x1b')); /* whoever names a process does not drive a terminal */
+}
+
+/* ---- the source ------------------------------------------------------------------ */
+
+static void append(const char *root, const char *text)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/kmsg", root);
+	f = fopen(path, "a");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static size_t poll_once(void *source, struct hw_readings *r)
+{
+	arena_finish(&r->arena);
+	memset(r, 0, sizeof(*r));
+	hw_kmsg.poll(source, r);
+	return r->n_events;
+}
+
+TEST(only_what_is_new_is_told_and_each_once_more)
+{
+	struct hw_options o = { 0 };
+	struct hw_readings r = { 0 };
+	char root[64], path[128];
+	void *source;
+
+	tree_make(root);
+	snprintf(path, sizeof(path), "%s/kmsg", root);
+	o.kmsg = path;
+	append(root, "3,1,2,-;Out of memory: Killed process 1 (old) x\n");
+	source = hw_kmsg.open(&o);
+	assert_int_equal(poll_once(source, &r), 0);
+	assert_true(r.sources[0].ok);
+	append(root, "3,1,2,-;Out of memory: Killed process 2 (new) x\n3,1,2,-;Out of mem");
+	assert_int_equal(poll_once(source, &r), 1);
+	assert_int_equal(r.events[0].pid.v, 2);
+	append(root, "ory: Killed process 3 (new) x\n");
+	assert_int_equal(poll_once(source, &r), 2);
+	assert_true(r.events[1].mono_us > r.events[0].mono_us);
+	for (int i = 0; i < 40; i++)
+		append(root, "4,1,2,-;NVRM: Xid (PCI:0000:17:00): 31, pid=9\n");
+	assert_int_equal(poll_once(source, &r), HW_EVENTS_MAX);
+	assert_int_equal(r.events[0].xid.v, 31);
+	arena_finish(&r.arena);
+	hw_kmsg.close(source);
+	tree_remove(root);
+}
+
+TEST(a_log_that_cannot_be_read_is_no_fault)
+{
+	struct hw_options o = { .kmsg = "/nonexistent/kmsg" };
+	struct hw_readings r = { 0 };
+	void *source = hw_kmsg.open(&o);
+
+	assert_int_equal(poll_once(source, &r), 0);
+	assert_false(r.sources[0].ok);
+	assert_true(r.sources[0].absent);
+	assert_non_null(strstr(r.sources[0].text, "/nonexistent/kmsg: No such file"));
+	hw_kmsg.close(source);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_the_oom_killer_did_is_found),
+		cmocka_unit_test(the_summary_names_the_job_by_its_cgroup),
+		cmocka_unit_test(an_xid_is_found_with_its_gpu),
+		cmocka_unit_test(faults_and_lost_links_are_found),
+		cmocka_unit_test(other_lines_and_garbage_say_nothing),
+		cmocka_unit_test(only_what_is_new_is_told_and_each_once_more),
+		cmocka_unit_test(a_log_that_cannot_be_read_is_no_fault),
+	};
+
+	return cmocka_run_group_tests_name("hw_kmsg", tests, NULL, NULL);
+}
