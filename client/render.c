@@ -366,13 +366,6 @@ static void time_line(struct out *o, const char *title, int64_t wall_ms)
 	out_str(o, NULL, title, text);
 }
 
-/* To people: then the lines before 'why' have told the same. */
-static bool first_says_all(const struct rec_job_info *j)
-{
-	return j->n_first && render_job_over(j) &&
-	       (strcmp(j->first->state, "exited") == 0 || strcmp(j->first->state, "killed") == 0);
-}
-
 static void first_line(struct out *o, const struct rec_job_info *j)
 {
 	struct buf b;
@@ -489,7 +482,7 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 	job_text(o, j, wall_ms);
 	first_line(o, j);
 	story_cause(o, j);
-	out_str(o, "why", j->why && !first_says_all(j) ? "why" : NULL, j->why);
+	out_str(o, "why", j->why && !(render_job_over(j) && story_says_why(j)) ? "why" : NULL, j->why);
 	out_str(o, "master", j->master ? "master" : NULL, j->master);
 	out_str(o, "submit_node", NULL, j->submit_node);
 	opt_uint(o, "time_limit_s", j->time_s, j->time_s);

@@ -316,12 +316,6 @@ static const char *verdict(const struct rec_job_info *j)
 	return session_job_code(j) ? "FAILED" : "done";
 }
 
-/* How it ended, in the verdict: then the cause follows in a line of its own. */
-static bool said_by_rank(const struct rec_rank_state *r)
-{
-	return strcmp(r->state, "exited") == 0 || strcmp(r->state, "killed") == 0;
-}
-
 static void say_line(void *arg, const char *line)
 {
 	session_say(arg, "%s", line);
@@ -349,7 +343,7 @@ static void say_verdict(struct session *s, const struct rec_job_info *j)
 		session_say(s, "  %s", r->exception);
 	if (r && !workers_first(r->workers, r->n_workers)) /* a launcher's last lines are not the cause */
 		say_tail(s, &r->tail);
-	if (r && j->why && *j->why && !strstr(buf_str(&b), j->why) && !said_by_rank(r)) /* not the same words again */
+	if (r && j->why && *j->why && !strstr(buf_str(&b), j->why) && !story_says_why(j)) /* not the same words again */
 		session_say(s, "  %s", j->why);
 	story_say_cause(j, say_line, s);
 	buf_finish(&b);

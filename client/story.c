@@ -28,7 +28,12 @@ static void name(struct buf *b, const struct rec_job_info *j, const struct rec_r
 {
 	const char *node = r->node ? r->node : streams_node(j, r->rank);
 
-	buf_addf(b, "rank %u (%s) ", r->rank, node ? node : "?");
+	buf_addf(b, "rank %u (%s", r->rank, node ? node : "?");
+	if (MSG_HAS(r, rank_state, gpu))
+		buf_addf(b, ", GPU %u", r->gpu);
+	if (r->pid)
+		buf_addf(b, ", pid %u", r->pid);
+	buf_adds(b, ") ");
 	render_rank_end(b, r);
 	if (r->cause)
 		buf_addf(b, ": %s", r->cause);
@@ -92,6 +97,17 @@ void story_say_cause(const struct rec_job_info *j, void (*say)(void *arg, const 
 		say(arg, buf_str(&b));
 	}
 	buf_finish(&b);
+}
+
+bool story_says_why(const struct rec_job_info *j)
+{
+	char begin[32];
+
+	if (!j->n_first || !j->why ||
+	    (strcmp(j->first->state, "exited") != 0 && strcmp(j->first->state, "killed") != 0))
+		return false;
+	snprintf(begin, sizeof(begin), "rank %u (", j->first->rank);
+	return strncmp(j->why, begin, strlen(begin)) == 0;
 }
 
 void story_cause(struct out *o, const struct rec_job_info *j)

@@ -192,9 +192,8 @@ bool oom_say(const struct oom *o, const char *root, bool killed, char *out, size
 	else if (host_known && host > o->host)
 		snprintf(out, size, "perhaps by the kernel's OOM killer, which has struck on this host meanwhile");
 	else if (host_known)
-		snprintf(out, size, "not by nodeagent, nor by the kernel's OOM killer, which has not struck "
-				    "since the job was started");
+		snprintf(out, size, "sent by neither nodeagent nor the kernel's OOM killer");
 	else
-		snprintf(out, size, "not by nodeagent; whether by the kernel's OOM killer, its counts do not tell");
+		snprintf(out, size, "not sent by nodeagent; whether by the kernel's OOM killer is not known");
 	return true;
 }

@@ -317,6 +317,8 @@ class FakeAgent:
         jobs = [self.info] if int(m.get("job", self.job)) == self.job else []
         if "jobs" in self.status and "job" not in m:
             jobs = self.status["jobs"] or jobs
+        if "job" in m:  # a scene's own
+            jobs = [j for j in self.status.get("jobs", []) if j["job"] == str(m["job"]) and "story" in j] or jobs
         for job in list(jobs) if self.piecewise else []:
             ranks = job.get("ranks", [])
             for k in range(0, len(ranks), 3):

@@ -159,6 +159,36 @@ def chinese():
                     job(18, "\u8bad\u7ec3\u8282\u70b903", ["\u8bad\u7ec3\u8282\u70b903"], user="li", name="\u5fae\u8c03")])
 
 
+def failed():
+    """A job of which a GPU fell off the bus: its story, whose end was the first, and what may have been."""
+    us = NOW * 1000
+    end = us + 372_400_000
+
+    def told(after_us, text, where=None, error_us=0):
+        return {"wall_us": str(us + after_us), "text": text, **({"node": where} if where else {}),
+                **({"error_us": str(error_us)} if error_us else {})}
+
+    def rank(r, node, state, **more):
+        return {"rank": r, "node": node, "pid": 40112 + r, "state": state, **more}
+    first = rank(11, "gpu02", "killed", sig=6, gpu=3, core=True, at_us=str(end), at_error_us="310",
+                 cause="Xid 79 on GPU 3 0.4 s before; on gpu01 port mlx5_0/1 went down 12.0 s before")
+    either = rank(3, "gpu01", "exited", code=1, at_us=str(end + 500), at_error_us="420", maybe_first=True)
+    return cluster([node("gpu01", None), node("gpu02", 412)], [
+        job(18, "gpu[01-02]", ["gpu01", "gpu02"], state="failed", world=16, procs_per_node=8, exit_code=134, running=0,
+            end_wall_ms=str(NOW + 372_800), submit_wall_ms=str(NOW), start_wall_ms=str(NOW + 500), command="python train.py --lr 0.1",
+            first=[first], either=[either], why="rank 11 (gpu02) as the lines before have it",
+            others="14 other ranks (collateral): 12 by our SIGTERM from 4.1 ms later, 2 exited with code 1 from 210.0 ms later",
+            ranks=[either, first, rank(12, "gpu02", "killed", sig=15, ours=True)], story_dropped=3,
+            story=[told(0, "submitted by li", "gpu01"), told(4_100, "placed on gpu[01-02], attempt 1"),
+                   told(480_000, "prepared on all nodes"), told(500_000, "started: 16 processes, rank 0 at gpu01"),
+                   *[told(60_000_000 + i * 1_000_000, ("unreachable: it is silent", "heard again")[i % 2], "gpu02") for i in range(29)],
+                   told(360_400_000, "port mlx5_0/1 went down", "gpu01", 290),
+                   told(372_000_000, "Xid 79 on GPU 3", "gpu02", 310),
+                   told(372_400_000, "rank 11 (gpu02, GPU 3, pid 40123) was killed by signal 6 and dumped core: Xid 79 on GPU 3 0.4 s before; "
+                        "on gpu01 port mlx5_0/1 went down 12.0 s before", "gpu02", 310),
+                   told(372_401_200, "all others are ended: SIGTERM, and SIGKILL 30.0 s later"), told(372_800_000, "failed, exit code 134")])])
+
+
 def unknowns():
     """Nodes of which something, or nothing, is known."""
     def known(name, **fields):

@@ -30,6 +30,7 @@ SCREENS = {
     "many1000": (lambda: scenes.many(1000, 4), ["status"]),
     "bare": (scenes.bare, ["status", "nodes", "ports", "gpus", "node node1 --topology"]),
     "chinese": (scenes.chinese, ["status", "nodes", "jobs"]),
+    "failed": (scenes.failed, ["job 18"]),
     "unknowns": (scenes.unknowns, ["status", "nodes", "ports -w gpu09", "gpus -w gpu09", "node gpu09", "node gpu08"]),
 }
 
@@ -39,7 +40,7 @@ def columns_of(text):
 
 
 def screen(ctl, command, columns):
-    r = ctl(*command.split(), env=dict(ctl.env, COLUMNS=str(columns)))
+    r = ctl(*command.split(), env=dict(ctl.env, COLUMNS=str(columns), TZ="UTC"))
     assert r.code == 0 and r.err == "", r.err
     return r.out
 

@@ -61,8 +61,7 @@ TEST(a_kill_in_our_cgroup_is_told_with_its_limit)
 	tree_file(root, "sys/fs/cgroup/a/memory.events", "oom 0\noom_kill 1\n");
 	tree_file(root, "sys/fs/cgroup/a/memory.max", "536870912\n");
 	oom_begin(&o, root);
-	assert_string_equal(said(&o, root, true), "not by nodeagent, nor by the kernel's OOM killer, which has not "
-						"struck since the job was started");
+	assert_string_equal(said(&o, root, true), "sent by neither nodeagent nor the kernel's OOM killer");
 	assert_string_equal(said(&o, root, false), "");
 	tree_file(root, "proc/vmstat", "pgfault 1\noom_kill 5\n");
 	assert_string_equal(said(&o, root, true), "perhaps by the kernel's OOM killer, which has struck on this host "
@@ -100,7 +99,7 @@ TEST(what_is_not_counted_is_said_to_be_unknown)
 	tree_make(root);
 	oom_begin(&o, root);
 	assert_string_equal(said(&o, root, true),
-			    "not by nodeagent; whether by the kernel's OOM killer, its counts do not tell");
+			    "not sent by nodeagent; whether by the kernel's OOM killer is not known");
 	assert_string_equal(said(&o, root, false), "");
 	tree_remove(root);
 }
