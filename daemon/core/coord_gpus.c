@@ -328,6 +328,52 @@ void place_release(struct place *p)
 	p->node->gpus_held &= ~p->gpus;
 }
 
+/* Nobody has said that it is gone: who is next would meet it there. */
+void place_release_final(struct place *p)
+{
+	if (p->phase == PL_LOST && !p->gone)
+		p->node->gpus_ghost |= p->gpus;
+	else
+		place_release(p);
+}
+
+void gpus_told_anew(struct coord *c, struct node *n)
+{
+	n->gpus_held &= ~n->gpus_ghost;
+	n->gpus_ghost = 0;
+	free(n->stale);
+	n->stale = NULL;
+	n->n_stale = 0;
+	(void)c;
+}
+
+void gpus_stale(struct coord *c, struct node *n, uint64_t job, uint32_t attempt)
+{
+	struct stale *v;
+
+	for (size_t i = 0; i < n->n_stale; i++)
+		if (n->stale[i].job == job && n->stale[i].attempt == attempt)
+			return;
+	v = realloc(n->stale, (n->n_stale + 1) * sizeof(*v));
+	if (v == NULL) {
+		c->oom = true;
+		return;
+	}
+	n->stale = v;
+	v[n->n_stale++] = (struct stale){ job, attempt };
+}
+
+void gpus_stale_ended(struct coord *c, struct node *n, uint64_t job, uint32_t attempt)
+{
+	for (size_t i = 0; i < n->n_stale; i++) {
+		if (n->stale[i].job != job || n->stale[i].attempt != attempt)
+			continue;
+		n->stale[i] = n->stale[--n->n_stale];
+		c->have_dirty = true; /* somebody may wait for it */
+		return;
+	}
+}
+
 void places_free(struct place *v, size_t n)
 {
 	for (size_t i = 0; v != NULL && i < n; i++) {

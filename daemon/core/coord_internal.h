@@ -110,6 +110,12 @@ struct node {
 	bool gpus_shared; /* there are other virtual nodes of its host */
 	bool ever_gpus, ever_ports; /* of this session: some were seen */
 	uint64_t gpus_held; /* a job holds them */
+	uint64_t gpus_ghost; /* of these: jobs that are over, and may still use them: until it is heard */
+	struct stale { /* held alive there, and told to end */
+		uint64_t job;
+		uint32_t attempt;
+	} *stale;
+	size_t n_stale;
 	struct seen *seen; /* verdicts that were passed on it last, see coord_verdicts.c */
 	size_t n_seen;
 	bool clock_off; /* as judged last */
@@ -288,6 +294,7 @@ struct job {
 
 	/* see coord_restart.c */
 	uint32_t max_restarts, want_spares;
+	uint32_t lease_ms; /* of this attempt: the configuration may change while it runs */
 	bool restart_any;
 	bool stopped; /* its user said so: no attempt follows */
 	bool between; /* 'places' are those of an attempt that is over */
@@ -459,6 +466,10 @@ void place_hold_loaded(struct coord *c, struct place *p);
 void place_ended(struct coord *c, struct place *p); /* all of it is dead */
 void place_hold(struct place *p);
 void place_release(struct place *p);
+void place_release_final(struct place *p); /* its job is over */
+void gpus_told_anew(struct coord *c, struct node *n); /* what is alive there is told now */
+void gpus_stale(struct coord *c, struct node *n, uint64_t job, uint32_t attempt);
+void gpus_stale_ended(struct coord *c, struct node *n, uint64_t job, uint32_t attempt);
 void places_free(struct place *v, size_t n);
 
 /* coord_topology.c */

@@ -256,7 +256,7 @@ static struct job *job_new(struct coord *c, struct clink *l, const struct rec_su
 	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
 	j->max_restarts = s->max_restarts;
 	j->restart_any = s->restart_any;
-	j->want_spares = s->spares;
+	j->want_spares = s->max_restarts > 0 ? s->spares : 0;
 	j->settle_at = j->started_at = MONO_NEVER;
 	list_init(&j->all);
 	list_init(&j->watches);
@@ -635,15 +635,9 @@ void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *r)
 
 /* ---- stored ------------------------------------------------------------------------ */
 
-static void unplace(struct job *j)
+static void unplace(struct coord *c, struct job *j)
 {
-	for (size_t i = 0; i < j->n_kept; i++) {
-		j->kept[i].node->jobs--;
-		place_release(&j->kept[i]);
-	}
-	places_free(j->kept, j->n_kept);
-	j->kept = NULL;
-	j->n_kept = 0;
+	restart_drop_kept(c, j);
 	for (size_t i = 0; i < j->n_places; i++) {
 		j->places[i].node->jobs--;
 		place_release(&j->places[i]);
@@ -663,7 +657,7 @@ static void submit_stored(struct coord *c, struct job *j, int error, const char 
 			coord_refuse(c, l, j->ack_rid, "unavailable",
 				     "the coordinator could not save the job, so it was not taken: %s",
 				     text != NULL ? text : "store error");
-		unplace(j);
+		unplace(c, j);
 		job_free(c, j);
 		c->have_dirty = true; /* others may wait for what it had */
 		return;
@@ -686,7 +680,7 @@ static void placed_stored(struct coord *c, struct job *j, int error)
 		return;
 	}
 	peers_unplaced(c, j);
-	unplace(j);
+	unplace(c, j);
 	j->attempt--;
 	j->state = JOB_QUEUED;
 	j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);
@@ -729,7 +723,7 @@ static void final_stored(struct coord *c, struct job *j, int error)
 	for (uint32_t i = 0; i < j->n_places; i++) {
 		if (!j->between) {
 			j->places[i].node->jobs--;
-			place_release(&j->places[i]);
+			place_release_final(&j->places[i]);
 		}
 		job_send_forget(c, j, i);
 	}

@@ -62,7 +62,7 @@ void job_send_prepare(struct coord *c, struct job *j, uint32_t i)
 	p->per_node = j->per_node;
 	p->submit_node = j->submit_node;
 	if (j->max_restarts > 0) {
-		MSG_SET(p, prepare, lease_ms, c->conf.lease_ms);
+		MSG_SET(p, prepare, lease_ms, j->lease_ms);
 		MSG_SET(p, prepare, max_restarts, j->max_restarts);
 	}
 	/* A driver that is absent for a moment is there again when ranks start: hidden all the same. */
@@ -409,6 +409,7 @@ void jobs_stale(struct coord *c, struct node *n, uint64_t id, uint32_t attempt)
 
 	if (id >= c->next_job || job_open_at(j, n, attempt))
 		return;
+	gpus_stale(c, n, id, attempt);
 	life_send_end(c, n->link, id, attempt, j != NULL ? j->grace_ms : 30000, "the job is over");
 }
 
@@ -434,6 +435,7 @@ void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)
 	struct job *j = reported_job(c, n, r->job, r->attempt, &i);
 	bool said;
 
+	gpus_stale_ended(c, n, r->job, r->attempt);
 	if (j == NULL || j->saved || restart_waits(j)) {
 		if (j != NULL || r->job < c->next_job)
 			life_send_forget(c, n->link, r->job, r->attempt);

@@ -76,7 +76,7 @@ static void judge(struct coord *c, const struct job *j, struct candidate *x)
 		x->fit = FIT_AWAY;
 	else if (x->want > has)
 		x->fit = FIT_NEVER;
-	else if (x->want > count(x->free))
+	else if (x->want > count(x->free) || (x->want > 0 && x->node->n_stale > 0))
 		x->fit = FIT_BUSY;
 	else if (x->want > 0 && mono_before(x->node->kept_from, job_would_end(c, j)))
 		x->fit = FIT_BEHIND;
@@ -315,6 +315,9 @@ static size_t why_not(struct coord *c, const struct candidate *x, char *out, siz
 		return (size_t)snprintf(out, size, "%s runs job %llu of %.32s %s", name,
 					(unsigned long long)h->id, h->user, age);
 	}
+	if (x->fit == FIT_BUSY && x->node->n_stale > 0)
+		return (size_t)snprintf(out, size, "%s has not ended job %llu yet", name,
+					(unsigned long long)x->node->stale[0].job);
 	if (x->fit == FIT_BUSY && count(node_gpus_free(c, x->node, true)) < x->want)
 		return (size_t)snprintf(out, size, "jobs on other nodes of its host hold GPUs of %s", name);
 	if (x->fit == FIT_BUSY)
@@ -474,6 +477,7 @@ static int take_nodes(struct coord *c, struct job *j, const struct choice *ch, s
 	j->between = false;
 	j->start_wall_ms = 0;
 	j->ran_ms = 0;
+	j->lease_ms = c->conf.lease_ms;
 	if (j->want_spares > 0 || j->n_kept > 0)
 		take_spares(c, j, ch, n);
 	say_again(c, j, ch);

@@ -22,6 +22,7 @@ void node_free(struct node *n)
 	free(n->stuck);
 	node_drain_free(n);
 	free(n->events);
+	free(n->stale);
 	free(n);
 }
 

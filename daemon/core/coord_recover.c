@@ -259,6 +259,7 @@ static void place_up(struct coord *c, struct job *j, uint32_t i, const struct re
  * a backup), are not ours to end. */
 static void tidy_held(struct coord *c, struct node *n, const struct rec_node_register *r)
 {
+	gpus_told_anew(c, n);
 	if (MSG_HAS(r, node_register, lineage) && r->lineage != c->lineage)
 		return;
 	for (size_t k = 0; k < r->n_held; k++) {

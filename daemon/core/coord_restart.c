@@ -197,7 +197,7 @@ bool restart_possible(const struct job *j)
 /* When this place is surely empty; MONO_NEVER: nobody can know. */
 static mono_t gone_by(const struct coord *c, const struct job *j, const struct place *p)
 {
-	int64_t ms = (int64_t)c->conf.lease_ms + j->grace_ms + LEASE_MARGIN_MS;
+	int64_t ms = (int64_t)j->lease_ms + j->grace_ms + LEASE_MARGIN_MS;
 
 	if (p->phase == PL_ENDED || p->gone)
 		return c->now;
@@ -539,6 +539,7 @@ void restart_fill_row(struct arena *a, const struct job *j, struct rec_row_job *
 	r->n_barred = j->n_barred;
 	r->between = j->between;
 	r->stopped = j->stopped;
+	r->lease_ms = j->lease_ms;
 	r->cause = j->cause;
 	r->cause_node = j->cause_node[0] != '\0' ? j->cause_node : NULL;
 	if (j->used_ms != 0)
@@ -560,6 +561,7 @@ void restart_load(struct coord *c, struct job *j, const struct rec_row_job *r)
 	j->want_spares = r->spares;
 	j->between = r->between;
 	j->stopped = r->stopped;
+	j->lease_ms = r->lease_ms;
 	j->cause = r->cause <= END_USER ? (enum end_cause)r->cause : END_OTHER;
 	j->used_ms = r->used_ms;
 	snprintf(j->cause_node, sizeof(j->cause_node), "%s", r->cause_node != NULL ? r->cause_node : "");

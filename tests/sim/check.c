@@ -345,6 +345,9 @@ static void from_agent(struct sim *s, uint32_t host, const struct msg *m)
 			mark(s, m->u.prepared.job, m->u.prepared.attempt, host, false);
 		else
 			check_job(s, m->u.prepared.job)->prepare_failed = true;
+		if (m->u.prepared.text != NULL && strstr(m->u.prepared.text, "still holds GPUs") != NULL)
+			sim_fail(s, "GPUs are not given out while what is left of a job may use them (job %" PRIu64
+				    ": %s)", m->u.prepared.job, m->u.prepared.text);
 		break;
 	case MSG_proved:
 		for (size_t i = 0; i < m->u.proved.n_results; i++)
