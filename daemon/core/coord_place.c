@@ -171,25 +171,25 @@ static int check_excluded(struct coord *c, const struct hostlist *x, struct err 
 	return 0;
 }
 
+/* With spares, which later attempts do without. */
+static uint32_t need(const struct job *j)
+{
+	return j->nnodes + (j->n_past == 0 ? j->want_spares : 0);
+}
+
 /* By default a job wants GPUs: nodes that have none are not for it where enough
  * others have some, free or not. */
 static void prefer_gpus(const struct job *j, struct choice *ch)
 {
-	uint32_t with = 0, need = j->nnodes != 0 ? j->nnodes : 1;
+	uint32_t with = 0, wanted = j->nnodes != 0 ? need(j) : 1;
 
 	for (size_t i = 0; i < ch->n; i++)
 		with += ch->v[i].want > 0 && ch->v[i].fit >= FIT_AWAY;
 	for (size_t i = 0; i < ch->n && with > 0; i++) {
 		ch->v[i].last = ch->v[i].want == 0;
-		if (ch->v[i].last && with >= need && ch->v[i].fit == FIT_NOW)
+		if (ch->v[i].last && with >= wanted && ch->v[i].fit == FIT_NOW)
 			ch->v[i].fit = FIT_NEVER;
 	}
-}
-
-/* With spares, which later attempts do without. */
-static uint32_t need(const struct job *j)
-{
-	return j->nnodes + (j->n_past == 0 ? j->want_spares : 0);
 }
 
 /* Of a job that starts again: first what it has kept, last where it failed; and

@@ -38,7 +38,7 @@ static void forget_readings(struct node *n)
 void readings_on(struct coord *c, struct node *n, const struct msg *m)
 {
 	uint64_t free_before = node_gpus_free(c, n, false);
-	uint64_t all_before = node_gpus(n);
+	uint64_t all_before = node_gpus(n), strange_before = node_gpus_strange(c, n);
 	enum gpu_truth truth_before = node_gpu_truth(n);
 	int r;
 
@@ -57,6 +57,7 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	verdicts_note(c, n);
 	/* of virtual nodes' GPUs it counts which they are, not only how many */
 	if (node_gpus_free(c, n, false) != free_before || node_gpus(n) != all_before ||
+	    node_gpus_strange(c, n) != strange_before || /* on some that are kept for another attempt */
 	    node_gpu_truth(n) != truth_before || truth_before == GPU_UNKNOWN || n->gpus_shared)
 		c->have_dirty = true; /* somebody may have waited for these, or wants to know why not */
 }

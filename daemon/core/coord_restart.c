@@ -304,6 +304,9 @@ static void keep_good(struct coord *c, struct job *j)
 			snprintf(v[j->n_kept - 1].boot_id, sizeof(v->boot_id), "%s", p->boot_id);
 			p->gpus_text = p->gpu_ids = NULL;
 		}
+		free(p->gpus_text);
+		free(p->gpu_ids);
+		p->gpus_text = p->gpu_ids = NULL;
 		p->gpus = 0;
 	}
 }

@@ -108,6 +108,7 @@ void gpus_look_job(struct sim *s, const struct rec_row_job *r)
 		return;
 	j->plan = plan_of_hash(s, r->spec_hash.p);
 	j->queued = strcmp(r->state, "queued") == 0;
+	j->again = j->queued && r->attempt > 0;
 	if (is_final(r->state) && j->final[0] != '\0')
 		return;
 	for (size_t i = 0; i < r->n_places; i++) {
@@ -187,7 +188,7 @@ static bool waits_for(const struct sim *s, uint32_t job, const struct agent_acto
 
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		n += big_enough(s, p, &s->agents[i]);
-	return p->gpus != 0 && n >= p->nnodes && big_enough(s, p, a);
+	return p->gpus != 0 && n >= p->nnodes + p->spares && big_enough(s, p, a);
 }
 
 static void look_at_waiting(struct sim *s, uint32_t job, bool first)
@@ -197,7 +198,8 @@ static void look_at_waiting(struct sim *s, uint32_t job, bool first)
 
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		n += fits(s, job, &s->agents[i]);
-	if (n < j->plan->nnodes || (!first && j->plan->gpus != 0) || disk_is_bad() || !j->seen)
+	if (n < j->plan->nnodes + j->plan->spares || j->again || (!first && j->plan->gpus != 0) || disk_is_bad() ||
+	    !j->seen)
 		j->fits_since = 0;
 	else if (j->fits_since == 0)
 		j->fits_since = s->w.now;
@@ -210,6 +212,8 @@ void gpus_looked(struct sim *s)
 {
 	bool first = true;
 
+	for (uint32_t i = 1; s->gpus && i < 32; i++)
+		first = first && !(s->jobs[i].in_memory && s->jobs[i].again);
 	for (uint32_t i = 1; s->gpus && i < 32; i++) {
 		struct jobrec *j = &s->jobs[i];
 
@@ -251,7 +255,8 @@ static void look_at_place(struct sim *s, const struct rec_row_job *r, const stru
 			 r->job, a->name, mask, held_by_others(s, r->job, a));
 	/* with a limit one may pass: check_queue.c */
 	for (uint32_t i = 1; i < r->job && i < 32 && mask != 0 && plan->time_s == 0; i++)
-		if (s->jobs[i].in_memory && s->jobs[i].queued && waits_for(s, i, a))
+		if (s->jobs[i].in_memory && s->jobs[i].queued && !s->jobs[i].again && r->attempt == 1 &&
+		    waits_for(s, i, a))
 			sim_fail(s, "who waits for GPUs of a node is not overtaken there (job %u waits, job "
 				    "%" PRIu64 " gets some of %s)", i, r->job, a->name);
 }

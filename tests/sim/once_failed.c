@@ -54,6 +54,15 @@ const struct once_failed once_failed[] = {
 	/* sibling-seen-by-reading; test_coord_gpus:
 	 * a_virtual_node_leaves_what_its_sibling_holds_under_a_new_index */
 	{ "gpus-shared", 4395 },
+	/* jobs that are started again: what was told meanwhile, records that stayed, GPUs that were kept */
+	{ "again-kill", 11 },
+	{ "again-kill", 487 },
+	{ "again-chaos", 1101 },
+	{ "again-chaos", 3006 },
+	{ "again-chaos", 3695 },
+	{ "again-gpus", 128 },
+	{ "again-gpus", 1767 },
+	{ "again-gpus", 3011 },
 };
 
 const size_t n_once_failed = sizeof(once_failed) / sizeof(once_failed[0]);

@@ -453,6 +453,7 @@ const struct scenario scenarios[] = {
 	{ "again-any", 2, scn_again_any, true },
 	{ "again-kill", 2, scn_again_kill, true },
 	{ "again-chaos", 4, scn_again_chaos, false },
+	{ "again-gpus", 3, scn_again_gpus, false },
 	{ "first-cause", 3, scn_first_cause, true },
 	{ "first-cause-late", 3, scn_first_cause_late, false },
 	{ "gpus", 2, scn_gpus, true },

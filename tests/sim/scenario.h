@@ -56,5 +56,6 @@ void scn_again_spare(struct sim *s);
 void scn_again_any(struct sim *s);
 void scn_again_kill(struct sim *s);
 void scn_again_chaos(struct sim *s);
+void scn_again_gpus(struct sim *s); /* scenario_gpus.c */
 
 #endif

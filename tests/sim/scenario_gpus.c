@@ -130,3 +130,40 @@ void scn_gpus_chaos(struct sim *s)
 		fault_random(s, rng_chance(&s->w.rng, 700) ? scn_ms(s, 0, 15000) : -1);
 	all_of_it_at_last(s);
 }
+
+/* Jobs that are started again keep the GPUs of their good nodes and of spares. */
+void scn_again_gpus(struct sim *s)
+{
+	int jobs = (int)rng_range(&s->w.rng, 1, 3), faults = (int)rng_range(&s->w.rng, 1, 3);
+
+	s->leases = true;
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		gpus_host(s, i, 2);
+	for (int i = 0; i < jobs; i++) {
+		struct client *k = gpu_job(s, (uint32_t)rng_range(&s->w.rng, 1, s->n_agents - 1),
+					   (int)rng_range(&s->w.rng, -1, 2), 0, 6000);
+
+		k->plan->run_ms = rng_range(&s->w.rng, 500, 15000);
+		k->plan->max_restarts = (uint32_t)rng_range(&s->w.rng, 0, 3);
+		if (k->plan->hosts == NULL && k->plan->max_restarts > 0)
+			k->plan->spares = rng_chance(&s->w.rng, 400);
+		scn_spice(s, k->plan);
+		if (rng_chance(&s->w.rng, 300)) {
+			scn_fails(s, k->plan, 0, 7);
+			k->plan->fail_attempts = 1;
+			k->plan->restart_any = true;
+		}
+		if (rng_chance(&s->w.rng, 150))
+			k->kill_in = rng_chance(&s->w.rng, 500) ? "restarting" : "running";
+	}
+	for (int i = 0; i < faults; i++)
+		if (rng_chance(&s->w.rng, 400))
+			gpu_fault(s, 500, 10000, 9000);
+		else
+			scn_fault(s, 800, 12000, rng_chance(&s->w.rng, 500) ? FT_REBOOT : FT_CUT,
+				  (uint32_t)rng_below(&s->w.rng, s->n_agents),
+				  scn_ms(s, 4000, s->node_lost_ms + 30000));
+	if (rng_chance(&s->w.rng, 300))
+		scn_fault(s, 800, 20000, FT_COORD_CRASH, 0, scn_ms(s, 50, 4000));
+	all_of_it_at_last(s);
+}

@@ -283,7 +283,7 @@ struct jobrec {
 	int64_t told_first; /* as settled, to a client; -1: nobody yet, or without one */
 	bool told_settled;
 	/* in the coordinator's memory, see check_gpus.c */
-	bool queued;
+	bool queued, again; /* again: for another attempt, ahead of all others */
 	uint32_t gpus_held[NODES_MAX], nodes_held; /* bits */
 	uint32_t placed_attempt; /* the last one that was looked at */
 	bool was_placed; /* it had nodes, see check_queue.c */
