@@ -45,6 +45,7 @@ enum action_type {
 	ACT_REVOKE, /* key: close peer links of this key. Not answered */
 	ACT_PEER_OUT, /* key, job: this peer may not read this job any more, unless agent_peer_may(). Not answered */
 	ACT_DROP_SPEC, /* key: the hash of a specification that no job submitted here uses any more. Not answered */
+	ACT_READ, /* readings of GPUs are wanted now. Not answered but by AEV_READINGS */
 	ACT_LOOK, /* procs: which of them live? result: bit i is set for the i-th */
 	ACT_TIDY_SPECS, /* all but those of agent_each_spec() may go. Not answered */
 };

@@ -32,7 +32,7 @@ struct agent *agent_create(const struct agent_conf *conf, mono_t now)
 	list_init(&a->requests);
 	list_init(&a->jobs);
 	list_init(&a->peer_sets);
-	a->stuck_at = MONO_NEVER;
+	a->stuck_at = a->read_at = MONO_NEVER;
 	a->peers_due = MONO_NEVER;
 	list_init(&a->spec_uses);
 	arena_init(&a->addr_arena);
@@ -397,7 +397,7 @@ mono_t agent_deadline(const struct agent *a)
 	mono_t t = mono_min(session_deadline(a), requests_deadline(a));
 
 	t = mono_min(t, a->readings_until);
-	t = mono_min(t, mono_min(a->peers_due, a->stuck_at));
+	t = mono_min(t, mono_min(a->peers_due, mono_min(a->stuck_at, a->read_at)));
 	t = mono_min(t, leases_deadline(a));
 	return mono_min(t, mono_min(hello_deadline(a), ajobs_deadline(a)));
 }

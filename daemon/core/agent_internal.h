@@ -211,12 +211,15 @@ struct agent {
 
 	bool have_readings;
 	struct msg readings; /* own copy, with jobs filled in */
+	mono_t readings_kept; /* when they came */
 	mono_t readings_until; /* the probe's next word is due */
 	struct agent_happening happened[HAPPENINGS_MAX]; /* the last ones */
 	size_t n_happened;
 	int64_t log_mono_us; /* the kernel's log was looked through up to here */
 	uint32_t oom_pid; /* its last victim's job */
 	uint64_t oom_job;
+	mono_t read_at; /* it is asked for one; never: nobody waits for it */
+	uint32_t read_pause_ms;
 
 	const struct agent_event *ev;
 	struct actions *out;
@@ -323,6 +326,7 @@ void readings_send(struct agent *a);
 void readings_topology(struct agent *a, const struct rec_topology_get *g);
 void readings_deadlines_agent(struct agent *a);
 void readings_free(struct agent *a);
+void readings_wanted(struct agent *a); /* GPUs have been left: somebody waits until they are seen free */
 /* CPUs near these GPUs ("0-31,64-95"), or NULL: no reason to bind. */
 struct job_gpus {
 	const char *indices; /* as they are counted now: "0,1"; NULL: GPUs are not managed here */

@@ -173,6 +173,8 @@ void ajob_ended(struct agent *a, struct ajob *j)
 {
 	j->phase = AJ_ENDED;
 	j->ended_at = a->now;
+	if (j->prepare.u.prepare.gpus != NULL && j->prepare.u.prepare.gpus[0] != '\0')
+		readings_wanted(a);
 	report_ended(a, j);
 	if (a->stopping)
 		send_bye(a, j, false);

@@ -17,6 +17,8 @@
 #include "common/utf8.h"
 
 #define STALE_MS 30000 /* it speaks every 10 s */
+#define READ_PAUSE_MS 500
+#define READ_PAUSE_MAX_MS 8000
 
 /* ---- whose process ---------------------------------------------------------------- */
 
@@ -59,6 +61,19 @@ static void complete(const struct agent *a, struct rec_readings *r)
 
 /* ---- kept and passed on -------------------------------------------------------------- */
 
+/* What is said again after a registration has grown older here. */
+static struct rec_source *aged(struct agent *a, const struct rec_readings *r)
+{
+	struct rec_source *v = arena_memdup(&a->out->arena, r->sources, r->n_sources * sizeof(*v));
+
+	for (size_t i = 0; v != NULL && i < r->n_sources; i++)
+		if (MSG_HAS(&v[i], source, age_ms))
+			v[i].age_ms += (uint64_t)mono_sub_ms(a->now, a->readings_kept);
+	if (v == NULL)
+		a->oom = true;
+	return v;
+}
+
 void readings_send(struct agent *a)
 {
 	struct msg m;
@@ -67,6 +82,9 @@ void readings_send(struct agent *a)
 		return;
 	msg_init(&m, MSG_readings);
 	m.u.readings = a->readings.u.readings;
+	m.u.readings.sources = aged(a, &a->readings.u.readings);
+	if (m.u.readings.sources == NULL)
+		return;
 	m.u.readings.n_topology = 0;
 	m.u.readings.n_numa = 0;
 	m.u.readings.n_happenings = 0;
@@ -85,6 +103,7 @@ static void keep(struct agent *a, const struct msg *m)
 	readings_free(a);
 	a->readings = copy;
 	a->have_readings = true;
+	a->readings_kept = a->now;
 	complete(a, &a->readings.u.readings);
 	readings_send(a);
 }
@@ -118,8 +137,28 @@ void readings_on_event(struct agent *a)
 	a->readings_until = mono_add_ms(a->now, STALE_MS);
 }
 
+/* The probe speaks by itself only when processes come and go, and each 10 s. The
+ * driver gives memory back some time after: it is asked at once, and a few times more. */
+void readings_wanted(struct agent *a)
+{
+	if (!a->have_readings || a->readings.u.readings.n_gpus == 0)
+		return;
+	a->read_at = a->now;
+	a->read_pause_ms = READ_PAUSE_MS;
+}
+
+static void ask_probe(struct agent *a)
+{
+	if (!mono_due(a->read_at, a->now))
+		return;
+	act_add(a->out, ACT_READ);
+	a->read_at = a->read_pause_ms <= READ_PAUSE_MAX_MS ? mono_add_ms(a->now, a->read_pause_ms) : MONO_NEVER;
+	a->read_pause_ms *= 2;
+}
+
 void readings_deadlines_agent(struct agent *a)
 {
+	ask_probe(a);
 	if (mono_due(a->readings_until, a->now))
 		withdraw(a, "the probe has said nothing for 30 s (a driver call that hangs?)");
 }

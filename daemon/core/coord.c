@@ -460,6 +460,7 @@ static void on_deadline(struct coord *c)
 	node_deadlines(c);
 	readings_deadlines(c);
 	topology_deadlines(c);
+	clean_deadlines(c);
 	jobs_deadlines(c);
 }
 

@@ -179,6 +179,7 @@ static void resume_one(struct coord *c, struct node *n, const struct clink *l)
 	if (node_cordoned(n))
 		act_log(c->out, 0, "node %s: resumed by %s", n->name, l->user);
 	node_drain_free(n);
+	clean_forget(n, UINT64_MAX); /* GPUs that are not as before may be so for good */
 	if (n->n_stuck == 0)
 		return;
 	node_set_stuck(c, n, NULL, 0);

@@ -39,7 +39,7 @@ static int slot_new(struct coord *c, struct node *n)
 	struct gpu_slot *v;
 
 	for (uint32_t i = 0; i < n->n_slots; i++)
-		if (!n->slots[i].here && !(n->gpus_held & bit((int)i)))
+		if (!n->slots[i].here && !((n->gpus_held | n->gpus_left) & bit((int)i)))
 			return (int)i;
 	if (n->n_slots == SLOTS_MAX)
 		return NO_SLOT;
@@ -52,7 +52,7 @@ static int slot_new(struct coord *c, struct node *n)
 	return (int)n->n_slots++;
 }
 
-static int slot_take(struct coord *c, struct node *n, const char *id, size_t len)
+int gpu_slot_take(struct coord *c, struct node *n, const char *id, size_t len)
 {
 	int slot = slot_find(n, id, len);
 
@@ -98,11 +98,11 @@ static int slot_of_reading(struct coord *c, struct node *n, const struct rec_gpu
 	snprintf(by_index, sizeof(by_index), "#%u", g->index);
 	if (!is_uuid(g->uuid)) {
 		slot = slot_missed(n, g->index);
-		return slot != NO_SLOT ? slot : slot_take(c, n, by_index, strlen(by_index));
+		return slot != NO_SLOT ? slot : gpu_slot_take(c, n, by_index, strlen(by_index));
 	}
 	slot = slot_find(n, by_index, strlen(by_index));
 	if (slot == NO_SLOT || slot_find(n, g->uuid, strlen(g->uuid)) != NO_SLOT)
-		return slot_take(c, n, g->uuid, strlen(g->uuid));
+		return gpu_slot_take(c, n, g->uuid, strlen(g->uuid));
 	snprintf(n->slots[slot].id, sizeof(n->slots[slot].id), "%s", g->uuid);
 	return slot;
 }
@@ -218,10 +218,10 @@ static uint64_t held_by_siblings(struct coord *c, const struct node *n)
 	for (size_t i = 0; n->gpus_shared && i < c->n_nodes; i++) {
 		const struct node *x = c->nodes[i];
 
-		if (x == n || x->gpus_held == 0 || strcmp(x->boot_id, n->boot_id) != 0)
+		if (x == n || (x->gpus_held | x->gpus_left) == 0 || strcmp(x->boot_id, n->boot_id) != 0)
 			continue;
 		for (uint32_t k = 0; k < x->n_slots; k++)
-			if (x->gpus_held & bit((int)k))
+			if ((x->gpus_held | x->gpus_left) & bit((int)k))
 				mask |= bit(slot_find(n, x->slots[k].id, strlen(x->slots[k].id)));
 	}
 	return mask;
@@ -229,7 +229,7 @@ static uint64_t held_by_siblings(struct coord *c, const struct node *n)
 
 uint64_t node_gpus_free(struct coord *c, const struct node *n, bool strangers_too)
 {
-	uint64_t mask = node_gpus(n) & ~n->gpus_held & ~held_by_siblings(c, n);
+	uint64_t mask = node_gpus(n) & ~n->gpus_held & ~n->gpus_left & ~held_by_siblings(c, n);
 
 	return strangers_too ? mask : mask & ~node_gpus_strange(c, n);
 }
@@ -268,7 +268,7 @@ static char *list(const struct node *n, uint64_t mask, bool ids)
 	return buf_steal(&b, NULL);
 }
 
-int place_take_gpus(struct place *p, uint64_t mask, uint32_t want)
+int place_take_gpus(struct coord *c, struct place *p, uint64_t mask, uint32_t want)
 {
 	p->gpus = 0;
 	for (int slot; want > 0 && (slot = lowest(p->node, mask)) != NO_SLOT; want--) {
@@ -280,7 +280,14 @@ int place_take_gpus(struct place *p, uint64_t mask, uint32_t want)
 		return 0;
 	p->gpus_text = list(p->node, p->gpus, false);
 	p->gpu_ids = list(p->node, p->gpus, true);
-	return p->gpus_text != NULL && p->gpu_ids != NULL ? 0 : -ENOMEM;
+	p->gpu_base = clean_note(c, p);
+	clean_forget(p->node, p->gpus);
+	return p->gpus_text != NULL && p->gpu_ids != NULL && p->gpu_base != NULL ? 0 : -ENOMEM;
+}
+
+int gpu_slot_named(const struct node *n, const char *id, size_t len)
+{
+	return slot_find(n, id, len);
 }
 
 /* As stored; without 'ids' (a row of an older program) by index. */
@@ -306,7 +313,7 @@ void place_hold_loaded(struct coord *c, struct place *p)
 	for (const char *x = p->gpu_ids; x != NULL && *x != '\0';) {
 		size_t len = strcspn(x, ",");
 
-		p->gpus |= bit(slot_take(c, p->node, x, len));
+		p->gpus |= bit(gpu_slot_take(c, p->node, x, len));
 		place_hold(p); /* or the next one gets the same slot */
 		x += len + (x[len] == ',');
 	}
@@ -378,6 +385,7 @@ void places_free(struct place *v, size_t n)
 {
 	for (size_t i = 0; v != NULL && i < n; i++) {
 		free(v[i].gpus_text);
+		free(v[i].gpu_base);
 		free(v[i].gpu_ids);
 	}
 	free(v);

@@ -19,6 +19,7 @@
  *   coord_specs.c  which specifications nodes must keep
  *   coord_rows.c   state to and from stored rows
  *   coord_readings.c  what nodes' probes read: GPUs that are free, clocks
+ *   coord_clean.c  GPUs that a job has left, until they are seen to be as before
  *   coord_verdicts.c  what these mean, and since when
  *   coord_topology.c  a node's topology, asked for on its behalf
  */
@@ -60,6 +61,11 @@ struct gpu_slot {
 	char id[65]; /* UUID, or "#index" */
 	uint32_t index; /* when it was seen last */
 	bool here; /* in the last readings */
+	/* see coord_clean.c */
+	uint64_t left_by, base; /* the job that had it last; bytes in use before that */
+	bool has_base;
+	mono_t left_since; /* that job's end */
+	int64_t left_wall_ms; /* ... read from disk, and not yet put against our clock; 0: done */
 };
 
 struct node {
@@ -116,6 +122,8 @@ struct node {
 		uint32_t attempt;
 	} *stale;
 	size_t n_stale;
+	uint64_t gpus_left; /* a job had them, and they are not seen to be as before it */
+	uint64_t gpus_kept; /* of these: for so long that somebody has to look */
 	struct seen *seen; /* verdicts that were passed on it last, see coord_verdicts.c */
 	size_t n_seen;
 	bool clock_off; /* as judged last */
@@ -184,6 +192,7 @@ struct place {
 	                    * and its shim has not spoken: it registers again when that is ready */
 	uint32_t master_port, proof_port;
 	uint64_t gpus; /* that it holds there: slots of the node */
+	char *gpu_base; /* own: bytes in use before the job, NULL: not known */
 	char *gpus_text, *gpu_ids; /* own: indices as they were given, "0,1,5"; and names; NULL: none */
 	mono_t ended_at; /* PL_ENDED: since when all of it is known to be dead */
 	uint64_t reached; /* bit i: reached address i of node rank 0 */
@@ -460,7 +469,7 @@ uint64_t node_gpus(const struct node *n);
 uint64_t node_gpus_strange(struct coord *c, const struct node *n);
 uint64_t node_gpus_free(struct coord *c, const struct node *n, bool strangers_too);
 uint64_t node_gpu_bit(const struct node *n, const struct rec_gpu *g); /* 0: it has no slot */
-int place_take_gpus(struct place *p, uint64_t mask, uint32_t want); /* the first by index; 0 or -ENOMEM */
+int place_take_gpus(struct coord *c, struct place *p, uint64_t mask, uint32_t want); /* the first by index; 0 or -ENOMEM */
 int place_load_gpus(struct place *p, const char *text, const char *ids); /* 0 or -ENOMEM */
 void place_hold_loaded(struct coord *c, struct place *p);
 void place_ended(struct coord *c, struct place *p); /* all of it is dead */
@@ -471,6 +480,19 @@ void gpus_told_anew(struct coord *c, struct node *n); /* what is alive there is 
 void gpus_stale(struct coord *c, struct node *n, uint64_t job, uint32_t attempt);
 void gpus_stale_ended(struct coord *c, struct node *n, uint64_t job, uint32_t attempt);
 void places_free(struct place *v, size_t n);
+
+int gpu_slot_named(const struct node *n, const char *id, size_t len); /* -1: none */
+int gpu_slot_take(struct coord *c, struct node *n, const char *id, size_t len); /* made when there is none; -1: no room */
+
+/* coord_clean.c */
+char *clean_note(struct coord *c, struct place *p); /* before a job; NULL: no memory */
+void clean_begin(struct coord *c, struct place *p, uint64_t job, bool started); /* after it */
+void clean_look(struct coord *c, struct node *n);
+void clean_forget(struct node *n, uint64_t slots);
+void clean_loaded(struct coord *c, struct job *j);
+void clean_deadlines(struct coord *c);
+void clean_verdicts(struct arena *a, const struct node *n, struct verdicts *v);
+uint64_t clean_left_by(const struct node *n);
 
 /* coord_topology.c */
 /* True: status follows when the node has answered, or has not in time. */

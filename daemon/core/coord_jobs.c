@@ -724,6 +724,7 @@ static void final_stored(struct coord *c, struct job *j, int error)
 		if (!j->between) {
 			j->places[i].node->jobs--;
 			place_release_final(&j->places[i]);
+			clean_begin(c, &j->places[i], j->id, j->start_wall_ms != 0);
 		}
 		job_send_forget(c, j, i);
 	}

@@ -304,7 +304,8 @@ static size_t why_cordoned(const struct node *n, char *out, size_t size)
 
 static size_t why_not(struct coord *c, const struct candidate *x, char *out, size_t size)
 {
-	const struct job *h = x->fit == FIT_BUSY ? holder(c, x->node) : NULL;
+	bool left = x->fit == FIT_BUSY && count(x->free | (x->node->gpus_left & node_gpus(x->node))) >= x->want;
+	const struct job *h = x->fit == FIT_BUSY && !left ? holder(c, x->node) : NULL;
 	const char *name = x->node->name;
 	char age[24];
 
@@ -318,6 +319,11 @@ static size_t why_not(struct coord *c, const struct candidate *x, char *out, siz
 	if (x->fit == FIT_BUSY && x->node->n_stale > 0)
 		return (size_t)snprintf(out, size, "%s has not ended job %llu yet", name,
 					(unsigned long long)x->node->stale[0].job);
+	if (left)
+		return (size_t)snprintf(out, size, "%s of %s %s since job %llu has ended",
+					x->node->gpus_kept != 0 ? "GPUs" : "the memory of GPUs", name,
+					x->node->gpus_kept != 0 ? "are not released" : "is not back",
+					(unsigned long long)clean_left_by(x->node));
 	if (x->fit == FIT_BUSY && count(node_gpus_free(c, x->node, true)) < x->want)
 		return (size_t)snprintf(out, size, "jobs on other nodes of its host hold GPUs of %s", name);
 	if (x->fit == FIT_BUSY)
@@ -402,7 +408,7 @@ static bool take_node(struct coord *c, struct job *j, struct place *p, const str
 	p->node = x->node;
 	p->phase = PL_ASSIGNED;
 	snprintf(p->boot_id, sizeof(p->boot_id), "%s", x->node->boot_id);
-	if (place_take_gpus(p, free, x->want) < 0)
+	if (place_take_gpus(c, p, free, x->want) < 0)
 		c->oom = true;
 	p->node->jobs++;
 	return true;

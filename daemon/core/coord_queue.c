@@ -115,12 +115,22 @@ static size_t first_hold(const struct coord *c, const struct node *n)
 	return lo;
 }
 
+/* Their job is over, and a reading will show them free soon. */
+static uint32_t count_left(const struct node *n, uint64_t *ret)
+{
+	*ret = node_gpus(n) & n->gpus_left & ~n->gpus_kept & ~n->gpus_held;
+	return (uint32_t)__builtin_popcountll(*ret);
+}
+
 mono_t node_free_at(struct coord *c, const struct node *n, uint64_t free, uint32_t want)
 {
-	uint64_t all = node_gpus(n);
+	uint64_t all = node_gpus(n), left;
 
 	if ((uint32_t)__builtin_popcountll(free) >= want)
 		return c->now;
+	if (count_left(n, &left) > 0 && (uint32_t)__builtin_popcountll(free | left) >= want)
+		return mono_add_ms(c->now, AFTER_MS);
+	free |= left;
 	if (!c->know_holds)
 		note_holds(c);
 	for (size_t i = first_hold(c, n); i < c->n_holds && c->holds[i].node == n; i++) {

@@ -52,6 +52,7 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	n->readings_at = c->now;
 	n->awaits_first = false;
 	gpus_note(c, n);
+	clean_look(c, n);
 	n->ever_gpus = n->ever_gpus || n->gpus_all != 0;
 	n->ever_ports = n->ever_ports || n->readings.u.readings.n_ports > 0;
 	verdicts_note(c, n);

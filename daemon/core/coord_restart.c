@@ -294,19 +294,22 @@ static void keep_good(struct coord *c, struct job *j)
 	for (size_t i = 0; i < j->n_places; i++) {
 		struct place *p = &j->places[i];
 
+		clean_begin(c, p, j->id, j->start_wall_ms != 0);
 		if (!worth_keeping(j, p)) {
 			p->node->jobs--;
 			place_release(p);
 		} else {
 			v[j->n_kept++] = (struct place){ .node = p->node, .gpus = p->gpus,
 							 .gpus_text = p->gpus_text,
-							 .gpu_ids = p->gpu_ids };
+							 .gpu_ids = p->gpu_ids,
+							 .gpu_base = p->gpu_base };
 			snprintf(v[j->n_kept - 1].boot_id, sizeof(v->boot_id), "%s", p->boot_id);
-			p->gpus_text = p->gpu_ids = NULL;
+			p->gpus_text = p->gpu_ids = p->gpu_base = NULL;
 		}
 		free(p->gpus_text);
 		free(p->gpu_ids);
-		p->gpus_text = p->gpu_ids = NULL;
+		free(p->gpu_base);
+		p->gpus_text = p->gpu_ids = p->gpu_base = NULL;
 		p->gpus = 0;
 	}
 }
@@ -552,7 +555,8 @@ void restart_fill_row(struct arena *a, const struct job *j, struct rec_row_job *
 		r->kept[i] = (struct rec_row_place){ .node = j->kept[i].node->name,
 						     .boot_id = j->kept[i].boot_id,
 						     .gpus = j->kept[i].gpus_text,
-						     .gpu_ids = j->kept[i].gpu_ids };
+						     .gpu_ids = j->kept[i].gpu_ids,
+						     .gpu_base = j->kept[i].gpu_base };
 		r->n_kept++;
 	}
 }

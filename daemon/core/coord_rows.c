@@ -61,6 +61,7 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 		r->places[i].gpus = j->places[i].gpus_text;
 		r->places[i].gpu_ids = j->places[i].gpu_ids;
 		r->places[i].leased = j->places[i].leased;
+		r->places[i].gpu_base = j->places[i].gpu_base;
 	}
 	if (j->first >= 0 && (r->first = arena_alloc(a, sizeof(*r->first))) != NULL) {
 		fill_rank(a, c, j, (uint32_t)j->first, r->first);
@@ -266,6 +267,7 @@ static int load_place(struct coord *c, struct place *p, const struct rec_row_pla
 	c->removed = n;
 	p->node = n;
 	p->leased = r->leased;
+	p->gpu_base = coord_strdup(c, r->gpu_base);
 	snprintf(p->boot_id, sizeof(p->boot_id), "%s", r->boot_id);
 	return place_load_gpus(p, r->gpus, r->gpu_ids);
 }
@@ -451,6 +453,7 @@ void coord_loaded(struct coord *c, struct actions *out)
 		struct job *j = list_entry(e, struct job, all);
 
 		resolve_places(c, j);
+		clean_loaded(c, j);
 		if (!job_over(j) && j->between)
 			restart_loaded(c, j);
 		if (job_over(j) || j->n_places == 0 || j->between)

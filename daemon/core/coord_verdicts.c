@@ -123,6 +123,7 @@ bool verdicts_of(struct arena *a, struct coord *c, struct node *n, struct verdic
 
 	in.strange_gpus = strange_indices(c, n);
 	verdict_node(a, &in, ret);
+	clean_verdicts(a, n, ret);
 	cordon_verdicts(a, n, ret);
 	remember(c, n, ret);
 	n->clock_off = verdict_clock_off(&in);

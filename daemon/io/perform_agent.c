@@ -11,6 +11,7 @@
 #include "common/proc.h"
 #include "io/bulk.h"
 #include "io/ports.h"
+#include "io/probe.h"
 
 struct fetch {
 	struct agent_io *io;
@@ -188,6 +189,9 @@ void perform_agent(struct agent_io *io, const struct action *a)
 		break;
 	case ACT_TIDY_SPECS:
 		tidy_specs(io);
+		break;
+	case ACT_READ:
+		probe_ask(io);
 		break;
 	case ACT_LOOK:
 		look(io, a);

@@ -47,6 +47,7 @@ struct probe {
 	struct frame_reader in;
 	pid_t pid; /* 0: none */
 	bool killed;
+	bool heard; /* so it knows the signal of probe_ask() */
 	unsigned deaths;
 	uint64_t patience_ms; /* of the one that runs */
 	mono_t born;
@@ -119,6 +120,7 @@ static bool hear(struct probe *p, const struct frame *f)
 		return false;
 	}
 	ev.msg = &m;
+	p->heard = true;
 	uv_timer_start(&p->timer, on_timer, HANG_MS, 0);
 	agent_feed(p->io, &ev);
 	msg_finish(&m);
@@ -221,7 +223,7 @@ static void start(struct probe *p)
 {
 	int fds[2];
 
-	p->killed = false;
+	p->killed = p->heard = false;
 	p->born = clock_mono();
 	frame_reader_finish(&p->in);
 	frame_reader_init(&p->in, FRAME_MAX);
@@ -319,6 +321,15 @@ void probe_begin(struct agent_io *io)
 {
 	if (io->probe != NULL)
 		start(io->probe);
+}
+
+/* A reading of the GPUs, now, changed or not. */
+void probe_ask(struct agent_io *io)
+{
+	const struct probe *p = io->probe;
+
+	if (p != NULL && p->pid > 0 && p->heard && !p->killed)
+		kill(p->pid, SIGUSR1);
 }
 
 void probe_end(struct agent_io *io)

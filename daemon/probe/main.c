@@ -59,8 +59,23 @@ struct probe {
 	struct buf material, frame; /* of what was sent last */
 	uint64_t devices;
 	mono_t began, sent;
+	mono_t want; /* GPUs read since then are to be sent; MONO_NEVER: when they change */
 	bool sent_any, pending; /* pending: something has changed since */
 };
+
+static volatile sig_atomic_t asked; /* SIGUSR1: a frame with GPUs read from now on is wanted */
+static int wake_fd = -1;
+
+static void on_asked(int sig)
+{
+	const uint64_t one = 1;
+	int saved = errno;
+
+	asked = 1;
+	if (write(wake_fd, &one, sizeof one) < 0)
+		asked = 1; /* full: it is awake */
+	errno = saved;
+}
 
 static struct source *find_source(struct probe *p, const struct hw_ops *ops)
 {
@@ -143,6 +158,23 @@ static void watch_devices(struct probe *p)
 	p->devices = devices;
 }
 
+/* Somebody waits for how the GPUs are now, be it as before. */
+static void heed(struct probe *p, mono_t now)
+{
+	struct source *nvml = find_source(p, &hw_nvml);
+
+	if (asked) {
+		asked = 0;
+		p->want = nvml ? now : MONO_NEVER;
+		if (nvml)
+			sources_wake(nvml);
+	}
+	if (nvml && nvml->taken && !mono_before(nvml->taken_at, p->want)) {
+		p->want = MONO_NEVER;
+		p->pending = true;
+	}
+}
+
 static int step(struct probe *p)
 {
 	mono_t now = hw_now();
@@ -152,6 +184,7 @@ static int step(struct probe *p)
 		watch_devices(p);
 		p->pending = is_material(p, now) || p->pending;
 	}
+	heed(p, now);
 	stuck = p->patience_s ? sources_overdue(&p->sources, (int64_t)p->patience_s * 1000, now) : NULL;
 	if (stuck) {
 		log_error("%s has not answered for %llu s: ending, to be started anew", stuck,
@@ -320,6 +353,15 @@ static int parse_args(struct probe *p, int argc, char **argv)
 	return rc;
 }
 
+static void hear_asking(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	pthread_sigmask(how, &set, NULL);
+}
+
 static const struct hw_ops *const all_sources[] = { &hw_ports, &hw_nvml, &hw_host, &hw_topology,
 						    &hw_kmsg,  NULL };
 
@@ -333,6 +375,7 @@ int main(int argc, char **argv)
 	log_setup("probe", LOG_LVL_INFO);
 	prctl(PR_SET_PDEATHSIG, SIGTERM); /* the parent may be gone by now: then nobody reads */
 	signal(SIGPIPE, SIG_IGN);
+	hear_asking(SIG_BLOCK); /* no source's thread is to be disturbed in a driver call */
 	close_others((int)p.fd);
 	set_limits();
 	buf_init(&p.material);
@@ -342,6 +385,10 @@ int main(int argc, char **argv)
 		log_error("cannot start: %s", strerror(-r));
 		return 1;
 	}
+	p.want = MONO_NEVER;
+	wake_fd = p.sources.notify_fd;
+	signal(SIGUSR1, on_asked);
+	hear_asking(SIG_UNBLOCK);
 	r = loop(&p);
 	if (r == -ETIME)
 		_exit(EXIT_STUCK);

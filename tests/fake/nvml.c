@@ -9,6 +9,7 @@
  *   lost I CODE        every call for this GPU answers CODE
  *   refuse I           no permission to use it
  *   temp I CELSIUS
+ *   mem I MIB          in use (1024)
  *   fail I CODE CALL    one call for this GPU answers CODE: memory temp power limit util ecc procs pci
  *   proc I PID BYTES   a process with a context (BYTES -: not available)
  *   xid I NUMBER       each line that is new is one event
@@ -45,6 +46,7 @@ struct nvml_device {
 	int code; /* 0: well */
 	bool refused;
 	unsigned temp;
+	unsigned long long mem; /* 0: 1 GiB */
 	int fails[FAILS]; /* by call, 0: well */
 	struct nvml_process procs[PROCS_MAX];
 	unsigned n_procs;
@@ -111,6 +113,8 @@ static void take_line(const char *line)
 		gpus[a].refused = true;
 	else if (!strcmp(word, "temp"))
 		gpus[a].temp = b;
+	else if (!strcmp(word, "mem"))
+		gpus[a].mem = (unsigned long long)b << 20;
 	else if (!strcmp(word, "fail"))
 		take_fail(&gpus[a], (int)b, rest);
 	else if (!strcmp(word, "proc") && gpus[a].n_procs < PROCS_MAX)
@@ -256,7 +260,7 @@ nvml_ret nvmlDeviceGetName(nvml_device g, char *text, unsigned size)
 nvml_ret nvmlDeviceGetMemoryInfo(nvml_device g, struct nvml_memory *m)
 {
 	m->total = 80ull << 30;
-	m->used = 1ull << 30;
+	m->used = g->mem ? g->mem : 1ull << 30;
 	m->free = m->total - m->used;
 	return answer(g, MEMORY);
 }

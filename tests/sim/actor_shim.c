@@ -117,6 +117,15 @@ static void vanish(struct sim *s, struct shim_actor *h, struct worker *w)
 	w->alive = false;
 }
 
+static void dies(struct sim *s, struct shim_actor *h, struct worker *w)
+{
+	bool was = w->alive;
+
+	vanish(s, h, w);
+	if (was)
+		gpus_left(s, h);
+}
+
 void simshim_kill9(struct sim *s, struct shim_actor *h)
 {
 	if (!h->proc.up)
@@ -125,7 +134,7 @@ void simshim_kill9(struct sim *s, struct shim_actor *h)
 	     (unsigned long long)h->proc.actions);
 	for (uint32_t i = 0; i < h->nprocs; i++)
 		if (!stuck_now(s, &h->workers[i]))
-			vanish(s, h, &h->workers[i]);
+			dies(s, h, &h->workers[i]);
 	check_job(s, h->job)->lost_allowed = true;
 	gone(s, h);
 	check_shim_died(s, h);
@@ -190,6 +199,7 @@ static void worker_exits(struct sim *s, struct shim_actor *h, struct worker *w, 
 		return;
 	}
 	w->alive = false;
+	gpus_left(s, h);
 	w->status = status;
 	kernel_exit(s, h->host, w->pid);
 	if (x != NULL) {
@@ -292,7 +302,7 @@ void simshim_signal(struct sim *s, struct shim_actor *h, struct worker *w, int s
 	else if (stuck_now(s, w))
 		w->killed = w->killed || sig == SIGKILL; /* it waits for it */
 	else if (sig == SIGKILL)
-		vanish(s, h, w);
+		dies(s, h, w);
 }
 
 void simshim_hit(struct sim *s, struct shim_actor *h, int sig)
@@ -310,7 +320,7 @@ void simshim_goes(struct sim *s, struct shim_actor *h, struct worker *w)
 	if (h->proc.up)
 		worker_exits(s, h, w, 0);
 	else
-		vanish(s, h, w);
+		dies(s, h, w);
 }
 
 static void do_signal(struct sim *s, struct shim_actor *h, const struct shim_action *a)

@@ -1,6 +1,6 @@
 /* check_gpus.c - GPUs belong to one job at a time, in order, and none is forgotten
  *
- * When nodes are chosen: no GPU is taken that another unfinished job has, or
+ * When nodes are chosen: none whose memory is not back since a job left it; no GPU is taken that another unfinished job has, or
  * that a stranger uses as far as the coordinator was told (unless the job wants
  * such ones), or of a node whose GPUs it was told nothing about; and no earlier
  * job that waits for that node is overtaken by one without a time limit. When ranks start: they see GPUs of
@@ -44,6 +44,8 @@ static void told_gpu(struct agent_actor *a, const struct rec_gpu *g)
 			t->strange |= bit;
 	if (g->n_procs > 0 || g->procs_unknown)
 		t->used |= bit;
+	if (MSG_HAS(g, gpu, mem_used) && g->mem_used > 2000000000)
+		t->full |= bit;
 }
 
 void gpus_told(struct sim *s, const struct conn *c, const struct rec_readings *r)
@@ -53,6 +55,7 @@ void gpus_told(struct sim *s, const struct conn *c, const struct rec_readings *r
 	if (!s->gpus || c->end[0].proc->kind != PK_AGENT || a->session != c)
 		return;
 	memset(&a->told_gpus, 0, sizeof(a->told_gpus));
+	a->told_gpus.read_at = a->read_at;
 	for (size_t i = 0; i < r->n_sources; i++)
 		if (strcmp(r->sources[i].name, "nvml") == 0) {
 			a->told_gpus.any = true;
@@ -167,6 +170,33 @@ static bool in_dispute(const struct sim *s, const struct agent_actor *a)
 	return false;
 }
 
+/* Virtual nodes read the same GPUs, at different times. */
+static const struct told_gpus *newest(const struct sim *s, const struct agent_actor *a)
+{
+	const struct told_gpus *t = &a->told_gpus;
+
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (s->agents[i].gpus == a->gpus && s->agents[i].told_gpus.read_at > t->read_at)
+			t = &s->agents[i].told_gpus;
+	return t;
+}
+
+/* Whose job's end no reading has shown yet: they may be full. Where it was over
+ * long before the coordinator heard of it, only what was read since then counts. */
+static uint32_t unseen(const struct sim *s, const struct agent_actor *a)
+{
+	uint32_t mask = 0;
+
+	for (uint32_t i = 0; i < a->gpus->n; i++)
+		if (a->gpus->v[i].left_at >= a->told_gpus.read_at)
+			mask |= 1u << i;
+	for (uint32_t i = 1; i < 32; i++)
+		for (uint32_t k = 0; s->jobs[i].over_at >= a->told_gpus.read_at && k < s->n_agents; k++)
+			if (s->jobs[i].final[0] != '\0' && s->agents[k].gpus == a->gpus)
+				mask |= s->jobs[i].gpus_held[k];
+	return mask;
+}
+
 static bool fits(const struct sim *s, uint64_t job, const struct agent_actor *a)
 {
 	const struct plan *p = s->jobs[job].plan;
@@ -176,7 +206,7 @@ static bool fits(const struct sim *s, uint64_t job, const struct agent_actor *a)
 		return listed(p, a) && usable(s, a);
 	if (!big_enough(s, p, a) || in_dispute(s, a))
 		return false;
-	free = mine & ~held_by_others(s, job, a) & ~a->told_gpus.used;
+	free = mine & ~held_by_others(s, job, a) & ~a->told_gpus.used & ~a->told_gpus.full & ~unseen(s, a);
 	return p->gpus < 0 ? free == mine : count(free) >= (uint32_t)p->gpus;
 }
 
@@ -250,6 +280,9 @@ static void look_at_place(struct sim *s, const struct rec_row_job *r, const stru
 	if ((mask & t->strange) != 0 && !plan->busy_gpus)
 		sim_fail(s, "a GPU that a stranger is known to use is not given (job %" PRIu64
 			    " on %s: %x, strangers on %x)", r->job, a->name, mask, t->strange);
+	if ((mask & newest(s, a)->full & ~t->strange) != 0)
+		sim_fail(s, "a GPU whose memory is not back since a job has left it is given to nobody (job %" PRIu64
+			    " on %s: %x of %x)", r->job, a->name, mask & newest(s, a)->full, mask);
 	if ((mask & held_by_others(s, r->job, a)) != 0)
 		sim_fail(s, "a GPU is given to one job at a time (job %" PRIu64 " on %s: %x, others have %x)",
 			 r->job, a->name, mask, held_by_others(s, r->job, a));

@@ -17,12 +17,16 @@
 #include "tests/sim/sim.h"
 
 #define PROCS_MAX 24
+#define GPU_TOTAL UINT64_C(80000000000)
+#define GPU_BASE UINT64_C(600000000) /* the driver's own */
+#define GPU_FULL UINT64_C(40000000000)
 
 enum { PROBE_READS, PROBE_TELLS };
 
 struct snapshot {
 	struct msg m;
 	uint32_t order;
+	int64_t read_at;
 	const char *out; /* there is none, and why */
 };
 
@@ -131,7 +135,27 @@ void gpus_heal(struct sim *s)
 void gpus_rebooted(struct agent_actor *a)
 {
 	for (uint32_t i = 0; a->gpus != NULL && i < a->gpus->n; i++)
-		a->gpus->v[i].stranger = 0;
+		a->gpus->v[i].stranger = 0, a->gpus->v[i].full_until = 0;
+}
+
+/* Its memory comes back soon, or later, or much later. */
+void gpus_left(struct sim *s, const struct shim_actor *h)
+{
+	struct gpu_host *g = s->agents[h->host].gpus;
+	int64_t lag;
+
+	if (g == NULL || !h->started || h->gpus == 0)
+		return;
+	lag = rng_range(&s->w.rng, 0, rng_chance(&s->w.rng, 700) ? 200 * MS : 3 * SECOND);
+	if (s->gpus_linger && rng_chance(&s->w.rng, 60))
+		lag = rng_range(&s->w.rng, 15 * SECOND, 50 * SECOND);
+	for (uint32_t i = 0; i < g->n; i++) {
+		if (!(h->gpus >> i & 1))
+			continue;
+		g->v[i].left_at = s->w.now;
+		if (g->v[i].full_until < s->w.now + lag)
+			g->v[i].full_until = s->w.now + lag;
+	}
 }
 
 /* ---- reading ------------------------------------------------------------------------- */
@@ -170,6 +194,18 @@ static void add_procs(struct sim *s, const struct agent_actor *a, uint32_t gpu, 
 		add_proc(s, r, a->gpus->v[gpu].stranger, 1);
 }
 
+/* Processes of jobs fill it; the driver may be slow to give that back. */
+static uint64_t mem_used(const struct sim *s, const struct agent_actor *a, uint32_t gpu)
+{
+	for (uint32_t i = 0; i < s->n_shims; i++) {
+		const struct shim_actor *h = s->shims[i];
+
+		if (s->agents[h->host].gpus == a->gpus && h->started && (h->gpus >> gpu & 1) && simshim_alive(h) > 0)
+			return GPU_FULL;
+	}
+	return s->w.now < a->gpus->v[gpu].full_until ? GPU_FULL : GPU_BASE;
+}
+
 static void read_gpu(struct sim *s, const struct agent_actor *a, uint32_t gpu, struct rec_readings *to)
 {
 	const struct sim_gpu *g = &a->gpus->v[gpu];
@@ -178,10 +214,14 @@ static void read_gpu(struct sim *s, const struct agent_actor *a, uint32_t gpu, s
 	r->index = (uint32_t)to->n_gpus++;
 	r->uuid = g->uuid;
 	r->procs = world_alloc(&s->w, PROCS_MAX * sizeof(*r->procs));
-	if (g->lost || a->gpus->broken)
+	if (g->lost || a->gpus->broken) {
 		r->text = "fell off the bus";
-	else if (!g->unclear)
-		add_procs(s, a, gpu, r);
+	} else {
+		MSG_SET(r, gpu, mem_total, GPU_TOTAL);
+		MSG_SET(r, gpu, mem_used, mem_used(s, a, gpu));
+		if (!g->unclear)
+			add_procs(s, a, gpu, r);
+	}
 	if (r->text != NULL || g->unclear)
 		MSG_SET(r, gpu, procs_unknown, true);
 }
@@ -194,6 +234,7 @@ static void read_all(struct sim *s, const struct agent_actor *a, struct snapshot
 
 	msg_init(&to->m, MSG_readings);
 	to->order = g->order;
+	to->read_at = s->w.now;
 	src->name = "nvml";
 	src->ok = !g->broken && !g->absent;
 	src->text = g->absent ? "no driver" : g->broken ? "driver and library differ" : "driver 580";
@@ -244,10 +285,15 @@ static void tells(struct sim *s, struct agent_actor *a, const struct snapshot *n
 {
 	struct agent_event ev = { .type = AEV_READINGS, .text = n->out };
 
-	if (n->out == NULL)
+	if (n->out == NULL) {
+		struct rec_source *src = n->m.u.readings.sources;
+
+		MSG_SET(src, source, age_ms, (uint64_t)((s->w.now - n->read_at + MS - 1) / MS));
 		ev.msg = &n->m;
+	}
 	LINE(&s->w, a->name, "its probe: %s", n->out != NULL ? n->out : "readings");
 	a->order_known = n->out != NULL ? 0 : n->order;
+	a->read_at = n->read_at;
 	reads_in(s, a, 50 * MS, 3 * SECOND);
 	simagent_feed(s, a, &ev);
 }

@@ -19,6 +19,8 @@ struct sim_gpu {
 	bool gone; /* fell off the bus, or was taken out: nobody lists it */
 	bool lost; /* listed, but it cannot be read, and CUDA counts on without it */
 	bool unclear; /* nobody can say which processes use it */
+	int64_t left_at; /* its last process of a job died then */
+	int64_t full_until; /* and the driver keeps the memory */
 	uint32_t stranger; /* pid of a process of nobody's job on it; 0: none */
 };
 
@@ -33,6 +35,8 @@ struct gpu_host {
 struct told_gpus {
 	bool any, ok, absent;
 	uint32_t usable, mine; /* bits: not lost; and not another virtual node's */
+	uint32_t full; /* bits: more memory in use than without a job */
+	int64_t read_at; /* when the probe has read it */
 	uint32_t strange, used; /* bits: a process of nobody's job uses it, or any process does */
 };
 
@@ -51,6 +55,7 @@ void gpus_host(struct sim *s, uint32_t host, uint32_t n); /* this host has n of 
 void gpus_share(struct sim *s, uint32_t with, uint32_t host, uint32_t share, uint32_t of);
 void gpus_probe_starts(struct sim *s, struct agent_actor *a);
 void gpus_probe_event(struct sim *s, struct agent_actor *a, const struct event *e);
+void gpus_left(struct sim *s, const struct shim_actor *h); /* a process of it has died */
 void gpus_rebooted(struct agent_actor *a);
 uint32_t gpus_some(struct sim *s, uint32_t host); /* one of them */
 void gpus_fault(struct sim *s, uint32_t host, uint32_t gpu, int kind, bool on); /* enum fault_kind */

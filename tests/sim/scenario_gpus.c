@@ -107,6 +107,7 @@ void scn_gpus_chaos(struct sim *s)
 	int faults = (int)rng_range(&s->w.rng, 0, 4);
 
 	s->slow_net = rng_chance(&s->w.rng, 200);
+	s->gpus_linger = rng_chance(&s->w.rng, 300);
 	if (rng_chance(&s->w.rng, 500))
 		s->node_lost_ms = 120000;
 	for (uint32_t i = 0; i < s->n_agents; i++)

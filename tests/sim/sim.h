@@ -167,6 +167,7 @@ struct agent_actor {
 	bool probe_silent, probe_out; /* it says nothing; it is not running */
 	bool probe_out_told;
 	uint32_t order_known; /* to this life of the agent: gpu_host.order of what it has; 0: nothing */
+	int64_t read_at; /* when its last readings were taken */
 	struct told_gpus told_gpus;
 	bool cordoned; /* the coordinator knows of a process there that cannot be killed */
 	int64_t mono_ns, wall_us; /* its clocks minus the world's */
@@ -355,6 +356,7 @@ struct sim {
 	bool loss_allowed; /* something was done that may lose a node's ranks */
 	bool removal; /* of a node, by the administrator */
 	bool gpus; /* some host has a probe */
+	bool gpus_linger; /* memory may come back very late */
 	bool undying; /* some process may outlive SIGKILL */
 	bool leases; /* some jobs may be started again */
 	bool old_shims; /* shims are of a version that knows no leases */

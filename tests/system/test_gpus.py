@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -90,6 +91,7 @@ def test_two_jobs_have_their_own_and_the_third_waits(bed):
     assert b.seen(third) == ["1"]
     r = b.c.launch("-G", 2, "--immediate", "--", "true")
     assert r.code == 1 and "not now: 1 node with 2 free GPUs asked for" in r.err and f"runs job {first}" in r.err
+    wait_until(lambda: b.counts() == (1, 2), 10 * SLOW, "the third's is seen to be free")
     b.c.launch("-G", 1, "--immediate", "--", "true").ok()
 
 
@@ -211,3 +213,41 @@ def test_a_probe_that_dies_at_once_gives_no_gpu_twice(bed, tmp_path, monkeypatch
     b.c.wait_end(job, 60 * SLOW)
     assert b.seen(job) == ["0,1,2,3"] and b.seen(other) == ["0,1"]
     assert b.holders() == [other, other, None, None]
+
+
+def full(n):
+    return [f"mem {i} 12000" for i in range(n)]
+
+
+def test_a_gpu_is_given_on_when_its_memory_is_back(bed):
+    b = bed(gpus="count 2")
+    first, _ = b.sleeper("-G", 2)
+    pid = b.c.job(first)["ranks"][0]["pid"]
+    b.have("count 2", f"proc 0 {pid} 1000000000", *full(2))
+    wait_until(lambda: b.rows()[1]["processes"], 15 * SLOW, "it is seen at work")
+    b.have("count 2", *full(2))  # its process goes, and the driver keeps the memory
+    b.c.ctl("kill", first, "--grace", "0s").ok()
+    b.c.wait_end(first)
+    begin = time.monotonic()
+    second = b.c.detach("-G", 2, "--", "sh", "-c", SEE)
+    assert f"the memory of GPUs of node1 is not back since job {first} has ended" in wait_until(lambda: b.why(second), 10 * SLOW, "it says why")
+    assert b.counts() == (2, 2) and b.c.job(second)["state"] == "queued"
+    wait_until(lambda: "not released" in b.c.ctl("status").out, 40 * SLOW, "after half a minute somebody has to look")
+    assert time.monotonic() - begin > 25
+    text = " ".join(b.c.ctl("status").out.split())
+    assert f"still holds 12.6 GB, more than 30 s after job {first} ended; no process owns it" in text and "--gpu-reset" in text
+    b.have("count 2", "mem 0 1040", "mem 1 1060")
+    b.c.wait_end(second, 20 * SLOW)
+    assert b.seen(second) == ["0,1"]
+    assert "not released" not in b.c.ctl("status").out
+
+
+def test_a_clean_gpu_is_given_on_at_once(bed):
+    """The probe would speak by itself after 10 s: it is asked."""
+    b = bed(gpus="count 1")
+    b.c.launch("-G", 1, "--", "true").ok()
+    begin = time.monotonic()
+    for _ in range(3):
+        b.c.launch("-G", 1, "--", "true").ok()
+    assert time.monotonic() - begin < 5 * SLOW
+    assert any("GPUs released" in m["text"] for m in b.c.job(1).get("story") or []) or not b.c.job(1).get("story")

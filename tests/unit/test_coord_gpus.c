@@ -18,6 +18,8 @@ struct box {
 	bool odd_ones_mine; /* a virtual node: the even ones are another's */
 };
 
+static struct box last_read;
+
 static void read_gpus(struct world *w, uint64_t link, const struct box *x)
 {
 	struct rec_source s = { .name = "nvml", .ok = !x->broken && !x->absent && !x->stuck,
@@ -27,6 +29,7 @@ static void read_gpus(struct world *w, uint64_t link, const struct box *x)
 	char uuid[16][8];
 	struct msg m;
 
+	last_read = *x;
 	memset(g, 0, sizeof(g));
 	if (x->of_job != 0)
 		MSG_SET(&p, gpu_proc, job, x->of_job);
@@ -163,10 +166,21 @@ static void run(struct world *w, uint64_t link)
 	ranks(w, link, 0, "running", 0);
 }
 
-static void end_well(struct world *w, uint64_t link)
+static void end_unseen(struct world *w, uint64_t link)
 {
 	ended(w, link, 0, "exited", 0, false);
 	store(w);
+	store(w);
+}
+
+/* ... and the next reading shows its GPUs as they were. */
+static void end_well(struct world *w, uint64_t link)
+{
+	end_unseen(w, link);
+	tick(w, 1);
+	if (last_read.of_job == w->job)
+		last_read.stranger = -1;
+	read_gpus(w, link, &last_read);
 	store(w);
 }
 
@@ -413,7 +427,7 @@ TEST(a_strangers_GPU_is_left_out_unless_allowed)
 	assert_non_null(strstr(why(w, 3), "an earlier job waits for gpu01"));
 }
 
-TEST(a_reading_older_than_a_jobs_end_does_not_make_its_GPU_a_strangers)
+TEST(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU)
 {
 	struct world *w = *state;
 	uint64_t a = box(w, "gpu01", 1);
@@ -421,8 +435,13 @@ TEST(a_reading_older_than_a_jobs_end_does_not_make_its_GPU_a_strangers)
 	want(w, a, 1, NULL, 1, false);
 	run(w, a);
 	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = 0, .of_job = 1 });
-	end_well(w, a);
+	end_unseen(w, a);
 	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "none"); /* its memory may not be back */
+	assert_non_null(strstr(why(w, 2), "the memory of GPUs of gpu01 is not back since job 1 has ended"));
+	tick(w, 1);
+	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = -1 });
+	store(w);
 	assert_string_equal(given(w, a), "0");
 }
 
@@ -441,6 +460,7 @@ TEST(what_a_lost_job_left_running_is_in_use)
 	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = 0, .of_job = 1 });
 	want(w, a, 1, "gpu01", 1, false);
 	assert_string_equal(given(w, a), "none");
+	tick(w, 1);
 	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = -1 });
 	store(w);
 	assert_string_equal(given(w, a), "0");
@@ -1416,7 +1436,7 @@ int main(void)
 		T(more_GPUs_than_any_node_has_is_refused_at_once),
 		T(what_is_not_known_is_not_given_out),
 		T(a_strangers_GPU_is_left_out_unless_allowed),
-		T(a_reading_older_than_a_jobs_end_does_not_make_its_GPU_a_strangers),
+		T(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU),
 		T(what_a_lost_job_left_running_is_in_use),
 		T(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses),
 		T(one_bad_reading_ends_no_job_that_was_accepted),
