@@ -475,7 +475,7 @@ TEST(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses)
 	want(w, a, 1, NULL, -1, false);
 	run(w, a);
 	link_down(w, a);
-	a = box_holding(w, "gpu01", 1); /* the agent was upgraded */
+	a = box_of(w, "gpu01", "boot-1", 1); /* the agent was upgraded */
 	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = 0, .of_job = 1 });
 	want(w, a, 1, "gpu01", 1, false);
 	assert_string_equal(given(w, a), "1");
