@@ -46,7 +46,7 @@ void simagent_start(struct sim *s, struct agent_actor *a)
 		.cpus = 8,
 		.heartbeat_ms = 1000,
 		.silence_ms = 5000,
-		.request_ms = 30000,
+		.request_ms = s->request_ms,
 		.backoff_min_ms = 200,
 		.backoff_max_ms = 15000,
 		.uid_min = 1000,

@@ -402,7 +402,7 @@ static void watched_chaos(struct sim *s)
 		scn_fault(s, 200, 12000, FT_COORD_LEAVE, 0, scn_ms(s, 50, 5000));
 }
 
-/* Chaos is the last one, and chaos with GPUs the one before: main.c gives them half of the seeds. */
+/* Chaos is the last one, and chaos with GPUs the one before: see scenario_of() in main.c. */
 const struct scenario scenarios[] = {
 	{ "one", 1, one, true },
 	{ "two-by-two", 2, two_by_two, true },
@@ -460,6 +460,7 @@ const struct scenario scenarios[] = {
 	{ "gpus-shared", 2, scn_gpus_shared, false },
 	{ "dies-unseen", 2, scn_dies_unseen, true },
 	{ "launcher", 2, scn_launcher, true },
+	{ "impatient", 2, scn_impatient, true },
 	{ "power", 2, scn_power, true },
 	{ "clients-crash", 2, scn_clients_crash, true },
 	{ "watched-chaos", 4, watched_chaos, false },

@@ -42,6 +42,7 @@ void scn_queue(struct sim *s);
 void scn_queue_equals(struct sim *s);
 void scn_dies_unseen(struct sim *s);
 void scn_launcher(struct sim *s);
+void scn_impatient(struct sim *s);
 void scn_power(struct sim *s);
 void scn_clients_crash(struct sim *s);
 void scn_undying(struct sim *s);

@@ -61,3 +61,22 @@ void scn_clients_crash(struct sim *s)
 		scn_fault(s, 200, 3000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, s->n_agents),
 			  scn_ms(s, 20, 2000));
 }
+
+/* Agents give up soon what they have asked a slow coordinator for, and are asked again. */
+void scn_impatient(struct sim *s)
+{
+	s->request_ms = (uint32_t)rng_range(&s->w.rng, 300, 1500);
+	s->slow_net = true;
+	for (int64_t n = rng_range(&s->w.rng, 1, 2); n > 0; n--) {
+		struct client *k = scn_submit(s, (uint32_t)rng_range(&s->w.rng, 1, 2), 1);
+
+		k->plan->run_ms = rng_range(&s->w.rng, 1000, 9000);
+		if (rng_chance(&s->w.rng, 300))
+			k->kill_in = "running";
+	}
+	for (int64_t n = rng_range(&s->w.rng, 2, 6); n > 0; n--)
+		scn_fault(s, 100, 8000, rng_chance(&s->w.rng, 700) ? FT_STOP_COORD : FT_RESET,
+			  (uint32_t)rng_below(&s->w.rng, 2), scn_ms(s, 200, 2500));
+	if (rng_chance(&s->w.rng, 400))
+		scn_fault(s, 500, 6000, FT_AGENT_CRASH, (uint32_t)rng_below(&s->w.rng, 2), scn_ms(s, 20, 2000));
+}

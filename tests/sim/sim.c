@@ -279,6 +279,7 @@ static void reset(struct sim *s, const struct scenario *sc, uint64_t seed,
 	s->n_agents = sc->nodes;
 	s->node_lost_ms = (uint32_t)rng_range(&s->w.rng, 12, 25) * 1000;
 	s->prepare_ms = 12000;
+	s->request_ms = 30000;
 	s->slow_store = 20;
 	s->launchers = rng_chance(&s->w.rng, 500);
 	s->next_pid = 1000;

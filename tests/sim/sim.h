@@ -340,7 +340,7 @@ struct sim {
 	struct jobrec jobs[JOBS_MAX];
 
 	/* the world's manners */
-	uint32_t node_lost_ms, prepare_ms;
+	uint32_t node_lost_ms, prepare_ms, request_ms;
 	bool slow_net;
 	uint32_t slow_store; /* permille of transactions that take long */
 	uint32_t fetch_fails, lease_fails, spawn_fails, prove_fails; /* permille */
