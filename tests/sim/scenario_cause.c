@@ -26,23 +26,33 @@ void scn_first_cause(struct sim *s)
 	s->sharp = s->crash.n == 0;
 }
 
+/* The node of the first one is cut off when it ends, and for so long that the
+ * job is settled without it; then it is heard, mostly before the job is over. */
+static void settled_without(struct sim *s, struct plan *p)
+{
+	p->also_fails = (p->fail_rank + (int)rng_range(&s->w.rng, 2, 4)) % 6; /* on another node */
+	p->also_us = rng_range(&s->w.rng, 1000, 300000);
+	p->fail_ms = rng_range(&s->w.rng, 2500, 3500);
+	p->stubborn = 0;
+	s->slow_store = rng_chance(&s->w.rng, 300) ? 500 : 20;
+	fault_at(s, scn_ms(s, 2000, 2400), FT_CUT, (uint32_t)p->fail_rank / 2, scn_ms(s, 6000, 9000));
+	if (rng_chance(&s->w.rng, 400))
+		fault_at(s, scn_ms(s, 4000, 8000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
+}
+
 /* The report of the first one comes late: its node cannot speak. */
 void scn_first_cause_late(struct sim *s)
 {
 	static const enum fault_kind ways[] = { FT_CUT, FT_CUT_UP, FT_STOP_AGENT, FT_RESET, FT_AGENT_CRASH,
 						FT_COORD_CRASH, FT_WALL_JUMP };
 	struct client *k = two_fail(s, 700000);
-	uint32_t host = (uint32_t)k->plan->fail_rank / 2;
 	int n = (int)rng_range(&s->w.rng, 1, 2);
 
 	k->plan->stubborn = rng_chance(&s->w.rng, 500) ? 700 : 0; /* it takes the whole grace to end them */
 	if (rng_chance(&s->w.rng, 300))
 		k->plan->grace_ms = 8000; /* long enough for its node to be shown silent */
-	if (rng_chance(&s->w.rng, 300)) { /* settled without it, and then it is heard */
-		k->plan->also_us = rng_range(&s->w.rng, 1000, 300000);
-		s->slow_store = 500;
-		fault_at(s, scn_ms(s, 900, 3000), FT_CUT, host, scn_ms(s, 3500, 9000));
-		fault_at(s, scn_ms(s, 4000, 8000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
+	if (rng_chance(&s->w.rng, 600)) {
+		settled_without(s, k->plan);
 		return;
 	}
 	for (int i = 0; i < n; i++)
