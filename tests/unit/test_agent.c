@@ -30,10 +30,17 @@ struct world {
 	size_t n;
 };
 
+/* CLOCK_BOOTTIME is ahead: the machine was suspended. */
+static int64_t boot_ms(const struct world *w)
+{
+	return 50000 + w->now.ns / 1000000;
+}
+
 static void feed(struct world *w, struct agent_event *ev)
 {
 	ev->now = w->now;
 	ev->wall_ms = 1700000000000;
+	ev->boot_ms = boot_ms(w);
 	memset(ev->random, 5, sizeof(ev->random));
 	assert_int_equal(agent_step(w->a, ev, &w->acts), 0);
 	agent_check(w->a);
@@ -1779,9 +1786,180 @@ static void a_coordinator_that_wants_fewer_heartbeats_is_given_longer(void **sta
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define COLD(f) cmocka_unit_test_setup_teardown(f, setup_cold, teardown)
 
+/* ---- leases ------------------------------------------------------------------------------ */
+
+#define LEASE_MS 20000
+
+static void prepare_leased(struct world *w, uint32_t attempt)
+{
+	struct rec_peer src;
+	struct msg m;
+
+	fill_prepare(&m, &src, 1000);
+	m.u.prepare.attempt = attempt;
+	MSG_SET(&m.u.prepare, prepare, lease_ms, LEASE_MS);
+	MSG_SET(&m.u.prepare, prepare, max_restarts, 3);
+	say(w, COORD, &m);
+}
+
+/* Its shim speaks this version. */
+static void to_leased(struct world *w, uint32_t proto)
+{
+	struct msg m;
+
+	prepare_leased(w, 1);
+	done(w, ACT_FETCH, 0);
+	done(w, ACT_LEASE, 0);
+	up(w, SHIM, LINK_SHIM);
+	done(w, ACT_SPAWN, 0);
+	msg_init(&m, MSG_shim_hello);
+	m.u.shim_hello.proto = proto;
+	m.u.shim_hello.job = m.u.shim_hello.attempt = 1;
+	m.u.shim_hello.pid = 99;
+	m.u.shim_hello.phase = "setup";
+	say(w, SHIM, &m);
+	shim_ready(w, true);
+	start(w);
+	done(w, ACT_LATCH, 0);
+	shim_ranks(w, MSG_ranks, "running", 0);
+}
+
+static void answer_ping(struct world *w, uint64_t seq)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_pong);
+	m.u.pong.seq = seq;
+	say(w, COORD, &m);
+}
+
+static uint64_t last_ping(struct world *w)
+{
+	uint64_t seq;
+	struct msg m;
+
+	assert_true(last(w, COORD, MSG_ping, &m));
+	seq = m.u.ping.seq;
+	msg_finish(&m);
+	return seq;
+}
+
+static void a_lease_counts_from_when_the_answered_word_was_sent(void **state)
+{
+	struct world *w = *state;
+	int64_t sent;
+	struct msg m;
+
+	to_leased(w, NA_SHIM_PROTO);
+	assert_true(last(w, COORD, MSG_prepared, &m));
+	assert_true(m.u.prepared.leased);
+	msg_finish(&m);
+	assert_true(last(w, SHIM, MSG_shim_go, &m));
+	assert_true(m.u.shim_go.lease_boot_ms == boot_ms(w) + LEASE_MS); /* it has just registered */
+	msg_finish(&m);
+	for (int i = 0; i < 4; i++) {
+		tick(w, 1001);
+		answer_ping(w, last_ping(w));
+	}
+	forget(w);
+	do { /* not each answer is worth a message */
+		tick(w, 1001);
+		sent = boot_ms(w);
+		w->now = mono_add_ms(w->now, 700); /* the answer is on its way */
+		answer_ping(w, last_ping(w));
+	} while (count(w, SHIM, MSG_shim_lease) == 0);
+	assert_true(last(w, SHIM, MSG_shim_lease, &m));
+	assert_true(m.u.shim_lease.until_boot_ms <= sent + LEASE_MS);
+	assert_true(m.u.shim_lease.until_boot_ms >= sent - 1002 + LEASE_MS);
+	msg_finish(&m);
+}
+
+static void when_the_lease_passes_the_ranks_are_ended(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	to_leased(w, NA_SHIM_PROTO);
+	down(w, COORD);
+	tick(w, LEASE_MS - 1);
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 0);
+	tick(w, 1);
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 1);
+	shim_ranks(w, MSG_shim_ended, "killed", 0);
+	forget(w);
+	connect_as(w, COORD + 100);
+	assert_true(last(w, COORD + 100, MSG_node_register, &m));
+	assert_true(m.u.node_register.held[0].lapsed);
+	msg_finish(&m);
+}
+
+static void a_stopped_agent_finds_the_lease_passed_before_it_reads_on(void **state)
+{
+	struct world *w = *state;
+
+	to_leased(w, NA_SHIM_PROTO);
+	tick(w, 1000);
+	forget(w);
+	tick(w, 1000);
+	w->now = mono_add_ms(w->now, 2 * LEASE_MS);
+	answer_ping(w, last_ping(w)); /* it lay in its socket */
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 1);
+	assert_int_equal(count(w, SHIM, MSG_shim_lease), 0);
+}
+
+static void an_older_shim_is_told_nothing_of_leases_and_the_agent_keeps_them(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	to_leased(w, 1);
+	assert_true(last(w, COORD, MSG_prepared, &m));
+	assert_false(m.u.prepared.leased);
+	msg_finish(&m);
+	assert_true(last(w, SHIM, MSG_shim_go, &m));
+	assert_false(MSG_HAS(&m.u.shim_go, shim_go, lease_boot_ms));
+	msg_finish(&m);
+	tick(w, 1000);
+	answer_ping(w, last_ping(w));
+	assert_int_equal(count(w, SHIM, MSG_shim_lease), 0);
+	down(w, COORD);
+	tick(w, LEASE_MS + 1000);
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 1);
+}
+
+static void a_job_that_is_not_started_again_runs_without_the_coordinator(void **state)
+{
+	struct world *w = *state;
+
+	to_running(w);
+	down(w, COORD);
+	tick(w, 100 * LEASE_MS);
+	assert_int_equal(count(w, SHIM, MSG_shim_end), 0);
+}
+
+static void no_attempt_is_prepared_beside_a_living_one(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	to_leased(w, NA_SHIM_PROTO);
+	prepare_leased(w, 2);
+	assert_true(last(w, COORD, MSG_prepared, &m));
+	assert_int_equal(m.u.prepared.attempt, 2);
+	assert_false(m.u.prepared.ok);
+	assert_true(m.u.prepared.retry);
+	msg_finish(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(a_lease_counts_from_when_the_answered_word_was_sent),
+		T(when_the_lease_passes_the_ranks_are_ended),
+		T(a_stopped_agent_finds_the_lease_passed_before_it_reads_on),
+		T(an_older_shim_is_told_nothing_of_leases_and_the_agent_keeps_them),
+		T(a_job_that_is_not_started_again_runs_without_the_coordinator),
+		T(no_attempt_is_prepared_beside_a_living_one),
 		COLD(it_dials_again_with_growing_pauses),
 		T(a_silent_coordinator_is_dialled_anew_and_no_job_is_touched),
 		T(what_happened_meanwhile_is_told_at_registration),

@@ -1,0 +1,340 @@
+/* test_coord_restart.c - when a job is started again, where, and how long it waits for that */
+#include "coord_world.h"
+
+#define LOST_S 120 /* node_lost_ms, and the lease */
+#define GRACE_S 2
+#define MARGIN_S 5
+
+struct wish {
+	uint32_t nnodes, max_restarts, spares;
+	bool any;
+};
+
+static void submit_wish(struct world *w, uint64_t link, struct wish x)
+{
+	static const uint8_t hash[32] = { 1 };
+	struct msg m;
+
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 9;
+	m.u.submit.client_id = "c1";
+	m.u.submit.nnodes = x.nnodes;
+	m.u.submit.max_restarts = x.max_restarts;
+	m.u.submit.spares = x.spares;
+	m.u.submit.restart_any = x.any;
+	MSG_SET(&m.u.submit, submit, grace_ms, 1000 * GRACE_S);
+	m.u.submit.command = "true";
+	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
+	m.u.submit.spec_size = 10;
+	MSG_SET(&m.u.submit, submit, uid, 1000);
+	m.u.submit.user = "li";
+	say(w, link, &m);
+	store(w);
+}
+
+static void says_prepared(struct world *w, uint64_t link, uint32_t attempt, bool leased)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_prepared);
+	m.u.prepared.job = w->job;
+	m.u.prepared.attempt = attempt;
+	m.u.prepared.ok = true;
+	m.u.prepared.master_port = 20000;
+	m.u.prepared.proof_port = 40000;
+	m.u.prepared.leased = leased;
+	say(w, link, &m);
+}
+
+/* Attempt 1 runs on gpu01 and gpu02; gpu03 is there. */
+static void run_pair(struct world *w, struct wish x, bool leased, uint64_t l[3])
+{
+	l[0] = node_up(w, "gpu01");
+	l[1] = node_up(w, "gpu02");
+	l[2] = node_up(w, "gpu03");
+	store(w);
+	submit_wish(w, l[0], x);
+	for (int i = 0; i < 2; i++)
+		says_prepared(w, l[i], 1, leased);
+	proved(w, l[1], true, true);
+	proved(w, l[0], false, true);
+	store(w);
+	ranks(w, l[0], 0, "running", 0);
+	ranks(w, l[1], 1, "running", 0);
+	assert_job(w, "running", -1);
+	forget_sent(w);
+}
+
+static void ping(struct world *w, uint64_t l)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	say(w, l, &m);
+}
+
+/* Second by second; gpu02 says nothing. */
+static void gpu02_silent(struct world *w, const uint64_t l[3], int seconds)
+{
+	for (int i = 0; i < seconds; i++) {
+		tick(w, 1000);
+		ping(w, l[0]);
+		ping(w, l[2]);
+		store(w);
+	}
+}
+
+static bool asked_to_prepare(struct world *w, uint64_t link, uint32_t attempt)
+{
+	struct msg m;
+	bool yes = last_to(w, link, MSG_prepare, &m);
+
+	if (!yes)
+		return false;
+	yes = m.u.prepare.attempt == attempt;
+	msg_finish(&m);
+	return yes;
+}
+
+static void assert_why(struct world *w, const char *words)
+{
+	struct msg m;
+	struct rec_job_info *i = job_one(w, &m);
+
+	assert_non_null(i->why);
+	if (strstr(i->why, words) == NULL)
+		fail_msg("'%s' is not in '%s'", words, i->why);
+	msg_finish(&m);
+}
+
+static void gpu02_is_lost(struct world *w, const uint64_t l[3])
+{
+	gpu02_silent(w, l, LOST_S + 1);
+	assert_true(was_told(w, l[0], MSG_end));
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	assert_job(w, "restarting", -1);
+	assert_false(asked_to_prepare(w, l[0], 2));
+}
+
+static void a_silent_node_is_waited_for_until_its_lease_and_grace_have_passed(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 1, 0, false }, true, l);
+	gpu02_is_lost(w, l);
+	assert_why(w, "surely ended on node gpu02");
+	gpu02_silent(w, l, GRACE_S + MARGIN_S - 2);
+	assert_false(asked_to_prepare(w, l[0], 2));
+	gpu02_silent(w, l, 2);
+	assert_true(asked_to_prepare(w, l[0], 2));
+	assert_true(asked_to_prepare(w, l[2], 2));
+}
+
+static void who_keeps_no_lease_is_waited_for_until_it_speaks(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 1, 0, false }, false, l);
+	gpu02_is_lost(w, l);
+	gpu02_silent(w, l, 10 * LOST_S);
+	assert_false(asked_to_prepare(w, l[0], 2));
+	assert_why(w, "keeps no lease");
+	node_up_held(w, "gpu02", "boot-1", 1, "running", "running", 1, 0);
+	store(w);
+	assert_false(asked_to_prepare(w, l[0], 2));
+	ended(w, w->next_link, 1, "killed", 0, true);
+	store(w);
+	assert_true(asked_to_prepare(w, l[0], 2));
+	assert_false(asked_to_prepare(w, w->next_link, 2)); /* it is left out */
+}
+
+static void a_full_term_is_counted_after_a_restart_of_the_coordinator(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 1, 0, false }, true, l);
+	gpu02_is_lost(w, l);
+	gpu02_silent(w, l, GRACE_S + MARGIN_S - 2);
+	restart(w);
+	l[0] = node_up(w, "gpu01");
+	l[2] = node_up(w, "gpu03");
+	store(w);
+	gpu02_silent(w, l, LOST_S);
+	assert_false(asked_to_prepare(w, l[0], 2));
+	gpu02_silent(w, l, GRACE_S + MARGIN_S + 2);
+	assert_true(asked_to_prepare(w, l[0], 2));
+}
+
+static void another_boot_is_proof_enough(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 1, 0, false }, false, l);
+	link_down(w, l[1]);
+	node_up_held(w, "gpu02", "boot-2", 0, NULL, NULL, 0, 0);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	assert_true(asked_to_prepare(w, l[0], 2));
+	assert_true(asked_to_prepare(w, l[2], 2));
+	assert_false(asked_to_prepare(w, w->next_link, 2));
+}
+
+static void the_next_attempt_is_on_disk_before_anybody_hears_of_it(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 1, 0, false }, true, l);
+	link_down(w, l[1]);
+	node_up_held(w, "gpu02", "boot-2", 0, NULL, NULL, 0, 0);
+	store(w);
+	w->disk_full = true;
+	ended(w, l[0], 0, "killed", 0, true);
+	gpu02_silent(w, l, 5);
+	assert_false(asked_to_prepare(w, l[0], 2));
+	assert_false(was_told(w, l[0], MSG_forget));
+	w->disk_full = false;
+	gpu02_silent(w, l, 3);
+	assert_true(was_told(w, l[0], MSG_forget));
+	assert_true(asked_to_prepare(w, l[0], 2));
+}
+
+static void a_failed_rank_is_the_jobs_own_affair_unless_any_was_said(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	ended(w, l[1], 1, "exited", 7, false);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	assert_job(w, "failed", 7);
+}
+
+static void a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 1, 0, true }, true, l);
+	ended(w, l[1], 1, "exited", 7, false);
+	store(w);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	assert_job(w, "restarting", -1);
+	assert_why(w, "restarting in 1 s: attempt 2 of 2");
+	assert_false(asked_to_prepare(w, l[0], 2));
+	tick(w, 1001);
+	store(w);
+	assert_true(asked_to_prepare(w, l[0], 2) && asked_to_prepare(w, l[1], 2));
+	assert_false(asked_to_prepare(w, l[2], 2));
+}
+
+static void what_cannot_be_executed_is_not_tried_again(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	ended(w, l[1], 1, "exited", 126, false);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	assert_job(w, "failed", 126);
+}
+
+static void a_kill_between_two_attempts_is_the_end(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+	struct msg m;
+
+	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	ended(w, l[1], 1, "exited", 7, false);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 3;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	say(w, l[0], &m);
+	assert_false(was_told(w, l[0], MSG_ok));
+	store(w);
+	assert_true(was_told(w, l[0], MSG_ok));
+	assert_job(w, "failed", 143);
+	tick(w, 100 * 1000);
+	store(w);
+	assert_false(asked_to_prepare(w, l[0], 2));
+}
+
+static void a_spare_is_held_and_takes_the_place_of_the_lost_one(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	uint64_t l[3];
+	struct msg m;
+
+	run_pair(w, (struct wish){ 2, 1, 1, false }, true, l);
+	i = job_one(w, &m);
+	assert_int_equal(i->n_spares, 1);
+	assert_string_equal(i->spares[0], "gpu03");
+	msg_finish(&m);
+	link_down(w, l[1]);
+	node_up_held(w, "gpu02", "boot-2", 0, NULL, NULL, 0, 0);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	assert_true(asked_to_prepare(w, l[2], 2));
+	i = job_one(w, &m);
+	assert_int_equal(i->n_spares, 0);
+	assert_int_equal(i->restarts, 1);
+	assert_int_equal(i->n_attempts, 1);
+	assert_string_equal(i->attempts[0].guilty, "gpu02");
+	assert_string_equal(i->barred[0], "gpu02");
+	msg_finish(&m);
+}
+
+static void a_restarted_coordinator_goes_on_between_two_attempts(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	ended(w, l[1], 1, "exited", 7, false);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	restart(w);
+	assert_job(w, "restarting", -1);
+	l[0] = node_up_held(w, "gpu01", "boot-1", 1, "ended", "killed", 0, 0);
+	l[1] = node_up(w, "gpu02");
+	store(w);
+	assert_true(was_told(w, l[0], MSG_forget));
+	tick(w, 1500);
+	store(w);
+	assert_true(asked_to_prepare(w, l[0], 2) && asked_to_prepare(w, l[1], 2));
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_silent_node_is_waited_for_until_its_lease_and_grace_have_passed),
+		T(who_keeps_no_lease_is_waited_for_until_it_speaks),
+		T(a_full_term_is_counted_after_a_restart_of_the_coordinator),
+		T(another_boot_is_proof_enough),
+		T(the_next_attempt_is_on_disk_before_anybody_hears_of_it),
+		T(a_failed_rank_is_the_jobs_own_affair_unless_any_was_said),
+		T(a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes),
+		T(what_cannot_be_executed_is_not_tried_again),
+		T(a_kill_between_two_attempts_is_the_end),
+		T(a_spare_is_held_and_takes_the_place_of_the_lost_one),
+		T(a_restarted_coordinator_goes_on_between_two_attempts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
