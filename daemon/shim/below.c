@@ -203,6 +203,13 @@ static struct shim_below *describe(struct host *h)
 	return b;
 }
 
+bool below_by_kill(const struct host *h)
+{
+	const struct worker *k = h->workers ? workers_guilty(h->workers) : NULL;
+
+	return k && k->known && WIFSIGNALED(k->status) && WTERMSIG(k->status) == SIGKILL;
+}
+
 /* The rank's exception is that of its first worker. */
 static const char *guilty_exception(struct host *h)
 {

@@ -102,6 +102,7 @@ void below_signal(struct host *h); /* before one goes out */
 /* What came to light of a rank that was reaped: for SEV_REAPED; in h->scratch. */
 const struct shim_below *below_rank(struct host *h, const struct shim_rank_event *re);
 void below_tell(struct host *h);
+bool below_by_kill(const struct host *h); /* the first worker that ended badly did so by SIGKILL, not ours */
 mono_t below_due(const struct host *h);
 void below_finish(struct host *h);
 /* shim_stdin: a grant, or that the rank reads no more. */

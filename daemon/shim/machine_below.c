@@ -53,8 +53,11 @@ static void blame_worker(struct rank *r)
 	if (!w || (r->phase == RANK_EXITED && r->code == 0))
 		return;
 	r->ours = false;
-	if (w->end_us && w->end_us / 1000 < r->end_wall_ms)
-		r->end_wall_ms = w->end_us / 1000;
+	if (!w->end_mono_us || w->end_mono_us * 1000 > r->ended.ns)
+		return; /* torchrun's word: when it was is not known */
+	r->ended = (mono_t){ w->end_mono_us * 1000 };
+	r->end_us = w->end_us;
+	r->end_wall_ms = w->end_us / 1000;
 }
 
 void below_rank_ended(struct shim *s, struct rank *r, const struct shim_below *b)

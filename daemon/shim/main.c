@@ -61,9 +61,10 @@ static void drain_rank(struct host *h, struct shim_rank_event *re)
 	re->below = below_rank(h, re);
 }
 
-static bool by_kill(int status)
+/* Itself, or the worker that its end comes of. */
+static bool by_kill(const struct host *h, int status)
 {
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+	return (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) || below_by_kill(h);
 }
 
 /* The counts do not name the victim: of several that ended at once it may be any. */
@@ -72,7 +73,7 @@ static void add_causes(struct host *h, size_t n)
 	bool killed = false, bad = false;
 
 	for (size_t i = 0; i < n; i++) {
-		killed = killed || by_kill(h->reaped[i].status);
+		killed = killed || by_kill(h, h->reaped[i].status);
 		bad = bad || h->reaped[i].status != 0;
 	}
 	if (!bad)
@@ -80,7 +81,7 @@ static void add_causes(struct host *h, size_t n)
 	if (!oom_say(&h->oom, "", killed, h->cause, sizeof h->cause))
 		n = 0;
 	for (size_t i = 0; i < n; i++)
-		if (h->reaped[i].status != 0 && by_kill(h->reaped[i].status) == killed)
+		if (h->reaped[i].status != 0 && by_kill(h, h->reaped[i].status) == killed)
 			h->reaped[i].cause = h->cause;
 	oom_look(&h->oom, "");
 }

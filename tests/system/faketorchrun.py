@@ -8,7 +8,7 @@ is the exit code. It reaps its workers at once, as torchrun does.
   --quiet          no summary, no traceback
   --no-files       without TORCHELASTIC_ERROR_FILE
   --redirect DIR   standard error of each worker to DIR/LOCAL_RANK.err
-  --slow S         so long between the others' end and its own
+  --slow S[:NODE]  so long between the others' end and its own (on that node)
   --restarts N     that many tries more
 """
 import argparse
@@ -24,7 +24,7 @@ p.add_argument("nproc", type=int)
 p.add_argument("--quiet", action="store_true")
 p.add_argument("--no-files", action="store_true")
 p.add_argument("--redirect")
-p.add_argument("--slow", type=float, default=0)
+p.add_argument("--slow", default="0")
 p.add_argument("--restarts", type=int, default=0)
 p.add_argument("command", nargs=argparse.REMAINDER)
 a = p.parse_args()
@@ -72,7 +72,9 @@ for restart in range(a.restarts + 1):
         break
 if not stop and first is None:
     sys.exit(0)
-time.sleep(a.slow)
+slow, _, where = a.slow.partition(":")
+if where in ("", str(node)):
+    time.sleep(float(slow))
 if stop:
     sys.exit(1)
 if not a.quiet:

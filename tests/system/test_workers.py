@@ -149,6 +149,15 @@ def test_of_two_nodes_the_one_whose_worker_died_first(shared):
     assert f"rank 3 ({job['nodes'][1]}, local rank 1, pid " in r.err
 
 
+def test_of_two_nodes_also_when_its_launcher_takes_longer_to_give_up(shared):
+    """The other's end is told first, and ends the job; this one's was first, by its worker's time."""
+    text = "if rank==3:\n    time.sleep(1.5)\n    raise ValueError('first')\nif rank==0:\n    time.sleep(2.2)\n    raise KeyError('second')"
+    r, job, path = run(shared, text, "--slow", "2:1", nodes=2)
+    assert job["exception"] == f"ValueError: first at {os.path.basename(path)}:5"
+    assert f"rank 3 ({job['nodes'][1]}, local rank 1, pid " in r.err
+    assert job["why"].startswith(f"rank 3 ({job['nodes'][1]}, below the launcher, pid ")
+
+
 def look(c, job):
     """None while a daemon is away."""
     r = c.ctl("--json", "job", job)

@@ -821,9 +821,10 @@ static void a_launchers_end_counts_from_its_first_workers(void **state)
 
 static void its_time_is_the_workers(void **state)
 {
-	struct rec_worker w = { .rank = 16, .state = "unknown", .end_us = 1700000001000999 };
+	struct rec_worker w = { .rank = 16, .state = "unknown", .end_us = 1700000001000999, .end_mono_us = 1000999 };
 	struct shim_below b = { .workers = &w, .n_workers = 1, .found = 1 };
-	struct shim_rank_event re = { .local = 0, .status = EXIT(1), .below = &b };
+	struct shim_rank_event re = { .local = 0, .status = EXIT(1), .below = &b, .ended = { 9000000000 },
+				      .end_us = 1700000009000000 };
 	struct shim_event ev = { .type = SEV_REAPED, .ranks = &re, .n_ranks = 1, .wall_ms = 1700000009000 };
 	struct shim_actions acts;
 	struct play p;
@@ -834,6 +835,8 @@ static void its_time_is_the_workers(void **state)
 	shim_step(p.s, &ev, &acts);
 	assert_int_equal(msg_decode(acts.v[0].text, acts.v[0].len, &m, NULL), 0);
 	assert_int_equal(m.u.ranks.ranks[0].end_wall_ms, 1700000001000);
+	assert_int_equal(m.u.ranks.ranks[0].end_us, 1700000001000999);
+	assert_int_equal(m.u.ranks.ranks[0].end_mono_us, 1000999);
 	msg_finish(&m);
 	shim_actions_finish(&acts);
 	play_finish(&p);
