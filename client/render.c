@@ -269,7 +269,7 @@ void render_culprit(struct buf *b, const struct rec_job_info *j, const struct re
 	buf_addf(b, "rank %u (%s", w ? w->rank : r->rank, node ? node : "?");
 	if (w && MSG_HAS(w, worker, local_rank))
 		buf_addf(b, ", local rank %u", w->local_rank);
-	if (!w && MSG_HAS(r, rank_state, gpu))
+	if (MSG_HAS(r, rank_state, gpu))
 		buf_addf(b, ", GPU %u", r->gpu);
 	if (w ? w->pid : r->pid)
 		buf_addf(b, ", pid %u", w ? w->pid : r->pid);

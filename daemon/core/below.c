@@ -51,7 +51,7 @@ void below_free(struct below *b)
 	memset(b, 0, sizeof(*b));
 }
 
-bool below_say(const struct below *b, const char *node, char *out, size_t size)
+bool below_say(const struct below *b, const char *node, const char *gpu, char *out, size_t size)
 {
 	const struct rec_worker *w = workers_first(b->workers, b->n_workers);
 	char end[64];
@@ -64,8 +64,15 @@ bool below_say(const struct below *b, const char *node, char *out, size_t size)
 		snprintf(end, sizeof(end), "exited with code %u", w->code);
 	else
 		snprintf(end, sizeof(end), "ended, exit status unknown");
-	snprintf(out, size, "rank %u (%s, below the launcher, pid %u) %s", w->rank, node, w->pid, end);
+	snprintf(out, size, "rank %u (%s%s, below the launcher, pid %u) %s", w->rank, node, gpu, w->pid, end);
 	return true;
+}
+
+uint32_t below_pid(const struct below *b)
+{
+	const struct rec_worker *w = workers_first(b->workers, b->n_workers);
+
+	return w != NULL ? w->pid : 0;
 }
 
 void below_say_exception(const struct below *b, char *out, size_t size)

@@ -183,6 +183,8 @@ void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 	if (s->lost_bytes > r->lost_bytes)
 		r->lost_bytes = s->lost_bytes;
 	below_take(&r->below, s);
+	if (c->ev != NULL && below_pid(&r->below) != 0 && !j->first_settled) /* while it is remembered who used what */
+		evidence_gpu(r, &j->places[node_rank]);
 	if (rank_is_over(r) && state == (int)r->state && c->ev != NULL && !j->first_settled)
 		note_time(c, j, j->places[node_rank].node, r, s);
 	if (rank_is_over(r) || state < (int)r->state)

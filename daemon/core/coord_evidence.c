@@ -104,10 +104,18 @@ static void add_clause(char *out, size_t size, unsigned *n, const char *clause)
 		snprintf(out + len, size - len, "%s%.300s", len > 0 ? "; " : "", clause);
 }
 
+/* Below a launcher it is the worker that counts. */
+static uint32_t pid_of(const struct rank *r)
+{
+	uint32_t pid = below_pid(&r->below);
+
+	return pid != 0 ? pid : r->pid;
+}
+
 /* Its shim has found the same by the counts. */
 static bool said_already(const struct rank *r, const struct event_seen *x)
 {
-	return x->pid == r->pid && r->cause != NULL && strncmp(r->cause, "by the kernel's OOM killer", 26) == 0;
+	return x->pid == pid_of(r) && r->cause != NULL && strncmp(r->cause, "by the kernel's OOM killer", 26) == 0;
 }
 
 static void from_events(const struct job *j, uint32_t place, const struct rank *r, char *out, size_t size,
@@ -175,13 +183,14 @@ void evidence_attach(struct coord *c, struct job *j)
 void evidence_gpu(struct rank *r, const struct place *p)
 {
 	const struct rec_readings *x = node_readings(p->node);
-	uint32_t found = 0;
+	uint32_t pid = pid_of(r), found = 0;
 
-	if (r->has_gpu || r->pid == 0)
+	if (pid == 0 || (r->has_gpu && (r->gpu_pid == pid || r->gpu_pid == 0)))
 		return;
+	r->gpu_pid = pid;
 	for (size_t i = 0; x != NULL && i < x->n_gpus; i++)
 		for (size_t k = 0; k < x->gpus[i].n_procs; k++)
-			if (x->gpus[i].procs[k].pid == r->pid) {
+			if (x->gpus[i].procs[k].pid == pid) {
 				r->gpu = x->gpus[i].index;
 				found++;
 				break;

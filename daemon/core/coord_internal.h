@@ -213,6 +213,7 @@ struct rank {
 	bool maybe_first; /* its end may have come before that of the job's first */
 	bool has_gpu;
 	uint32_t gpu; /* the one it used */
+	uint32_t gpu_pid; /* which process that was; 0: not known any more */
 	uint64_t lost_bytes;
 	char *text, *cause; /* own copies or NULL */
 	char *found; /* beside its cause: what happened near it; or NULL */

@@ -56,7 +56,7 @@ void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
 
 	if (r->has_gpu)
 		snprintf(gpu, sizeof(gpu), ", GPU %u", r->gpu);
-	if (below_say(&r->below, node, out, size)) {
+	if (below_say(&r->below, node, gpu, out, size)) {
 		add_causes(r, out, size);
 		return;
 	}

@@ -59,7 +59,7 @@ static const char *said(struct rec_worker *v, size_t n)
 	struct below b = { .found = 0 };
 
 	below_take(&b, &s);
-	if (!below_say(&b, "gpu02", text, sizeof text))
+	if (!below_say(&b, "gpu02", "", text, sizeof text))
 		snprintf(text, sizeof text, "nothing");
 	below_free(&b);
 	return text;
@@ -76,6 +76,20 @@ static void the_first_bad_one_is_said(void **state)
 	assert_string_equal(said(&w, 1), "nothing");
 	w.code = 3;
 	assert_string_equal(said(&w, 1), "rank 7 (gpu02, below the launcher, pid 3) exited with code 3");
+}
+
+static void its_GPU_and_pid_are_its_own(void **state)
+{
+	struct rec_rank_state s = state_of(three, 3);
+	struct below b = { .found = 0 };
+	char text[256];
+
+	below_take(&b, &s);
+	assert_int_equal(below_pid(&b), 11);
+	assert_true(below_say(&b, "gpu02", ", GPU 3", text, sizeof text));
+	assert_string_equal(text, "rank 5 (gpu02, GPU 3, below the launcher, pid 11) was killed by signal 9");
+	below_free(&b);
+	assert_int_equal(below_pid(&b), 0);
 }
 
 static void a_long_exception_is_cut_with_the_text(void **state)
@@ -126,6 +140,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_report_replaces_the_one_before),
 		cmocka_unit_test(the_first_bad_one_is_said),
+		cmocka_unit_test(its_GPU_and_pid_are_its_own),
 		cmocka_unit_test(a_long_exception_is_cut_with_the_text),
 		cmocka_unit_test(more_than_a_message_holds_is_cut_off),
 		cmocka_unit_test(without_memory_the_former_report_stays),

@@ -445,6 +445,30 @@ TEST(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU)
 	assert_string_equal(given(w, a), "0");
 }
 
+TEST(the_GPU_of_a_worker_below_a_launcher_is_named)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2);
+	struct rec_worker k = { .rank = 1, .local_rank = 1, .pid = 99, .state = "killed", .sig = 6 };
+	struct rec_rank_state r = { .state = "running", .pid = 50, .workers = &k, .n_workers = 1, .workers_found = 2 };
+	struct msg m;
+
+	want(w, a, 1, NULL, 2, false);
+	run(w, a);
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = 1, .of_job = 1 }); /* pid 99 */
+	msg_init(&m, MSG_ranks);
+	m.u.ranks.job = m.u.ranks.attempt = 1;
+	m.u.ranks.ranks = &r;
+	m.u.ranks.n_ranks = 1;
+	say(w, a, &m);
+	read_gpus(w, a, &(struct box){ .gpus = 2, .stranger = -1 }); /* it is gone; the launcher gives up later */
+	r.state = "exited";
+	MSG_SET(&r, rank_state, code, 1);
+	say(w, a, &m);
+	store(w);
+	assert_non_null(strstr(why(w, 1), "rank 1 (gpu01, GPU 1, below the launcher, pid 99) was killed by signal 6"));
+}
+
 TEST(what_a_lost_job_left_running_is_in_use)
 {
 	struct world *w = *state;
@@ -1437,6 +1461,7 @@ int main(void)
 		T(what_is_not_known_is_not_given_out),
 		T(a_strangers_GPU_is_left_out_unless_allowed),
 		T(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU),
+		T(the_GPU_of_a_worker_below_a_launcher_is_named),
 		T(what_a_lost_job_left_running_is_in_use),
 		T(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses),
 		T(one_bad_reading_ends_no_job_that_was_accepted),
