@@ -78,6 +78,8 @@ struct coord_role {
 
 /* coord_role.c: fills in the clock and randomness, steps, performs, re-arms. */
 void coord_role_step(struct coord_role *r, struct coord_event *ev);
+/* Ends the process, to be started again. */
+_Noreturn void coord_no_memory(void);
 /* perform_coord.c: all of r->out, in order. */
 void coord_perform(struct coord_role *r);
 

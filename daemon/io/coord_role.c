@@ -36,6 +36,14 @@ static void tell_status(struct coord_role *r, mono_t now)
 		      n.nodes_ok, n.nodes, n.nodes == 1 ? "" : "s", n.jobs, n.jobs == 1 ? "" : "s");
 }
 
+/* The step is incomplete, or cannot be written down: nothing of it has been said or done.
+ * Whoever waits asks the next life, which begins with what is stored. */
+void coord_no_memory(void)
+{
+	log_error("out of memory: the coordinator restarts; the database is right, jobs go on");
+	_exit(71);
+}
+
 void coord_role_step(struct coord_role *r, struct coord_event *ev)
 {
 	ev->now = clock_mono();
@@ -43,10 +51,8 @@ void coord_role_step(struct coord_role *r, struct coord_event *ev)
 	ev->wall_ms = ev->wall_us / 1000;
 	random_fill(ev->random, sizeof(ev->random));
 	assert(r->out.n == 0); /* actions never lead straight to another step */
-	if (coord_step(r->core, ev, &r->out) < 0 || r->out.failed) {
-		log_error("out of memory: stopping; the database is right");
-		abort();
-	}
+	if (coord_step(r->core, ev, &r->out) < 0 || r->out.failed)
+		coord_no_memory();
 	if (r->out.invalid > 0)
 		log_error("%u message(s) broke their own limits and were left out: a bug",
 			  r->out.invalid);

@@ -77,10 +77,8 @@ static void perform_close(struct coord_role *r, const struct action *a)
 
 static void perform_persist(struct coord_role *r, const struct action *a)
 {
-	if (store_write(r->store, a->ticket, a->rows, a->n_rows) < 0) {
-		log_error("out of memory: stopping; the database is right");
-		abort();
-	}
+	if (store_write(r->store, a->ticket, a->rows, a->n_rows) < 0)
+		coord_no_memory();
 }
 
 void coord_perform(struct coord_role *r)
