@@ -141,10 +141,11 @@ $(NVMLS): tests/fake/nvml.c daemon/hw/nvml_abi.h
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -fPIE,$(ALLCFLAGS)) $(FAKE) -MF $@.d -fPIC -shared -o $@ $<
 # System calls that fail on demand, for a program that preloads it: not sanitised, it may be there before the sanitiser
-FAILCALL := $(B)/tests/fake/libfailcall.so
+FAILCALL := $(addprefix $(B)/tests/fake/,libfailcall.so libfailmalloc.so)
+$(B)/tests/fake/libfailmalloc.so: FAKE := -DFAILCALL_MALLOC
 $(FAILCALL): tests/fake/failcall.c
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -fPIE -fsanitize% -fno-sanitize% -D_FORTIFY_SOURCE%,$(ALLCFLAGS)) -MF $@.d -fPIC -shared -o $@ $<
+	$(CC) $(filter-out -fPIE -fsanitize% -fno-sanitize% -D_FORTIFY_SOURCE%,$(ALLCFLAGS)) $(FAKE) -MF $@.d -fPIC -shared -o $@ $<
 FAKES := $(NVMLS) $(FAILCALL)
 
 SIM := $(call objects,tests/sim)

@@ -7,6 +7,9 @@
  * processes of the role, so one that was started again goes on where the last
  * one ended. tests/system/failcall.py is the other side.
  *
+ * With FAILCALL_MALLOC (libfailmalloc.so) malloc, calloc and realloc fail too; it
+ * cannot be loaded into what is sanitised.
+ *
  * Calls inside the C library itself (fopen's open) are not seen, so fopen and
  * opendir count as open. vfork is the machine's own: x86-64 only.
  */
@@ -29,7 +32,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum call { C_NONE, C_OPEN, C_WRITE, C_FSYNC, C_FORK, C_ACCEPT, C_SOCKETPAIR, C_PIPE, C_SOCKET, C_NAME, C_READ, C_DUP };
+enum call { C_NONE, C_OPEN, C_WRITE, C_FSYNC, C_FORK, C_ACCEPT, C_SOCKETPAIR, C_PIPE, C_SOCKET, C_NAME, C_READ, C_DUP,
+	    C_MALLOC };
 
 /* What the file holds: 4-byte integers in this order. */
 struct order {
@@ -361,3 +365,29 @@ int renameat(int d1, const char *from, int d2, const char *to)
 {
 	return fails(C_NAME, to) ? -1 : REAL(renameat)(d1, from, d2, to);
 }
+
+#ifdef FAILCALL_MALLOC
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t n);
+
+static bool no_memory(void)
+{
+	return order != NULL && atomic_load(&order->call) == C_MALLOC && fails(C_MALLOC, "malloc");
+}
+
+void *malloc(size_t n)
+{
+	return no_memory() ? NULL : __libc_malloc(n);
+}
+
+void *calloc(size_t n, size_t size)
+{
+	return no_memory() ? NULL : __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t n)
+{
+	return no_memory() ? NULL : __libc_realloc(p, n);
+}
+#endif

@@ -7,10 +7,13 @@ import struct
 import threading
 import time
 
-from cluster import BUILD, SANITIZED, Site, kill, wait_until
+from cluster import BUILD, ROOT, SANITIZED, TOP, Site, kill, wait_until
 
 LIBRARY = os.path.join(BUILD, "tests", "fake", "libfailcall.so")
-CALLS = ("", "open", "write", "fsync", "fork", "accept", "socketpair", "pipe", "socket", "name", "read", "dup")
+# the sanitizers bring their own malloc, which nobody may replace: for allocations there are the programs without them
+PLAIN = os.path.join(TOP, "build")
+PLAIN_LIBRARY = os.path.join(PLAIN, "tests", "fake", "libfailmalloc.so")
+CALLS = ("", "open", "write", "fsync", "fork", "accept", "socketpair", "pipe", "socket", "name", "read", "dup", "malloc")
 ROLES = ("coordinator", "agent", "shim", "launcher")
 EVERY = 0xFFFFFFFF
 ORDER = struct.Struct("=IiIIIIII100s")
@@ -47,37 +50,49 @@ class Order:
         return self.fields()[6]
 
 
-def preloaded(folder, env=()):
+def preloaded(folder, env=(), library=LIBRARY):
     """The environment of a program whose calls may fail."""
-    more = {"LD_PRELOAD": os.path.join(folder, "libfailcall.so"), "FAILCALL_DIR": folder}
-    if SANITIZED:
+    more = {"LD_PRELOAD": os.path.join(folder, os.path.basename(library)), "FAILCALL_DIR": folder}
+    if SANITIZED and library == LIBRARY:
         more["ASAN_OPTIONS"] = dict(env).get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
     return {**dict(env), **more}
 
 
-def orders(folder):
+def orders(folder, library=LIBRARY):
     """Makes such a directory: {role: Order}."""
     os.mkdir(folder)
     os.chmod(folder, 0o755)
-    shutil.copy(LIBRARY, folder)
+    shutil.copy(library, folder)
     return {role: Order(folder, role) for role in ROLES}
 
 
 class FailingSite(Site):
     """A coordinator and nodes whose calls may fail; daemons that end are started again, as systemd does it."""
 
-    def __init__(self):
+    def __init__(self, plain=False):
         super().__init__()
         os.chmod(self.dir, 0o755)
-        folder = self.path("failcall")
-        self.orders = orders(folder)
-        env = preloaded(folder, self.env)
+        if plain:
+            self.use_plain()
+        folder, library = self.path("failcall"), PLAIN_LIBRARY if plain else LIBRARY
+        self.orders = orders(folder, library)
+        env = preloaded(folder, self.env, library)
         self.failing = env
         self.argv, self.deaths, self.lock, self.over = {}, [], threading.Lock(), threading.Event()
         # the agent gives a shim no environment, so it comes by a script
         words = " ".join(f"{k}='{env[k]}'" for k in ("LD_PRELOAD", "FAILCALL_DIR", "ASAN_OPTIONS", "UBSAN_OPTIONS") if k in env)
         self.shim = self.write("shim", f"#!/bin/sh\nexport {words}\nexec {self.bin}/nodeagent-shim \"$@\"\n", 0o755)
         self.keeper = threading.Thread(target=self.keep, daemon=True)
+
+    def use_plain(self):
+        """Allocations can fail in these only."""
+        names = ("nodeagentd", "nodectl", "nodeagent-shim")
+        if ROOT:
+            for name in names:
+                shutil.copy(os.path.join(PLAIN, name), self.bin)
+        else:
+            self.bin = PLAIN
+            self.nodeagentd, self.nodectl = (os.path.join(PLAIN, n) for n in names[:2])
 
     def daemon(self, name, *args, prefix=(), env=None):
         with self.lock:

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from cluster import SLOW, Reader, wait_until
-from failcall import EVERY, LIBRARY, FailingSite
+from failcall import EVERY, LIBRARY, PLAIN_LIBRARY, FailingSite
 
 ALL = os.environ.get("NODEAGENT_SWEEP") == "all"
 PICKS = 2
@@ -38,7 +38,18 @@ SCRIPT = 'set -C; : >"$0/$NODEAGENT_JOB.$NODEAGENT_ATTEMPT.$RANK" || : >"$0/twic
 
 @pytest.fixture
 def failing(request):
-    s = FailingSite()
+    yield from made(request)
+
+
+@pytest.fixture
+def failing_malloc(request):
+    if not os.path.exists(PLAIN_LIBRARY):
+        pytest.skip(f"{PLAIN_LIBRARY} is not built (make all fakes)")
+    yield from made(request, plain=True)
+
+
+def made(request, **kw):
+    s = FailingSite(**kw)
     try:
         os.mkdir(s.path("marks"))
         os.chmod(s.path("marks"), 0o1777)
@@ -60,8 +71,8 @@ class Sweep:
     def order(self, role):
         return self.s.orders[role]
 
-    def picks(self, n):
-        return range(n) if ALL else sorted(self.rng.sample(range(n), min(n, PICKS)))
+    def picks(self, n, some=PICKS, pick=not ALL):
+        return range(n) if not pick else sorted(self.rng.sample(range(n), min(n, some)))
 
     def launch(self, what, seconds=0):
         p = self.s.launch("--name", what, "--", "sh", "-c", SCRIPT, self.s.path("marks"), seconds, timeout=90)
@@ -114,13 +125,13 @@ class Sweep:
         self.failed += failed
         self.codes[p.code] = self.codes.get(p.code, 0) + 1
 
-    def all_of(self, role, call, errors):
+    def all_of(self, role, call, errors, some=PICKS, pick=not ALL):
         for error in errors:
             self.order(role).arm(call, error, first=1 << 30)
             self.launch(f"{role} {call}: counted")
             time.sleep(0.2)
             n = self.order(role).disarm()[0]
-            for k in self.picks(n):
+            for k in self.picks(n, some, pick):
                 self.one(role, call, error, k)
         self.check()
 
@@ -165,6 +176,16 @@ def test_every_call_of_a_restart_may_fail_and_the_job_goes_on(failing):
         s.all_restarts(role, call, errors if ALL else errors[:1])
     print(f"{s.failed} calls have failed")
     assert s.failed >= (100 if ALL else 10)
+
+
+@pytest.mark.parametrize("role, short, long", [("coordinator", 3, 40), ("agent", 4, 60), ("shim", 15, 1000)])
+def test_allocations_of_the_real_programs_may_fail(failing_malloc, role, short, long):
+    """Libraries included. The pure cores are swept whole in tests/unit/test_oom_*.c; here a failure can cost a reconnection
+    (10 s), so of a daemon's some are picked."""
+    s = Sweep(failing_malloc.build())
+    s.all_of(role, "malloc", ("ENOMEM",), some=long if ALL else short, pick=True)
+    print(f"{s.failed} allocations have failed; exit codes of the jobs then: {s.codes}")
+    assert s.failed >= short - 1
 
 
 @pytest.mark.parametrize("role, call, error", [
