@@ -45,6 +45,8 @@ enum action_type {
 	ACT_REVOKE, /* key: close peer links of this key. Not answered */
 	ACT_PEER_OUT, /* key, job: this peer may not read this job any more, unless agent_peer_may(). Not answered */
 	ACT_DROP_SPEC, /* key: the hash of a specification that no job submitted here uses any more. Not answered */
+	ACT_CONTAINERS, /* job, shim_pid, pids: does one of them have a daemon start containers? result: 1 + index of
+	                 * the pid below which it was found, UINT32_MAX: below the shim only; text: its command */
 	ACT_READ, /* readings of GPUs are wanted now. Not answered but by AEV_READINGS */
 	ACT_LOOK, /* procs: which of them live? result: bit i is set for the i-th */
 	ACT_TIDY_SPECS, /* all but those of agent_each_spec() may go. Not answered */
@@ -64,6 +66,9 @@ struct action {
 	const char *prepare_json; /* the same, encoded (for the held record) */
 	const struct rec_proof *proofs;
 	size_t n_proofs;
+	uint32_t shim_pid;
+	const uint32_t *pids;
+	size_t n_pids;
 	const struct rec_stuck_proc *procs; /* pid and start_time only */
 	size_t n_procs;
 	const char *cookie;

@@ -385,6 +385,7 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 	requests_deadlines(a);
 	ajobs_deadlines(a);
 	stuck_deadlines(a);
+	containers_deadlines(a);
 	readings_deadlines_agent(a);
 	peers_deadlines(a);
 	a->ev = NULL;
@@ -399,7 +400,7 @@ mono_t agent_deadline(const struct agent *a)
 	t = mono_min(t, a->readings_until);
 	t = mono_min(t, mono_min(a->peers_due, mono_min(a->stuck_at, a->read_at)));
 	t = mono_min(t, leases_deadline(a));
-	return mono_min(t, mono_min(hello_deadline(a), ajobs_deadline(a)));
+	return mono_min(t, mono_min(hello_deadline(a), mono_min(ajobs_deadline(a), containers_deadline(a))));
 }
 
 bool agent_registered(const struct agent *a)

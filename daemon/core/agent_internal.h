@@ -10,6 +10,7 @@
  *   agent_stuck.c    processes that outlive SIGKILL, until they are gone
  *   below.c          what is below a rank (for the coordinator as well)
  *   agent_happened.c what may be why a process ended
+ *   agent_containers.c  jobs that have a daemon start containers
  *   agent_peer.c     which peers may speak to us, and about what
  *   agent_spec.c     which specifications must be kept
  */
@@ -124,6 +125,9 @@ struct ajob {
 	uint64_t start_link; /* session that 'start' came over */
 	mono_t sweep_at; /* the last sweep failed: again then */
 	mono_t sweep_until; /* ... and the job ends although somebody lives; never: nobody was found living */
+	mono_t look_at; /* for clients of container daemons, see agent_containers.c; never: told, or not running */
+	uint32_t look_pause_ms;
+	uint64_t ticket_look;
 	mono_t run_since; /* go was sent; MONO_NEVER when not known (adopted) */
 	struct local_rank *ranks; /* nprocs */
 	char *fail_text;
@@ -319,6 +323,12 @@ void stuck_registered(struct agent *a);
 void stuck_on_watch(struct agent *a, const struct rec_stuck_watch *w);
 void stuck_deadlines(struct agent *a);
 bool stuck_on_done(struct agent *a); /* was it for us? */
+
+/* agent_containers.c */
+void containers_running(struct agent *a, struct ajob *j); /* its ranks were started, or found running */
+void containers_deadlines(struct agent *a);
+mono_t containers_deadline(const struct agent *a);
+void containers_done(struct agent *a, struct ajob *j);
 
 /* agent_readings.c */
 void readings_on_event(struct agent *a);

@@ -98,7 +98,7 @@ struct ajob *ajob_new(struct agent *a, const char *json, size_t len)
 		return NULL;
 	}
 	list_init(&j->all);
-	j->run_since = j->sweep_at = j->sweep_until = MONO_NEVER;
+	j->run_since = j->look_at = j->sweep_at = j->sweep_until = MONO_NEVER;
 	j->job = j->prepare.u.prepare.job;
 	j->attempt = j->prepare.u.prepare.attempt;
 	j->prepare_json = strndup(json, len);
@@ -814,6 +814,7 @@ void ajob_on_done(struct agent *a)
 			{ j->ticket_fetch, done_fetch }, { j->ticket_lease, done_lease },
 			{ j->ticket_spawn, done_spawn }, { j->ticket_prove, done_prove },
 			{ j->ticket_latch, done_latch }, { j->ticket_sweep, done_sweep },
+			{ j->ticket_look, containers_done },
 		};
 
 		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)

@@ -95,6 +95,7 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 
 		j->phase = AJ_RUNNING;
 		j->latched = true;
+		containers_running(a, j);
 		arena_init(&ar);
 		r.n_ranks = report_fill(&ar, a, j, &r.ranks);
 		report_ranks(a, j, &r);
@@ -216,8 +217,10 @@ void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 		break;
 	case MSG_ranks:
 		report_update(a, j, m->u.ranks.ranks, m->u.ranks.n_ranks);
-		if (j->phase == AJ_STARTING)
+		if (j->phase == AJ_STARTING) {
 			j->phase = AJ_RUNNING;
+			containers_running(a, j);
+		}
 		report_ranks(a, j, &m->u.ranks);
 		break;
 	case MSG_shim_stuck:

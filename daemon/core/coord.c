@@ -342,6 +342,9 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_stuck:
 		cordon_on_stuck(c, n, &m->u.stuck);
 		break;
+	case MSG_notice:
+		jobs_on_notice(c, n, &m->u.notice);
+		break;
 	case MSG_prepared:
 		jobs_on_prepared(c, n, &m->u.prepared);
 		break;

@@ -533,6 +533,7 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *p);
 void jobs_on_ranks(struct coord *c, struct node *n, const struct rec_ranks *r);
 void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r);
+void jobs_on_notice(struct coord *c, struct node *n, const struct rec_notice *r);
 void jobs_on_stored(struct coord *c, const struct pending *p, int error, const char *text);
 /* The node has registered, holding these. 'fresh': another incarnation than before. */
 void jobs_node_up(struct coord *c, struct node *n, const struct rec_node_register *r, bool fresh);

@@ -452,6 +452,27 @@ void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)
 	job_place_ended(c, j, i);
 }
 
+/* Told once, whatever agent says it again. */
+void jobs_on_notice(struct coord *c, struct node *n, const struct rec_notice *r)
+{
+	uint32_t i;
+	struct job *j = reported_job(c, n, r->job, r->attempt, &i);
+	size_t before = j != NULL ? j->n_notices : 0;
+	char text[600];
+
+	if (j == NULL || job_over(j))
+		return;
+	snprintf(text, sizeof(text), "node %s: %s", n->name, r->text);
+	for (size_t k = 0; k < j->n_notices; k++)
+		if (strncmp(j->notices[k], text, strlen(j->notices[k])) == 0)
+			return;
+	job_notice(c, j, "%s", text);
+	if (j->n_notices == before)
+		return;
+	job_tell(c, j, n->name, 0, 0, "%.480s", r->text);
+	job_changed(c, j);
+}
+
 /* ---- loss --------------------------------------------------------------------------------- */
 
 void job_lose_place(struct coord *c, struct job *j, uint32_t i, const char *why, bool proved)

@@ -225,6 +225,7 @@ int users_check(uint32_t uid, const char *user, struct err *e);
 
 int shims_start(struct agent_io *io, struct err *e);
 void shims_spawn(struct agent_io *io, const struct action *a);
+void shims_containers(struct agent_io *io, const struct action *a);
 void shims_latch(struct agent_io *io, const struct action *a);
 void shims_sweep(struct agent_io *io, const struct action *a);
 /* Its shim was started and cannot be reached: it is ended, for nobody will ask it to leave. */

@@ -190,6 +190,9 @@ void perform_agent(struct agent_io *io, const struct action *a)
 	case ACT_TIDY_SPECS:
 		tidy_specs(io);
 		break;
+	case ACT_CONTAINERS:
+		shims_containers(io, a);
+		break;
 	case ACT_READ:
 		probe_ask(io);
 		break;

@@ -31,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/containers.h"
 #include "common/left.h"
 #include "common/log.h"
 #include "common/orphans.h"
@@ -690,6 +691,59 @@ void shims_abandon(struct agent_io *io, uint64_t job, uint32_t attempt)
 	list_foreach(e, &io->children) /* not reaped, so the pid is still its own */
 		if (list_entry(e, struct child, at)->pid == j->shim.pid)
 			kill(j->shim.pid, SIGTERM);
+}
+
+/* On a thread of the pool: all of /proc is looked at. */
+struct hunt {
+	uv_work_t req;
+	struct agent_io *io;
+	uint64_t ticket;
+	pid_t shim;
+	pid_t *pids;
+	size_t n;
+	struct container_client found;
+	int rc;
+};
+
+static void hunt_work(uv_work_t *req)
+{
+	struct hunt *h = list_entry(req, struct hunt, req);
+
+	h->rc = container_find(h->shim, h->pids, h->n, &h->found);
+}
+
+static void hunt_after(uv_work_t *req, int status)
+{
+	struct hunt *h = list_entry(req, struct hunt, req);
+	struct later *l = agent_later_new(AEV_DONE);
+
+	l->ev.ticket = h->ticket;
+	if (h->rc == 1) {
+		l->ev.result = UINT32_MAX;
+		for (size_t i = 0; i < h->n; i++)
+			if (h->found.below != 0 && h->pids[i] == h->found.below)
+				l->ev.result = (uint32_t)i + 1;
+		l->ev.text = arena_strdup(&l->arena, h->found.text);
+		if (l->ev.text == NULL)
+			agent_no_memory();
+	}
+	agent_later(h->io, l);
+	free(h->pids);
+	free(h);
+}
+
+void shims_containers(struct agent_io *io, const struct action *a)
+{
+	struct hunt *h = agent_alloc(sizeof(*h));
+
+	h->io = io;
+	h->ticket = a->ticket;
+	h->shim = (pid_t)a->shim_pid;
+	h->n = a->n_pids;
+	h->pids = agent_alloc((h->n + 1) * sizeof(*h->pids));
+	for (size_t i = 0; i < h->n; i++)
+		h->pids[i] = (pid_t)a->pids[i];
+	uv_queue_work(&io->loop, &h->req, hunt_work, hunt_after);
 }
 
 void shims_clean(struct agent_io *io, uint64_t job, uint32_t attempt)

@@ -421,8 +421,9 @@ void simagent_perform(struct sim *s, struct agent_actor *a, const struct action 
 	case ACT_SWEEP:
 		do_sweep(s, a, act);
 		break;
+	case ACT_CONTAINERS:
 	case ACT_READ:
-		break; /* the probe speaks often enough here */
+		break; /* there are none here, and the probe speaks often enough */
 	case ACT_LOOK:
 		do_look(s, a, act);
 		break;

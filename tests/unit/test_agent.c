@@ -1045,6 +1045,35 @@ static void what_outlives_a_sweep_is_told_before_the_job_ends_there(void **state
 	assert_true(told);
 }
 
+static void docker_in_a_job_is_told_once_and_looked_for_less_and_less(void **state)
+{
+	struct world *w = *state;
+	struct agent_event ev = { .type = AEV_DONE };
+	struct msg m;
+
+	to_running(w);
+	forget(w);
+	tick(w, 1000);
+	ev.ticket = ticket_of(w, ACT_CONTAINERS);
+	assert_true(ev.ticket != 0);
+	feed(w, &ev); /* none */
+	assert_int_equal(count(w, COORD, MSG_notice), 0);
+	forget(w);
+	tick(w, 1900);
+	assert_false(asked(w, ACT_CONTAINERS));
+	tick(w, 200);
+	ev.ticket = ticket_of(w, ACT_CONTAINERS);
+	ev.result = 2;
+	ev.text = "docker run x";
+	feed(w, &ev);
+	assert_true(last(w, COORD, MSG_notice, &m));
+	assert_non_null(strstr(m.u.notice.text, "rank 1 runs 'docker run x': what is in the container"));
+	msg_finish(&m);
+	forget(w);
+	tick(w, 4000);
+	assert_false(asked(w, ACT_CONTAINERS));
+}
+
 static void watch_stuck(struct world *w, uint32_t pid, bool instead)
 {
 	struct rec_stuck_proc p = { .pid = pid, .start_time = 99 };
@@ -1996,6 +2025,7 @@ int main(void)
 		T(whom_a_sweep_has_left_alive_is_told),
 		T(a_rank_that_cannot_be_killed_ends_the_job_and_is_told_until_it_is_gone),
 		T(what_outlives_a_sweep_is_told_before_the_job_ends_there),
+		T(docker_in_a_job_is_told_once_and_looked_for_less_and_less),
 		T(those_whom_the_coordinator_has_stored_are_looked_for),
 		T(the_shim_of_a_job_that_was_given_up_is_let_go_when_it_ends),
 		T(output_that_was_lost_is_told_once_with_the_place),

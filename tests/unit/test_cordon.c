@@ -251,6 +251,27 @@ static void a_drain_stays_when_the_process_is_gone_and_resume_ends_both(void **s
 	msg_finish(&m);
 }
 
+static void what_a_node_notices_is_told_once(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	struct msg m;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	for (int k = 0; k < 2; k++) { /* its agent may be restarted */
+		msg_init(&m, MSG_notice);
+		m.u.notice.job = 1;
+		m.u.notice.attempt = 1;
+		m.u.notice.text = "rank 0 runs 'docker run x'";
+		say(w, a, &m);
+	}
+	i = job_one(w, &m);
+	assert_int_equal(i->n_notices, 1);
+	assert_string_equal(i->notices[0], "node gpu01: rank 0 runs 'docker run x'");
+	msg_finish(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -263,6 +284,7 @@ int main(void)
 		T(a_stuck_process_is_known_after_a_restart_and_looked_for),
 		T(each_of_several_is_counted_and_all_must_go),
 		T(a_reboot_ends_what_nothing_could_end),
+		T(what_a_node_notices_is_told_once),
 		T(a_drain_stays_when_the_process_is_gone_and_resume_ends_both),
 	};
 
