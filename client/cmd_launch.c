@@ -342,6 +342,7 @@ static int start(struct ctl *c, struct launch *w)
 
 	if (r < 0)
 		return ctl_usage(c, "%s", e.text);
+	launch_warn(w);
 	launch_command_text(w->argv, w->command, sizeof(w->command));
 	w->request.u.submit.command = w->command;
 	buf_init(&spec);
@@ -370,6 +371,7 @@ static int run(struct ctl *c)
 	envset_finish(&w.env);
 	free(w.choices);
 	free(w.dir);
+	free(w.warnings);
 	return r;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client/term.h"
+#include "client/trainer.h"
 
 extern char **environ;
 
@@ -244,6 +245,35 @@ static void dry_environment(struct out *o, const struct launch *w)
 	free(nccl);
 }
 
+void launch_warn(struct launch *w)
+{
+	struct buf b;
+	const char *line, *end;
+
+	if (!w->request.u.submit.max_restarts)
+		return;
+	buf_init(&b);
+	trainer_warn(w->argv, w->dir, &b);
+	for (line = buf_str(&b); (end = strchr(line, '\n')) != NULL; line = end + 1)
+		ctl_fail(0, "warning: %.*s", (int)(end - line), line);
+	w->warnings = b.len > 0 ? buf_steal(&b, NULL) : NULL;
+	buf_finish(&b);
+}
+
+/* In the document, for programs; people have read them on stderr. */
+static void dry_warnings(struct out *o, const struct launch *w)
+{
+	const char *end;
+	char line[1024];
+
+	out_start(o, "warnings", OUT_LINES);
+	for (const char *p = w->warnings; p && (end = strchr(p, '\n')) != NULL; p = end + 1) {
+		snprintf(line, sizeof(line), "%.*s", (int)(end - p), p);
+		out_line(o, OUT_WARN, line);
+	}
+	out_end(o);
+}
+
 int launch_dry_run(const struct ctl *c, const struct launch *w)
 {
 	const struct rec_submit *m = &w->request.u.submit;
@@ -272,6 +302,8 @@ int launch_dry_run(const struct ctl *c, const struct launch *w)
 		out_str(o, "restart_on", "restarts when", m->restart_any ? "any" : "node");
 		out_uint(o, "spares", "spare nodes", m->spares);
 	}
+	if (c->json)
+		dry_warnings(o, w);
 	dry_environment(o, w);
 	out_data(o, NULL, "Nothing was started.");
 	return ctl_print(o, &b);

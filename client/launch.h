@@ -18,6 +18,7 @@ struct launch {
 	struct hostlist hosts, exclude;
 	/* made by launch_prepare() */
 	char *dir; /* absolute */
+	char *warnings; /* lines, or NULL: see launch_warn() */
 	struct envset env;
 	/* what the request points to */
 	char client_id[33], command[257];
@@ -26,6 +27,9 @@ struct launch {
 
 /* Working directory and environment. -EINVAL and a sentence. */
 int launch_prepare(struct launch *w, struct err *e);
+/* A job that may be restarted: would its training go on where it was? Says on stderr
+ * why not, and keeps the lines for --dry-run. */
+void launch_warn(struct launch *w);
 /* The command line for people: arguments with blanks are quoted, UTF-8, cut. */
 void launch_command_text(char *const *argv, char *out, size_t size);
 /* The name of the program in the command line that starts a worker for each

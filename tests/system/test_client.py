@@ -210,6 +210,26 @@ def test_a_big_environment_goes_in_pieces(ctl, agent):
     assert sum(len(v) for v in got.values()) > 1_200_000
 
 
+def test_a_training_that_would_begin_anew_is_told_before_the_start(ctl, agent):
+    conf = os.path.join(agent.dir, "conf.yaml")
+    with open(conf, "w", encoding="ascii") as f:
+        f.write("stage: sft\noverwrite_output_dir: true\nsave_only_model: true\n")
+    line = ["--cwd", agent.dir, "--", "llamafactory-cli", "train", "conf.yaml"]
+    r = ctl("launch", "--dry-run", "--max-restarts", 3, *line)
+    assert r.code == 0 and r.err.splitlines() == [
+        "nodectl: warning: a restart would begin at step 0: overwrite_output_dir: true in conf.yaml:2 (checkpoints in output_dir are not "
+        "looked for); set it to false, or leave out --max-restarts",
+        "nodectl: warning: a restart would begin at step 0: save_only_model: true in conf.yaml:3 (no optimizer state is saved); set it to "
+        "false, or leave out --max-restarts"]
+    j = json.loads(ctl("--json", "launch", "--dry-run", "--max-restarts", 3, *line).out)
+    assert len(j["warnings"]) == 2 and "conf.yaml:2" in j["warnings"][0]
+    assert json.loads(ctl("--json", "launch", "--dry-run", "--max-restarts", 3, "--", "true").out)["warnings"] == []
+    r = ctl("launch", "--dry-run", *line)
+    assert (r.code, r.err) == (0, ""), "who asks for no restart is not told of them"
+    r = ctl("launch", "--dry-run", "--max-restarts", 3, *line, "overwrite_output_dir=false", "save_only_model=false")
+    assert (r.code, r.err) == (0, "")
+
+
 def test_dry_run_shows_and_sends_nothing(ctl, agent):
     env = dict(ctl.env, NCCL_DEBUG="INFO", SLURM_JOB_ID="1", HF_TOKEN="sesame", PWD="/")
     args = ["launch", "--dry-run", "-w", "gpu[01-02]", "--env", "HF_TOKEN=open", "--env", "A=1", "--", "python", "a b"]
