@@ -165,7 +165,25 @@ static void job_numbers(struct out *o, const struct rec_job_info *j)
 	job_gpus_json(o, j);
 }
 
-static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms, bool gpus)
+/* "14:05:30" of today, or "Nov 24 14:05". */
+static void end_cell(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
+{
+	time_t t = (time_t)(j->end_wall_ms / 1000), now = (time_t)(wall_ms / 1000);
+	struct tm then, today;
+	char text[40] = "-";
+
+	if (j->end_wall_ms && localtime_r(&t, &then) && localtime_r(&now, &today))
+		strftime(text, sizeof(text), then.tm_yday == today.tm_yday && then.tm_year == today.tm_year ?
+			 "%T" : "%b %d %H:%M", &then);
+	out_cell(o, "ENDED", 0, OUT_PLAIN, "%s", text);
+}
+
+/* What the list has in some job and so shows of all. */
+struct columns {
+	bool gpus, over, names;
+};
+
+static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms, const struct columns *w)
 {
 	struct buf b;
 
@@ -179,16 +197,24 @@ static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms
 	else
 		out_cell(o, "NODES", OUT_SHRINK, OUT_DIM, "(%u)", j->nnodes);
 	state_attr(o, "STATE", j->state);
+	if (w->over && MSG_HAS(j, job_info, exit_code))
+		out_cell(o, "CODE", OUT_RIGHT, OUT_PLAIN, "%u", j->exit_code);
+	else if (w->over)
+		out_cell(o, "CODE", OUT_RIGHT, OUT_PLAIN, "-");
 	if (MSG_HAS(j, job_info, running) && j->running != j->world && !render_job_over(j))
 		out_cell(o, "RANKS", 0, OUT_PLAIN, "%u/%u", j->running, j->world);
 	else
 		out_cell(o, "RANKS", 0, OUT_PLAIN, "%u", j->world);
-	if (gpus && j->n_gpus)
+	if (w->gpus && j->n_gpus)
 		out_cell(o, "GPUS", 0, OUT_PLAIN, "%u", job_gpus_count(j));
-	else if (gpus)
+	else if (w->gpus)
 		out_cell(o, "GPUS", 0, OUT_PLAIN, "-");
 	render_duration(&b, render_job_ms(j, wall_ms));
 	out_cell(o, "TIME", 0, OUT_PLAIN, "%s", buf_str(&b));
+	if (w->over)
+		end_cell(o, j, wall_ms);
+	if (w->names)
+		out_cell(o, "NAME", OUT_SHRINK, OUT_PLAIN, "%s", j->name ? j->name : "-");
 	cut_attr(o, "command", "COMMAND", j->command);
 	out_str(o, "why", NULL, j->why);
 	out_end(o);
@@ -197,13 +223,17 @@ static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms
 
 void render_jobs(struct out *o, const struct rec_job_info *jobs, size_t n, int64_t wall_ms)
 {
-	bool gpus = false;
+	struct columns w = { 0 };
 
-	for (size_t i = 0; i < n; i++)
-		gpus |= jobs[i].n_gpus > 0;
+	for (size_t i = 0; i < n; i++) {
+		w.gpus |= jobs[i].n_gpus > 0;
+		w.over |= render_job_over(&jobs[i]);
+		w.names |= jobs[i].name != NULL;
+	}
+	w.names = w.names && w.over; /* what waits and runs is known by its command, and must fit 80 columns */
 	out_start(o, "jobs", OUT_TABLE);
 	for (size_t i = 0; i < n; i++)
-		job_row(o, &jobs[i], wall_ms, gpus);
+		job_row(o, &jobs[i], wall_ms, &w);
 	out_end(o);
 }
 
@@ -313,6 +343,64 @@ static void workers_table(struct out *o, const struct rec_job_info *j)
 
 		for (size_t k = 0; k < r->n_workers; k++)
 			worker_row(o, r->node ? r->node : streams_node(j, r->rank), &r->workers[k]);
+	}
+	out_end(o);
+}
+
+/* "63 were ended by us" */
+static void add_sum(struct buf *b, const struct rec_rank_sum *s)
+{
+	buf_addf(b, "%s%u ", b->len ? ", " : "", s->n);
+	if (s->ours)
+		buf_adds(b, s->n == 1 ? "was ended by us" : "were ended by us");
+	else if (strcmp(s->state, "exited") == 0)
+		buf_addf(b, "exited with code %u", s->code);
+	else if (strcmp(s->state, "killed") == 0)
+		buf_addf(b, "%s killed by signal %u", s->n == 1 ? "was" : "were", s->sig);
+	else if (strcmp(s->state, "failed") == 0)
+		buf_adds(b, "could not start");
+	else if (strcmp(s->state, "lost") == 0)
+		buf_addf(b, "%s lost with %s", s->n == 1 ? "was" : "were", s->n == 1 ? "its node" : "their nodes");
+	else
+		buf_adds(b, "never started");
+}
+
+/* "1 exited with code 7, 63 were ended by us": the rarest first, that is the one. */
+static void sums_line(struct out *o, const struct rec_job_info *j)
+{
+	bool done[16] = { 0 };
+	struct buf b;
+
+	buf_init(&b);
+	for (size_t k = 0; k < j->n_sums && k < 16; k++) {
+		size_t best = 16;
+
+		for (size_t i = 0; i < j->n_sums && i < 16; i++)
+			if (!done[i] && (best == 16 || j->sums[i].n < j->sums[best].n))
+				best = i;
+		done[best] = true;
+		add_sum(&b, &j->sums[best]);
+	}
+	if (b.len && j->n_ranks < j->world)
+		buf_addf(&b, " (%zu of %u kept one by one)", j->n_ranks, j->world);
+	out_str(o, NULL, b.len ? "ends" : NULL, buf_str(&b));
+	buf_finish(&b);
+}
+
+/* The same for programs. */
+static void sums_json(struct out *o, const struct rec_job_info *j)
+{
+	out_start(o, "ends", OUT_TABLE);
+	for (size_t i = 0; i < j->n_sums; i++) {
+		const struct rec_rank_sum *s = &j->sums[i];
+
+		out_start(o, NULL, OUT_ROW);
+		out_str(o, "state", NULL, s->state);
+		out_uint(o, "ranks", NULL, s->n);
+		opt_uint(o, "code", MSG_HAS(s, rank_sum, code), s->code);
+		opt_uint(o, "signal", s->sig, s->sig);
+		out_bool(o, "ours", NULL, s->ours);
+		out_end(o);
 	}
 	out_end(o);
 }
@@ -487,6 +575,8 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 	out_str(o, "submit_node", NULL, j->submit_node);
 	opt_uint(o, "time_limit_s", j->time_s, j->time_s);
 	restarts(o, j);
+	sums_line(o, j);
+	sums_json(o, j);
 	out_start(o, "ranks", OUT_TABLE);
 	for (size_t i = 0; i < j->n_ranks; i++)
 		rank_row(o, j, &j->ranks[i]);

@@ -300,6 +300,8 @@ static int run_coordinator(const struct command *c)
 		.unreachable_ms = c->s.unreachable_ms,
 		.node_lost_ms = c->s.node_lost_ms,
 		.prepare_ms = c->s.prepare_ms,
+		.history_jobs = c->s.history_jobs,
+		.history_days = c->s.history_days,
 	};
 
 	return coord_run(&o);

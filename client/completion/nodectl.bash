@@ -88,7 +88,13 @@ _nodectl() {
 		;;
 	kill) [[ $prev == --grace ]] || _nodectl_reply "$(_nodectl_live jobs) --grace $global" ;;
 	job) _nodectl_reply "$(_nodectl_live all-jobs) $global" ;;
-	jobs) _nodectl_reply "-a --all $global" ;;
+	jobs)
+		case $prev in
+		-u | --user | --since | -n | --limit) ;;
+		-s | --state) _nodectl_reply "queued preparing running ending done failed lost" ;;
+		*) _nodectl_reply "$(_nodectl_live all-jobs) -a --all -u --user -s --state --since -n --limit $global" ;;
+		esac
+		;;
 	status) _nodectl_reply "--watch $global" ;;
 	nodes) _nodectl_reply "$global" ;;
 	node) _nodectl_reply "$(_nodectl_live nodes) --topology $global" ;;

@@ -43,7 +43,7 @@ struct coord *coord_create(const struct coord_conf *conf, mono_t now)
 	list_init(&c->pendings);
 	list_init(&c->asked);
 	snprintf(c->boot_id, sizeof(c->boot_id), "%s", conf->boot_id != NULL ? conf->boot_id : "");
-	c->now = c->began = now;
+	c->now = c->began = c->prune_at = now;
 	c->wake = MONO_NEVER;
 	c->next_job = 1;
 	if (c->address == NULL) {

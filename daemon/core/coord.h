@@ -35,6 +35,7 @@ struct coord_conf { /* 0: the default */
 	uint32_t handshake_ms; /* link up to hello: 10000 */
 	uint32_t history; /* ended jobs kept: 1000 */
 	uint32_t lease_ms; /* of jobs that may restart: node_lost_ms */
+	uint32_t history_days; /* ... for so long; 0: whatever their age */
 	const char *address; /* HOST:PORT that joining nodes are told; copied */
 	const char *boot_id; /* of this host, or NULL: which nodes share its clock; copied */
 	/* SHA-256, handed in because the core links no library */

@@ -10,16 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const rank_states[] = { "waiting", "running", "exited", "killed", "failed", "lost" };
-
 void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint32_t rank,
 	       struct rec_rank_state *r)
 {
 	const struct rank *k = &j->ranks[rank];
 
+	if (j->rank_no != NULL)
+		rank = j->rank_no[rank];
 	memset(r, 0, sizeof(*r));
 	r->rank = rank;
-	r->state = rank_states[k->state];
+	r->state = rank_state_name((int)k->state);
 	r->pid = k->pid;
 	if (k->state == RK_EXITED || k->state == RK_FAILED)
 		MSG_SET(r, rank_state, code, k->code);
@@ -124,7 +124,9 @@ static void fill_ranks(struct arena *a, struct coord *c, struct job *j, bool all
 	}
 	fill_either(a, c, j, i);
 	if (job_settled(j))
-		i->others = why_others(a, j);
+		i->others = j->saved ? j->others : why_others(a, j);
+	if (job_over(j))
+		i->n_sums = history_fill_sums(a, j, &i->sums);
 	if (!all)
 		return;
 	i->ranks = arena_alloc(a, j->n_ranks * sizeof(*i->ranks) + 1);
@@ -495,7 +497,7 @@ static void fill_brief(struct arena *a, struct coord *c, struct job *j, bool min
 		i->command = arena_memdup(a, i->command, strcspn(i->command, " "));
 		i->why = NULL;
 	}
-	i->n_first = i->n_either = 0;
+	i->n_first = i->n_either = i->n_sums = 0;
 	i->others = NULL;
 	i->n_notices = 0;
 	i->n_attempts = i->n_barred = i->n_spares = 0;
@@ -578,23 +580,45 @@ static void jobs_begin(struct coord *c, struct msg *m, uint32_t rid)
 	msg_init(m, MSG_jobs);
 	m->u.jobs.rid = rid;
 	m->u.jobs.wall_ms = c->wall_ms;
+	m->u.jobs.filtered = true;
+}
+
+static bool among(const char *const *v, size_t n, const char *s)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(v[i], s) == 0)
+			return true;
+	return n == 0;
+}
+
+static bool is_asked_for(const struct job *j, const struct rec_jobs_get *g)
+{
+	char id[24];
+
+	if (!j->stored || (!g->all && job_over(j)) || (g->user != NULL && strcmp(g->user, j->user) != 0))
+		return false;
+	if (job_over(j) && MSG_HAS(g, jobs_get, since_wall_ms) && j->end_wall_ms < g->since_wall_ms)
+		return false;
+	snprintf(id, sizeof(id), "%llu", (unsigned long long)j->id);
+	return among(g->states, g->n_states, job_shown_state(j)) && among(g->ids, g->n_ids, id);
 }
 
 /* Newest first. */
 static void list_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g)
 {
+	size_t bytes = 0, left = g->limit != 0 ? g->limit : SIZE_MAX;
 	struct rec_job_info *info;
-	size_t bytes = 0;
 	struct arena a;
 	struct msg m;
 
 	arena_init(&a);
 	jobs_begin(c, &m, g->rid);
-	for (struct list *e = c->jobs.prev; e != &c->jobs; e = e->prev) {
+	for (struct list *e = c->jobs.prev; e != &c->jobs && left > 0; e = e->prev) {
 		struct job *j = list_entry(e, struct job, all);
 
-		if (!j->stored || (!g->all && job_over(j)))
+		if (!is_asked_for(j, g))
 			continue;
+		left--;
 		if (m.u.jobs.n_jobs == JOBS_A_PIECE || bytes > PIECE_BYTES) {
 			m.u.jobs.more = true;
 			act_send(c->out, l->id, &m);

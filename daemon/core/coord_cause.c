@@ -20,12 +20,17 @@
 
 #define WALL_ERROR_US 1000 /* end_wall_ms of an old shim: it is cut to milliseconds */
 
-static int rank_state_from(const char *s)
-{
-	static const char *const names[] = { "waiting", "running", "exited", "killed", "failed", "lost" };
+static const char *const state_names[] = { "waiting", "running", "exited", "killed", "failed", "lost" };
 
+const char *rank_state_name(int state)
+{
+	return state_names[state];
+}
+
+int rank_state_from(const char *s)
+{
 	for (int i = 0; i < 6; i++)
-		if (strcmp(names[i], s) == 0)
+		if (strcmp(state_names[i], s) == 0)
 			return i;
 	return -1;
 }

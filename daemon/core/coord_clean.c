@@ -148,7 +148,19 @@ static bool is_clean(const struct gpu_slot *s, const struct rec_gpu *g)
 	return g->n_procs == 0 && !g->procs_unknown;
 }
 
-/* The last of its GPUs on that node is free again. */
+bool clean_awaited(const struct job *j)
+{
+	for (size_t i = 0; i < j->n_places; i++) {
+		const struct node *n = j->places[i].node;
+
+		for (uint32_t k = 0; k < n->n_slots; k++)
+			if (n->gpus_left & bit(k) && n->slots[k].left_by == j->id)
+				return true;
+	}
+	return false;
+}
+
+/* The last of its GPUs on that node is free again; on all: its row needs no GPUs any more. */
 static void tell_released(struct coord *c, const struct node *n, uint64_t id, mono_t since)
 {
 	struct job *j = job_find(c, id);
@@ -156,9 +168,14 @@ static void tell_released(struct coord *c, const struct node *n, uint64_t id, mo
 	for (uint32_t i = 0; i < n->n_slots; i++)
 		if (n->gpus_left & bit(i) && n->slots[i].left_by == id)
 			return;
-	if (j != NULL)
-		job_tell(c, j, n->name, 0, 0, "GPUs released: their memory is back, %.1f s after its end",
-			 (double)mono_sub_ms(c->now, since) / 1000);
+	if (j == NULL)
+		return;
+	job_tell(c, j, n->name, 0, 0, "GPUs released: their memory is back, %.1f s after its end",
+		 (double)mono_sub_ms(c->now, since) / 1000);
+	if (!j->saved || !j->gpus_left || clean_awaited(j))
+		return;
+	j->gpus_left = false;
+	history_squeeze(j);
 }
 
 static void released(struct coord *c, struct node *n, uint32_t slot)

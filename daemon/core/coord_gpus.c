@@ -387,6 +387,7 @@ void places_free(struct place *v, size_t n)
 		free(v[i].gpus_text);
 		free(v[i].gpu_base);
 		free(v[i].gpu_ids);
+		free(v[i].proof_text);
 	}
 	free(v);
 }

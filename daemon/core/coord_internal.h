@@ -14,6 +14,7 @@
  *   below.c        what is below a rank (for the agent as well)
  *   coord_recover.c  what a registering node holds, and what follows
  *   coord_restart.c  another attempt of a job: when, and where not
+ *   coord_history.c  what is kept of jobs that are over
  *   coord_answer.c what clients ask: status, jobs, watch
  *   coord_peers.c  which nodes may read what of a job at which node
  *   coord_specs.c  which specifications nodes must keep
@@ -44,6 +45,8 @@
 #define RETURNS_MS 300000
 #define REFUSALS_MAX 20u /* refused joins told in the log in a minute: anybody can ask */
 #define LATE_MS 1000 /* a deadline served so late: we were stopped, and did not listen */
+#define HISTORY_RANKS 16u /* of an ended job that are kept one by one */
+#define HISTORY_SUMS 16u /* kinds of ends that are told apart */
 #define SAVE_RETRY_MS 1000 /* after the store has failed */
 #define LEASE_MARGIN_MS 5000 /* a shim's last means comes SHIM_GUARD_MS after lease and grace; clocks that
                               * differ by 1 % in three minutes */
@@ -74,6 +77,7 @@ struct node {
 	bool submit;
 	uint32_t uid_min, uid_max;
 	int64_t joined_wall_ms;
+	bool named; /* a stored job has it; only while they are loaded */
 	bool stand_in; /* only a name, for a stored job whose node is not known: no key */
 	char boot_id[37]; /* of the last registration; "" before the first */
 	bool removed; /* its key is out; kept while jobs name it */
@@ -196,7 +200,7 @@ struct place {
 	char *gpus_text, *gpu_ids; /* own: indices as they were given, "0,1,5"; and names; NULL: none */
 	mono_t ended_at; /* PL_ENDED: since when all of it is known to be dead */
 	uint64_t reached; /* bit i: reached address i of node rank 0 */
-	char proof_text[512]; /* why not */
+	char *proof_text; /* own: why not; or NULL */
 	bool told_lost; /* its last word has told of output that was lost */
 	bool told_away; /* the story says that its node cannot be reached */
 };
@@ -219,6 +223,14 @@ struct rank {
 	char *found; /* beside its cause: what happened near it; or NULL */
 	struct bytes tail; /* own copy */
 	struct below below;
+};
+
+/* Ranks that ended in the same way. */
+struct rank_sum {
+	int state; /* of struct rank */
+	uint32_t code, sig;
+	bool ours;
+	uint32_t n;
 };
 
 struct moment {
@@ -257,6 +269,7 @@ struct job {
 	bool start_sent; /* the barrier was passed in this or an earlier life */
 	bool saving; /* the final state is on its way to disk */
 	bool saved; /* final state durable */
+	bool gpus_left; /* ... and what is needed to know its GPUs clean is kept with it */
 	bool end_stored; /* that it is to end is durable */
 	bool end_told; /* ... or could not be made so: its nodes are told */
 	bool dirty; /* watchers must hear */
@@ -281,15 +294,19 @@ struct job {
 
 	struct place *places; /* nnodes of them once placed, node rank order */
 	size_t n_places;
-	struct rank *ranks; /* nnodes * ppn */
+	struct rank *ranks; /* nnodes * ppn; of a saved job those that are kept */
 	size_t n_ranks;
+	uint32_t *rank_no; /* saved: their numbers; NULL: all are there, in order */
+	struct rank_sum *sums; /* saved */
+	size_t n_sums;
+	char *others; /* saved: why_others() */
 	char master_addr[46];
 	char master_ifname[33];
 	uint32_t master_port;
 
 	char *ending; /* why it is being ended */
 	uint32_t ending_code; /* meaningful with 'ending' and no 'first' */
-	int64_t first; /* rank whose end decided, or -1 */
+	int64_t first; /* rank whose end decided, by its place in 'ranks'; or -1 */
 	bool first_settled; /* it stays */
 	bool settling; /* ... and that is on its way to disk */
 	mono_t settle_at; /* it could not be written: again then */
@@ -378,6 +395,7 @@ struct coord {
 	struct hold *holds; /* of one scheduling pass, see coord_queue.c */
 	size_t n_holds;
 	bool know_holds;
+	mono_t prune_at; /* history by age */
 	mono_t refusals_since; /* of joins, in the log */
 	uint32_t refusals;
 	mono_t began;
@@ -494,6 +512,7 @@ void clean_loaded(struct coord *c, struct job *j);
 void clean_deadlines(struct coord *c);
 void clean_verdicts(struct arena *a, const struct node *n, struct verdicts *v);
 uint64_t clean_left_by(const struct node *n);
+bool clean_awaited(const struct job *j); /* some GPUs that it had are not seen to be as before */
 
 /* coord_topology.c */
 /* True: status follows when the node has answered, or has not in time. */
@@ -527,6 +546,7 @@ const char *job_shown_state(const struct job *j);
 bool job_over(const struct job *j);
 void job_free(struct coord *c, struct job *j);
 int job_alloc_ranks(struct job *j);
+void rank_finish(struct rank *r);
 void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s);
 void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k);
 void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared *p);
@@ -610,6 +630,8 @@ void restart_load(struct coord *c, struct job *j, const struct rec_row_job *r);
 void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 		     const struct rec_rank_state *s);
 bool rank_is_over(const struct rank *r);
+const char *rank_state_name(int state);
+int rank_state_from(const char *s); /* -1: no such state */
 bool rank_bad(const struct rank *r); /* over, and not well */
 uint32_t rank_code(const struct rank *r); /* the exit code it gives its job */
 /* The rank whose end came first, of those that did not die of our own signal (or also those); -1: none. */
@@ -651,6 +673,7 @@ void story_load(struct coord *c, struct job *j, const struct rec_moment *v, size
 void story_saved(struct job *j); /* a row of the job with all of it is on its way */
 void story_deadline(struct coord *c, struct job *j);
 void story_free(struct job *j);
+void story_fit(struct job *j); /* what it does not need is given back */
 
 /* coord_answer.c */
 void answer_status(struct coord *c, struct clink *l, const struct rec_status_get *g);
@@ -689,6 +712,16 @@ void peers_flush(struct coord *c);
 void specs_tell(struct coord *c, const struct node *n);
 /* The job is over for good: to the node where it was submitted. */
 void specs_over(struct coord *c, const struct job *j);
+
+/* coord_history.c */
+/* Places in 'ranks' of those that are kept, in order: all of a few, else the bad ones. */
+size_t history_pick(const struct job *j, uint32_t ret[HISTORY_RANKS]);
+/* Of a job that is over: how many of its ranks ended how. */
+size_t history_fill_sums(struct arena *a, const struct job *j, struct rec_rank_sum **ret);
+void history_squeeze(struct job *j); /* saved: the rest goes. Twice is harmless */
+void history_load(struct coord *c, struct job *j, const struct rec_row_job *r);
+void history_prune(struct coord *c);
+void history_deadline(struct coord *c);
 
 /* coord_rows.c */
 void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m);

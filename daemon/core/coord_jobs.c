@@ -59,18 +59,28 @@ struct job *job_find(const struct coord *c, uint64_t id)
 	return map_get(&c->jobs_by_id, id);
 }
 
+void rank_finish(struct rank *r)
+{
+	free(r->text);
+	free(r->cause);
+	free(r->found);
+	free((void *)r->tail.p);
+	below_free(&r->below);
+}
+
 static void free_ranks(struct job *j)
 {
-	for (size_t i = 0; i < j->n_ranks; i++) {
-		free(j->ranks[i].text);
-		free(j->ranks[i].cause);
-		free(j->ranks[i].found);
-		free((void *)j->ranks[i].tail.p);
-		below_free(&j->ranks[i].below);
-	}
+	for (size_t i = 0; i < j->n_ranks; i++)
+		rank_finish(&j->ranks[i]);
 	free(j->ranks);
+	free(j->rank_no);
+	free(j->sums);
+	free(j->others);
 	j->ranks = NULL;
-	j->n_ranks = 0;
+	j->rank_no = NULL;
+	j->sums = NULL;
+	j->others = NULL;
+	j->n_ranks = j->n_sums = 0;
 }
 
 void job_free(struct coord *c, struct job *j)
@@ -553,7 +563,8 @@ static void take_master_result(struct job *j, struct place *p, const struct rec_
 		if (at >= 0)
 			p->reached |= UINT64_C(1) << at;
 	}
-	snprintf(p->proof_text, sizeof(p->proof_text), "%s", r->text != NULL ? r->text : "");
+	free(p->proof_text);
+	p->proof_text = r->text != NULL ? strdup(r->text) : NULL;
 }
 
 /* Rank 0's address that all the others have just reached. */
@@ -585,7 +596,8 @@ static void no_master(struct coord *c, struct job *j)
 		job_end(c, j, 1,
 			"node %s cannot reach node %s, where rank 0 would listen on port %u (%s); "
 			"open the port range between the nodes, or leave one of them out with -x",
-			j->places[i].node->name, zero->name, j->master_port, j->places[i].proof_text);
+			j->places[i].node->name, zero->name, j->master_port,
+			j->places[i].proof_text != NULL ? j->places[i].proof_text : "");
 		return;
 	}
 	job_end(c, j, 1,
@@ -689,27 +701,6 @@ static void placed_stored(struct coord *c, struct job *j, int error)
 	job_changed(c, j); /* it keeps its place before later ones */
 }
 
-/* Ended jobs beyond the history's length are forgotten, the oldest first. */
-static void prune(struct coord *c)
-{
-	list_foreach_safe(e, &c->jobs) {
-		struct job *j = list_entry(e, struct job, all);
-		struct pending *pd;
-		struct action *p;
-		char key[24];
-
-		if (c->n_ended <= c->conf.history)
-			return;
-		if (!j->saved || !list_empty(&j->watches))
-			continue;
-		snprintf(key, sizeof(key), "%llu", (unsigned long long)j->id);
-		p = coord_persist(c, &pd);
-		act_row(c->out, p, TABLE_JOB, key, NULL);
-		c->n_ended--;
-		job_free(c, j);
-	}
-}
-
 static void final_stored(struct coord *c, struct job *j, int error)
 {
 	j->saving = false;
@@ -731,8 +722,10 @@ static void final_stored(struct coord *c, struct job *j, int error)
 	restart_drop_kept(c, j);
 	specs_over(c, j);
 	peers_tell_source(c, j);
+	j->gpus_left = clean_awaited(j);
+	history_squeeze(j);
 	job_changed(c, j);
-	prune(c);
+	history_prune(c);
 }
 
 void jobs_on_stored(struct coord *c, const struct pending *p, int error, const char *text)
@@ -894,4 +887,5 @@ void jobs_deadlines(struct coord *c)
 {
 	list_foreach_safe(e, &c->jobs)
 		job_deadlines(c, list_entry(e, struct job, all));
+	history_deadline(c);
 }

@@ -32,7 +32,7 @@ static mono_t limit_from(const struct job *j, mono_t start)
 
 mono_t job_would_end(const struct coord *c, const struct job *j)
 {
-	if (j->time_s == 0)
+	if (j->time_s == 0 || j->max_restarts > 0) /* between attempts it may wait for long */
 		return MONO_NEVER;
 	return limit_from(j, mono_add_ms(c->now, c->conf.prepare_ms));
 }
@@ -42,6 +42,8 @@ static mono_t surely_over(struct coord *c, struct job *j)
 {
 	if (job_over(j))
 		return mono_add_ms(c->now, AFTER_MS);
+	if (restart_possible(j)) /* another attempt may follow, and keeps its nodes */
+		return MONO_NEVER;
 	if (j->state == JOB_ENDING) {
 		if (mono_is_never(j->end_by)) /* it was being ended when this coordinator began */
 			j->end_by = mono_add_ms(c->now, j->grace_ms + AFTER_MS);
@@ -65,25 +67,24 @@ static int by_node_and_time(const void *a, const void *b)
 	return mono_before(x->until, y->until) ? -1 : mono_before(y->until, x->until);
 }
 
-static size_t count_holds(const struct coord *c)
+static void add_holds(struct coord *c, const struct place *v, size_t n, mono_t until)
 {
-	size_t n = 0;
-
-	list_foreach(e, &c->jobs) {
-		const struct job *j = list_entry(e, struct job, all);
-
-		for (size_t i = 0; !j->saved && i < j->n_places; i++)
-			n += j->places[i].gpus != 0;
-	}
-	return n;
+	for (size_t i = 0; i < n; i++)
+		if (v[i].gpus != 0)
+			c->holds[c->n_holds++] = (struct hold){ v[i].node, v[i].gpus, until };
 }
 
 /* Once for a pass, when the first one waits. Without memory nothing is known to
  * end: then nobody may pass. */
 static void note_holds(struct coord *c)
 {
-	size_t n = count_holds(c);
+	size_t n = 0;
 
+	list_foreach(e, &c->jobs) {
+		const struct job *j = list_entry(e, struct job, all);
+
+		n += j->saved ? 0 : j->n_places + j->n_kept;
+	}
 	free(c->holds);
 	c->n_holds = 0;
 	c->holds = malloc((n + 1) * sizeof(*c->holds));
@@ -91,10 +92,11 @@ static void note_holds(struct coord *c)
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 
-		for (size_t i = 0; c->holds != NULL && !j->saved && i < j->n_places; i++)
-			if (j->places[i].gpus != 0)
-				c->holds[c->n_holds++] = (struct hold){ j->places[i].node, j->places[i].gpus,
-									surely_over(c, j) };
+		if (c->holds == NULL || j->saved)
+			continue;
+		if (!j->between) /* else they are those of an attempt that is over */
+			add_holds(c, j->places, j->n_places, surely_over(c, j));
+		add_holds(c, j->kept, j->n_kept, surely_over(c, j));
 	}
 	if (c->n_holds > 0)
 		qsort(c->holds, c->n_holds, sizeof(*c->holds), by_node_and_time);

@@ -11,6 +11,44 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a job that is over boots and names of GPUs matter no more. */
+static void row_of_places(struct arena *a, const struct job *j, struct rec_row_job *r)
+{
+	bool over = job_over(j), gpus = !over || !j->saved || j->gpus_left;
+
+	r->places = arena_alloc(a, j->n_places * sizeof(*r->places) + 1);
+	r->n_places = r->places != NULL ? j->n_places : 0;
+	for (size_t i = 0; i < r->n_places; i++) {
+		r->places[i].node = j->places[i].node->name;
+		r->places[i].boot_id = over ? "" : j->places[i].boot_id;
+		r->places[i].gpus = j->places[i].gpus_text;
+		r->places[i].gpu_ids = gpus ? j->places[i].gpu_ids : NULL;
+		r->places[i].gpu_base = gpus ? j->places[i].gpu_base : NULL;
+		r->places[i].leased = j->places[i].leased;
+	}
+}
+
+/* All of them while it is being ended, for they may decide; when it is over those that are kept. */
+static void row_of_ranks(struct arena *a, struct coord *c, struct job *j, struct rec_row_job *r)
+{
+	uint32_t pick[HISTORY_RANKS];
+	bool over = job_over(j);
+	size_t n = over ? history_pick(j, pick) : j->n_ranks;
+
+	r->ranks = arena_alloc(a, n * sizeof(*r->ranks) + 1);
+	r->n_ranks = r->ranks != NULL ? n : 0;
+	for (uint32_t i = 0; i < r->n_ranks; i++) {
+		uint32_t at = over ? pick[i] : i;
+
+		fill_rank(a, c, j, at, &r->ranks[i]);
+		below_fill(&j->ranks[at].below, false, &r->ranks[i]); /* history: those that ended badly */
+		if ((int64_t)at == j->first)
+			continue;
+		r->ranks[i].tail = (struct bytes){ NULL, 0 };
+		bare_workers(a, &r->ranks[i]);
+	}
+}
+
 void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 {
 	struct rec_row_job *r = &m->u.row_job;
@@ -53,33 +91,17 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	r->n_notices = j->n_notices;
 	if (job_over(j))
 		MSG_SET(r, row_job, exit_code, j->exit_code);
-	r->places = arena_alloc(a, j->n_places * sizeof(*r->places) + 1);
-	r->n_places = r->places != NULL ? j->n_places : 0;
-	for (size_t i = 0; i < r->n_places; i++) {
-		r->places[i].node = j->places[i].node->name;
-		r->places[i].boot_id = j->places[i].boot_id;
-		r->places[i].gpus = j->places[i].gpus_text;
-		r->places[i].gpu_ids = j->places[i].gpu_ids;
-		r->places[i].leased = j->places[i].leased;
-		r->places[i].gpu_base = j->places[i].gpu_base;
-	}
+	row_of_places(a, j, r);
 	if (j->first >= 0 && (r->first = arena_alloc(a, sizeof(*r->first))) != NULL) {
 		fill_rank(a, c, j, (uint32_t)j->first, r->first);
 		r->n_first = 1;
 	}
-	/* Ranks are kept when the job is over: that is its history. */
-	if (!job_over(j) && j->state != JOB_ENDING && !j->between)
-		return;
-	r->ranks = arena_alloc(a, j->n_ranks * sizeof(*r->ranks) + 1);
-	r->n_ranks = r->ranks != NULL ? j->n_ranks : 0;
-	for (uint32_t i = 0; i < r->n_ranks; i++) {
-		fill_rank(a, c, j, i, &r->ranks[i]);
-		if ((int64_t)i != j->first)
-			r->ranks[i].tail = (struct bytes){ NULL, 0 };
-		below_fill(&j->ranks[i].below, false, &r->ranks[i]); /* history: those that ended badly */
-		if ((int64_t)i != j->first)
-			bare_workers(a, &r->ranks[i]);
+	if (job_over(j)) {
+		r->n_sums = history_fill_sums(a, j, &r->sums);
+		r->others = j->saved ? j->others : why_others(a, j);
 	}
+	if (job_over(j) || j->state == JOB_ENDING || j->between)
+		row_of_ranks(a, c, j, r);
 }
 
 void persist_job(struct coord *c, struct action *p, struct job *j)
@@ -252,20 +274,33 @@ static int state_from_name(const char *name, enum job_state *ret)
 	return -EINVAL;
 }
 
-/* Nodes may be loaded after jobs, so places are resolved in coord_loaded();
- * until then a placeholder node carries the name. */
-static int load_place(struct coord *c, struct place *p, const struct rec_row_place *r)
+/* One for each name: a long history names the same nodes again and again. */
+static struct node *stand_in_for(struct coord *c, const char *name)
 {
-	struct node *n = calloc(1, sizeof(*n));
+	struct node *n = c->removed;
 
+	while (n != NULL && !(n->stand_in && strcmp(n->name, name) == 0))
+		n = n->next_removed;
+	if (n != NULL)
+		return n;
+	n = calloc(1, sizeof(*n));
 	if (n == NULL)
-		return -ENOMEM;
-	snprintf(n->name, sizeof(n->name), "%s", r->node);
+		return NULL;
+	snprintf(n->name, sizeof(n->name), "%s", name);
 	n->removed = n->stand_in = true;
 	n->heard = c->began;
 	n->next_removed = c->removed;
 	c->removed = n;
-	p->node = n;
+	return n;
+}
+
+/* Nodes may be loaded after jobs, so places are resolved in coord_loaded();
+ * until then a placeholder node carries the name. */
+static int load_place(struct coord *c, struct place *p, const struct rec_row_place *r)
+{
+	p->node = stand_in_for(c, r->node);
+	if (p->node == NULL)
+		return -ENOMEM;
 	p->leased = r->leased;
 	p->gpu_base = coord_strdup(c, r->gpu_base);
 	snprintf(p->boot_id, sizeof(p->boot_id), "%s", r->boot_id);
@@ -395,6 +430,9 @@ static int load_job(struct coord *c, const struct rec_row_job *r, struct err *e)
 	if (job_over(j)) {
 		j->saved = true;
 		c->n_ended++;
+		for (size_t i = 0; i < j->n_places; i++)
+			j->gpus_left = j->gpus_left || (j->places[i].gpu_ids != NULL && j->start_wall_ms != 0);
+		history_load(c, j, r);
 	}
 	return 0;
 }
@@ -447,6 +485,35 @@ static void resolve_places(struct coord *c, struct job *j)
 	resolve(c, j->kept, j->n_kept, !job_over(j));
 }
 
+static void name_places(const struct place *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		v[i].node->named = true;
+}
+
+/* Those that no job names, for its node is here. */
+static void free_stand_ins(struct coord *c)
+{
+	struct node **at = &c->removed;
+
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		name_places(j->places, j->n_places);
+		name_places(j->kept, j->n_kept);
+	}
+	while (*at != NULL) {
+		struct node *n = *at;
+
+		if (!n->stand_in || n->named) {
+			at = &n->next_removed;
+			continue;
+		}
+		*at = n->next_removed;
+		node_free(n);
+	}
+}
+
 void coord_loaded(struct coord *c, struct actions *out)
 {
 	list_foreach(e, &c->jobs) {
@@ -464,6 +531,7 @@ void coord_loaded(struct coord *c, struct actions *out)
 			coord_set_text(c, &j->why,
 				       "the coordinator was restarted; waiting for the job's nodes");
 	}
+	free_stand_ins(c);
 	coord_wake_at(c, c->now);
 	c->have_dirty = true;
 	(void)out;

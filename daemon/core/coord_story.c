@@ -34,6 +34,17 @@ void story_free(struct job *j)
 	memset(&j->story, 0, sizeof(j->story));
 }
 
+/* Of a job that is over: no more will come. */
+void story_fit(struct job *j)
+{
+	struct moment *v = j->story.n > 0 ? realloc(j->story.v, j->story.n * sizeof(*v)) : NULL;
+
+	if (v == NULL)
+		return;
+	j->story.v = v;
+	j->story.cap = j->story.n;
+}
+
 /* A job has few: most never need more than the first sixteen. */
 static bool make_room(struct story *s)
 {

@@ -157,6 +157,8 @@ static int start_core(struct coord_role *r, struct err *e)
 		.unreachable_ms = o->unreachable_ms,
 		.node_lost_ms = o->node_lost_ms,
 		.prepare_ms = o->prepare_ms,
+		.history = o->history_jobs,
+		.history_days = o->history_days,
 		.address = r->address,
 		.boot_id = boot_id,
 		.sha256 = tls_sha256,

@@ -19,6 +19,7 @@ struct coord_opts {
 	int ready_fd; /* -1, or: one line "HOST:PORT\n" is written once listening */
 	int parent_fd; /* -1, or: EOF on it ends the process at once (standalone's supervisor died) */
 	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms; /* 0: default */
+	uint32_t history_jobs, history_days; /* 0: the default; any age */
 };
 
 struct agent_opts {

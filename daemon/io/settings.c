@@ -47,6 +47,8 @@ static const struct conf_key table[] = {
 	   "silence after which a node's processes count as lost"),
 	MS("coordinator", "prepare_timeout", prepare_ms, SECOND, HOUR,
 	   "time that all nodes of a job have to get ready"),
+	UINT("coordinator", "history_jobs", history_jobs, 1, 1000000, "ended jobs that are kept (default 1000)"),
+	UINT("coordinator", "history_days", history_days, 0, 36500, "... and for how many days (default 0: any)"),
 
 	STR("agent", "state", agent_state, "directory of the node's key and node.ini"),
 	STR("agent", "spool", agent_spool, "directory of jobs' output"),
@@ -100,6 +102,7 @@ void settings_init(struct settings *s)
 		.probe_patience_ms = 60 * SECOND,
 		.specs_max = 256 * MIB,
 		.specs_user_max = 64 * MIB,
+		.history_jobs = 1000,
 		.spool_per_job = 4 * GIB,
 		.spool_keep_ms = 7 * 24 * HOUR,
 	};

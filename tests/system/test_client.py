@@ -63,7 +63,7 @@ def decode_spec(blob):
     (["launch", "--net", "ib", "--", "true"], "not in this version"),
     (["launch", "--no-preflight", "--", "true"], "not in this version"),
     (["job"], "missing"), (["job", "abc"], "abc"), (["job", "1", "2"], "too many"), (["job", "0"], "0"), (["kill"], "which job"),
-    (["logs", "1", "--rank", "3-1"], "3-1"), (["logs"], "which job"), (["attach", "x"], "no job id"), (["jobs", "4"], "nodectl job 4"),
+    (["logs", "1", "--rank", "3-1"], "3-1"), (["logs"], "which job"), (["attach", "x"], "no job id"), (["jobs", "x"], "no job id"),
     (["token"], "token create"), (["token", "create", "--uids", "1-2"], "--submit"), (["token", "create", "--uids", "x"], "1000-59999"),
     (["token", "create", "--uses", "0"], "--uses"), (["node-remove", "UPPER"], "UPPER"), (["status", "--watch"], "terminal"),
     (["status", "gpu01"], "nodectl node gpu01"), (["node"], "which node"), (["node", "a", "b"], "too many"),
