@@ -69,6 +69,7 @@ void session_watch(struct session *s)
 	msg_init(&m, MSG_watch);
 	m.u.watch.rid = s->rid_watch = link_id(s->link);
 	m.u.watch.job = s->job;
+	m.u.watch.attempt = s->conf->attempt;
 	send_or_leave(s, &m);
 }
 

@@ -704,9 +704,26 @@ void watch_free(struct coord *c, struct watch *w)
 	free(w);
 }
 
+/* Who reads an earlier attempt is told of its nodes as if they were the job's. */
+static void show_earlier(struct arena *a, struct rec_job_info *i, uint32_t attempt, struct node **nodes, size_t n)
+{
+	const char **v = arena_alloc(a, n * sizeof(*v) + 1);
+
+	for (size_t k = 0; v != NULL && k < n; k++)
+		v[k] = nodes[k] != NULL ? nodes[k]->name : "?";
+	i->attempt = attempt;
+	i->node_names = v;
+	i->n_node_names = v == NULL ? 0 : n > 4096 ? 4096 : n;
+	i->nodes = NULL;
+}
+
 static void send_update(struct coord *c, struct watch *w)
 {
+	static const struct node nobody = { .name = "?", .removed = true };
+	uint32_t at = w->attempt != 0 ? w->attempt : w->job->attempt;
 	struct job *j = w->job;
+	struct node **nodes;
+	size_t n;
 	struct rec_job_info info;
 	struct arena a;
 	struct msg m;
@@ -719,14 +736,17 @@ static void send_update(struct coord *c, struct watch *w)
 	m.u.job_update.n_job = 1;
 	m.u.job_update.settled = job_settled(j);
 	w->settled_sent = m.u.job_update.settled;
-	if (w->peers_attempt != j->attempt && j->n_places > 0 && w->link->who == WHO_NODE) {
-		struct rec_peer *p = arena_alloc(&a, j->n_places * sizeof(*p));
+	n = peers_nodes(c, j, at, &nodes);
+	if (at != j->attempt)
+		show_earlier(&a, &info, at, nodes, n);
+	if (w->peers_attempt != at && n > 0 && w->link->who == WHO_NODE) {
+		struct rec_peer *p = arena_alloc(&a, n * sizeof(*p));
 
-		for (size_t i = 0; p != NULL && i < j->n_places; i++)
-			nodes_fill_peer(j->places[i].node, &p[i]);
+		for (size_t i = 0; p != NULL && i < n; i++)
+			nodes_fill_peer(nodes[i] != NULL ? nodes[i] : &nobody, &p[i]);
 		m.u.job_update.peers = p;
-		m.u.job_update.n_peers = p != NULL ? j->n_places : 0;
-		w->peers_attempt = j->attempt;
+		m.u.job_update.n_peers = p != NULL ? n : 0;
+		w->peers_attempt = at;
 		peers_tell_places(c, j);
 	}
 	act_send(c->out, w->link->id, &m);
@@ -736,6 +756,7 @@ static void send_update(struct coord *c, struct watch *w)
 void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *r)
 {
 	struct job *j = job_find(c, r->job);
+	struct node **nodes;
 	struct watch *w;
 	uint32_t uid;
 
@@ -743,6 +764,11 @@ void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *r)
 		return;
 	if (refuse_job(c, l, r->rid, r->job, j, uid))
 		return;
+	if (r->attempt > j->attempt || (r->attempt != 0 && peers_nodes(c, j, r->attempt, &nodes) == 0)) {
+		coord_refuse(c, l, r->rid, "not-found", "job %llu has no attempt %u: 'nodectl job %llu' lists them",
+			     (unsigned long long)j->id, r->attempt, (unsigned long long)j->id);
+		return;
+	}
 	if (l->n_watches >= (l->who == WHO_NODE ? NODE_WATCHES_MAX : LOCAL_WATCHES_MAX)) {
 		coord_refuse(c, l, r->rid, "busy", "%u jobs are watched on this connection already; "
 			     "end some of these commands first", l->n_watches);
@@ -756,6 +782,7 @@ void answer_watch(struct coord *c, struct clink *l, const struct rec_watch *r)
 	w->link = l;
 	w->job = j;
 	w->rid = r->rid;
+	w->attempt = r->attempt;
 	l->n_watches++;
 	list_append(&l->watches, &w->of_link);
 	list_append(&j->watches, &w->of_job);

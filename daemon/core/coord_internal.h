@@ -166,6 +166,7 @@ struct watch {
 	struct clink *link;
 	struct job *job;
 	uint32_t rid;
+	uint32_t attempt; /* an earlier one is asked for; 0: the latest */
 	uint32_t peers_attempt; /* peers of this attempt were sent */
 	bool settled_sent;
 	struct list of_link, of_job;
@@ -692,6 +693,8 @@ void bare_workers(struct arena *a, struct rec_rank_state *r);
 void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struct rec_job_info *i);
 
 /* coord_peers.c */
+/* The nodes of an attempt in node rank order, NULL those that nobody knows any more; in the step's arena. */
+size_t peers_nodes(struct coord *c, struct job *j, uint32_t attempt, struct node ***ret);
 /* Where the job was submitted: which nodes may fetch its specification. */
 void peers_tell_source(struct coord *c, struct job *j);
 /* The job's nodes: who may read its output. */

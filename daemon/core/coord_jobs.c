@@ -122,12 +122,18 @@ void job_changed(struct coord *c, struct job *j)
 
 /* ---- who may ask -------------------------------------------------------------- */
 
+/* A node may vouch for its users about what runs on it and nowhere else. */
+static bool wholly_on(const struct job *j, const struct node *n)
+{
+	return j->n_places == 1 && j->places[0].node == n && j->n_past == 0;
+}
+
 bool may_touch_job(const struct clink *l, uint32_t uid, const struct job *j)
 {
 	if (l->who == WHO_LOCAL)
 		return l->admin || uid == j->uid;
 	return uid == j->uid && l->node != NULL &&
-	       (l->node->submit || strcmp(l->node->name, j->submit_node) == 0);
+	       (l->node->submit || strcmp(l->node->name, j->submit_node) == 0 || wholly_on(j, l->node));
 }
 
 bool refuse_job(struct coord *c, struct clink *l, uint32_t rid, uint64_t id, const struct job *j,
@@ -137,6 +143,10 @@ bool refuse_job(struct coord *c, struct clink *l, uint32_t rid, uint64_t id, con
 		coord_refuse(c, l, rid, "not-found",
 			     "there is no job %llu; 'nodectl jobs --all' lists them",
 			     (unsigned long long)id);
+	else if (!may_touch_job(l, uid, j) && uid == j->uid && l->node != NULL)
+		coord_refuse(c, l, rid, "denied", "job %llu is yours, but node %s may not speak for its users about "
+			     "what runs elsewhere: ask on %s, where it was submitted, or on a submit node",
+			     (unsigned long long)id, l->node->name, j->submit_node);
 	else if (!may_touch_job(l, uid, j))
 		coord_refuse(c, l, rid, "denied", "job %llu is not yours: it belongs to %s",
 			     (unsigned long long)id, j->user);

@@ -32,25 +32,68 @@ static bool hands_out(const struct node *n, const struct job *j)
 	return !j->saved && strcmp(j->submit_node, n->name) == 0;
 }
 
-static bool holds_output(const struct node *n, struct job *j)
+static const struct past *past_of(const struct job *j, uint32_t attempt)
 {
-	uint32_t i;
+	for (size_t i = 0; attempt != j->attempt && i < j->n_past; i++)
+		if (j->past[i].attempt == attempt)
+			return &j->past[i];
+	return NULL;
+}
 
-	return job_place_of(j, n, &i) != NULL;
+size_t peers_nodes(struct coord *c, struct job *j, uint32_t attempt, struct node ***ret)
+{
+	const struct past *p = past_of(j, attempt);
+	struct hostlist h = { 0 };
+	size_t n = j->n_places;
+
+	if (attempt != j->attempt && (p == NULL || p->nodes == NULL || hostlist_parse(p->nodes, &h, NULL) < 0))
+		return 0;
+	n = p != NULL ? h.count : n;
+	*ret = arena_alloc(&c->out->arena, (n + 1) * sizeof(**ret));
+	for (size_t i = 0; *ret != NULL && i < n; i++) {
+		(*ret)[i] = p != NULL ? node_find(c, h.names[i]) : j->places[i].node;
+		if ((*ret)[i] == NULL)
+			(*ret)[i] = node_removed_find(c, h.names[i]);
+	}
+	hostlist_finish(&h);
+	return *ret != NULL ? n : 0;
+}
+
+/* Does this watch read the job's output at this node? */
+static bool reads_at(const struct watch *w, const struct node *n)
+{
+	const struct past *p = w->attempt != 0 ? past_of(w->job, w->attempt) : NULL;
+	struct hostlist h;
+	uint32_t i;
+	bool has;
+
+	if (p == NULL)
+		return job_place_of(w->job, n, &i) != NULL;
+	if (p->nodes == NULL || hostlist_parse(p->nodes, &h, NULL) < 0)
+		return false;
+	has = hostlist_has(&h, n->name);
+	hostlist_finish(&h);
+	return has;
 }
 
 static void collect(const struct node *n, struct job *j, struct peers *ret)
 {
 	for (size_t i = 0; hands_out(n, j) && i < j->n_places; i++)
 		add(ret, j->places[i].node, n);
-	if (!holds_output(n, j))
-		return;
 	list_foreach(e, &j->watches) {
 		const struct watch *w = list_entry(e, struct watch, of_job);
 
-		if (w->link->node != NULL)
+		if (w->link->node != NULL && reads_at(w, n))
 			add(ret, w->link->node, n);
 	}
+}
+
+static bool is_read_at(const struct job *j, const struct node *n)
+{
+	list_foreach(e, &j->watches)
+		if (reads_at(list_entry(e, struct watch, of_job), n))
+			return true;
+	return false;
 }
 
 static size_t most(struct job *j)
@@ -103,8 +146,18 @@ void peers_tell_source(struct coord *c, struct job *j)
 
 void peers_tell_places(struct coord *c, struct job *j)
 {
-	for (size_t i = 0; i < j->n_places; i++)
+	struct node **v;
+	uint32_t i;
+
+	for (i = 0; i < j->n_places; i++)
 		tell(c, j->places[i].node, j);
+	for (size_t k = 0; k < j->n_past; k++) {
+		size_t n = peers_nodes(c, j, j->past[k].attempt, &v);
+
+		for (size_t m = 0; m < n; m++)
+			if (v[m] != NULL && job_place_of(j, v[m], &i) == NULL)
+				tell(c, v[m], j);
+	}
 }
 
 void peers_unplaced(struct coord *c, struct job *j)
@@ -133,7 +186,7 @@ void peers_tell_all(struct coord *c, const struct node *n)
 		struct job *j = list_entry(e, struct job, all);
 
 		if (hands_out(n, j) ? j->n_places > 0 :
-				      !list_empty(&j->watches) && holds_output(n, j))
+				      is_read_at(j, n))
 			tell(c, n, j);
 	}
 }

@@ -227,6 +227,37 @@ static const struct place *still_there(const struct coord *c, const struct job *
 
 /* ---- from one attempt to the next --------------------------------------------------------------- */
 
+static bool same_order(const char *list, const char *const *v, size_t n)
+{
+	struct hostlist h;
+	bool same;
+
+	if (list == NULL || hostlist_parse(list, &h, NULL) < 0)
+		return false;
+	same = h.count == n;
+	for (size_t i = 0; same && i < n; i++)
+		same = strcmp(h.names[i], v[i]) == 0;
+	hostlist_finish(&h);
+	return same;
+}
+
+/* A host list that keeps the order of node ranks; with commas only where the short one does not. */
+static char *in_order(const char *const *v, size_t n)
+{
+	char *list = hostlist_format(v, n);
+	struct buf b;
+
+	if (same_order(list, v, n))
+		return list;
+	free(list);
+	buf_init(&b);
+	for (size_t i = 0; i < n; i++)
+		buf_addf(&b, "%s%s", i > 0 ? "," : "", v[i]);
+	list = buf_steal(&b, NULL);
+	buf_finish(&b);
+	return list;
+}
+
 static void note_past(struct coord *c, struct job *j, const struct node *guilty)
 {
 	const char **v = arena_alloc(&c->out->arena, j->n_places * sizeof(*v) + 1);
@@ -242,7 +273,7 @@ static void note_past(struct coord *c, struct job *j, const struct node *guilty)
 	p->attempt = j->attempt;
 	p->start_wall_ms = j->start_wall_ms;
 	p->end_wall_ms = c->wall_ms;
-	p->nodes = hostlist_format(v, j->n_places);
+	p->nodes = in_order(v, j->n_places);
 	if (p->nodes != NULL && strlen(p->nodes) > 4096)
 		p->nodes[0] = '\0';
 	if (j->first >= 0)
