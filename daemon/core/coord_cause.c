@@ -11,6 +11,10 @@
  * before it are named with it. The first REPORTED bad end ends the job at
  * once; until somebody is told that the job is settled, a report of an earlier
  * end makes a better first. Then it stays, whatever is reported later.
+ *
+ * Not promised: more than when its shim has reaped a rank. A shim that was
+ * stopped meanwhile reaps late, and nobody can tell by how much; nor when the
+ * ranks of a shim died that was killed itself: between the start and now.
  */
 #include "core/coord_internal.h"
 
