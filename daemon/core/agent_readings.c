@@ -285,8 +285,8 @@ const char *readings_visible(struct agent *a, const struct rec_prepare *p, const
 	bool there = readings_gpus(a, &a->out->arena, p, &gpus);
 
 	*ret_indices = gpus.indices;
-	if (p->gpus == NULL && a->have_readings && a->readings.u.readings.n_gpus > 0)
-		return ""; /* there were none when it was placed */
+	if (p->gpus == NULL && (a->have_readings ? a->readings.u.readings.n_gpus > 0 : a->conf.probe))
+		return ""; /* there were none when it was placed; we were restarted since, and do not know yet */
 	return there ? gpus.visible : p->gpu_ids; /* gone since: CUDA says so */
 }
 

@@ -54,6 +54,9 @@ const struct once_failed once_failed[] = {
 	/* sibling-seen-by-reading; test_coord_gpus:
 	 * a_virtual_node_leaves_what_its_sibling_holds_under_a_new_index */
 	{ "gpus-shared", 4395 },
+	/* driver-unread-at-start; found by this seed only */
+	{ "gpus-driver", 58 },
+	/* wal-unsettled: watched-chaos 8565 as it was then; now scenario power finds it */
 	/* jobs that are started again: what was told meanwhile, records that stayed, GPUs that were kept */
 	{ "again-kill", 11 },
 	{ "again-kill", 487 },

@@ -458,6 +458,8 @@ const struct scenario scenarios[] = {
 	{ "first-cause-late", 3, scn_first_cause_late, false },
 	{ "gpus", 2, scn_gpus, true },
 	{ "gpus-shared", 2, scn_gpus_shared, false },
+	{ "gpus-return", 2, scn_gpus_return, false },
+	{ "gpus-driver", 2, scn_gpus_driver, false },
 	{ "dies-unseen", 2, scn_dies_unseen, true },
 	{ "launcher", 2, scn_launcher, true },
 	{ "impatient", 2, scn_impatient, true },

@@ -48,6 +48,8 @@ void scn_clients_crash(struct sim *s);
 void scn_undying(struct sim *s);
 void scn_gpus(struct sim *s);
 void scn_gpus_shared(struct sim *s);
+void scn_gpus_return(struct sim *s);
+void scn_gpus_driver(struct sim *s);
 void scn_gpus_chaos(struct sim *s);
 void scn_again_node(struct sim *s);
 void scn_again_silent(struct sim *s);

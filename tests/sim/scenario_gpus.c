@@ -84,7 +84,7 @@ void scn_gpus_shared(struct sim *s)
 {
 	int jobs = (int)rng_range(&s->w.rng, 2, 5), faults = (int)rng_range(&s->w.rng, 1, 3);
 
-	gpus_host(s, 0, 4);
+	gpus_host(s, 0, rng_chance(&s->w.rng, 400) ? 2 : 4); /* of two, one may be the last */
 	gpus_share(s, 0, 0, 0, 2);
 	gpus_share(s, 0, 1, 1, 2);
 	s->node_lost_ms = 120000;
@@ -98,6 +98,41 @@ void scn_gpus_shared(struct sim *s)
 			  scn_ms(s, 50, 3000));
 	if (rng_chance(&s->w.rng, 300))
 		scn_fault(s, 500, 8000, FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
+	all_of_it_at_last(s);
+}
+
+/* A job waits for GPUs that are gone; they come again while a stranger uses one. */
+void scn_gpus_return(struct sim *s)
+{
+	struct client *first, *second;
+	int64_t gone = scn_ms(s, 300, 1200), lasts = scn_ms(s, 2000, 5000);
+
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		gpus_host(s, i, 2);
+	first = gpu_job(s, 1, 2, 1300, 2500);
+	second = gpu_job(s, 1, 1, 3000, 9000);
+	first->plan->hosts = second->plan->hosts = "n1";
+	fault_at(s, gone, FT_GPU_GONE, 0, lasts);
+	fault_at(s, gone + lasts - scn_ms(s, 0, 900), FT_GPU_STRANGER, 0, scn_ms(s, 3000, 9000));
+	if (rng_chance(&s->w.rng, 300))
+		scn_fault(s, 500, 6000, FT_COORD_CRASH, 0, scn_ms(s, 50, 2000));
+	all_of_it_at_last(s);
+}
+
+/* The driver comes while ranks run that were given none of its GPUs. */
+void scn_gpus_driver(struct sim *s)
+{
+	int64_t from = scn_ms(s, 0, 3000);
+
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		gpus_host(s, i, 2);
+	for (int64_t n = rng_range(&s->w.rng, 1, 3); n > 0; n--)
+		gpu_job(s, (uint32_t)rng_range(&s->w.rng, 1, 2), (int)rng_range(&s->w.rng, -1, 1), 200, 6000);
+	fault_at(s, from, rng_chance(&s->w.rng, 700) ? FT_DRIVER_ABSENT : FT_DRIVER_BROKEN, 0,
+		 scn_ms(s, 1000, 6000));
+	if (rng_chance(&s->w.rng, 500))
+		scn_fault(s, 500, 6000, rng_chance(&s->w.rng, 500) ? FT_AGENT_CRASH : FT_COORD_CRASH, 0,
+			  scn_ms(s, 50, 3000));
 	all_of_it_at_last(s);
 }
 

@@ -1,6 +1,15 @@
 /* scenario_restart.c - restarts at the worst moments of a job's life */
 #include "tests/sim/scenario.h"
 
+/* One node does not hear the order to start, and all who know where rank 0
+ * listens are restarted before it does. */
+static void one_has_started(struct sim *s)
+{
+	fault_at_action(s, (uint64_t)rng_range(&s->w.rng, 8, 24), FT_CUT_DOWN, 1, scn_ms(s, 1500, 6000));
+	fault_at(s, scn_ms(s, 1000, 4000), FT_COORD_CRASH, 0, scn_ms(s, 50, 2000));
+	fault_at(s, scn_ms(s, 1000, 4000), FT_AGENT_CRASH, 0, scn_ms(s, 50, 2000));
+}
+
 /* Coordinator and agents fall while a job is being started: some have, some
  * have not, and who comes back must be told where its rank 0 listens. */
 void scn_start_interrupted(struct sim *s)
@@ -9,6 +18,10 @@ void scn_start_interrupted(struct sim *s)
 	int n = (int)rng_range(&s->w.rng, 1, 3);
 
 	k->plan->run_ms = rng_range(&s->w.rng, 3000, 20000);
+	if (rng_chance(&s->w.rng, 500)) {
+		one_has_started(s);
+		return;
+	}
 	fault_at_action(s, (uint64_t)rng_range(&s->w.rng, 20, 45), FT_COORD_CRASH, 0,
 			scn_ms(s, 50, 6000));
 	for (int i = 0; i < n; i++)
