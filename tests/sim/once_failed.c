@@ -56,6 +56,8 @@ const struct once_failed once_failed[] = {
 	{ "gpus-shared", 4395 },
 	/* driver-unread-at-start; found by this seed only */
 	{ "gpus-driver", 58 },
+	/* more-not-free, once more */
+	{ "gpus-return", 184 },
 	/* wal-unsettled: watched-chaos 8565 as it was then; now scenario power finds it */
 	/* jobs that are started again: what was told meanwhile, records that stayed, GPUs that were kept */
 	{ "again-kill", 11 },

@@ -101,20 +101,27 @@ void scn_gpus_shared(struct sim *s)
 	all_of_it_at_last(s);
 }
 
-/* A job waits for GPUs that are gone; they come again while a stranger uses one. */
+/* A job waits for more GPUs than there are just now; they come again while a
+ * stranger uses one, or are held by another job all the while. */
 void scn_gpus_return(struct sim *s)
 {
-	struct client *first, *second;
-	int64_t gone = scn_ms(s, 300, 1200), lasts = scn_ms(s, 2000, 5000);
+	int64_t gone = scn_ms(s, 1300, 2000), lasts = scn_ms(s, 2500, 5000);
+	struct client *held, *first, *second;
 
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		gpus_host(s, i, 2);
-	first = gpu_job(s, 1, 2, 1300, 2500);
-	second = gpu_job(s, 1, 1, 3000, 9000);
+	if (rng_chance(&s->w.rng, 700)) {
+		held = gpu_job(s, 1, 1, 50, 300);
+		held->plan->hosts = "n1";
+		held->plan->run_ms = rng_range(&s->w.rng, 8000, 15000);
+	}
+	first = gpu_job(s, 1, 2, 2500, 3500);
+	second = gpu_job(s, 1, 1, 3700, 9000);
 	first->plan->hosts = second->plan->hosts = "n1";
 	fault_at(s, gone, FT_GPU_GONE, 0, lasts);
-	fault_at(s, gone + lasts - scn_ms(s, 0, 900), FT_GPU_STRANGER, 0, scn_ms(s, 3000, 9000));
-	if (rng_chance(&s->w.rng, 300))
+	if (rng_chance(&s->w.rng, 400))
+		fault_at(s, gone + lasts - scn_ms(s, 0, 900), FT_GPU_STRANGER, 0, scn_ms(s, 3000, 9000));
+	if (rng_chance(&s->w.rng, 200))
 		scn_fault(s, 500, 6000, FT_COORD_CRASH, 0, scn_ms(s, 50, 2000));
 	all_of_it_at_last(s);
 }
