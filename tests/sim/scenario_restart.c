@@ -7,7 +7,10 @@ static void one_has_started(struct sim *s)
 {
 	fault_at_action(s, (uint64_t)rng_range(&s->w.rng, 8, 24), FT_CUT_DOWN, 1, scn_ms(s, 1500, 6000));
 	fault_at(s, scn_ms(s, 1000, 4000), FT_COORD_CRASH, 0, scn_ms(s, 50, 2000));
-	fault_at(s, scn_ms(s, 1000, 4000), FT_AGENT_CRASH, 0, scn_ms(s, 50, 2000));
+	if (rng_chance(&s->w.rng, 300))
+		fault_at(s, scn_ms(s, 1000, 4000), FT_REBOOT, 0, scn_ms(s, 2500, 5000));
+	else
+		fault_at(s, scn_ms(s, 1000, 4000), FT_AGENT_CRASH, 0, scn_ms(s, 50, 2000));
 }
 
 /* Coordinator and agents fall while a job is being started: some have, some
