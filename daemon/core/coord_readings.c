@@ -58,7 +58,7 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	verdicts_note(c, n);
 	/* of virtual nodes' GPUs it counts which they are, not only how many */
 	if (node_gpus_free(c, n, false) != free_before || node_gpus(n) != all_before ||
-	    node_gpus_strange(c, n) != strange_before || /* on some that are kept for another attempt */
+	    ((node_gpus_strange(c, n) ^ strange_before) & n->gpus_held) != 0 || /* kept for another attempt */
 	    node_gpu_truth(n) != truth_before || truth_before == GPU_UNKNOWN || n->gpus_shared)
 		c->have_dirty = true; /* somebody may have waited for these, or wants to know why not */
 }

@@ -152,7 +152,7 @@ static const struct node *lost_node(const struct job *j)
 	for (size_t i = 0; i < j->n_places; i++)
 		if (j->places[i].phase == PL_LOST)
 			return j->places[i].node;
-	for (uint32_t k = 0; k < j->n_ranks; k++)
+	for (uint32_t k = 0; j->places != NULL && j->ranks != NULL && k < j->n_ranks; k++)
 		if (j->ranks[k].state == RK_LOST)
 			return j->places[k / j->ppn].node;
 	return NULL;
