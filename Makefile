@@ -12,6 +12,7 @@
 #   make testbed-torch  ranks below the real torchrun: PyTorch for the CPU, from the Python index
 #   make testbed-systemd    the installed units under a real systemd in containers; root
 #   make testbed-violence FAULTS=500 [SEED=n]   eight hosts in namespaces, jobs all the time, random faults; root
+#   make testbed-upgrade [FROM=commit]   programs of an earlier commit replaced under running jobs
 #   make testbed-failures   each system call of each daemon fails once, and all of a kind for a while (minutes)
 #   make lint           warnings of gcc and clang, cppcheck, clang-tidy, shellcheck, mandoc
 #   make install DESTDIR= PREFIX=                          make uninstall      make purge: configuration and state too
@@ -175,7 +176,7 @@ bench-programs: $(BENCH)
 # ---- what people type ---------------------------------------------------
 
 .PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd testbed-torch quickstart check bench sim \
-  sim-exhaustive testbed-violence testbed-failures fuzz lint install uninstall purge
+  sim-exhaustive testbed-violence testbed-failures testbed-upgrade fuzz lint install uninstall purge
 deps:
 	@tests/deps.sh check
 deps-build deps-bench deps-testbeds:
@@ -222,9 +223,15 @@ testbed-violence: deps-build
 	@$(MAKE) --no-print-directory SAN=0 all
 	tests/testbeds/violence.py build --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
+testbed-upgrade: deps-build
+	@$(MAKE) --no-print-directory SAN=0 all
+	tests/testbeds/upgrade.py build $(FROM)
+
 testbed-failures:
 	@$(MAKE) --no-print-directory SAN=1 all fakes
-	NODEAGENT_SWEEP=all NODEAGENT_BUILD=build-san /usr/bin/python3 -m pytest -p no:cacheprovider -q -rP tests/system/test_failures.py
+	@$(MAKE) --no-print-directory SAN=0 all fakes
+	NODEAGENT_SWEEP=all NODEAGENT_BUILD=build-san /usr/bin/python3 -m pytest -p no:cacheprovider -q -rP tests/system/test_failures.py \
+	  tests/system/test_failures_launcher.py tests/system/test_limits.py
 
 LIBEXEC := $(PREFIX)/libexec/nodeagent
 SHARE := $(PREFIX)/share

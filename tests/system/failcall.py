@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 
-from cluster import BUILD, ROOT, SANITIZED, TOP, Site, kill, wait_until
+from cluster import BUILD, ROOT, SANITIZED, TOP, Site, children, cmdline, kill, marked, wait_until
 
 LIBRARY = os.path.join(BUILD, "tests", "fake", "libfailcall.so")
 # the sanitizers bring their own malloc, which nobody may replace: for allocations there are the programs without them
@@ -135,3 +135,7 @@ class FailingSite(Site):
         if self.keeper.is_alive():
             self.keeper.join()
         return super().finish()
+
+    def shims(self):
+        """Those that no rank keeps."""
+        return [p for p in marked(self.dir) if "bin/nodeagent-shim " in cmdline(p) and not children(p)]

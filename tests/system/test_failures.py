@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from cluster import SLOW, Reader, wait_until
+from cluster import SLOW, Reader, kill, wait_until
 from failcall import EVERY, LIBRARY, PLAIN_LIBRARY, FailingSite
 
 ALL = os.environ.get("NODEAGENT_SWEEP") == "all"
@@ -156,7 +156,7 @@ class Sweep:
     def all_restarts(self, role, call, errors):
         for error in errors:
             n = self.restart(role, call, error, 1 << 30)
-            for k in self.picks(n):
+            for k in self.picks(n, 1):
                 self.restart(role, call, error, k)
         self.check()
 
@@ -168,6 +168,7 @@ def test_every_call_of_a_whole_job_may_fail(failing):
     print(f"{s.failed} calls have failed; exit codes of the jobs then: {s.codes}")
     assert s.failed >= (100 if ALL else 60)
     assert not os.listdir(failing.path("n1", "run", "shims"))
+    wait_until(lambda: not failing.shims(), 10, f"no shim stays: {failing.shims()}", 0.1)
 
 
 def test_every_call_of_a_restart_may_fail_and_the_job_goes_on(failing):
@@ -175,10 +176,10 @@ def test_every_call_of_a_restart_may_fail_and_the_job_goes_on(failing):
     for role, call, errors in RESTARTS:
         s.all_restarts(role, call, errors if ALL else errors[:1])
     print(f"{s.failed} calls have failed")
-    assert s.failed >= (100 if ALL else 10)
+    assert s.failed >= (100 if ALL else 6)
 
 
-@pytest.mark.parametrize("role, short, long", [("coordinator", 3, 40), ("agent", 4, 60), ("shim", 15, 1000)])
+@pytest.mark.parametrize("role, short, long", [("coordinator", 2, 40), ("agent", 3, 60), ("shim", 10, 1000)])
 def test_allocations_of_the_real_programs_may_fail(failing_malloc, role, short, long):
     """Libraries included. The pure cores are swept whole in tests/unit/test_oom_*.c; here a failure can cost a reconnection
     (10 s), so of a daemon's some are picked."""
@@ -186,12 +187,17 @@ def test_allocations_of_the_real_programs_may_fail(failing_malloc, role, short, 
     s.all_of(role, "malloc", ("ENOMEM",), some=long if ALL else short, pick=True)
     print(f"{s.failed} allocations have failed; exit codes of the jobs then: {s.codes}")
     assert s.failed >= short - 1
+    for p in failing_malloc.shims():  # one without the memory to understand its 'bye' leaves after ten minutes
+        assert role == "shim"
+        kill(p)
 
 
-@pytest.mark.parametrize("role, call, error", [
-    ("coordinator", "fsync", "EIO"), ("coordinator", "write", "ENOSPC"), ("coordinator", "accept", "EMFILE"),
-    ("agent", "open", "EMFILE"), ("agent", "accept", "EMFILE"), ("agent", "fork", "EAGAIN"), ("agent", "socket", "ENFILE"),
-    ("agent", "write", "ENOSPC"), ("shim", "fork", "EAGAIN"), ("shim", "pipe", "EMFILE")])
+WINDOWS = (("coordinator", "write", "ENOSPC"), ("agent", "open", "EMFILE"), ("agent", "accept", "EMFILE"), ("agent", "fork", "EAGAIN"),
+           ("coordinator", "fsync", "EIO"), ("coordinator", "accept", "EMFILE"), ("agent", "socket", "ENFILE"), ("agent", "write", "ENOSPC"),
+           ("shim", "fork", "EAGAIN"), ("shim", "pipe", "EMFILE"))
+
+
+@pytest.mark.parametrize("role, call, error", WINDOWS if ALL else WINDOWS[:4])
 def test_while_all_calls_of_a_kind_fail_nothing_is_promised_and_afterwards_all_is_well(failing, role, call, error):
     s = Sweep(failing.build())
     living = failing.detach("--", "sh", "-c", "sleep 2; echo whole; exit 6")

@@ -125,6 +125,8 @@ def work(o, folder):
         bad = checks.all()
         jobs.over.set()
         poller.over.set()
+        with open(os.path.join(folder, "jobs.json"), "w", encoding="utf-8") as f:
+            json.dump({"touched": faults.touched, "jobs": checks.info}, f, indent=1)
         report(o, faults, checks, poller, bed, seconds)
     finally:
         bed.stop()

@@ -19,7 +19,8 @@ TERMINAL = ("done", "failed", "lost")
 #       kind      lines       pause, ms  code
 KINDS = (("count", (20, 80), (50, 250), 0), ("count", (20, 80), (50, 250), 0), ("code", (5, 60), (50, 200), None),
          ("code", (5, 60), (50, 200), None), ("deaf", (5, 40), (50, 200), 7), ("long", (100000, 100000), (200, 400), 0),
-         ("litter", (5, 20), (50, 100), 0), ("burst", (2000, 4000), (0, 0), 0))
+         ("litter", (5, 20), (50, 100), 0), ("burst", (2000, 4000), (0, 0), 0), ("again", (10, 60), (50, 200), 9))
+RESTARTS = 3
 
 
 class Job:
@@ -79,12 +80,14 @@ class Jobs(threading.Thread):
         if j.attached:
             with open(self.bed.path("out", j.id + ".out"), "wb") as out, open(self.bed.path("out", j.id + ".err"), "wb") as err:
                 j.client = subprocess.Popen([*as_user(USER), f"{self.bed.bin}/nodectl", "--socket", j.hosts[0].socket, "launch", "-N", str(j.nodes),
-                                             "--procs-per-node", str(j.procs), "--grace", "2s", "--name", j.id, "--label", "--",
+                                             "--procs-per-node", str(j.procs), "--grace", "2s", "--name", j.id, "--label",
+                                             *(("--max-restarts", str(RESTARTS), "--restart-on", "any") if j.kind == "again" else ()), "--",
                                              *j.argv(self.bed)], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                             env=self.bed.env, cwd="/")
             return
         spec = wire.spec("/", j.argv(self.bed), {"PATH": "/usr/bin:/bin"})
-        request = json.dumps({"nnodes": j.nodes, "procs_per_node": j.procs, "command": j.kind, "grace_ms": 2000})
+        request = json.dumps({"nnodes": j.nodes, "procs_per_node": j.procs, "command": j.kind, "grace_ms": 2000,
+                              **({"max_restarts": RESTARTS, "restart_any": True} if j.kind == "again" else {})})
         j.client = subprocess.Popen([*as_user(USER), PYTHON, self.bed.path("client.py"), self.acks, j.id, request, spec.hex(),
                                      *[h.socket for h in j.hosts[:3]]], stdin=subprocess.DEVNULL, env=self.bed.env, cwd="/",
                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -4,6 +4,7 @@
 
 count, burst and litter write LINES lines and exit with CODE; of code and deaf the last rank does, the others count on
 until they are ended, and deaf ones do not hear SIGTERM; long ones are ended by a client. litter leaves processes behind.
+again is a job with restarts: its first attempt fails as code does, later ones do all their work.
 
 FOLDER/marks/JOB.ATTEMPT.RANK is made with O_EXCL: whoever finds it there has been started twice. Each line goes to
 standard output first and into the mark afterwards, so what the mark has must be in the job's output.
@@ -14,6 +15,8 @@ import sys
 import time
 
 kind, lines, pause, code, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) / 1000, int(sys.argv[4]), sys.argv[5]
+if kind == "again":
+    kind, code = ("count", 0) if os.environ["NODEAGENT_ATTEMPT"] != "1" else ("code", code)
 if kind in ("code", "deaf") and int(os.environ["RANK"]) != int(os.environ["WORLD_SIZE"]) - 1:
     lines, code = 100000, 0
 key = ".".join(os.environ[n] for n in ("NODEAGENT_JOB", "NODEAGENT_ATTEMPT", "RANK"))
