@@ -141,7 +141,8 @@ def test_todays_shim_obeys_an_old_agent(path):
             old = [json.loads(t) for m, t in tape.talk if m == "<" and f'"t":"{kind}"' in t]
             for a, b in zip(old, drive.seen[kind]):
                 if kind == "shim_hello":
-                    a = {**a, "job": b["job"], "attempt": b["attempt"]}  # of this shim's command line
+                    assert b["proto"] >= a["proto"]
+                    a = {**a, "job": b["job"], "attempt": b["attempt"], "proto": b["proto"]}  # of this shim and its command line
                 assert within(a, b), (a, b)
             assert len(old) <= len(drive.seen[kind])
         assert s.wait() == 0
