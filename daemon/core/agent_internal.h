@@ -128,7 +128,7 @@ struct ajob {
 	mono_t look_at; /* for clients of container daemons, see agent_containers.c; never: told, or not running */
 	uint32_t look_pause_ms;
 	uint64_t ticket_look;
-	mono_t run_since; /* go was sent; MONO_NEVER when not known (adopted) */
+	mono_t run_since; /* go was sent; MONO_NEVER when not known (adopted, and its shim has not spoken) */
 	struct local_rank *ranks; /* nprocs */
 	char *fail_text;
 	uint32_t fail_code;

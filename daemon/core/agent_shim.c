@@ -64,6 +64,8 @@ static void take_master(struct ajob *j, const struct rec_shim_hello *h)
 	j->start_port = h->master_port;
 }
 
+#define RUN_MS_MAX (UINT64_C(1) << 40) /* a shim may say anything: the sum must fit the clock */
+
 static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim_hello *h)
 {
 	bool adopting = j->phase == AJ_ADOPTING;
@@ -71,6 +73,8 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 	j->shim_pid = h->pid;
 	j->shim_proto = h->proto;
 	take_master(j, h);
+	if (MSG_HAS(h, shim_hello, run_ms) && mono_is_never(j->run_since) && h->run_ms < RUN_MS_MAX)
+		j->run_since = mono_add_ms(a->now, -(int64_t)h->run_ms);
 	report_update(a, j, h->ranks, h->n_ranks);
 	if (strcmp(h->phase, "setup") == 0) {
 		if (j->phase != AJ_SETUP && !adopting)

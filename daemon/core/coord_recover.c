@@ -46,7 +46,7 @@ static bool held_was_started(const struct rec_held *h)
 }
 
 /* By a node's monotonic clock; by the wall clock only when all agents were
- * restarted as well, and then never a negative time. */
+ * restarted as well, with shims of an older version, and then never a negative time. */
 static int64_t already_ran(const struct coord *c, const struct job *j)
 {
 	if (j->ran_ms != 0)

@@ -213,6 +213,7 @@ static void on_go(struct shim *s, const struct shim_event *ev, struct shim_actio
 	}
 	s->phase = SHIM_RUNNING;
 	s->started = s->starting = true;
+	s->started_at = s->now;
 	s->gone = false;
 	snprintf(s->master_addr, sizeof s->master_addr, "%s", m->master_addr);
 	s->master_port = m->master_port;
@@ -610,6 +611,7 @@ static void on_term(struct shim *s, mono_t now, struct shim_actions *a)
 void shim_step(struct shim *s, const struct shim_event *ev, struct shim_actions *out)
 {
 	shim_actions_finish(out);
+	s->now = ev->now;
 	s->given = ev->given;
 	s->holeless = ev->holeless;
 	s->boot_ms = ev->boot_ms;

@@ -54,6 +54,8 @@ struct shim {
 	/* start to end */
 	bool started; /* SACT_START was asked for */
 	bool starting; /* and not answered */
+	mono_t started_at;
+	mono_t now; /* of the step under way */
 	bool gone; /* no child lives */
 	bool sent_term, sent_kill;
 	uint32_t n_running;

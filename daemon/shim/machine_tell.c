@@ -158,6 +158,7 @@ void tell_hello(struct shim *s, struct shim_actions *a)
 	if (s->started) { /* an agent that was restarted does not know it any more */
 		h->master_addr = s->master_addr;
 		h->master_port = s->master_port;
+		MSG_SET(h, shim_hello, run_ms, (uint64_t)mono_sub_ms(s->now, s->started_at));
 	}
 	h->ranks = list_ranks(s, true, true, &h->n_ranks);
 	if (!h->ranks) {

@@ -1393,9 +1393,12 @@ static void an_adopted_shim_knows_what_it_was_started_with(void **state)
 	m.u.shim_hello.phase = "running";
 	m.u.shim_hello.master_addr = "10.0.0.7";
 	m.u.shim_hello.master_port = 20011;
+	MSG_SET(&m.u.shim_hello, shim_hello, run_ms, 7654321);
 	say(w, SHIM, &m);
 	connect_coord(w);
 	assert_true(last(w, COORD, MSG_node_register, &m));
+	/* for how long it has run, too: no wall clock is asked */
+	assert_in_range(m.u.node_register.held[0].run_ms, 7654321, 7714321);
 	assert_string_equal(m.u.node_register.held[0].master_addr, "10.0.0.7");
 	assert_int_equal(m.u.node_register.held[0].master_port, 20011);
 	msg_finish(&m);

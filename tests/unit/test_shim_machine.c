@@ -71,6 +71,8 @@ static void show_ranks(struct buf *b, const struct rec_rank_state *v, size_t n)
 	}
 }
 
+static uint64_t hello_run_ms; /* of the last shim_hello */
+
 static void show_message(struct buf *b, const char *text, size_t len)
 {
 	struct msg m;
@@ -84,6 +86,8 @@ static void show_message(struct buf *b, const char *text, size_t len)
 		if (m.u.shim_hello.master_addr)
 			buf_addf(b, " at %s:%u", m.u.shim_hello.master_addr,
 				 m.u.shim_hello.master_port);
+		assert_int_equal(MSG_HAS(&m.u.shim_hello, shim_hello, run_ms), m.u.shim_hello.master_addr != NULL);
+		hello_run_ms = m.u.shim_hello.run_ms;
 		buf_addf(b, "}");
 		break;
 	case MSG_shim_ready:
@@ -268,6 +272,20 @@ static void to_ended(struct play *p)
 	to_running(p, 1);
 	closed(p, 0, 2);
 	T(reaped(p, 0, EXIT(5), true), " send ranks{ 8:exited=5}; send shim_ended{ 8:exited=5};");
+}
+
+/* An agent that was restarted does not know, and a wall clock may lie. */
+static void a_new_agent_is_told_for_how_long_the_ranks_have_run(void **state)
+{
+	struct play p;
+
+	to_running(&p, 1);
+	p.now = mono_add_ms(p.now, 3600000);
+	on(&p, SEV_AGENT_DOWN);
+	p.now = mono_add_ms(p.now, 1000);
+	on(&p, SEV_AGENT_UP);
+	assert_int_equal(hello_run_ms, 3601000);
+	play_finish(&p);
 }
 
 static void the_status_file_is_written_unless_the_end_is_settled(void **state)
@@ -1021,6 +1039,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_job_runs_from_setup_to_bye),
 		cmocka_unit_test(who_outlives_KILL_for_long_is_told_to_each_agent_until_it_is_gone),
+		cmocka_unit_test(a_new_agent_is_told_for_how_long_the_ranks_have_run),
 		cmocka_unit_test(the_status_file_is_written_unless_the_end_is_settled),
 		cmocka_unit_test(what_nobody_else_knows_is_not_given_up),
 		cmocka_unit_test(the_ranks_are_started_once_however_often_go_comes),
