@@ -9,6 +9,7 @@
 #   make sim-exhaustive a crash after every action of its scenarios, and PAIRS=n pairs of crashes of each
 #   make testbed-ibsim  ports of a simulated fabric with a real subnet manager
 #   make testbed-rxe    a virtual machine with soft RoCE: events, hot unplug, several rails
+#   make testbed-checkpoint  a PyTorch training comes back at its step after a node is lost
 #   make testbed-torch  ranks below the real torchrun: PyTorch for the CPU, from the Python index
 #   make testbed-systemd    the installed units under a real systemd in containers; root
 #   make testbed-violence FAULTS=500 [SEED=n]   eight hosts in namespaces, jobs all the time, random faults; root
@@ -175,8 +176,8 @@ bench-programs: $(BENCH)
 
 # ---- what people type ---------------------------------------------------
 
-.PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd testbed-torch quickstart check bench sim \
-  sim-exhaustive testbed-violence testbed-failures testbed-upgrade fuzz lint install uninstall purge
+.PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd testbed-torch testbed-checkpoint \
+  testbed-violence testbed-failures testbed-upgrade quickstart check bench sim sim-exhaustive fuzz lint install uninstall purge
 deps:
 	@tests/deps.sh check
 deps-build deps-bench deps-testbeds:
@@ -210,6 +211,10 @@ testbed-ibsim testbed-rxe: deps-testbeds
 bench: deps-bench
 	@$(MAKE) --no-print-directory SAN=0 all worker fakes bench-programs
 	tests/bench/bench.py --build build
+
+testbed-checkpoint:
+	@$(MAKE) --no-print-directory SAN=0 all
+	tests/testbeds/checkpoint.sh build
 
 testbed-torch:
 	@$(MAKE) --no-print-directory SAN=0 all
