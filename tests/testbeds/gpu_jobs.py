@@ -136,8 +136,11 @@ def stranger(c, n):
     try:
         assert p.stdout.readline().startswith(b"have")
         _, took = until(lambda: c.json("status")["nodes"][0]["gpus_busy"] == 1, 20, "the stranger's process is seen")
-        mine = [x for x in c.gpus()[0]["processes"] if x["pid"] == p.pid]
-        assert mine and mine[0]["job"] is None and int(mine[0]["mem"]) > 1 << 30, c.gpus()[0]
+
+        def mine(): # it may have been read before it had its memory
+            return [x for x in c.gpus()[0]["processes"] if x["pid"] == p.pid and int(x["mem"]) > 1 << 30]
+        found = until(mine, 20, "its memory is seen")[0]
+        assert found[0]["job"] is None, c.gpus()[0]
         r = c.ctl("launch", "-G", n, "--immediate", "--", "true")
         assert r.returncode == 1 and "processes of no job" in r.stderr, r
         job = c.detach("-G", 1, "--", PYTHON, "-c", WORK)
