@@ -20,7 +20,7 @@ const struct once_failed once_failed[] = {
 	/* unknown-started; test_coord: a_node_that_cannot_tell_yet_whether_it_has_started_is_waited_for
 	 * and what_was_taken_for_started_and_stands_ready_is_started */
 	{ "chaos", 502370 },
-	{ "stopped-shim", 9762 },
+	{ "stopped-shim", 261 },
 	/* ready-taken-for-started; test_coord: what_was_told_as_starting_and_stands_ready_is_started */
 	{ "chaos", 100312 },
 	/* heard-once-more; test_coord: a_node_that_is_heard_once_more_is_shown_silent_as_soon_again */
