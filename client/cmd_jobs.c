@@ -59,10 +59,11 @@ static int take_states(const struct ctl *c, struct wish *w, const char *text)
 
 	for (const char *p = text;; p++) {
 		size_t n = strcspn(p, ",");
-		char *word = w->state_words[g->n_states];
+		char *word;
 
 		if (g->n_states == STATES_MAX)
 			return ctl_usage(c, "--state: at most %u states", STATES_MAX);
+		word = w->state_words[g->n_states];
 		snprintf(word, sizeof(w->state_words[0]), "%.*s", (int)(n < 16 ? n : 16), p);
 		if (!is_state(word))
 			return ctl_usage(c, "--state: \"%.*s\" is no state of a job: queued preparing running ending "

@@ -373,10 +373,12 @@ static void sums_line(struct out *o, const struct rec_job_info *j)
 
 	buf_init(&b);
 	for (size_t k = 0; k < j->n_sums && k < 16; k++) {
-		size_t best = 16;
+		size_t best = 0;
 
-		for (size_t i = 0; i < j->n_sums && i < 16; i++)
-			if (!done[i] && (best == 16 || j->sums[i].n < j->sums[best].n))
+		while (done[best]) /* k of them are */
+			best++;
+		for (size_t i = best + 1; i < j->n_sums && i < 16; i++)
+			if (!done[i] && j->sums[i].n < j->sums[best].n)
 				best = i;
 		done[best] = true;
 		add_sum(&b, &j->sums[best]);

@@ -534,4 +534,6 @@ void traceback_find(const char *p, size_t n, int64_t rank, int64_t local, struct
 	f = choose(&s, rank, local);
 	if (f)
 		tell(&s, f, ret);
+	if (ret->text[0] == '\0') /* a name that is cut off */
+		*ret = (struct traceback){ .rank = -1 };
 }

@@ -17,7 +17,8 @@
 #include "common/utf8.h"
 
 #define STALE_MS 30000 /* it speaks every 10 s */
-#define READ_PAUSE_MS 500
+#define READ_FIRST_MS 20 /* after our 'ended': a reading from before that says nothing */
+#define READ_PAUSE_MS 100
 #define READ_PAUSE_MAX_MS 8000
 
 /* ---- whose process ---------------------------------------------------------------- */
@@ -138,12 +139,12 @@ void readings_on_event(struct agent *a)
 }
 
 /* The probe speaks by itself only when processes come and go, and each 10 s. The
- * driver gives memory back some time after: it is asked at once, and a few times more. */
+ * driver gives memory back some time after: it is asked at once, and some times more. */
 void readings_wanted(struct agent *a)
 {
 	if (!a->have_readings || a->readings.u.readings.n_gpus == 0)
 		return;
-	a->read_at = a->now;
+	a->read_at = mono_add_ms(a->now, READ_FIRST_MS);
 	a->read_pause_ms = READ_PAUSE_MS;
 }
 
