@@ -66,6 +66,7 @@ static bool all_well(const struct sim *s)
 static bool equals(const struct plan *a, const struct plan *b)
 {
 	return a->nnodes == b->nnodes && a->ppn == b->ppn && a->gpus == b->gpus && a->time_s == b->time_s &&
+	       a->grace_ms == b->grace_ms && a->max_restarts == b->max_restarts && a->spares == b->spares &&
 	       a->busy_gpus == b->busy_gpus && a->hosts == NULL && b->hosts == NULL && a->gpus != 0;
 }
 
