@@ -215,7 +215,7 @@ def rank(message, n=0):
 def test_a_good_job_is_ready(shim):
     s = shim().start(["true"])
     hello = s.connect()
-    assert (hello["phase"], hello["job"], hello["attempt"], hello["proto"]) == ("setup", "12", 3, 1)
+    assert (hello["phase"], hello["job"], hello["attempt"], hello["proto"]) == ("setup", "12", 3, 2)
     assert hello["pid"] == s.pid
     with open(f"/proc/{s.pid}/stat") as f:
         assert hello["start_time"] == f.read().rpartition(")")[2].split()[19]
