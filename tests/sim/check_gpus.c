@@ -55,12 +55,15 @@ void gpus_told(struct sim *s, const struct conn *c, const struct rec_readings *r
 	if (!s->gpus || c->end[0].proc->kind != PK_AGENT || a->session != c)
 		return;
 	memset(&a->told_gpus, 0, sizeof(a->told_gpus));
-	a->told_gpus.read_at = a->read_at;
+	a->told_gpus.read_at = a->read_at; /* of a later one, when this one was long under way */
 	for (size_t i = 0; i < r->n_sources; i++)
 		if (strcmp(r->sources[i].name, "nvml") == 0) {
 			a->told_gpus.any = true;
 			a->told_gpus.ok = r->sources[i].ok;
 			a->told_gpus.absent = r->sources[i].absent;
+			if (MSG_HAS(&r->sources[i], source, age_ms) &&
+			    s->w.now - (int64_t)r->sources[i].age_ms * MS < a->told_gpus.read_at)
+				a->told_gpus.read_at = s->w.now - (int64_t)r->sources[i].age_ms * MS;
 		}
 	for (size_t i = 0; i < r->n_gpus; i++)
 		told_gpu(a, &r->gpus[i]);
@@ -170,17 +173,6 @@ static bool in_dispute(const struct sim *s, const struct agent_actor *a)
 	return false;
 }
 
-/* Virtual nodes read the same GPUs, at different times. */
-static const struct told_gpus *newest(const struct sim *s, const struct agent_actor *a)
-{
-	const struct told_gpus *t = &a->told_gpus;
-
-	for (uint32_t i = 0; i < s->n_agents; i++)
-		if (s->agents[i].gpus == a->gpus && s->agents[i].told_gpus.read_at > t->read_at)
-			t = &s->agents[i].told_gpus;
-	return t;
-}
-
 /* Whose job's end no reading has shown yet: they may be full. Where it was over
  * long before the coordinator heard of it, only what was read since then counts. */
 static uint32_t unseen(const struct sim *s, const struct agent_actor *a)
@@ -258,6 +250,17 @@ void gpus_looked(struct sim *s)
 
 /* ---- when nodes are chosen ------------------------------------------------------------------- */
 
+/* What virtual nodes of its host have read last, each of the same GPUs: full by all of them. */
+static uint32_t full_for_all(const struct sim *s, const struct agent_actor *a)
+{
+	uint32_t full = a->told_gpus.full;
+
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (s->agents[i].gpus == a->gpus && s->agents[i].told_gpus.any)
+			full &= s->agents[i].told_gpus.full;
+	return full;
+}
+
 static void look_at_place(struct sim *s, const struct rec_row_job *r, const struct rec_row_place *p)
 {
 	const struct agent_actor *a = agent_named(s, p->node);
@@ -280,9 +283,9 @@ static void look_at_place(struct sim *s, const struct rec_row_job *r, const stru
 	if ((mask & t->strange) != 0 && !plan->busy_gpus)
 		sim_fail(s, "a GPU that a stranger is known to use is not given (job %" PRIu64
 			    " on %s: %x, strangers on %x)", r->job, a->name, mask, t->strange);
-	if ((mask & newest(s, a)->full & ~t->strange) != 0)
+	if ((mask & full_for_all(s, a) & ~t->strange) != 0)
 		sim_fail(s, "a GPU whose memory is not back since a job has left it is given to nobody (job %" PRIu64
-			    " on %s: %x of %x)", r->job, a->name, mask & newest(s, a)->full, mask);
+			    " on %s: %x of %x)", r->job, a->name, mask & full_for_all(s, a), mask);
 	if ((mask & held_by_others(s, r->job, a)) != 0)
 		sim_fail(s, "a GPU is given to one job at a time (job %" PRIu64 " on %s: %x, others have %x)",
 			 r->job, a->name, mask, held_by_others(s, r->job, a));
