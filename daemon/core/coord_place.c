@@ -536,9 +536,9 @@ static mono_t can_start(struct coord *c, const struct job *j, const struct choic
 	for (size_t i = 0; v != NULL && i < ch->n; i++)
 		if (ch->v[i].fit >= FIT_BUSY)
 			v[n++] = can_have(c, &ch->v[i]);
-	if (n > 0 && n >= j->nnodes) {
+	if (n > 0 && n >= need(j)) {
 		qsort(v, n, sizeof(*v), by_time);
-		at = v[j->nnodes - 1];
+		at = v[need(j) - 1];
 	}
 	free(v);
 	return at;
@@ -560,7 +560,6 @@ static void reserve(struct coord *c, struct job *j, struct choice *ch)
 {
 	mono_t at;
 
-	if (count_fit(ch, FIT_BUSY) < j->nnodes)
 	if (count_fit(ch, FIT_BUSY) < need(j))
 		return;
 	at = can_start(c, j, ch);

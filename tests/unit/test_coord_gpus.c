@@ -1445,6 +1445,59 @@ TEST(a_node_that_is_removed_while_its_topology_is_asked_for_harms_nobody)
 	assert_true(was_told(w, l, MSG_status));
 }
 
+/* ---- restarts -------------------------------------------------------------------- */
+
+/* Two nodes and a spare, one GPU on each; the job may restart. */
+static void ask_spare(struct world *w, uint64_t link, const char *hosts)
+{
+	static const uint8_t hash[32] = { 1 };
+	struct msg m;
+
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 9;
+	m.u.submit.client_id = "spare";
+	m.u.submit.nnodes = 2;
+	m.u.submit.spares = 1;
+	m.u.submit.max_restarts = 3;
+	m.u.submit.hosts = hosts;
+	m.u.submit.command = "train";
+	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
+	m.u.submit.spec_size = 10;
+	MSG_SET(&m.u.submit, submit, uid, 1000);
+	m.u.submit.user = "li";
+	MSG_SET(&m.u.submit, submit, gpus_per_node, 1);
+	MSG_SET(&m.u.submit, submit, grace_ms, 2000);
+	forget_sent(w);
+	say(w, link, &m);
+	store(w);
+}
+
+static void drain(struct world *w, const char *node)
+{
+	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
+	struct msg m;
+
+	msg_init(&m, MSG_node_drain);
+	m.u.node_drain.rid = 3;
+	m.u.node_drain.nodes = node;
+	say(w, l, &m);
+	store(w);
+}
+
+TEST(who_has_not_enough_nodes_for_its_spares_keeps_none_from_others)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+
+	box(w, "gpu02", 1);
+	box(w, "gpu03", 1);
+	drain(w, "gpu03");
+	ask_spare(w, a, NULL);
+	assert_non_null(strstr(why(w, 1), "queued: waiting for 3 nodes"));
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "0");
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1462,6 +1515,7 @@ int main(void)
 		T(a_strangers_GPU_is_left_out_unless_allowed),
 		T(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU),
 		T(the_GPU_of_a_worker_below_a_launcher_is_named),
+		T(who_has_not_enough_nodes_for_its_spares_keeps_none_from_others),
 		T(what_a_lost_job_left_running_is_in_use),
 		T(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses),
 		T(one_bad_reading_ends_no_job_that_was_accepted),
