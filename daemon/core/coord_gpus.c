@@ -344,6 +344,19 @@ void place_release_final(struct place *p)
 		place_release(p);
 }
 
+/* Its node came back before the job was over, and says now that all of it has ended there. */
+void place_gone_late(struct coord *c, struct place *p)
+{
+	uint64_t mine = p->gpus & p->node->gpus_ghost;
+
+	if (p->phase != PL_LOST || p->gone)
+		return;
+	p->gone = true;
+	p->node->gpus_held &= ~mine;
+	p->node->gpus_ghost &= ~mine;
+	c->have_dirty = true; /* somebody may wait for them */
+}
+
 void gpus_told_anew(struct coord *c, struct node *n)
 {
 	n->gpus_held &= ~n->gpus_ghost;

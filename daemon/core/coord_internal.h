@@ -496,6 +496,7 @@ void place_ended(struct coord *c, struct place *p); /* all of it is dead */
 void place_hold(struct place *p);
 void place_release(struct place *p);
 void place_release_final(struct place *p); /* its job is over */
+void place_gone_late(struct coord *c, struct place *p);
 void gpus_told_anew(struct coord *c, struct node *n); /* what is alive there is told now */
 void gpus_stale(struct coord *c, struct node *n, uint64_t job, uint32_t attempt);
 void gpus_stale_ended(struct coord *c, struct node *n, uint64_t job, uint32_t attempt);

@@ -436,6 +436,8 @@ void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)
 	bool said;
 
 	gpus_stale_ended(c, n, r->job, r->attempt);
+	if (j != NULL && job_over(j))
+		place_gone_late(c, &j->places[i]);
 	if (j == NULL || j->saved || restart_waits(j)) {
 		if (j != NULL || r->job < c->next_job)
 			life_send_forget(c, n->link, r->job, r->attempt);

@@ -1498,6 +1498,56 @@ TEST(who_has_not_enough_nodes_for_its_spares_keeps_none_from_others)
 	assert_string_equal(given(w, a), "0");
 }
 
+/* One GPU on each of two nodes. */
+static void run_two(struct world *w, uint64_t a, uint64_t b)
+{
+	prepared(w, a, true);
+	prepared(w, b, true);
+	proved(w, b, true, true);
+	proved(w, a, false, true);
+	store(w);
+	ranks(w, a, 0, "running", 0);
+	ranks(w, b, 1, "running", 0);
+}
+
+static void killed_there(struct world *w, uint64_t link, uint32_t rank)
+{
+	ended(w, link, rank, "killed", 0, true);
+	store(w);
+	store(w);
+}
+
+TEST(what_a_lost_node_held_is_free_when_it_says_the_end_after_the_jobs)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1), b = box(w, "gpu02", 1), d = box(w, "gpu03", 1);
+
+	want(w, a, 2, "gpu[01-02]", 1, false);
+	run_two(w, a, b);
+	link_down(w, b);
+	for (int i = 0; i < 122; i++) {
+		tick_alive(w, a, 1000);
+		tick_alive(w, d, 1);
+		store(w);
+	}
+	b = box_holding(w, "gpu02", 1);
+	assert_true(was_told(w, b, MSG_end));
+	read_gpus(w, b, &(struct box){ .gpus = 1, .stranger = 0, .of_job = 1 });
+	killed_there(w, a, 0);
+	assert_non_null(strstr(why(w, 1), "lost: "));
+	want(w, a, 1, "gpu02", 1, false);
+	tick(w, 1000);
+	read_gpus(w, b, &(struct box){ .gpus = 1, .stranger = -1 });
+	store(w);
+	assert_string_equal(given(w, b), "none");
+	w->job = 1;
+	killed_there(w, b, 1);
+	tick(w, 1000);
+	read_gpus(w, b, &(struct box){ .gpus = 1, .stranger = -1 });
+	store(w);
+	assert_string_equal(given(w, b), "0");
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1516,6 +1566,7 @@ int main(void)
 		T(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU),
 		T(the_GPU_of_a_worker_below_a_launcher_is_named),
 		T(who_has_not_enough_nodes_for_its_spares_keeps_none_from_others),
+		T(what_a_lost_node_held_is_free_when_it_says_the_end_after_the_jobs),
 		T(what_a_lost_job_left_running_is_in_use),
 		T(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses),
 		T(one_bad_reading_ends_no_job_that_was_accepted),
