@@ -354,13 +354,14 @@ static void node_reports(struct coord *c, struct job *j, uint32_t i,
 	life_judge(c, j);
 }
 
-/* Ended there without our asking: the node was told to stop its jobs. A rank
- * may well exit with 0 when it is told to end, and has not done its work. */
+/* Ended there without our asking: the node was told to stop its jobs, or its
+ * lease was over. A rank may well exit with 0 when it is told to end, and has not
+ * done its work. Who stops a node's jobs wants no other attempt of them. */
 void life_end_if_cut_short(struct coord *c, struct job *j, uint32_t i)
 {
 	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++)
 		if (!rank_is_over(&j->ranks[k]) || rank_bad(&j->ranks[k]) || j->ranks[k].ours) {
-			restart_blame(j, END_NODE, j->places[i].lapsed ? NULL : j->places[i].node);
+			restart_blame(j, j->places[i].lapsed ? END_NODE : END_OTHER, NULL);
 			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job%s", j->places[i].node->name,
 				j->places[i].lapsed ? ": it had not heard the coordinator for longer than a "
 						      "job that may restart is allowed to run alone" : "");

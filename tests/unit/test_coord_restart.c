@@ -318,6 +318,25 @@ static void a_restarted_coordinator_goes_on_between_two_attempts(void **state)
 	assert_true(asked_to_prepare(w, l[0], 2) && asked_to_prepare(w, l[1], 2));
 }
 
+static void a_node_that_was_told_to_stop_its_jobs_ends_them_for_good(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	ended(w, l[1], 1, "killed", 0, true);
+	store(w);
+	assert_true(was_told(w, l[0], MSG_end));
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	store(w);
+	assert_job(w, "failed", 143);
+	assert_why(w, "node gpu02 ended its part of the job");
+	tick(w, 100 * 1000);
+	store(w);
+	assert_false(asked_to_prepare(w, l[0], 2));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -331,6 +350,7 @@ int main(void)
 		T(a_failed_rank_is_the_jobs_own_affair_unless_any_was_said),
 		T(a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes),
 		T(what_cannot_be_executed_is_not_tried_again),
+		T(a_node_that_was_told_to_stop_its_jobs_ends_them_for_good),
 		T(a_kill_between_two_attempts_is_the_end),
 		T(a_spare_is_held_and_takes_the_place_of_the_lost_one),
 		T(a_restarted_coordinator_goes_on_between_two_attempts),
