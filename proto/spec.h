@@ -17,6 +17,9 @@
 #include "common/err.h"
 
 #define SPEC_MAX (2u << 20) /* 2 MiB: Linux's own usual limit for argv + environment */
+/* So begins what an agent says that could not get it, with the name of the node that has it;
+ * the coordinator knows the fault by that. */
+#define SPEC_NOT_FETCHED "could not fetch the job's specification from node "
 
 struct spec {
 	const char *cwd;

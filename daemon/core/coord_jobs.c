@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/spec.h"
+
 #define MINUTE_NS INT64_C(60000000000)
 
 const char *job_state_name(enum job_state s)
@@ -516,6 +518,12 @@ static bool all_places(const struct job *j, enum place_phase at_least)
 	return true;
 }
 
+/* It could not get command and environment: that may well be the fault of the node that has them. */
+static bool not_fetched(const struct rec_prepared *r)
+{
+	return r->text != NULL && strncmp(r->text, SPEC_NOT_FETCHED, strlen(SPEC_NOT_FETCHED)) == 0;
+}
+
 void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared *r)
 {
 	struct job *j = job_find(c, r->job);
@@ -532,7 +540,7 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 	if (!r->ok && (j->state == JOB_PREPARING || j->state == JOB_RUNNING)) {
 		/* Also when 'start' is on its way: its shim died before it came. It still owes us 'ended'. */
 		if (r->retry || (j->attempt > 1 && r->code != 126 && r->code != 127)) /* it could be prepared before */
-			restart_blame(j, END_NODE, n);
+			restart_blame(j, END_NODE, not_fetched(r) ? NULL : n);
 		job_end(c, j, MSG_HAS(r, prepared, code) ? r->code : 1, "node %s: %s", n->name,
 			r->text != NULL ? r->text : "it cannot prepare the job");
 		job_check_final(c, j);
@@ -760,6 +768,32 @@ void jobs_on_stored(struct coord *c, const struct pending *p, int error, const c
 
 /* ---- scheduling and deadlines ---------------------------------------------------------- */
 
+/* Command and environment are where the job was submitted, and nowhere else for sure. */
+static bool has_source(struct coord *c, struct job *j)
+{
+	const struct node *n = node_find(c, j->submit_node);
+	const char *why;
+
+	if (n == NULL) {
+		job_end(c, j, 1, "node %s, where it was submitted, was taken out of the cluster, and the job's command "
+			"and environment with it: submit it again", j->submit_node);
+		job_check_final(c, j);
+		return false;
+	}
+	if (n->link != NULL && !n->silent && !n->quarantined)
+		return true;
+	why = arena_printf(&c->out->arena, "waiting for node %s (%s), where it was submitted: its command and "
+			   "environment are there", n->name, node_state(n));
+	if (why == NULL) {
+		c->oom = true;
+	} else if (j->why == NULL || strcmp(j->why, why) != 0) {
+		coord_set_text(c, &j->why, "%s", why);
+		job_changed(c, j);
+	}
+	j->start_by = MONO_NEVER;
+	return false;
+}
+
 static void try_place(struct coord *c, struct job *j)
 {
 	struct err e = { 0 };
@@ -794,10 +828,10 @@ static void schedule_one(struct coord *c, struct job *j)
 {
 	if (j->stored && !mono_before(c->now, j->retry_save))
 		j->retry_save = MONO_NEVER;
-	if (j->stored && mono_is_never(j->retry_save) && restart_due(c, j))
-		try_place(c, j);
-	else
+	if (!j->stored || !mono_is_never(j->retry_save) || !restart_due(c, j))
 		place_reserve(c, j);
+	else if (has_source(c, j))
+		try_place(c, j);
 }
 
 /* Those that restart come first. Only the first of them keeps its good nodes

@@ -51,7 +51,7 @@ static void fetch_fail(struct fetch *f, int error, const char *why)
 	const struct rec_addr *a = f->source.n_addrs > 0 ? &f->source.addrs[0] : NULL;
 	char text[900];
 
-	snprintf(text, sizeof(text), "could not fetch the job's specification from node %s (%s:%u): %s",
+	snprintf(text, sizeof(text), SPEC_NOT_FETCHED "%s (%s:%u): %s",
 		 f->source.node, a != NULL ? a->ip : "no address", f->source.port, why);
 	f->cb(f->arg, error, NULL, text);
 	fetch_free(f);

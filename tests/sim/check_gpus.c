@@ -113,6 +113,7 @@ void gpus_look_job(struct sim *s, const struct rec_row_job *r)
 	if (!s->gpus)
 		return;
 	j->plan = plan_of_hash(s, r->spec_hash.p);
+	j->source = agent_named(s, r->submit_node);
 	j->queued = strcmp(r->state, "queued") == 0;
 	j->again = j->queued && r->attempt > 0;
 	if (is_final(r->state) && j->final[0] != '\0')
@@ -202,6 +203,12 @@ static bool fits(const struct sim *s, uint64_t job, const struct agent_actor *a)
 	return p->gpus < 0 ? free == mine : count(free) >= (uint32_t)p->gpus;
 }
 
+/* Who cannot be given its command is not started, and keeps nobody waiting. */
+bool gpus_source_away(const struct sim *s, const struct jobrec *j)
+{
+	return j->source == NULL || !usable(s, j->source);
+}
+
 /* Waits for GPUs of this node among others, and could have all that it wants. */
 static bool waits_for(const struct sim *s, uint32_t job, const struct agent_actor *a)
 {
@@ -210,7 +217,7 @@ static bool waits_for(const struct sim *s, uint32_t job, const struct agent_acto
 
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		n += big_enough(s, p, &s->agents[i]);
-	return p->gpus != 0 && n >= p->nnodes + p->spares && big_enough(s, p, a);
+	return p->gpus != 0 && n >= p->nnodes + p->spares && big_enough(s, p, a) && !gpus_source_away(s, &s->jobs[job]);
 }
 
 static void look_at_waiting(struct sim *s, uint32_t job, bool first)
@@ -221,7 +228,7 @@ static void look_at_waiting(struct sim *s, uint32_t job, bool first)
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		n += fits(s, job, &s->agents[i]);
 	if (n < j->plan->nnodes + j->plan->spares || j->again || (!first && j->plan->gpus != 0) || disk_is_bad() ||
-	    !j->seen)
+	    !j->seen || gpus_source_away(s, j))
 		j->fits_since = 0;
 	else if (j->fits_since == 0)
 		j->fits_since = s->w.now;

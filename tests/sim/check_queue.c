@@ -75,7 +75,7 @@ static void in_order(struct sim *s, uint32_t i)
 {
 	for (uint32_t k = 1; k < i; k++)
 		if (s->jobs[k].in_memory && s->jobs[k].queued && s->jobs[k].seen && !s->jobs[k].kill_asked &&
-		    equals(s->jobs[k].plan, s->jobs[i].plan))
+		    !gpus_source_away(s, &s->jobs[k]) && equals(s->jobs[k].plan, s->jobs[i].plan))
 			sim_fail(s, "of two jobs that want the same the older one comes first (job %u waits, job "
 				    "%u has its nodes)", k, i);
 }

@@ -70,6 +70,8 @@ void gpus_go_sent(struct sim *s, struct shim_actor *h); /* by its agent, at this
 void gpus_started(struct sim *s, struct shim_actor *h); /* its ranks */
 void gpus_look(struct sim *s); /* after each step of the coordinator, before its rows are looked at */
 void gpus_look_job(struct sim *s, const struct rec_row_job *r); /* for each job in its memory */
+struct jobrec;
+bool gpus_source_away(const struct sim *s, const struct jobrec *j);
 void gpus_looked(struct sim *s);
 void gpus_row(struct sim *s, const struct store_row *r); /* is to be stored */
 

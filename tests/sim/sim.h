@@ -286,6 +286,7 @@ struct jobrec {
 	/* in the coordinator's memory, see check_gpus.c */
 	bool queued, again; /* again: for another attempt, ahead of all others */
 	uint32_t gpus_held[NODES_MAX], nodes_held; /* bits */
+	const struct agent_actor *source; /* has its command and environment; NULL: not known */
 	uint32_t placed_attempt; /* the last one that was looked at */
 	bool was_placed; /* it had nodes, see check_queue.c */
 	int64_t over_by; /* the first in line: when those before it are over; 0: nobody knows */

@@ -337,6 +337,101 @@ static void a_node_that_was_told_to_stop_its_jobs_ends_them_for_good(void **stat
 	assert_false(asked_to_prepare(w, l[0], 2));
 }
 
+/* gpu01, where the job was submitted, is lost. */
+static void submit_node_is_lost(struct world *w, const uint64_t l[3])
+{
+	link_down(w, l[0]);
+	for (int i = 0; i < LOST_S + 1; i++) {
+		tick(w, 1000);
+		ping(w, l[1]);
+		ping(w, l[2]);
+		store(w);
+	}
+	ended(w, l[1], 1, "killed", 0, true);
+	store(w);
+	for (int i = 0; i < GRACE_S + MARGIN_S + 1; i++) {
+		tick(w, 1000);
+		ping(w, l[1]);
+		ping(w, l[2]);
+		store(w);
+	}
+}
+
+static void no_attempt_begins_before_the_node_with_the_command_is_back(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	submit_node_is_lost(w, l);
+	assert_job(w, "restarting", -1);
+	assert_why(w, "waiting for node gpu01 (down), where it was submitted");
+	assert_false(asked_to_prepare(w, l[2], 2));
+	l[0] = node_up_held(w, "gpu01", "boot-2", 0, NULL, NULL, 0, 0);
+	store(w);
+	assert_true(asked_to_prepare(w, l[1], 2) && asked_to_prepare(w, l[2], 2));
+}
+
+static void a_job_whose_command_was_taken_out_of_the_cluster_ends(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+	struct msg m;
+
+	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	submit_node_is_lost(w, l);
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 3;
+	m.u.node_remove.node = "gpu01";
+	say(w, link_up(w, WHO_LOCAL, NULL, "client"), &m);
+	store(w);
+	store(w);
+	assert_job(w, "failed", 1);
+	assert_why(w, "node gpu01, where it was submitted, was taken out of the cluster");
+}
+
+static void who_cannot_fetch_the_command_is_not_left_out(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	uint64_t l[3];
+	struct msg m;
+
+	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	ended(w, l[1], 1, "exited", 7, false);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	tick(w, 1001);
+	store(w);
+	assert_true(asked_to_prepare(w, l[1], 2));
+	msg_init(&m, MSG_prepared);
+	m.u.prepared.job = 1;
+	m.u.prepared.attempt = 2;
+	MSG_SET(&m.u.prepared, prepared, code, 1);
+	m.u.prepared.text = "could not fetch the job's specification from node gpu01 (10.0.0.1:7000): no answer "
+			    "within 15 s";
+	say(w, l[1], &m);
+	store(w);
+	for (uint32_t k = 0; k < 2; k++) {
+		struct rec_rank_state rs = { .rank = k, .state = "waiting" };
+
+		msg_init(&m, MSG_ended);
+		m.u.ended.job = 1;
+		m.u.ended.attempt = 2;
+		m.u.ended.ranks = &rs;
+		m.u.ended.n_ranks = 1;
+		say(w, l[k], &m);
+	}
+	store(w);
+	i = job_one(w, &m);
+	assert_string_equal(i->state, "restarting");
+	assert_int_equal(i->n_barred, 0);
+	msg_finish(&m);
+	tick(w, 2001);
+	store(w);
+	assert_true(asked_to_prepare(w, l[0], 3) && asked_to_prepare(w, l[1], 3));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -351,6 +446,9 @@ int main(void)
 		T(a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes),
 		T(what_cannot_be_executed_is_not_tried_again),
 		T(a_node_that_was_told_to_stop_its_jobs_ends_them_for_good),
+		T(no_attempt_begins_before_the_node_with_the_command_is_back),
+		T(a_job_whose_command_was_taken_out_of_the_cluster_ends),
+		T(who_cannot_fetch_the_command_is_not_left_out),
 		T(a_kill_between_two_attempts_is_the_end),
 		T(a_spare_is_held_and_takes_the_place_of_the_lost_one),
 		T(a_restarted_coordinator_goes_on_between_two_attempts),
