@@ -374,6 +374,8 @@ void gpus_stale(struct coord *c, struct node *n, uint64_t job, uint32_t attempt)
 	for (size_t i = 0; i < n->n_stale; i++)
 		if (n->stale[i].job == job && n->stale[i].attempt == attempt)
 			return;
+	if (n->n_stale == NODE_JOBS_MAX)
+		return; /* no agent holds more: what it says beyond is not kept */
 	v = realloc(n->stale, (n->n_stale + 1) * sizeof(*v));
 	if (v == NULL) {
 		c->oom = true;

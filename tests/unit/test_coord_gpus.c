@@ -1548,6 +1548,39 @@ TEST(what_a_lost_node_held_is_free_when_it_says_the_end_after_the_jobs)
 	assert_string_equal(given(w, b), "0");
 }
 
+/* An agent that speaks of ever more attempts of an old job; as many as it may hold are noted. */
+TEST(what_a_node_says_of_old_attempts_does_not_fill_the_memory)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+
+	want(w, a, 1, NULL, 1, false);
+	run(w, a);
+	end_well(w, a);
+	for (uint32_t k = 0; k < 200; k++) {
+		struct msg m;
+
+		msg_init(&m, MSG_ranks);
+		m.u.ranks.job = 1;
+		m.u.ranks.attempt = 100 + k;
+		say(w, a, &m);
+	}
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "none");
+	for (uint32_t k = 0; k < 128; k++) {
+		struct msg m;
+
+		msg_init(&m, MSG_ended);
+		m.u.ended.job = 1;
+		m.u.ended.attempt = 100 + k;
+		say(w, a, &m);
+		store(w);
+		if (k == 126)
+			assert_string_equal(given(w, a), "none");
+	}
+	assert_string_equal(given(w, a), "0");
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1566,6 +1599,7 @@ int main(void)
 		T(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU),
 		T(the_GPU_of_a_worker_below_a_launcher_is_named),
 		T(who_has_not_enough_nodes_for_its_spares_keeps_none_from_others),
+		T(what_a_node_says_of_old_attempts_does_not_fill_the_memory),
 		T(what_a_lost_node_held_is_free_when_it_says_the_end_after_the_jobs),
 		T(what_a_lost_job_left_running_is_in_use),
 		T(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses),
