@@ -101,12 +101,9 @@ char *clean_note(struct coord *c, struct place *p)
 
 static void leave(struct node *n, int slot, const char *base, uint64_t job, mono_t since, int64_t wall_ms)
 {
-	struct gpu_slot *s;
+	struct gpu_slot *s = &n->slots[slot];
 	char *end;
 
-	if (slot < 0)
-		return;
-	s = &n->slots[slot];
 	s->left_by = job;
 	s->left_since = since;
 	s->left_wall_ms = wall_ms;
@@ -116,12 +113,16 @@ static void leave(struct node *n, int slot, const char *base, uint64_t job, mono
 	n->gpus_kept &= ~bit((uint32_t)slot);
 }
 
-static void leave_all(struct coord *c, struct place *p, uint64_t job, mono_t since, int64_t wall_ms)
+/* But for the slots in 'others'. */
+static void leave_all(struct coord *c, struct place *p, uint64_t others, uint64_t job, mono_t since, int64_t wall_ms)
 {
 	const char *base = p->gpu_base;
 
 	for (const char *x = p->gpu_ids; x != NULL && *x != '\0'; x += strcspn(x, ","), x += *x == ',') {
-		leave(p->node, gpu_slot_take(c, p->node, x, strcspn(x, ",")), base, job, since, wall_ms);
+		int slot = gpu_slot_take(c, p->node, x, strcspn(x, ","));
+
+		if (slot >= 0 && !(others & bit((uint32_t)slot)))
+			leave(p->node, slot, base, job, since, wall_ms);
 		if (base != NULL)
 			base += strcspn(base, ","), base += *base == ',';
 	}
@@ -224,7 +225,7 @@ void clean_begin(struct coord *c, struct place *p, uint64_t job, bool started)
 {
 	if (!started || p->gpu_ids == NULL || p->node->removed)
 		return;
-	leave_all(c, p, job, p->phase == PL_ENDED ? p->ended_at : c->now, 0);
+	leave_all(c, p, 0, job, p->phase == PL_ENDED ? p->ended_at : c->now, 0);
 	coord_wake_at(c, mono_add_ms(c->now, LEFT_MS));
 	clean_look(c, p->node);
 }
@@ -236,18 +237,18 @@ void clean_forget(struct node *n, uint64_t slots)
 	n->gpus_kept &= ~slots;
 }
 
-/* Read from disk: an old job's GPUs may still be full. Jobs come in their order. */
+/* Read from disk: an old job's GPUs may still be full. What unfinished jobs hold is
+ * known by now: that was clean when they got it, and one of them may be older than the
+ * job that had it before. */
 void clean_loaded(struct coord *c, struct job *j)
 {
 	for (size_t i = 0; j->between && j->n_past > 0 && i < j->n_kept; i++)
-		leave_all(c, &j->kept[i], j->id, c->now, j->past[j->n_past - 1].end_wall_ms);
+		leave_all(c, &j->kept[i], 0, j->id, c->now, j->past[j->n_past - 1].end_wall_ms);
 	for (size_t i = 0; i < j->n_places; i++) {
 		struct place *p = &j->places[i];
 
-		if (!job_over(j))
-			clean_forget(p->node, p->gpus);
-		else if (j->end_wall_ms != 0 && j->start_wall_ms != 0 && p->gpu_ids != NULL && !p->node->removed)
-			leave_all(c, p, j->id, c->now, j->end_wall_ms);
+		if (job_over(j) && j->end_wall_ms != 0 && j->start_wall_ms != 0 && p->gpu_ids != NULL && !p->node->removed)
+			leave_all(c, p, p->node->gpus_held, j->id, c->now, j->end_wall_ms);
 	}
 }
 

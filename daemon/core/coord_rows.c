@@ -516,10 +516,11 @@ static void free_stand_ins(struct coord *c)
 
 void coord_loaded(struct coord *c, struct actions *out)
 {
+	list_foreach(e, &c->jobs)
+		resolve_places(c, list_entry(e, struct job, all));
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 
-		resolve_places(c, j);
 		clean_loaded(c, j);
 		if (!job_over(j) && j->between)
 			restart_loaded(c, j);

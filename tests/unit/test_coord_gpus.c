@@ -1581,6 +1581,33 @@ TEST(what_a_node_says_of_old_attempts_does_not_fill_the_memory)
 	assert_string_equal(given(w, a), "0");
 }
 
+/* Job 1 has got the GPU after job 2. */
+TEST(what_an_older_job_holds_is_not_taken_for_left_by_a_younger_one_after_a_restart)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1), b = silent_box(w, "gpu02");
+
+	want(w, a, 2, "gpu[01-02]", 1, false);
+	assert_string_equal(given(w, a), "none");
+	want(w, a, 1, "gpu01", 1, false);
+	assert_string_equal(given(w, a), "0");
+	run(w, a);
+	end_well(w, a);
+	w->job = 1;
+	read_gpus(w, b, &(struct box){ .gpus = 1, .stranger = -1 });
+	store(w);
+	run_two(w, a, b);
+	store(w);
+	restart(w);
+	a = box_holding(w, "gpu01", 1);
+	for (int i = 0; i < 40; i++) {
+		read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = 0, .of_job = 1 });
+		tick_alive(w, a, 1000);
+		store(w);
+	}
+	assert_null(strstr(w->log, "is kept back"));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1599,6 +1626,7 @@ int main(void)
 		T(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU),
 		T(the_GPU_of_a_worker_below_a_launcher_is_named),
 		T(who_has_not_enough_nodes_for_its_spares_keeps_none_from_others),
+		T(what_an_older_job_holds_is_not_taken_for_left_by_a_younger_one_after_a_restart),
 		T(what_a_node_says_of_old_attempts_does_not_fill_the_memory),
 		T(what_a_lost_node_held_is_free_when_it_says_the_end_after_the_jobs),
 		T(what_a_lost_job_left_running_is_in_use),
