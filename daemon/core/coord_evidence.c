@@ -17,7 +17,6 @@
 #define EVENTS_MAX 32
 #define AT_ONCE_US 1500000 /* it may be noticed so much later than the end that it has caused */
 #define UNTIMED_US 5000000 /* an event of which is known only when we heard of it */
-#define LATE_MS_ 30000 /* jobs that ended so long ago may still be told about */
 #define CLAUSES_MAX 3
 #define SILENT_US 2000000
 
@@ -73,9 +72,30 @@ static bool listed(const char *list, const char *name)
 	return false;
 }
 
-/* Does it touch this job's part there? */
-static bool touches(const struct job *j, const struct place *p, const struct event_seen *x)
+/* When this attempt was started, by our monotonic clock. After a restart of ours only
+ * the wall clock's word is left. */
+static int64_t begun_us(const struct coord *c, const struct job *j)
 {
+	if (!mono_is_never(j->started_at))
+		return j->started_at.ns / 1000;
+	if (j->start_wall_ms != 0)
+		return c->now.ns / 1000 - 1000 * (c->wall_ms - j->start_wall_ms);
+	return j->state == JOB_PREPARING && !j->restored ? INT64_MAX : INT64_MIN;
+}
+
+/* Its number in the places: of a squeezed job not all ranks are there. */
+static uint32_t first_place(const struct job *j)
+{
+	uint32_t no = j->rank_no != NULL ? j->rank_no[j->first] : (uint32_t)j->first;
+
+	return no / j->ppn;
+}
+
+/* Does it touch this job's part there, and this attempt? */
+static bool touches(const struct coord *c, const struct job *j, const struct place *p, const struct event_seen *x)
+{
+	if (x->hi_us < begun_us(c, j))
+		return false;
 	if (x->job != 0)
 		return x->job == j->id;
 	if (x->kind == EV_FAULT)
@@ -118,19 +138,20 @@ static bool said_already(const struct rank *r, const struct event_seen *x)
 	return x->pid == pid_of(r) && r->cause != NULL && strncmp(r->cause, "by the kernel's OOM killer", 26) == 0;
 }
 
-static void from_events(const struct job *j, uint32_t place, const struct rank *r, char *out, size_t size,
-			unsigned *n)
+static void from_events(const struct coord *c, const struct job *j, uint32_t place, const struct rank *r, char *out,
+			size_t size, unsigned *n)
 {
 	const struct place *p = &j->places[place];
-	bool here = place == (uint32_t)j->first / j->ppn;
+	bool here = place == first_place(j);
 
 	for (size_t i = 0; p->node->events != NULL && i < p->node->events->n; i++) {
 		const struct event_seen *x = &p->node->events->v[i];
 		int64_t before = (r->lo_us + r->hi_us) / 2 - (x->lo_us + x->hi_us) / 2;
 		char clause[400], when[48];
 
-		if (before < -AT_ONCE_US || before > window_us(x->kind) || !touches(j, p, x) ||
-		    (!here && x->kind != EV_PORT) || (x->kind == EV_OOM && said_already(r, x)) || (r->cause != NULL && strstr(r->cause, x->text) != NULL))
+		if (before < -AT_ONCE_US || before > window_us(x->kind) || !touches(c, j, p, x) ||
+		    (!here && x->kind != EV_PORT) || (x->kind == EV_OOM && said_already(r, x)) ||
+		    (r->cause != NULL && strstr(r->cause, x->text) != NULL))
 			continue;
 		say_before(before, when, sizeof(when));
 		if (here)
@@ -150,7 +171,7 @@ static void from_silence(const struct coord *c, const struct job *j, const struc
 		int64_t silent = r->lo_us - x->heard.ns / 1000;
 		char clause[200];
 
-		if (i == (size_t)j->first / j->ppn || silent < SILENT_US || (x->link != NULL && !x->silent))
+		if (i == first_place(j) || silent < SILENT_US || (x->link != NULL && !x->silent))
 			continue;
 		snprintf(clause, sizeof(clause), "node %s had not been heard for %.1f s", x->name, (double)silent / 1e6);
 		if (r->cause == NULL || strstr(r->cause, x->name) == NULL)
@@ -165,10 +186,10 @@ void evidence_attach(struct coord *c, struct job *j)
 	char text[CLAUSES_MAX * 310] = "";
 	unsigned n = 0;
 
-	if (r == NULL || !r->timed)
+	if (r == NULL || !r->timed || j->first_settled || j->saving || j->saved) /* what was told stays */
 		return;
 	for (uint32_t i = 0; i < j->n_places; i++)
-		from_events(j, i, r, text, sizeof(text), &n);
+		from_events(c, j, i, r, text, sizeof(text), &n);
 	if (!job_over(j))
 		from_silence(c, j, r, text, sizeof(text), &n);
 	if (text[0] == '\0')
@@ -213,9 +234,9 @@ static void tell_jobs(struct coord *c, struct node *n, const struct event_seen *
 		struct job *j = list_entry(e, struct job, all);
 		uint32_t i;
 
-		if (j->n_places == 0 || (job_over(j) && c->wall_ms - j->end_wall_ms > LATE_MS_) ||
-		    job_place_of(j, n, &i) == NULL || !touches(j, &j->places[i], x) ||
-		    (!mono_is_never(j->started_at) && x->hi_us < j->started_at.ns / 1000))
+		/* Of a saved job it is forgotten which GPUs it had; its story is on disk. */
+		if (j->n_places == 0 || j->saved || job_place_of(j, n, &i) == NULL ||
+		    !touches(c, j, &j->places[i], x))
 			continue;
 		job_tell(c, j, n->name, base + x->lo_us + (x->hi_us - x->lo_us) / 2,
 			 (uint64_t)(x->hi_us - x->lo_us + 1) / 2, "%s", x->text);

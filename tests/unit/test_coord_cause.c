@@ -250,6 +250,53 @@ static void what_happened_near_the_end_is_put_beside_it(void **state)
 	msg_finish(&m);
 }
 
+/* The GPUs of a job are forgotten once it is saved; what comes later is told of no job. */
+static void a_saved_job_is_told_nothing_more(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+	char why[300];
+	size_t n;
+
+	running_pair(w, &a, &b);
+	tick(w, 70000);
+	dies(w, a, (struct end){ .code = 1, .at_us = 1000, .error_us = 300 });
+	store(w);
+	is_gone(w, a, (struct end){ .code = 1 });
+	is_gone(w, b, (struct end){ .rank = 1 });
+	store(w);
+	snprintf(why, sizeof(why), "%s", job_one(w, &m)->why);
+	n = m.u.jobs.jobs->n_story;
+	msg_finish(&m);
+	tick(w, 1000);
+	happens(w, a, "xid", "Xid 79 on GPU 1", 0, 1100000);
+	assert_string_equal(job_one(w, &m)->why, why);
+	assert_int_equal(m.u.jobs.jobs->n_story, n);
+	msg_finish(&m);
+}
+
+/* Nor what was before the attempt began. */
+static void what_was_before_the_start_is_no_evidence(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	tick(w, 60000);
+	running_pair(w, &a, &b);
+	tick(w, 3000);
+	happens(w, a, "xid", "Xid 43 on GPU 1", 0, 25600000);
+	dies(w, a, (struct end){ .code = 1, .at_us = 1000, .error_us = 300 });
+	store(w);
+	is_gone(w, a, (struct end){ .code = 1 });
+	is_gone(w, b, (struct end){ .rank = 1 });
+	assert_string_equal(job_one(w, &m)->why, "rank 0 (gpu01, pid 77) exited with code 1");
+	for (size_t i = 0; i < m.u.jobs.jobs->n_story; i++)
+		assert_null(strstr(m.u.jobs.jobs->story[i].text, "Xid"));
+	msg_finish(&m);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -263,6 +310,8 @@ int main(void)
 		T(the_order_survives_the_coordinator),
 		T(what_its_host_knows_of_the_end_is_said),
 		T(what_happened_near_the_end_is_put_beside_it),
+		T(a_saved_job_is_told_nothing_more),
+		T(what_was_before_the_start_is_no_evidence),
 	};
 
 	return cmocka_run_group_tests_name("coord_cause", tests, NULL, NULL);
