@@ -129,22 +129,34 @@ static bool xid(const char *text, struct hw_event *e)
 	return true;
 }
 
+/* Where 'words' follow "[pid". A process's name of 15 bytes may hold a '[', a number and the
+ * beginning of such words, but not all of that; what the kernel names after them may. */
+static const char *pid_before(const char *text, const char *words, uint64_t *pid)
+{
+	for (const char *p = strstr(text, words); p; p = strstr(p + 1, words)) {
+		const char *open = memrchr(text, '[', (size_t)(p - text));
+
+		if (open && number(open + 1, 4194304, pid) && after_pid(open + 1) == p)
+			return p;
+	}
+	return NULL;
+}
+
 static bool fault(const char *text, struct hw_event *e)
 {
 	static const char *const words[] = { "]: segfault at ", "] general protection fault ip:",
 					     "] trap invalid opcode ip:", "] trap divide error ip:" };
-	const char *open = strchr(text, '['), *in;
+	const char *end = NULL, *in;
 	char object[64] = "";
 	uint64_t pid;
-	size_t w;
+	size_t w = 0;
 
-	for (w = 0; w < 4; w++)
-		if (strstr(text, words[w]))
-			break;
-	if (w == 4 || !open || !number(open + 1, 4194304, &pid) || after_pid(open + 1)[0] != ']')
+	for (; w < 4 && !end; w += !end)
+		end = pid_before(text, words[w], &pid);
+	if (!end)
 		return false;
 	put_pid(e, pid);
-	in = strstr(text, " in ");
+	in = strstr(end, " in ");
 	if (in)
 		take(object, sizeof object, in + 4, "[");
 	e->kind = "fault";

@@ -79,6 +79,21 @@ TEST(faults_and_lost_links_are_found)
 	assert_false(parse("4,1,2,-;mlx5_core 0000:17:00.0 ibp23s0: Link up"));
 }
 
+TEST(a_process_name_forges_no_pid)
+{
+	assert_true(parse("6,1,2,-;a[12] in b[34[4711]: segfault at 0 ip 00007f1 sp 00007ff error 4 in x.so[7f0+1]"));
+	assert_int_equal(e.pid.v, 4711);
+	assert_string_equal(e.text, "segmentation fault of pid 4711 in x.so");
+	assert_true(parse("6,1,2,-;]: segfault at [4711]: segfault at 0 ip 00007f1 sp 00007ff error 4"));
+	assert_int_equal(e.pid.v, 4711);
+	assert_true(parse("6,1,2,-;x[4711]: segfault at 0 ip 00007f1 sp 00007ff error 4 in y[1]: segfault at 0"));
+	assert_int_equal(e.pid.v, 4711);
+	assert_true(parse("6,1,2,-;traps: [1]: segfault a[7] general protection fault ip:5 sp:6 error:0 in x[1+2]"));
+	assert_int_equal(e.pid.v, 7);
+	assert_string_equal(e.text, "general protection fault of pid 7 in x");
+	assert_false(parse("6,1,2,-;python3[4711x]: segfault at 0 ip 00007f1 sp 00007ff error 4"));
+}
+
 TEST(other_lines_and_garbage_say_nothing)
 {
 	static const char *const lines[] = { "", ";", "6,1,2,-;", "no record", "6,1,2,-;usb 1-1: new device",
@@ -161,6 +176,7 @@ int main(void)
 		cmocka_unit_test(the_summary_names_the_job_by_its_cgroup),
 		cmocka_unit_test(an_xid_is_found_with_its_gpu),
 		cmocka_unit_test(faults_and_lost_links_are_found),
+			cmocka_unit_test(a_process_name_forges_no_pid),
 		cmocka_unit_test(other_lines_and_garbage_say_nothing),
 		cmocka_unit_test(only_what_is_new_is_told_and_each_once_more),
 		cmocka_unit_test(a_log_that_cannot_be_read_is_no_fault),
