@@ -304,7 +304,7 @@ static mono_t next_deadline(const struct session *s)
 	if (s->phase != PHASE_LIVE && !s->told_lost)
 		t = mono_min(t, s->may_tell_at);
 	if (s->info && !s->settled)
-		t = mono_min(t, s->may_tell_at);
+		t = mono_min(t, mono_min(s->may_tell_at, s->say_again_at));
 	if (!s->job)
 		t = mono_min(t, s->number_until);
 	if (s->settled && !s->output_over)
@@ -321,6 +321,11 @@ static void timers(struct session *s, mono_t now)
 		dial(s, now);
 	if (!s->job && !s->done && mono_due(s->number_until, now))
 		give_up_number(s);
+	if (mono_due(s->say_again_at, now)) {
+		s->say_again_at = MONO_NEVER;
+		if (s->phase == PHASE_LIVE && mono_is_never(s->may_tell_at))
+			session_say_waiting(s, now);
+	}
 	if (!mono_due(s->may_tell_at, now))
 		return;
 	if (s->phase != PHASE_LIVE)
@@ -410,6 +415,7 @@ int session_run(const struct session_conf *conf, struct link *link)
 
 	s.info = conf->info;
 	s.retry_at = s.give_up_at = s.number_until = MONO_NEVER;
+	s.say_again_at = MONO_NEVER;
 	s.may_tell_at = conf->to_end ? mono_add_ms(mono_now(), TELL_AFTER_MS) : MONO_NEVER;
 	streams_init(&s.streams, conf->labels, conf->json);
 	s.streams.ranks = conf->ranks;

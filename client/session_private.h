@@ -23,6 +23,7 @@ struct session {
 	uint32_t rid_submit, rid_watch, rid_kill, sid;
 	uint32_t attempt; /* whose output comes; 0: not known */
 	uint32_t told_attempt; /* the user knows of this one */
+	uint32_t told_end; /* ... and why this one ended */
 	struct msg update; /* the last job_update; type MSG_none: none yet */
 	const struct rec_job_info *info;
 	bool settled, output_over, refollow;
@@ -30,6 +31,7 @@ struct session {
 
 	mono_t may_tell_at; /* no word about waiting before */
 	char told_why[256], told_state[17];
+	mono_t told_at, say_again_at; /* that it waits; when to look for other numbers in why */
 
 	int interrupts; /* presses that count */
 	mono_t interrupt_until;
@@ -74,7 +76,7 @@ void session_complain(struct session *s, const char *fmt, ...)
 void session_say_submitted(struct session *s);
 void session_say_waiting(struct session *s, mono_t now);
 void session_say_running(struct session *s, const char *then);
-/* That another attempt has begun, and why. */
+/* Why an attempt has ended when another is to follow, and that that has begun. */
 void session_say_restart(struct session *s);
 void session_say_end(struct session *s);
 /* Exit code of a job that has ended. */

@@ -19,6 +19,7 @@
 
 #define TAIL_LINES 10
 #define NODES_NAMED 8
+#define NUMBERS_MS 30000 /* a wait of which only numbers have changed is told so seldom */
 
 static int64_t wall_ms(void)
 {
@@ -142,6 +143,28 @@ static void say_waits(struct session *s, const struct rec_job_info *j, const cha
 	buf_finish(&b);
 }
 
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+/* Numbers that stand alone ("at most 12 s") may differ, those of names ("gpu03") may not.
+ * Of 'told' only the first 'max' bytes are there. */
+static bool same_but_numbers(const char *told, const char *why, size_t max)
+{
+	const char *p = told;
+
+	while (*p && *why) {
+		if (is_digit(*p) && is_digit(*why) && (p == told || p[-1] == ' ' || p[-1] == '.')) {
+			p += strspn(p, "0123456789");
+			why += strspn(why, "0123456789");
+		} else if (*p++ != *why++) {
+			return false;
+		}
+	}
+	return !*p && (!*why || (size_t)(p - told) == max);
+}
+
 /* What the job waits for, once that is worth a line, and when it has changed. */
 void session_say_waiting(struct session *s, mono_t now)
 {
@@ -151,9 +174,17 @@ void session_say_waiting(struct session *s, mono_t now)
 	if (!j || !s->conf->to_end)
 		return;
 	why = j->why ? j->why : "";
-	if (strncmp(why, s->told_why, sizeof(s->told_why) - 1) == 0 &&
-	    strcmp(j->state, s->told_state) == 0)
-		return;
+	if (strcmp(j->state, s->told_state) == 0) {
+		if (strncmp(why, s->told_why, sizeof(s->told_why) - 1) == 0)
+			return;
+		if (is_waiting(j) && same_but_numbers(s->told_why, why, sizeof(s->told_why) - 1) &&
+		    !mono_due(mono_add_ms(s->told_at, NUMBERS_MS), now)) {
+			s->say_again_at = mono_add_ms(s->told_at, NUMBERS_MS);
+			return;
+		}
+	}
+	s->told_at = now;
+	s->say_again_at = MONO_NEVER;
 	if (s->conf->json)
 		json_state(s);
 	else if (is_waiting(j) && *why && !s->killing && strncmp(why, s->told_why, sizeof(s->told_why) - 1) != 0)
@@ -164,19 +195,44 @@ void session_say_waiting(struct session *s, mono_t now)
 	snprintf(s->told_state, sizeof(s->told_state), "%s", j->state);
 }
 
-/* "job 18: node gpu03 was lost (...); restarting (1 of 3) on gpu[01-02,05]" */
+static void why_over(struct buf *b, const struct rec_attempt_info *a)
+{
+	if (a && a->guilty)
+		buf_addf(b, "node %s was lost or failed (%s)", a->guilty, a->why ? a->why : "?");
+	else
+		buf_adds(b, a && a->why ? a->why : "it was ended");
+}
+
+/* Before it is told what the next attempt waits for. */
+static void say_over(struct session *s, const struct rec_job_info *j, const struct rec_attempt_info *a)
+{
+	struct buf b;
+
+	if (!s->conf->to_end || s->conf->json || s->told_end >= j->attempt)
+		return;
+	buf_init(&b);
+	if (a && a->attempt == j->attempt)
+		why_over(&b, a);
+	else if (j->n_first) /* it waits until all of it is surely gone */
+		render_culprit(&b, j, j->first);
+	if (*buf_str(&b)) {
+		session_say(s, "job %" PRIu64 ": %s", j->job, buf_str(&b));
+		s->told_end = j->attempt;
+	}
+	buf_finish(&b);
+}
+
+/* "job 18: restarting (1 of 3) on gpu[01-02,05]"; with the reason, if that is not told yet */
 static void say_restart(struct session *s, const struct rec_job_info *j, const struct rec_attempt_info *a)
 {
 	struct buf b;
 
 	buf_init(&b);
-	if (a && a->guilty)
-		buf_addf(&b, "node %s was lost or failed (%s)", a->guilty, a->why ? a->why : "?");
-	else if (a && a->why)
-		buf_adds(&b, a->why);
-	else
-		buf_adds(&b, "it was ended");
-	session_say(s, "job %" PRIu64 ": %s; restarting (%u of %u) on %s", j->job, buf_str(&b), j->attempt - 1,
+	if (!a || s->told_end < a->attempt) {
+		why_over(&b, a);
+		buf_adds(&b, "; ");
+	}
+	session_say(s, "job %" PRIu64 ": %srestarting (%u of %u) on %s", j->job, buf_str(&b), j->attempt - 1,
 		    j->max_restarts, j->nodes);
 	buf_finish(&b);
 }
@@ -200,7 +256,11 @@ void session_say_restart(struct session *s)
 	const struct rec_job_info *j = s->info;
 	const struct rec_attempt_info *a = j->n_attempts ? &j->attempts[j->n_attempts - 1] : NULL;
 
-	if (!j->nodes || !*j->nodes || j->attempt <= s->told_attempt || strcmp(j->state, "restarting") == 0)
+	if (strcmp(j->state, "restarting") == 0) {
+		say_over(s, j, a);
+		return;
+	}
+	if (!j->nodes || !*j->nodes || j->attempt <= s->told_attempt)
 		return;
 	if (s->told_attempt && s->conf->to_end && s->conf->json)
 		json_restart(s, j, a);

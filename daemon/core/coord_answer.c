@@ -192,7 +192,7 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 			j->first >= 0	    ? rank_code(&j->ranks[j->first]) :
 			j->ending_code != 0 ? j->ending_code :
 					      1);
-	if (j->state == JOB_QUEUED && !mono_is_never(j->start_by))
+	if (j->state == JOB_QUEUED && j->n_past == 0 && !mono_is_never(j->start_by))
 		MSG_SET(i, job_info, start_by_wall_ms, c->wall_ms + mono_sub_ms(j->start_by, c->now));
 	if (j->n_places == 0)
 		return;

@@ -391,6 +391,38 @@ def test_what_a_job_waits_for_is_told_once_and_when_it_changes(ctl, agent):
     assert p.wait(20) == 0 and err.data.count(b"gpu03") == 1
 
 
+def test_a_countdown_is_not_told_every_second(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    err = Reader(p.stderr)
+    agent.submitted()
+    for n in range(20, 5, -1):
+        agent.update(why=f"restarting: attempt 2 of 4; waiting until node gpu03 has gone: at most {n} s")
+        time.sleep(0.05)
+    agent.update(why="restarting: attempt 2 of 4; waiting until node gpu04 has gone: at most 5 s")
+    err.wait("gpu04 has gone: at most 5 s")
+    agent.start("n1", "n2")
+    agent.end()
+    assert p.wait(20) == 0 and err.data.count(b"waits") == 2, err.data
+
+
+def test_why_an_attempt_ended_is_told_before_what_the_next_one_waits_for(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--max-restarts", 3, "--restart-on", "any", "--", "true")
+    err = Reader(p.stderr)
+    agent.submitted()
+    agent.start("n1", "n2")
+    time.sleep(0.4)
+    why = "rank 1 (n2, pid 20167) exited with code 7"
+    over = [{"attempt": 1, "nodes": "n1,n2", "why": why}]
+    agent.update(state="restarting", why="restarting in 1 s: attempt 2 of 4", attempts=over, max_restarts=3)
+    err.wait("restarting in 1 s")
+    agent.update(state="preparing", why="", attempt=2, nodes="n1,n2", attempts=over, max_restarts=3)
+    err.wait(r"restarting \(1 of 3\)")
+    agent.end(attempt=2)
+    assert p.wait(20) == 0
+    assert err.data.decode().splitlines()[-3:] == [f"job 18: {why}", "job 18 waits: restarting in 1 s: attempt 2 of 4",
+                                                   "job 18: restarting (1 of 3) on n1,n2"]
+
+
 def test_lost_output_is_told_on_stderr(ctl, agent):
     p = ctl.popen("launch", "-N", 2, "--", "true")
     err = Reader(p.stderr)

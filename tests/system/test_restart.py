@@ -100,7 +100,9 @@ def test_a_job_goes_on_at_its_step_when_agent_and_shim_of_a_node_are_killed(site
     assert "[a1:0] attempt 1 begins at step 0" in text
     assert re.search(r"\[a3:1\] attempt 2 begins at step [1-9]\d*\n", text), text
     assert len(re.findall(r"has done step 150", text)) == 2
-    assert re.search(r"node a2 was lost .*; restarting \(1 of 3\) on (a1,a3|a\[1,3\])", err.data.decode()), err.data
+    said = err.data.decode()
+    assert re.search(r"rank 1 \(a2.*was lost.*\n(.*\n)*.* restarting \(1 of 3\) on (a1,a3|a\[1,3\])", said), said
+    assert len(re.findall("was lost", said)) == 1, said
     j = site.job(job)
     assert (j["state"], j["attempt"], j["restarts"], j["max_restarts"]) == ("done", 2, 1, 3)
     assert j["barred"] == ["a2"] and j["nodes"] == ["a1", "a3"]
