@@ -314,6 +314,9 @@ void report_ended(struct agent *a, struct ajob *j);
 /* States of all local ranks, in arena memory. */
 size_t report_fill(struct arena *ar, struct agent *a, const struct ajob *j,
 		   struct rec_rank_state **ret);
+/* Leaves words out until all that is held fits a registration: of workers but the first
+ * bad one always, then of the jobs that are held longest. */
+void report_fit(struct arena *ar, struct rec_held *held, size_t n);
 /* The first word about the clocks has come: when what is over has ended. */
 void report_times(struct agent *a);
 

@@ -10,6 +10,10 @@
 #include <string.h>
 
 #include "common/utf8.h"
+#include "proto/workers.h"
+
+#define WORDS_MAX 400000 /* bytes of a registration that may be words; a frame is 1 MiB */
+#define WORKER_BYTES 150 /* one in a message, without words */
 
 static bool over(const struct local_rank *r)
 {
@@ -123,6 +127,73 @@ size_t report_fill(struct arena *ar, struct agent *a, const struct ajob *j,
 	if (v == NULL) /* nobody may hear of an end without its codes */
 		a->oom = true;
 	return v != NULL ? p->nprocs : 0;
+}
+
+/* ---- what fits a registration --------------------------------------------------------- */
+
+static size_t text_size(const char *s)
+{
+	return s != NULL ? strlen(s) : 0;
+}
+
+static size_t words_of(const struct rec_rank_state *r)
+{
+	size_t n = r->tail.n * 4 / 3 + text_size(r->exception) + r->n_workers * WORKER_BYTES;
+
+	for (size_t i = 0; i < r->n_workers; i++)
+		n += text_size(r->workers[i].exception);
+	return n;
+}
+
+/* The first bad one is the cause, or tells it: it keeps its exception. Of the others that goes, or
+ * they go altogether. */
+static void spare_workers(struct arena *ar, struct rec_rank_state *r, bool only_first)
+{
+	const struct rec_worker *first = workers_first(r->workers, r->n_workers);
+	struct rec_worker *v;
+	size_t n = 0;
+
+	if (r->n_workers == 0)
+		return;
+	v = arena_alloc(ar, r->n_workers * sizeof(*v));
+	for (size_t i = 0; v != NULL && i < r->n_workers; i++) {
+		if (only_first && &r->workers[i] != first)
+			continue;
+		v[n] = r->workers[i];
+		if (&r->workers[i] != first)
+			v[n].exception = NULL;
+		n++;
+	}
+	r->workers = v;
+	r->n_workers = n;
+}
+
+static void leave_out(struct arena *ar, struct rec_rank_state *r, int what)
+{
+	if (what == 0)
+		r->tail = (struct bytes){ NULL, 0 };
+	else if (what == 1)
+		spare_workers(ar, r, true);
+	else
+		r->exception = NULL;
+}
+
+void report_fit(struct arena *ar, struct rec_held *held, size_t n)
+{
+	size_t words = 0;
+
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < held[i].n_ranks; k++) {
+			spare_workers(ar, &held[i].ranks[k], false);
+			words += words_of(&held[i].ranks[k]);
+		}
+	for (int what = 0; what < 3; what++)
+		for (size_t i = 0; i < n && words > WORDS_MAX; i++)
+			for (size_t k = 0; k < held[i].n_ranks; k++) {
+				words -= words_of(&held[i].ranks[k]);
+				leave_out(ar, &held[i].ranks[k], what);
+				words += words_of(&held[i].ranks[k]);
+			}
 }
 
 void report_prepared(struct agent *a, struct ajob *j)

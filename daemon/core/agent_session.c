@@ -132,6 +132,7 @@ void session_register(struct agent *a)
 		if (r->held != NULL)
 			fill_held(&ar, a, list_entry(e, struct ajob, all),
 				  &r->held[r->n_held++]);
+	report_fit(&ar, r->held, r->n_held);
 	r->n_keys = peers_keys(&ar, a, &r->keys);
 	if (r->keys == NULL)
 		a->oom = true;

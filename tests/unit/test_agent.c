@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "core/agent.h"
+#include "proto/frame.h"
 
 #define COORD 100
 #define SHIM 200
@@ -1363,6 +1364,64 @@ static void adopt(struct world *w, bool latched, bool alive)
 	buf_finish(&b);
 }
 
+static void adopt_ended_launcher(struct world *w, uint64_t job)
+{
+	static char words[901];
+	static uint8_t tail[4096];
+	struct rec_worker v[8] = { { 0 } };
+	struct rec_rank_state rank = { .rank = 0, .state = "exited", .pid = 11, .exception = words, .workers = v,
+				       .n_workers = 8, .tail = { tail, sizeof(tail) }, .end_mono_us = 1000 };
+	struct rec_shim_ended ended = { .ranks = &rank, .n_ranks = 1 };
+	struct rec_row_held h = { .job = job, .attempt = 1, .boot_id = "boot-1", .lineage = 42, .cookie = "c0ffee" };
+	struct agent_event ev = { .type = AEV_ADOPT, .held = &h, .latched = true, .ended = &ended };
+	struct rec_peer src;
+	struct msg m;
+	struct buf b;
+
+	memset(words, 'x', 900);
+	MSG_SET(&rank, rank_state, code, 1);
+	MSG_SET(&rank, rank_state, workers_found, 8);
+	for (uint32_t i = 0; i < 8; i++) {
+		v[i] = (struct rec_worker){ .rank = i, .pid = 4000000 + i, .state = "exited", .exception = words,
+					    .end_us = 1700000000000000, .end_mono_us = 17000000000000 };
+		MSG_SET(&v[i], worker, code, 1);
+	}
+	fill_prepare(&m, &src, 1000);
+	m.u.prepare.job = job;
+	m.u.prepare.nprocs = m.u.prepare.world = 1;
+	buf_init(&b);
+	assert_int_equal(msg_encode(&m, &b, NULL), 0);
+	h.prepare = (struct bytes){ (uint8_t *)b.data, b.len };
+	feed(w, &ev);
+	buf_finish(&b);
+}
+
+/* Or the coordinator would never hear this node again. */
+static void all_that_is_held_fits_a_registration(void **state)
+{
+	struct world *w = *state;
+	const struct rec_held *last_one;
+	const char *text = NULL;
+	struct msg m;
+
+	for (uint64_t i = 1; i <= 128; i++)
+		adopt_ended_launcher(w, i);
+	connect_coord(w);
+	for (size_t i = 0; i < w->n; i++)
+		if (w->seen[i].text != NULL && strstr(w->seen[i].text, "node_register") != NULL)
+			text = w->seen[i].text;
+	assert_non_null(text);
+	assert_in_range(strlen(text), 100000, FRAME_MAX - 65536); /* some room for keys and addresses */
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_int_equal(m.u.node_register.n_held, 128);
+	last_one = &m.u.node_register.held[127];
+	assert_int_equal(last_one->ranks[0].n_workers, 8);
+	assert_non_null(last_one->ranks[0].workers[0].exception);
+	assert_null(last_one->ranks[0].workers[1].exception);
+	assert_non_null(last_one->ranks[0].exception);
+	msg_finish(&m);
+}
+
 static void an_adopted_running_shim_is_told_as_running(void **state)
 {
 	struct world *w = *state;
@@ -2041,6 +2100,7 @@ int main(void)
 		T(a_revoked_key_is_out_at_once_and_in_again_when_it_is_named_again),
 		T(the_table_of_peers_has_an_end_and_fading_ones_go_first),
 		T(a_job_is_forgotten_only_when_nothing_lives),
+		COLD(all_that_is_held_fits_a_registration),
 		COLD(an_adopted_running_shim_is_told_as_running),
 		COLD(an_adopted_shim_knows_what_it_was_started_with),
 		COLD(a_shim_that_speaks_late_is_told_of_again),
