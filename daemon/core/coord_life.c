@@ -143,10 +143,10 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 	}
 	if (j->cause == END_UNKNOWN)
 		j->cause = END_OTHER;
-	if (j->first >= 0)
+	if (j->first >= 0 && j->n_ranks > 1)
 		job_tell(c, j, NULL, 0, 0, "all others are ended: SIGTERM, and SIGKILL %u.%u s later",
 			 j->grace_ms / 1000, j->grace_ms % 1000 / 100);
-	else
+	else if (j->first < 0)
 		job_tell(c, j, NULL, 0, 0, "to be ended: %.480s", j->ending != NULL ? j->ending : "");
 	j->state = JOB_ENDING;
 	j->prepare_until = j->run_until = j->end_by = MONO_NEVER;

@@ -369,6 +369,18 @@ static void store(struct coord *c, struct job *j)
 	persist_job(c, p, j);
 }
 
+static void tell_over(struct coord *c, struct job *j)
+{
+	uint32_t code = j->first >= 0 ? rank_code(&j->ranks[j->first]) : j->ending_code;
+
+	if (j->delay_ms > 0)
+		job_tell(c, j, NULL, 0, 0, "attempt %u is over (exit code %u); attempt %u in %.1f s", j->attempt, code,
+			 j->attempt + 1, (double)j->delay_ms / 1000);
+	else
+		job_tell(c, j, NULL, 0, 0, "attempt %u is over (exit code %u); attempt %u follows", j->attempt, code,
+			 j->attempt + 1);
+}
+
 static void begin(struct coord *c, struct job *j, const struct node *guilty)
 {
 	if (!mono_is_never(j->run_since))
@@ -382,6 +394,7 @@ static void begin(struct coord *c, struct job *j, const struct node *guilty)
 
 		j->delay_ms = 1000 * (s < BACKOFF_MAX_S ? s : BACKOFF_MAX_S);
 	}
+	tell_over(c, j);
 	keep_good(c, j);
 	j->state = JOB_QUEUED;
 	j->between = true;

@@ -220,7 +220,9 @@ static void a_failed_rank_is_the_jobs_own_affair_unless_any_was_said(void **stat
 static void a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes(void **state)
 {
 	struct world *w = *state;
+	struct rec_job_info *i;
 	uint64_t l[3];
+	struct msg m;
 
 	run_pair(w, (struct wish){ 2, 1, 0, true }, true, l);
 	ended(w, l[1], 1, "exited", 7, false);
@@ -229,6 +231,10 @@ static void a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes(voi
 	store(w);
 	assert_job(w, "restarting", -1);
 	assert_why(w, "restarting in 1 s: attempt 2 of 2");
+	i = job_one(w, &m);
+	assert_false(MSG_HAS(i, job_info, start_by_wall_ms)); /* it does not wait in the queue */
+	assert_string_equal(i->story[i->n_story - 1].text, "attempt 1 is over (exit code 7); attempt 2 in 1.0 s");
+	msg_finish(&m);
 	assert_false(asked_to_prepare(w, l[0], 2));
 	tick(w, 1001);
 	store(w);
