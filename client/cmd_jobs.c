@@ -66,8 +66,8 @@ static int take_states(const struct ctl *c, struct wish *w, const char *text)
 		word = w->state_words[g->n_states];
 		snprintf(word, sizeof(w->state_words[0]), "%.*s", (int)(n < 16 ? n : 16), p);
 		if (!is_state(word))
-			return ctl_usage(c, "--state: \"%.*s\" is no state of a job: queued preparing running ending "
-					    "restarting recovering done failed lost", (int)n, p);
+			return ctl_usage(c, "--state: \"%.*s\" is no state of a job: queued preparing ready running "
+					    "ending restarting recovering done failed lost", (int)n, p);
 		w->states[g->n_states++] = word;
 		p += n;
 		if (!*p)
