@@ -96,6 +96,7 @@ void gpus_fault(struct sim *s, uint32_t host, uint32_t gpu, int kind, bool on)
 		return;
 	switch (kind) {
 	case FT_GPU_STRANGER:
+		s->strangers = true;
 		g->v[gpu].stranger = on ? 3000000 + s->next_pid++ : 0;
 		break;
 	case FT_GPU_LOST:

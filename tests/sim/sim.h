@@ -357,6 +357,7 @@ struct sim {
 	bool loss_allowed; /* something was done that may lose a node's ranks */
 	bool removal; /* of a node, by the administrator */
 	bool gpus; /* some host has a probe */
+	bool strangers; /* used some GPU: what was in use before a job may have been theirs */
 	bool gpus_linger; /* memory may come back very late */
 	bool undying; /* some process may outlive SIGKILL */
 	bool leases; /* some jobs may be started again */
