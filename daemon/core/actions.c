@@ -157,7 +157,7 @@ void act_row(struct actions *a, struct action *p, enum store_table table, const 
 	if (r->key == NULL)
 		a->failed = true;
 	if (m != NULL && (r->json = encode(a, m, &r->len)) == NULL)
-		p->n_rows--; /* counted as invalid (or failed): a row without text would delete */
+		r->broken = true; /* counted as invalid (or failed); the store refuses all of it */
 }
 
 const char *action_name(enum action_type t)

@@ -22,6 +22,7 @@ struct store_row {
 	const char *key;
 	const char *json; /* encoded row_* message; NULL deletes the row */
 	size_t len;
+	bool broken; /* could not be encoded: its transaction fails */
 };
 
 enum action_type {
@@ -97,7 +98,8 @@ void act_log(struct actions *a, uint64_t job, const char *fmt, ...)
 /* refused{rid (0: none), code, text} */
 void act_refuse(struct actions *a, uint64_t link, uint32_t rid, const char *code, const char *fmt,
 		...) __attribute__((format(printf, 5, 6)));
-/* Appends an encoded row to the PERSIST action 'p'. */
+/* Appends an encoded row to the PERSIST action 'p'. One that breaks its own limits makes
+ * all of it fail with -EINVAL: what is not on disk must not be taken for stored. */
 void act_row(struct actions *a, struct action *p, enum store_table table, const char *key,
 	     const struct msg *m /* NULL deletes */);
 const char *action_name(enum action_type t);

@@ -19,6 +19,7 @@
 #define UNTIMED_US 5000000 /* an event of which is known only when we heard of it */
 #define CLAUSES_MAX 3
 #define SILENT_US 2000000
+#define FOUND_MAX 500 /* bytes: as much as its row and messages have room for */
 
 struct event_seen {
 	int64_t mono_us; /* its host's clock: names it */
@@ -194,6 +195,8 @@ void evidence_attach(struct coord *c, struct job *j)
 		from_silence(c, j, r, text, sizeof(text), &n);
 	if (text[0] == '\0')
 		return;
+	if (strlen(text) > FOUND_MAX)
+		text[utf8_cut(text, FOUND_MAX)] = '\0';
 	free(r->found);
 	r->found = coord_strdup(c, utf8_scrub(text));
 }

@@ -329,6 +329,9 @@ int db_row(struct db *d, const struct store_row *row, struct err *e)
 	sqlite3_stmt *s = row->json ? d->put[row->table] : d->del[row->table];
 	int r;
 
+	if (row->broken)
+		return err_set(e, EINVAL, "the row '%s' (table %d) broke its own limits and was not stored: a bug", row->key,
+			       (int)row->table);
 	if (sqlite3_bind_text(s, 1, row->key, -1, SQLITE_STATIC) != SQLITE_OK ||
 	    (row->json &&
 	     sqlite3_bind_text(s, 2, row->json, (int)row->len, SQLITE_STATIC) != SQLITE_OK))

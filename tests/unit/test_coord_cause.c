@@ -297,6 +297,42 @@ static void what_was_before_the_start_is_no_evidence(void **state)
 	msg_finish(&m);
 }
 
+/* Three long texts have room beside the end, as much as fits; the end is stored all the same. */
+static void what_happened_is_cut_to_what_has_room(void **state)
+{
+	struct world *w = *state;
+	struct rec_happening h[3];
+	struct rec_job_info *i;
+	char text[257] = "";
+	uint64_t a, b;
+	struct msg m;
+
+	memset(text, 'x', 250);
+	running_pair(w, &a, &b);
+	tick(w, 70000);
+	for (int k = 0; k < 3; k++) {
+		h[k] = (struct rec_happening){ .kind = "oom", .text = text, .mono_us = 1000 + k };
+		MSG_SET(&h[k], happening, job, 1);
+		MSG_SET(&h[k], happening, at_mono_us, w->now.ns / 1000 - 1000);
+		MSG_SET(&h[k], happening, at_error_us, 200);
+	}
+	msg_init(&m, MSG_happened);
+	m.u.happened.happenings = h;
+	m.u.happened.n_happenings = 3;
+	say(w, a, &m);
+	store(w);
+	dies(w, a, (struct end){ .code = 1, .at_us = 1000, .error_us = 300 });
+	store(w);
+	is_gone(w, a, (struct end){ .code = 1 });
+	is_gone(w, b, (struct end){ .rank = 1 });
+	store(w);
+	store(w);
+	assert_true(was_told(w, a, MSG_forget));
+	i = job_one(w, &m);
+	assert_string_equal(i->state, "failed");
+	msg_finish(&m);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -312,6 +348,7 @@ int main(void)
 		T(what_happened_near_the_end_is_put_beside_it),
 		T(a_saved_job_is_told_nothing_more),
 		T(what_was_before_the_start_is_no_evidence),
+		T(what_happened_is_cut_to_what_has_room),
 	};
 
 	return cmocka_run_group_tests_name("coord_cause", tests, NULL, NULL);

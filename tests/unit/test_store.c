@@ -161,6 +161,37 @@ TEST(many_writes_share_commits_and_are_answered_in_order)
 	print_message("2000 writes in %u commits\n", (unsigned)store_commits(store));
 }
 
+/* As act_row() leaves a message that breaks its own limits. */
+TEST(a_row_that_could_not_be_written_down_fails_with_all_beside_it)
+{
+	struct actions acts;
+	struct action *bad, *good;
+	struct msg job, token;
+
+	actions_init(&acts);
+	bad = act_add(&acts, ACT_PERSIST);
+	bad->ticket = 1;
+	msg_init(&job, MSG_row_job); /* most of what it must have is missing */
+	msg_init(&token, MSG_row_cluster);
+	token.u.row_cluster.cluster = "lab";
+	token.u.row_cluster.lineage = 42;
+	token.u.row_cluster.next_job = 1;
+	act_row(&acts, bad, TABLE_CLUSTER, "beside", &token);
+	act_row(&acts, bad, TABLE_JOB, "7", &job);
+	assert_int_equal(acts.invalid, 1);
+	assert_false(acts.failed);
+	assert_int_equal(store_write(store, 1, bad->rows, bad->n_rows), 0);
+	good = act_add(&acts, ACT_PERSIST);
+	act_row(&acts, good, TABLE_CLUSTER, "after", &token);
+	assert_int_equal(store_write(store, 2, good->rows, good->n_rows), 0);
+	actions_finish(&acts);
+	wait_answers(2);
+	assert_int_equal(tickets[0], 1);
+	assert_int_equal(errors[0], -EINVAL);
+	assert_int_equal(tickets[1], 2);
+	assert_int_equal(errors[1], 0);
+}
+
 TEST(an_empty_transaction_is_answered)
 {
 	assert_int_equal(store_write(store, 9, NULL, 0), 0);
@@ -281,6 +312,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(what_was_answered_is_there_after_a_reopen),
 		T(many_writes_share_commits_and_are_answered_in_order),
+		T(a_row_that_could_not_be_written_down_fails_with_all_beside_it),
 		T(an_empty_transaction_is_answered),
 		T(what_is_queued_at_close_is_kept),
 		T(a_full_disk_is_told_and_survived),
