@@ -130,7 +130,8 @@ static void add(struct choice *ch, const struct hostlist *x, struct node *n)
 		ch->excluding = true;
 }
 
-static int choose_listed(struct coord *c, const struct hostlist *hosts, const struct hostlist *x,
+/* Of a job that was accepted: a node that it names may have left the cluster since. */
+static int choose_listed(struct coord *c, const struct job *j, const struct hostlist *hosts, const struct hostlist *x,
 			 struct choice *ret, struct err *e)
 {
 	ret->listed = true;
@@ -140,6 +141,8 @@ static int choose_listed(struct coord *c, const struct hostlist *hosts, const st
 	for (size_t i = 0; i < hosts->count; i++) {
 		struct node *n = node_find(c, hosts->names[i]);
 
+		if (n == NULL && j->stored)
+			continue;
 		if (n == NULL)
 			return err_set(e, EINVAL,
 				       "no node named %s in the cluster %s; 'nodectl nodes' lists them",
@@ -223,7 +226,7 @@ static int choose(struct coord *c, const struct job *j, struct choice *ret, stru
 	if (r == 0 && !j->stored)
 		r = check_excluded(c, &x, e);
 	if (r == 0)
-		r = hosts.count > 0 ? choose_listed(c, &hosts, &x, ret, e) : choose_any(c, &x, ret);
+		r = hosts.count > 0 ? choose_listed(c, j, &hosts, &x, ret, e) : choose_any(c, &x, ret);
 	for (size_t i = 0; r == 0 && i < ret->n; i++)
 		judge(c, j, &ret->v[i]);
 	if (r == 0 && j->all_gpus && !ret->listed)
@@ -378,7 +381,10 @@ static void say_waiting(struct coord *c, struct job *j, const struct choice *ch)
 			len += why_not(c, &ch->v[i], list + len, sizeof(list) - len);
 		}
 	if (missing > shown)
-		snprintf(list + len, sizeof(list) - len, " and %zu more", missing - shown);
+		len += (size_t)snprintf(list + len, sizeof(list) - len, " and %zu more", missing - shown);
+	if (need(j) > ch->n)
+		snprintf(list + len, sizeof(list) - len, "%sothers that it may use have left the cluster",
+			 missing > 0 ? ", " : "");
 	describe(j, ch, what);
 	coord_set_text(c, &j->why, "%s %s%s, %zu of %zu can be used: %s",
 		       j->immediate ? "not now:" : "waiting for", what,
@@ -576,7 +582,7 @@ static int place_from(struct coord *c, struct job *j, struct choice *ch, struct 
 	int r;
 
 	/* What was accepted is not refused because of what one reading says. */
-	if (need(j) > ch->n || (need(j) > possible && !j->stored))
+	if (need(j) > possible && !j->stored)
 		return too_few(j, ch, possible, e);
 	if (count_fit(ch, FIT_NOW) < need(j)) {
 		say_waiting(c, j, ch);

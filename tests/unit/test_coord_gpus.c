@@ -1608,6 +1608,59 @@ TEST(what_an_older_job_holds_is_not_taken_for_left_by_a_younger_one_after_a_rest
 	assert_null(strstr(w->log, "is kept back"));
 }
 
+static void remove_node(struct world *w, const char *node)
+{
+	uint64_t l = link_up(w, WHO_LOCAL, NULL, "client");
+	struct msg m;
+
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 3;
+	m.u.node_remove.node = node;
+	say(w, l, &m);
+	store(w);
+	store(w);
+}
+
+TEST(who_waits_for_a_node_that_is_removed_is_not_ended)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+
+	silent_box(w, "gpu02");
+	want(w, a, 2, "gpu[01-02]", 1, false);
+	assert_non_null(strstr(why(w, 1), "queued: "));
+	remove_node(w, "gpu02");
+	assert_non_null(strstr(why(w, 1), "queued: waiting for 2 nodes with 1 free GPU, 1 of 1 can be used: "
+					  "others that it may use have left the cluster"));
+}
+
+TEST(a_job_goes_on_without_a_node_of_its_host_list_that_was_removed)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1), b = box(w, "gpu02", 1), d = box(w, "gpu03", 1);
+
+	ask_spare(w, a, "gpu[01-03]");
+	w->job = 1;
+	run_two(w, a, b);
+	link_down(w, b);
+	for (int i = 0; i < 122; i++) {
+		tick_alive(w, a, 1000);
+		tick_alive(w, d, 1);
+		store(w);
+	}
+	killed_there(w, a, 0);
+	remove_node(w, "gpu02");
+	for (int i = 0; i < 100 && strcmp(given(w, d), "0") != 0; i++) {
+		tick_alive(w, a, 1000);
+		tick_alive(w, d, 1);
+		store(w);
+		read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = -1 });
+		store(w);
+	}
+	assert_string_equal(given(w, d), "0");
+	assert_non_null(strstr(why(w, 1), "preparing: "));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1626,6 +1679,8 @@ int main(void)
 		T(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU),
 		T(the_GPU_of_a_worker_below_a_launcher_is_named),
 		T(who_has_not_enough_nodes_for_its_spares_keeps_none_from_others),
+		T(who_waits_for_a_node_that_is_removed_is_not_ended),
+		T(a_job_goes_on_without_a_node_of_its_host_list_that_was_removed),
 		T(what_an_older_job_holds_is_not_taken_for_left_by_a_younger_one_after_a_restart),
 		T(what_a_node_says_of_old_attempts_does_not_fill_the_memory),
 		T(what_a_lost_node_held_is_free_when_it_says_the_end_after_the_jobs),
