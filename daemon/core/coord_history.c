@@ -247,6 +247,7 @@ static bool too_old(const struct coord *c, const struct job *j)
 	return c->conf.history_days != 0 && j->end_wall_ms < c->wall_ms - c->conf.history_days * DAY_MS;
 }
 
+/* But not who has left GPUs that are not clean yet: after a restart its row tells of them. */
 void history_prune(struct coord *c)
 {
 	struct action *p = NULL;
@@ -259,6 +260,8 @@ void history_prune(struct coord *c)
 		if (!too_many(c) && c->conf.history_days == 0)
 			return;
 		if (!j->saved || !list_empty(&j->watches) || (!too_many(c) && !too_old(c, j)))
+			continue;
+		if (j->gpus_left && clean_awaited(j))
 			continue;
 		if (p == NULL || p->n_rows >= PRUNE_ROWS)
 			p = coord_persist(c, &pd);

@@ -13,7 +13,7 @@ struct past {
 	uint32_t nnodes, ppn;
 	const char *state, *user;
 	uint32_t bad, code; /* rank that failed with this code, and all others were ended by us; code 0: none */
-	int64_t end_wall_ms;
+	int64_t end_wall_ms, start_wall_ms;
 };
 
 static const struct past some = { .job = 1, .nnodes = 4, .ppn = 16, .state = "failed", .user = "li", .bad = 37,
@@ -71,6 +71,7 @@ static void load_past(struct world *w, const struct past *p)
 	r->first = &first;
 	r->n_first = p->code != 0;
 	r->end_wall_ms = p->end_wall_ms;
+	r->start_wall_ms = p->start_wall_ms;
 	MSG_SET(r, row_job, exit_code, p->code);
 	load(w, &m);
 }
@@ -314,6 +315,27 @@ TEST(what_ended_too_many_days_ago_goes_by_and_by)
 	assert_false(is_there(w, 4));
 }
 
+/* No reading has shown them since. Those of job 1 are the younger job 2's to give back. */
+TEST(who_has_left_GPUs_that_are_not_clean_yet_stays)
+{
+	struct world *w = *state;
+	struct past p = some;
+
+	begin_keeping(w, 0, 10);
+	for (uint32_t i = 1; i <= 3; i++) {
+		p.job = i;
+		p.nnodes = i == 1 ? 1 : 2;
+		p.bad = 0;
+		p.end_wall_ms = w->wall_ms - (20 - i) * DAY_MS;
+		p.start_wall_ms = i == 3 ? 0 : p.end_wall_ms - 1000; /* job 3 has never begun */
+		load_past(w, &p);
+	}
+	loaded(w);
+	assert_false(is_there(w, 1));
+	assert_true(is_there(w, 2));
+	assert_false(is_there(w, 3));
+}
+
 TEST(without_days_nothing_is_too_old)
 {
 	struct world *w = *state;
@@ -410,6 +432,7 @@ int main(void)
 		T(a_job_that_has_just_ended_is_kept_in_the_same_way),
 		T(the_oldest_go_when_there_are_too_many),
 		T(what_ended_too_many_days_ago_goes_by_and_by),
+		T(who_has_left_GPUs_that_are_not_clean_yet_stays),
 		T(without_days_nothing_is_too_old),
 		T(jobs_are_picked_by_what_is_known_of_them),
 		T(ten_thousand_jobs_come_in_pieces_each_once),
