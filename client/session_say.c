@@ -211,10 +211,13 @@ static void say_over(struct session *s, const struct rec_job_info *j, const stru
 	if (!s->conf->to_end || s->conf->json || s->told_end >= j->attempt)
 		return;
 	buf_init(&b);
-	if (a && a->attempt == j->attempt)
+	if (a && a->attempt == j->attempt) {
 		why_over(&b, a);
-	else if (j->n_first) /* it waits until all of it is surely gone */
+	} else if (j->n_first) { /* it waits until all of it is surely gone */
 		render_culprit(&b, j, j->first);
+		if (strcmp(j->first->state, "lost") == 0 && j->first->text)
+			buf_addf(&b, ": %s", j->first->text);
+	}
 	if (*buf_str(&b)) {
 		session_say(s, "job %" PRIu64 ": %s", j->job, buf_str(&b));
 		s->told_end = j->attempt;
