@@ -41,6 +41,35 @@ static const struct agent_actor *let_in(const struct sim *s, const struct agent_
 	return NULL;
 }
 
+/* Nodes that it wants were taken out: it waits for others, which do not come here. */
+static bool waits_for_ever(const struct sim *s, const struct client *k)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (!removed_host(s, i) &&
+		    (k->plan->hosts == NULL || strstr(k->plan->hosts, s->agents[i].name) != NULL))
+			n++;
+	return s->removal && k->job < JOBS_MAX && s->jobs[k->job].final[0] == '\0' &&
+	       n < k->plan->nnodes + k->plan->spares;
+}
+
+static bool job_waits_for_ever(const struct sim *s, uint64_t job)
+{
+	for (uint32_t i = 0; i < s->n_clients; i++)
+		if (s->clients[i].job == job && waits_for_ever(s, &s->clients[i]))
+			return true;
+	return false;
+}
+
+static bool keeps_specs(const struct sim *s, uint32_t host)
+{
+	for (uint32_t i = 0; i < s->n_clients; i++)
+		if (s->clients[i].agent == host && waits_for_ever(s, &s->clients[i]))
+			return true;
+	return false;
+}
+
 /* What is still to come, or NULL. */
 static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 {
@@ -50,13 +79,14 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 	if (!admin_done(s))
 		return "the administrator's wishes are done";
 	for (uint32_t i = 0; i < s->n_clients; i++)
-		if (!s->clients[i].over && !removed_host(s, s->clients[i].agent)) {
+		if (!s->clients[i].over && !removed_host(s, s->clients[i].agent) &&
+		    !waits_for_ever(s, &s->clients[i])) {
 			snprintf(text, sizeof(text), "client %u (job %" PRIu64 ") is told it is over", i,
 				 s->clients[i].job);
 			return text;
 		}
 	for (uint32_t i = 1; i < JOBS_MAX && i < 64; i++)
-		if (s->jobs[i].seen && s->jobs[i].final[0] == '\0') {
+		if (s->jobs[i].seen && s->jobs[i].final[0] == '\0' && !job_waits_for_ever(s, i)) {
 			snprintf(text, sizeof(text), "job %u reaches a final state", i);
 			return text;
 		}
@@ -79,7 +109,7 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 		}
 	}
 	for (uint32_t i = 0; i < s->n_agents; i++)
-		if (!removed_host(s, i) && has_specs(s, &s->agents[i])) {
+		if (!removed_host(s, i) && !keeps_specs(s, i) && has_specs(s, &s->agents[i])) {
 			snprintf(text, sizeof(text), "%s is rid of specifications", s->agents[i].name);
 			return text;
 		}
