@@ -712,7 +712,7 @@ def two_hosts(site):
     os.chmod(only, 0o777)
     site.head()
     site.node("n1")
-    site.node("n2", "spool_per_node = 1G\n", prefix=["unshare", "-m", "sh", "-c",
+    site.node("n2", "[agent]\nspool_per_node = 1G\n", prefix=["unshare", "-m", "sh", "-c",
                             'mount -t tmpfs -o mode=777 none "$0" && install -d -o 65534 "${1%/*}" "$1" && mount -t tmpfs -o mode=777,size=2m none "$1" && shift && exec "$@"',
                             only, site.path("n2", "spool")])
     return site, only
