@@ -88,7 +88,7 @@ def test_a_job_that_runs_on_one_plain_node_is_read_there(site):
 def test_an_earlier_attempts_output_is_asked_for_by_its_number(cluster):
     c = cluster(2)
     job = c.detach("-N", 2, "--max-restarts", "1", "--restart-on", "any", "--", "sh", "-c",
-                   'echo "attempt $TORCHELASTIC_RESTART_COUNT rank $RANK"; [ $TORCHELASTIC_RESTART_COUNT = 1 ] || { sleep 1; exit 7; }') # both have spoken by then)
+                   'echo "attempt $TORCHELASTIC_RESTART_COUNT rank $RANK"; [ $TORCHELASTIC_RESTART_COUNT = 1 ] || { sleep 1; exit 7; }') # both have spoken by then
     j = c.wait_end(job, 60)
     assert (j["state"], j["attempt"]) == ("done", 2), j
     assert sorted(c.ctl("logs", job).ok().by_rank().values()) == ["attempt 1 rank 0\n", "attempt 1 rank 1\n"]
