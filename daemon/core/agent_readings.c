@@ -280,14 +280,28 @@ bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *
 }
 
 /* CUDA_VISIBLE_DEVICES as of now; NULL: GPUs are not managed here. */
+/* The probe has looked, and there are none; it has not ended since, and its driver does answer. */
+static bool surely_none(const struct agent *a)
+{
+	const struct rec_readings *r = &a->readings.u.readings;
+
+	for (size_t i = 0; i < r->n_sources; i++) {
+		const struct rec_source *x = &r->sources[i];
+
+		if (!x->ok && !x->absent && (strcmp(x->name, "nvml") == 0 || strcmp(x->name, "probe") == 0))
+			return false;
+	}
+	return r->n_gpus == 0;
+}
+
 const char *readings_visible(struct agent *a, const struct rec_prepare *p, const char **ret_indices)
 {
 	struct job_gpus gpus;
 	bool there = readings_gpus(a, &a->out->arena, p, &gpus);
 
 	*ret_indices = gpus.indices;
-	if (p->gpus == NULL && (a->have_readings ? a->readings.u.readings.n_gpus > 0 : a->conf.probe))
-		return ""; /* there were none when it was placed; we were restarted since, and do not know yet */
+	if (p->gpus == NULL && (a->have_readings ? !surely_none(a) : a->conf.probe))
+		return ""; /* there were none when it was placed; now there are, or nobody can say */
 	return there ? gpus.visible : p->gpu_ids; /* gone since: CUDA says so */
 }
 

@@ -101,7 +101,7 @@ static bool touches(const struct coord *c, const struct job *j, const struct pla
 		return x->job == j->id;
 	if (x->kind == EV_FAULT)
 		return false;
-	if (x->kind == EV_XID && p->gpu_ids != NULL)
+	if (x->kind == EV_XID) /* who has no GPUs there is not concerned */
 		return listed(p->gpu_ids, x->gpu_id);
 	return x->kind != EV_PORT || j->n_places > 1;
 }

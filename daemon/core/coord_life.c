@@ -470,10 +470,8 @@ void jobs_on_notice(struct coord *c, struct node *n, const struct rec_notice *r)
 		if (strncmp(j->notices[k], text, strlen(j->notices[k])) == 0)
 			return;
 	job_notice(c, j, "%s", text);
-	if (j->n_notices == before)
-		return;
-	job_tell(c, j, n->name, 0, 0, "%.480s", r->text);
-	job_changed(c, j);
+	if (j->n_notices != before)
+		job_changed(c, j);
 }
 
 /* ---- loss --------------------------------------------------------------------------------- */

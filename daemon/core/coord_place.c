@@ -315,7 +315,7 @@ static size_t why_not(struct coord *c, const struct candidate *x, char *out, siz
 	if (node_usable(x->node) && x->fit == FIT_AWAY && node_cordoned(x->node))
 		return why_cordoned(x->node, out, size);
 	if (h != NULL) {
-		since(age, c->wall_ms - (h->start_wall_ms ? h->start_wall_ms : h->submit_wall_ms));
+		since(age, h->start_wall_ms != 0 ? c->wall_ms - h->start_wall_ms : 0);
 		return (size_t)snprintf(out, size, "%s runs job %llu of %.32s %s", name,
 					(unsigned long long)h->id, h->user, age);
 	}

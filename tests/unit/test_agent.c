@@ -689,6 +689,23 @@ static void GPUs_that_nobody_had_seen_are_hidden_from_a_job_that_was_given_none(
 	msg_finish(&m);
 }
 
+static void what_a_probe_that_has_ended_cannot_say_is_hidden_as_well(void **state)
+{
+	struct agent_event gone = { .type = AEV_READINGS, .text = "the probe has ended" };
+	struct world *w = *state;
+	struct msg m;
+
+	read_gpus(w, "");
+	assert_string_equal(visible(w, NULL, NULL), "absent");
+	shim_ready(w, true);
+	feed(w, &gone);
+	start(w);
+	done(w, ACT_LATCH, 0);
+	assert_true(last(w, SHIM, MSG_shim_go, &m));
+	assert_string_equal(m.u.shim_go.gpus, "");
+	msg_finish(&m);
+}
+
 static void indices_that_shift_before_the_start_are_told_with_it(void **state)
 {
 	struct world *w = *state;
@@ -2074,6 +2091,7 @@ int main(void)
 		T(without_readings_and_names_its_indices_do),
 		T(indices_that_shift_before_the_start_are_told_with_it),
 		T(GPUs_that_nobody_had_seen_are_hidden_from_a_job_that_was_given_none),
+		T(what_a_probe_that_has_ended_cannot_say_is_hidden_as_well),
 		T(a_job_whose_GPU_is_gone_is_refused),
 		T(a_GPU_that_has_lost_its_name_is_held_by_index),
 		T(where_no_GPU_was_ever_seen_the_variable_is_left_alone),

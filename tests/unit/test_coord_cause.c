@@ -235,7 +235,7 @@ static void what_happened_near_the_end_is_put_beside_it(void **state)
 	happens(w, a, "oom", "somebody else's OOM kill", 77, 500000);
 	happens(w, a, "fault", "a fault of nobody we know", 0, 500000);
 	happens(w, a, "oom", "an OOM kill long ago", 1, 9000000);
-	happens(w, a, "xid", "Xid 79 on GPU 0", 0, 400000);
+	happens(w, a, "xid", "Xid 79 on GPU 0", 1, 400000);
 	happens(w, b, "port", "port mlx5_0/1 went down", 0, 12000000);
 	dies(w, a, (struct end){ .code = 1, .at_us = 1000, .error_us = 300 });
 	store(w);
@@ -270,7 +270,7 @@ static void a_saved_job_is_told_nothing_more(void **state)
 	n = m.u.jobs.jobs->n_story;
 	msg_finish(&m);
 	tick(w, 1000);
-	happens(w, a, "xid", "Xid 79 on GPU 1", 0, 1100000);
+	happens(w, a, "xid", "Xid 79 on GPU 1", 1, 1100000);
 	assert_string_equal(job_one(w, &m)->why, why);
 	assert_int_equal(m.u.jobs.jobs->n_story, n);
 	msg_finish(&m);
@@ -286,7 +286,7 @@ static void what_was_before_the_start_is_no_evidence(void **state)
 	tick(w, 60000);
 	running_pair(w, &a, &b);
 	tick(w, 3000);
-	happens(w, a, "xid", "Xid 43 on GPU 1", 0, 25600000);
+	happens(w, a, "xid", "Xid 43 on GPU 1", 1, 25600000);
 	dies(w, a, (struct end){ .code = 1, .at_us = 1000, .error_us = 300 });
 	store(w);
 	is_gone(w, a, (struct end){ .code = 1 });
