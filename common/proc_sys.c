@@ -50,6 +50,11 @@ ssize_t proc_sys_file(const char *path, char *out, size_t size)
 	return n;
 }
 
+/* exec() allows 6 MiB for all of a process's words. Afterwards the process may name
+ * any memory of its own as its environment (PR_SET_MM_MAP), terabytes of it: root
+ * reads this of every process there is. */
+#define ENVIRON_MAX (8u << 20)
+
 int proc_sys_environ(pid_t pid, struct buf *b)
 {
 	char path[32];
@@ -67,7 +72,7 @@ int proc_sys_environ(pid_t pid, struct buf *b)
 		n = room ? read(fd, room, b->cap - b->len) : -1;
 		if (n > 0)
 			b->len += (size_t)n;
-	} while (n > 0);
+	} while (n > 0 && b->len < ENVIRON_MAX);
 	close(fd);
 	return n < 0 ? -EIO : 0;
 }

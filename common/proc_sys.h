@@ -16,7 +16,7 @@ pid_t proc_sys_self(void);
 pid_t proc_sys_group(pid_t pid); /* -1: no such process */
 /* A whole small file, NUL-terminated. Length or -errno. */
 ssize_t proc_sys_file(const char *path, char *out, size_t size);
-/* The whole environment of a process, into b. 0 or -errno. */
+/* The environment of a process, all that exec() can have given it, into b. 0 or -errno. */
 int proc_sys_environ(pid_t pid, struct buf *b);
 
 /* All processes, in no order: NULL and errno, or what is closed in the end. */

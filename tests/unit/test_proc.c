@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/prctl.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -22,6 +24,7 @@
 #include <unistd.h>
 
 #include "common/proc.h"
+#include "common/proc_sys.h"
 
 #define TEST(name) static void name(void **state)
 
@@ -331,6 +334,58 @@ TEST(a_sweep_kills_exactly_the_holders_of_the_variable)
 	waitpid(longer, NULL, 0);
 }
 
+/* Calls n bytes of zeroes its environment, as any process may. */
+static bool call_environment(size_t n)
+{
+	char text[2048], *p, *word, *save = NULL;
+	char *area = mmap(NULL, n, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t v[53] = { 0 };
+	ssize_t got = proc_read_file(getpid(), "stat", text, sizeof(text));
+	struct prctl_mm_map m = { .exe_fd = (uint32_t)-1 };
+
+	p = got > 0 ? strrchr(text, ')') : NULL;
+	if (area == MAP_FAILED || !p)
+		return false;
+	word = strtok_r(p + 1, " ", &save);
+	for (int i = 3; word && i < 53; word = strtok_r(NULL, " ", &save))
+		v[i++] = strtoull(word, NULL, 10);
+	m.start_code = v[26], m.end_code = v[27], m.start_stack = v[28];
+	m.start_data = v[45], m.end_data = v[46], m.start_brk = v[47], m.brk = (uintptr_t)sbrk(0);
+	m.arg_start = v[48], m.arg_end = v[49];
+	m.env_start = (uintptr_t)area, m.env_end = (uintptr_t)area + n;
+	return prctl(PR_SET_MM, PR_SET_MM_MAP, &m, sizeof(m), 0) == 0;
+}
+
+TEST(an_environment_without_end_is_not_read_to_its_end)
+{
+	pid_t pid;
+	int ready[2];
+	struct buf b;
+	char c = 0;
+
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		c = call_environment(64u << 20) ? 'y' : 'n';
+		_exit(write(ready[1], &c, 1) == 1 && pause());
+	}
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	close(ready[0]);
+	close(ready[1]);
+	buf_init(&b);
+	assert_int_equal(proc_sys_environ(pid, &b), 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	if (c == 'n') { /* a kernel without CONFIG_CHECKPOINT_RESTORE */
+		buf_finish(&b);
+		skip();
+	}
+	assert_true(b.len > 6u << 20); /* exec() may give so much */
+	assert_true(b.len <= 9u << 20);
+	buf_finish(&b);
+}
+
 TEST(a_sweep_spares_the_sweeper)
 {
 	pid_t pid = fork();
@@ -362,6 +417,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(all_descendants_are_found_children_first),
 		cmocka_unit_test(a_zombie_is_no_descendant),
 		cmocka_unit_test(a_sweep_kills_exactly_the_holders_of_the_variable),
+		cmocka_unit_test(an_environment_without_end_is_not_read_to_its_end),
 		cmocka_unit_test(a_sweep_spares_the_sweeper),
 	};
 
