@@ -9,6 +9,7 @@
  *   Killed process 4711 (python3) total-vm:...                         (before 5.3)
  *   oom-kill:constraint=...,oom_memcg=/a,task_memcg=/a/b,task=python3,pid=4711,uid=1000
  *   NVRM: Xid (PCI:0000:17:00): 79, pid=4711, name=python3, GPU has fallen off the bus.
+ *   NVRM: Xid (PCI:0000:17:00 GPU-I:05 GPU-CI:00): 13, pid=4711, ...   (a part of it, MIG)
  *   python3[4711]: segfault at 0 ip 00007f... sp 00007f... error 4 in libtorch_cuda.so[7f...]
  *   mlx5_core 0000:17:00.0 ibp23s0: Link down        mlx5_core 0000:17:00.0: Port module event...
  */
@@ -60,20 +61,24 @@ static const char *after_pid(const char *p)
 	return p + strspn(p, "0123456789");
 }
 
-/* "Killed process 4711 (python3) ..." */
+/* "Killed process 4711 (python3) ...". "Kill process" is said before it is done. What
+ * a process is called may begin like this, and be the first word of another line. */
 static bool oom(const char *text, struct hw_event *e)
 {
-	const char *p = strstr(text, "Killed process ");
-	bool cgroup = strncmp(text, "Memory cgroup out of memory: ", 29) == 0, bare = p == text;
+	static const char *const begins[] = { "Killed process ", "Memory cgroup out of memory: Killed process ",
+					      "Out of memory: Killed process ",
+					      "Out of memory (oom_kill_allocating_task): Killed process " };
+	const char *p = NULL;
 	uint64_t pid;
 	char name[32] = "";
+	bool bare, cgroup;
+	size_t i = 0;
 
-	if (!cgroup && strncmp(text, "Out of memory", 13) != 0 && !bare)
-		return false;
-	if (!p)
-		return false; /* "Kill process" is said before it is done */
-	p += 15;
-	if (!number(p, 4194304, &pid))
+	for (; i < sizeof begins / sizeof begins[0] && !p; i++)
+		p = strncmp(text, begins[i], strlen(begins[i])) == 0 ? text + strlen(begins[i]) : NULL;
+	bare = i == 1;
+	cgroup = i == 2;
+	if (!p || !number(p, 4194304, &pid))
 		return false;
 	put_pid(e, pid);
 	p = after_pid(p);
@@ -88,20 +93,30 @@ static bool oom(const char *text, struct hw_event *e)
 	return true;
 }
 
+/* The last one: what comes before is named by users. */
+static const char *last(const char *text, const char *key)
+{
+	const char *found = NULL;
+
+	for (const char *p = strstr(text, key); p; p = strstr(p + 1, key))
+		found = p;
+	return found;
+}
+
 /* The summary since 5.0 names the victim's cgroup, and so the job: "nodeagent-12.1". */
 static bool oom_summary(const char *text, struct hw_event *e)
 {
-	const char *group = strstr(text, "task_memcg="), *job;
+	const char *group = last(text, ",task_memcg="), *job, *end = last(text, ",pid=");
 	uint64_t pid, id;
 
-	if (strncmp(text, "oom-kill:", 9) != 0 || !number_after(text, ",pid=", 4194304, &pid))
+	if (strncmp(text, "oom-kill:constraint=", 20) != 0 || !end || !number(end + 5, 4194304, &pid))
 		return false;
 	put_pid(e, pid);
 	e->kind = "oom-job";
 	for (job = group ? strstr(group, "/nodeagent-") : NULL; job; job = strstr(job + 1, "/nodeagent-"))
 		if (number(job + 11, UINT64_MAX, &id)) /* not "/nodeagent-launcher.service" */
 			break;
-	if (!job || job > group + strcspn(group, ","))
+	if (!job || job > group + 1 + strcspn(group + 1, ","))
 		return false;
 	e->job = hw_u64(id);
 	snprintf(e->text, sizeof e->text, "the OOM killer chose pid %u of job %llu", e->pid.v, (unsigned long long)id);
@@ -110,16 +125,16 @@ static bool oom_summary(const char *text, struct hw_event *e)
 
 static bool xid(const char *text, struct hw_event *e)
 {
-	const char *p = strstr(text, "NVRM: Xid (");
+	const char *p = text;
 	uint64_t n, pid;
 
-	if (!p)
+	if (strncmp(p, "NVRM: Xid (", 11) != 0)
 		return false;
 	p += 11;
 	p += strncmp(p, "PCI:", 4) == 0 ? 4 : 0;
-	take(e->pci, sizeof e->pci, p, ")");
+	take(e->pci, sizeof e->pci, p, " )"); /* of a part of it: " GPU-I:05 GPU-CI:00" */
 	p += strcspn(p, ")");
-	if (strncmp(p, "): ", 3) != 0 || !number(p + 3, 65535, &n))
+	if (!e->pci[0] || strncmp(p, "): ", 3) != 0 || !number(p + 3, 65535, &n))
 		return false;
 	e->kind = "xid";
 	e->xid = hw_u32((uint32_t)n);
@@ -183,6 +198,15 @@ static bool port(const char *text, struct hw_event *e)
 	return true;
 }
 
+/* The level and 8 * facility: others than 0 are what programs have written there, such
+ * as a system log that forwards whatever users tell it. */
+static bool by_kernel(const char *record)
+{
+	uint64_t prio;
+
+	return number(record, 7, &prio);
+}
+
 bool kmsg_parse(const char *line, size_t len, struct hw_event *ret, int64_t *ret_at_us)
 {
 	static bool (*const known[])(const char *, struct hw_event *) = { oom, oom_summary, xid, fault, port };
@@ -203,7 +227,7 @@ bool kmsg_parse(const char *line, size_t len, struct hw_event *ret, int64_t *ret
 			*p = '?';
 	utf8_scrub(copy);
 	text = strchr(copy, ';');
-	if (!text)
+	if (!text || !by_kernel(copy))
 		return false;
 	second = strchr(copy, ',');
 	second = second && second < text ? strchr(second + 1, ',') : NULL;

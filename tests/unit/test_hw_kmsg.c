@@ -60,6 +60,10 @@ TEST(an_xid_is_found_with_its_gpu)
 	assert_true(parse("4,1,2,-;NVRM: Xid (PCI:0000:17:00): 31, pid='<unknown>', name=<unknown>, Ch 00000008"));
 	assert_false(e.pid.known);
 	assert_true(parse("4,1,2,-;NVRM: Xid (0000:3b:00): 48, Double Bit ECC Error"));
+	assert_true(parse("4,1,2,-;NVRM: Xid (PCI:0000:41:00 GPU-I:05 GPU-CI:00): 13, pid=12, name=x, Graphics"));
+	assert_string_equal(e.pci, "0000:41:00");
+	assert_int_equal(e.xid.v, 13);
+	assert_int_equal(e.pid.v, 12);
 	assert_false(parse("4,1,2,-;NVRM: Xid (PCI:0000:17:00): -1"));
 	assert_false(parse("4,1,2,-;NVRM: loading NVIDIA UNIX x86_64 Kernel Module"));
 }
@@ -92,6 +96,31 @@ TEST(a_process_name_forges_no_pid)
 	assert_int_equal(e.pid.v, 7);
 	assert_string_equal(e.text, "general protection fault of pid 7 in x");
 	assert_false(parse("6,1,2,-;python3[4711x]: segfault at 0 ip 00007f1 sp 00007ff error 4"));
+}
+
+TEST(a_process_name_forges_no_oom_kill_and_no_xid)
+{
+	/* names of at most 15 bytes; the rest is named by files */
+	assert_true(parse("6,1,2,-;Out of memory[4711]: segfault at 0 ip 1 sp 2 error 4 in Killed process 7 (x)[1+2]"));
+	assert_string_equal(e.kind, "fault");
+	assert_int_equal(e.pid.v, 4711);
+	assert_true(parse("6,1,2,-;NVRM: Xid (): 7[4711]: segfault at 0 ip 1 sp 2 error 4 in x[1+2]"));
+	assert_string_equal(e.kind, "fault");
+	assert_true(parse("6,1,2,-;x[4711]: segfault at 0 ip 1 sp 2 error 4 in NVRM: Xid (PCI:0000:17:00): 79[1+2]"));
+	assert_string_equal(e.kind, "fault");
+	assert_true(parse("6,1,2,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+			  "oom_memcg=/u,task_memcg=/nodeagent-99.1,task_memcg=/na/nodeagent-12.3,"
+			  "task=,pid=77,pid=4711,uid=1000"));
+	assert_int_equal(e.pid.v, 4711);
+	assert_int_equal(e.job.v, 12);
+}
+
+TEST(what_programs_wrote_into_the_log_is_not_the_kernels)
+{
+	assert_true(parse("3,1,2,-;Killed process 12 (sh) total-vm:1kB"));
+	assert_false(parse("14,1,2,-;Killed process 12 (sh) total-vm:1kB"));
+	assert_false(parse("12,1,2,-;NVRM: Xid (PCI:0000:17:00): 79, pid=4711, name=python3"));
+	assert_false(parse(",1,2,-;Killed process 12 (sh) total-vm:1kB"));
 }
 
 TEST(other_lines_and_garbage_say_nothing)
@@ -177,6 +206,8 @@ int main(void)
 		cmocka_unit_test(an_xid_is_found_with_its_gpu),
 		cmocka_unit_test(faults_and_lost_links_are_found),
 			cmocka_unit_test(a_process_name_forges_no_pid),
+		cmocka_unit_test(a_process_name_forges_no_oom_kill_and_no_xid),
+		cmocka_unit_test(what_programs_wrote_into_the_log_is_not_the_kernels),
 		cmocka_unit_test(other_lines_and_garbage_say_nothing),
 		cmocka_unit_test(only_what_is_new_is_told_and_each_once_more),
 		cmocka_unit_test(a_log_that_cannot_be_read_is_no_fault),
