@@ -13,7 +13,10 @@
 #include <unistd.h>
 #include <yaml.h>
 
+#include "common/utf8.h"
+
 #define EVENTS_MAX 200000
+#define OPEN_MAX 256 /* brackets: libyaml's time is their depth for each word */
 
 static const char *const names[TK_COUNT] = {
 	[TK_OVERWRITE] = "overwrite_output_dir",
@@ -78,8 +81,9 @@ static void take(struct trainer *t, int key, const char *text, size_t n, bool qu
 	*v = (struct trainer_value){ .quoted = quoted, .line = line };
 	v->known = !(n >= 2 && text[0] == '$' && text[1] == '{');
 	if (n >= sizeof(v->text))
-		n = sizeof(v->text) - 1;
-	memcpy(v->text, text, n);
+		n = utf8_cut(text, sizeof(v->text) - 1);
+	for (size_t i = 0; i < n; i++) /* it is told in one line */
+		v->text[i] = (unsigned char)text[i] < ' ' ? '?' : text[i];
 	v->text[n] = '\0';
 }
 
@@ -178,13 +182,36 @@ static bool on_event(struct reading *r, const yaml_event_t *e)
 	}
 }
 
-static int parse_error(const yaml_parser_t *p, struct err *e)
+static size_t line_at(const char *text, size_t n)
 {
+	size_t line = 1;
+
+	for (size_t i = 0; i < n; i++)
+		line += text[i] == '\n';
+	return line;
+}
+
+static int parse_error(const yaml_parser_t *p, const char *text, size_t n, struct err *e)
+{
+	size_t at = p->problem_offset < n ? p->problem_offset : n;
+
 	if (p->error == YAML_MEMORY_ERROR)
 		return err_set(e, ENOMEM, "out of memory");
 	return err_set(e, EINVAL, "line %zu: %s%s%s",
-		       p->error == YAML_READER_ERROR ? 1 : p->problem_mark.line + 1,
+		       p->error == YAML_READER_ERROR ? line_at(text, at) : p->problem_mark.line + 1,
 		       p->problem ? p->problem : "it is no YAML", p->context ? " " : "", p->context ? p->context : "");
+}
+
+/* Whether they are text or not: nobody writes so many that are not closed. */
+static bool too_deep(const char *text, size_t n)
+{
+	int open = 0;
+
+	for (size_t i = 0; i < n && open <= OPEN_MAX; i++) {
+		open += text[i] == '{' || text[i] == '[';
+		open -= open > 0 && (text[i] == '}' || text[i] == ']');
+	}
+	return open > OPEN_MAX;
 }
 
 int trainer_read(struct trainer *t, const char *text, size_t n, struct err *e)
@@ -195,12 +222,14 @@ int trainer_read(struct trainer *t, const char *text, size_t n, struct err *e)
 	bool more = true;
 	int rc = 0;
 
+	if (too_deep(text, n))
+		return err_set(e, E2BIG, "more than %d open brackets", OPEN_MAX);
 	if (!yaml_parser_initialize(&p))
 		return err_set(e, ENOMEM, "out of memory");
 	yaml_parser_set_input_string(&p, (const unsigned char *)text, n);
 	for (int i = 0; more && rc == 0 && i < EVENTS_MAX; i++) {
 		if (!yaml_parser_parse(&p, &ev)) {
-			rc = parse_error(&p, e);
+			rc = parse_error(&p, text, n, e);
 			break;
 		}
 		more = ev.type != YAML_STREAM_END_EVENT && on_event(&r, &ev);
@@ -373,11 +402,25 @@ static char *read_file(const char *dir, const char *name, size_t *ret_n)
 	return text;
 }
 
+/* JSON is YAML but for this: a character beyond U+FFFF is written as two escapes. */
+static void hide_pairs(char *text, size_t n)
+{
+	for (size_t i = 0; i + 1 < n; i++) {
+		if (text[i] != '\\')
+			continue;
+		if (i + 5 < n && text[i + 1] == 'u' && (text[i + 2] | 32) == 'd' &&
+		    text[i + 3] && strchr("89abcdefABCDEF", text[i + 3]))
+			memset(text + i, '?', 6);
+		i++;
+	}
+}
+
 size_t trainer_warn(char *const *argv, const char *dir, struct buf *b)
 {
 	size_t first = trainer_find(argv), n;
 	struct trainer t = { 0 };
 	struct err e;
+	bool json;
 	char *text;
 	int r;
 
@@ -390,10 +433,13 @@ size_t trainer_warn(char *const *argv, const char *dir, struct buf *b)
 	text = read_file(dir, argv[first], &n);
 	if (!text)
 		return 0;
+	json = ends_with(argv[first], ".json");
+	if (json)
+		hide_pairs(text, n);
 	r = trainer_read(&t, text, n, &e);
 	free(text);
 	if (r == -EINVAL) {
-		buf_addf(b, "%s is no YAML: %s\n", argv[first], e.text);
+		buf_addf(b, "%s is no %s: %s\n", argv[first], json ? "JSON" : "YAML", e.text);
 		return 1;
 	}
 	trainer_arguments(&t, &argv[first + 1], true);

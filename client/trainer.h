@@ -41,7 +41,7 @@ struct trainer {
 size_t trainer_find(char *const *argv);
 bool trainer_is_file(const char *arg); /* by its name, as the trainer decides it */
 /* Takes the top level of a YAML text. 0, or -EINVAL and what is wrong in which line:
- * "line 12: ..."; or -ENOMEM. */
+ * "line 12: ..."; -E2BIG: nested too deep to be read in a moment; or -ENOMEM. */
 int trainer_read(struct trainer *t, const char *text, size_t n, struct err *e);
 /* Arguments behind a file (key=value), or without one (--key value); NULL-terminated. */
 void trainer_arguments(struct trainer *t, char *const *argv, bool behind_file);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "client/trainer.h"
+#include "common/json.h"
 
 #define TEST(name) static void name(void **state)
 #define ARGV(...) ((char *const[]){ __VA_ARGS__, NULL })
@@ -127,6 +128,49 @@ TEST(what_is_no_yaml_is_named_with_its_line)
 	assert_int_equal(strncmp(e.text, "line ", 5), 0);
 }
 
+TEST(bytes_that_are_no_text_are_named_with_their_line)
+{
+	const char *gbk = "a: 1\n# \xc4\xe3\nb: 2\n";
+	struct trainer t = { 0 };
+	struct err e;
+
+	assert_int_equal(trainer_read(&t, gbk, strlen(gbk), &e), -EINVAL);
+	assert_int_equal(strncmp(e.text, "line 2: ", 8), 0);
+}
+
+/* libyaml would take a minute and a half for this. */
+TEST(a_file_of_brackets_takes_no_time)
+{
+	struct trainer t = { 0 };
+	char *text = malloc(TRAINER_FILE_MAX);
+	struct err e;
+
+	assert_non_null(text);
+	memset(text, '{', TRAINER_FILE_MAX);
+	alarm(20);
+	assert_int_equal(trainer_read(&t, text, TRAINER_FILE_MAX, &e), -E2BIG);
+	memset(text, ' ', TRAINER_FILE_MAX);
+	for (size_t i = 0; i + 8 < TRAINER_FILE_MAX; i += 8)
+		memcpy(text + i, "{a: }{}\n", 8);
+	trainer_read(&t, text, TRAINER_FILE_MAX, &e);
+	alarm(0);
+	free(text);
+}
+
+TEST(a_value_is_told_in_one_line_of_whole_characters)
+{
+	char yaml[200];
+
+	assert_int_equal(judge("save_only_model: \"a\\nb\\e[2Jc\"\n", NULL), 1);
+	assert_non_null(strstr(buf_str(&said), "save_only_model: a?b?[2Jc in conf.yaml:1"));
+	assert_ptr_equal(strchr(buf_str(&said), '\n'), buf_str(&said) + said.len - 1);
+	snprintf(yaml, sizeof yaml, "save_only_model: xx");
+	for (size_t n = strlen(yaml); n + 2 < sizeof yaml; n += 2)
+		memcpy(yaml + n, "\xc3\xa4", 3); /* 126 bytes end within one */
+	assert_int_equal(judge(yaml, NULL), 1);
+	assert_true(utf8_valid(buf_str(&said), said.len));
+}
+
 TEST(aliases_are_never_followed)
 {
 	struct trainer t = { 0 };
@@ -195,8 +239,29 @@ TEST(the_file_is_read_from_the_jobs_directory_and_what_cannot_be_read_is_left_al
 	assert_int_equal(truncate(path, TRAINER_FILE_MAX + 1), 0);
 	assert_int_equal(trainer_warn(argv, dir, &said), 0);
 	unlink(path);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(trainer_warn(argv, dir, &said), 0);
+	rmdir(path);
 	assert_int_equal(mkfifo(path, 0600), 0);
 	assert_int_equal(trainer_warn(argv, dir, &said), 0); /* nor waited for */
+	unlink(path);
+	rmdir(dir);
+}
+
+TEST(json_is_read_as_python_writes_it)
+{
+	char dir[] = "/tmp/test_trainer.XXXXXX", path[64];
+	char *const argv[] = { "llamafactory-cli", "train", "c.json", NULL };
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof path, "%s/c.json", dir);
+	put(path, "{\n\t\"system\": \"\\ud83d\\ude00 \\\\ud800 \\u00e4\\/\",\n\t\"save_only_model\": true\n}\n");
+	assert_int_equal(trainer_warn(argv, dir, &said), 1);
+	assert_non_null(strstr(buf_str(&said), "save_only_model: true in c.json:3"));
+	put(path, "{\"a\": ");
+	buf_reset(&said);
+	assert_int_equal(trainer_warn(argv, dir, &said), 1);
+	assert_int_equal(strncmp(buf_str(&said), "c.json is no JSON: line ", 24), 0);
 	unlink(path);
 	rmdir(dir);
 }
@@ -211,6 +276,10 @@ int main(void)
 		T(what_stands_behind_the_file_wins),
 		T(values_are_what_yaml_makes_of_them),
 		T(what_is_no_yaml_is_named_with_its_line),
+		T(bytes_that_are_no_text_are_named_with_their_line),
+		T(a_file_of_brackets_takes_no_time),
+		T(a_value_is_told_in_one_line_of_whole_characters),
+		T(json_is_read_as_python_writes_it),
 		T(aliases_are_never_followed),
 		T(trainers_are_found_in_the_command_line),
 		T(options_in_place_of_a_file_are_read_too),
