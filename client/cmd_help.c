@@ -23,9 +23,9 @@ static int print_overview(void)
 	opts_help(&b, opts_global, columns);
 	buf_adds(&b, "      --version           the version of this program\n");
 	buf_adds(&b, "\nnodectl COMMAND --help tells more about a command; man nodectl about all.\n");
-	r = write_all(1, b.data, b.len);
+	r = ctl_write(&b);
 	buf_finish(&b);
-	return r < 0 ? EXIT_REFUSED : 0;
+	return r;
 }
 
 static int run(struct ctl *c)
@@ -48,8 +48,7 @@ static int run(struct ctl *c)
 	found = command_find(n, words, &used);
 	if (!found)
 		return command_unknown(n, words);
-	command_help(found);
-	return 0;
+	return command_help(found);
 }
 
 const struct command cmd_help = {

@@ -84,6 +84,7 @@ static int print_token(const struct ctl *c, const struct rec_token *t)
 	struct timespec now;
 	struct out *o;
 	struct buf b, left;
+	int r;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	buf_init(&left);
@@ -91,10 +92,13 @@ static int print_token(const struct ctl *c, const struct rec_token *t)
 				  (uint64_t)(t->expires_wall_ms - now.tv_sec * 1000) : 0);
 	snprintf(join, sizeof(join), "nodeagentd join %s", t->address ? t->address : "HOST:PORT");
 	if (!c->json) { /* the token on one line of its own, whatever the width: it is copied */
-		printf("on the new host    %s\nit asks for this token, good for another %s:\n%s\n", join,
-		       buf_str(&left), t->token);
+		buf_init(&b);
+		buf_addf(&b, "on the new host    %s\nit asks for this token, good for another %s:\n%s\n", join,
+			 buf_str(&left), t->token);
+		r = ctl_write(&b);
+		buf_finish(&b);
 		buf_finish(&left);
-		return 0;
+		return r;
 	}
 	o = ctl_out(c, &b);
 	out_str(o, "command", "on the new host", join);

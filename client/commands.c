@@ -2,6 +2,7 @@
 #include "client/commands.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,9 @@ int write_all(int fd, const char *p, size_t n)
 	while (n) {
 		ssize_t w = write(fd, p, n);
 
-		if (w < 0 && errno == EINTR)
+		if (w < 0 && errno == EAGAIN) /* whoever gave it to us does not block: we do */
+			poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, -1);
+		if (w < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (w < 0)
 			return -errno;
@@ -109,8 +112,7 @@ int ctl_option(struct ctl *c, struct opts *o, const char **value, int *ret_exit)
 			c->socket = *value;
 			continue;
 		case OPT_HELP:
-			command_help(c->cmd);
-			*ret_exit = 0;
+			*ret_exit = command_help(c->cmd);
 			return id;
 		default:
 			if (id < 0)
@@ -223,20 +225,24 @@ struct out *ctl_out(const struct ctl *c, struct buf *b)
 	return o;
 }
 
+int ctl_write(const struct buf *b)
+{
+	int r;
+
+	if (buf_failed(b))
+		return ctl_fail(EXIT_REFUSED, "out of memory");
+	r = write_all(1, b->data, b->len);
+	if (r == -EPIPE)
+		return EXIT_PIPE;
+	return r < 0 ? ctl_fail(EXIT_REFUSED, "cannot write: %s", strerror(-r)) : 0;
+}
+
 int ctl_print(struct out *o, struct buf *b)
 {
-	int code = 0, r;
+	int code;
 
 	out_end(o);
-	if (!o || buf_failed(b)) {
-		code = ctl_fail(EXIT_REFUSED, "out of memory");
-	} else {
-		r = write_all(1, b->data, b->len);
-		if (r == -EPIPE)
-			code = EXIT_PIPE;
-		else if (r < 0)
-			code = ctl_fail(EXIT_REFUSED, "cannot write: %s", strerror(-r));
-	}
+	code = o ? ctl_write(b) : ctl_fail(EXIT_REFUSED, "out of memory");
 	out_destroy(o);
 	buf_finish(b);
 	return code;
@@ -251,10 +257,11 @@ int ctl_job_id(const struct ctl *c, const char *text, uint64_t *ret)
 	return ctl_usage(c, "\"%s\" is no job id; ids are numbers, see: nodectl jobs", text);
 }
 
-void command_help(const struct command *cmd)
+int command_help(const struct command *cmd)
 {
 	unsigned columns = term_columns(1);
 	struct buf b, usage;
+	int code;
 
 	if (columns > 100)
 		columns = 100; /* long lines are hard to read */
@@ -270,9 +277,10 @@ void command_help(const struct command *cmd)
 	}
 	buf_addc(&b, '\n');
 	opts_help(&b, opts_global, columns);
-	write_all(1, b.data, b.len);
+	code = ctl_write(&b);
 	buf_finish(&usage);
 	buf_finish(&b);
+	return code;
 }
 
 /* Words of a verb that the arguments begin with; 0 when they do not. */

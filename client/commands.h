@@ -63,10 +63,13 @@ int ctl_ask_jobs(const struct ctl *c, struct msg *m, struct gathered *ret);
 struct out *ctl_out(const struct ctl *c, struct buf *b);
 /* Ends the document, prints it, frees both. 0 or the exit code. */
 int ctl_print(struct out *o, struct buf *b);
+/* To standard output; what fails is told. 0 or the exit code. */
+int ctl_write(const struct buf *b);
+/* Waits when the descriptor takes nothing now, whether it blocks or not. 0 or -errno. */
 int write_all(int fd, const char *p, size_t n);
 
 int ctl_job_id(const struct ctl *c, const char *text, uint64_t *ret);
-void command_help(const struct command *cmd);
+int command_help(const struct command *cmd);
 const struct command *command_find(int argc, char **argv, int *ret_words);
 int command_unknown(int argc, char **argv);
 

@@ -27,9 +27,9 @@ static void fill_standard_descriptors(void)
 
 static int print_version(void)
 {
-	static const char text[] = "nodectl " NA_SOFTWARE "\n";
+	char text[] = "nodectl " NA_SOFTWARE "\n";
 
-	return write_all(1, text, sizeof(text) - 1) < 0;
+	return ctl_write(&(struct buf){ .data = text, .len = sizeof(text) - 1 });
 }
 
 static int run_command(struct ctl *c, int argc, char **argv)

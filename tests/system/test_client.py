@@ -98,6 +98,32 @@ def test_every_command_has_help(ctl):
     assert ctl("--help").out == out and ctl("--version").out.startswith("nodectl ")
 
 
+def test_a_pipe_that_does_not_block_gets_all_of_it(ctl):
+    r, w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    junk = 0
+    try:
+        while True:
+            junk += os.write(w, b"." * 512)
+    except BlockingIOError:
+        pass
+    p = ctl.popen("help", stdout=w)
+    os.close(w)
+    with pytest.raises(subprocess.TimeoutExpired):
+        p.wait(0.3)
+    os.set_blocking(r, True)
+    with open(r, "rb") as f:
+        got = f.read()
+    assert p.wait(20) == 0 and p.stderr.read() == b""
+    assert got[junk:].decode() == ctl("help").out
+
+
+@pytest.mark.parametrize("words", [["help"], ["help", "jobs"], ["jobs", "--help"], ["--version"]])
+def test_what_cannot_be_written_is_no_success(ctl, words):
+    with open("/dev/full", "wb") as full:
+        r = ctl.popen(*words, stdout=full)
+        assert r.wait(20) == 1 and b"cannot write: No space left" in r.stderr.read()
+
+
 def test_no_agent_is_one_sentence_and_code_3(ctl, agent):
     agent.go_away()
     r = ctl("jobs")
@@ -913,6 +939,9 @@ def test_the_administrators_words_go_to_the_coordinators_socket(ctl, agent):
         assert {k: m[k] for k in want} == want
         line = [x for x in r.out.splitlines() if "join" in x][0]
         assert "SECRET" not in line, "a token does not belong on a command line"
+        with open("/dev/full", "wb") as full:
+            r = ctl.popen("token", "create", stdout=full)
+            assert r.wait(20) == 1 and b"cannot write" in r.stderr.read(), "a token that nobody has seen"
         j = json.loads(ctl("--json", "token", "create").out)
         assert j["token"] == "na1.SECRET.words" and j["address"] == "head:7070"
         r = ctl("node-remove", "gpu01")
