@@ -24,13 +24,16 @@ static bool is_date(const char *text, int64_t *ret_ms)
 
 	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
 		struct tm tm = { .tm_isdst = -1 };
+		int day;
 		time_t t;
 
 		if (!whole(text, formats[i], &tm))
 			continue;
+		day = tm.tm_mday;
 		t = mktime(&tm);
 		*ret_ms = (int64_t)t * 1000;
-		return t != (time_t)-1;
+		/* neither the 31st of February nor the year 26 */
+		return t != (time_t)-1 && tm.tm_mday == day && tm.tm_year >= 70;
 	}
 	return false;
 }
@@ -38,22 +41,23 @@ static bool is_date(const char *text, int64_t *ret_ms)
 /* Today, or yesterday when that is still to come. */
 static bool is_clock(const char *text, int64_t now_ms, int64_t *ret_ms)
 {
-	time_t now = (time_t)(now_ms / 1000), t;
+	time_t now = (time_t)(now_ms / 1000), t = 0;
 	struct tm tm, at = { 0 };
 
 	if (!whole(text, "%H:%M", &at) && !whole(text, "%H:%M:%S", &at))
 		return false;
 	if (!localtime_r(&now, &tm))
 		return false;
-	tm.tm_hour = at.tm_hour;
-	tm.tm_min = at.tm_min;
-	tm.tm_sec = at.tm_sec;
-	tm.tm_isdst = -1;
-	t = mktime(&tm);
-	if (t > now) {
-		tm.tm_mday--;
-		tm.tm_isdst = -1;
-		t = mktime(&tm);
+	at.tm_year = tm.tm_year;
+	at.tm_mon = tm.tm_mon;
+	at.tm_isdst = -1;
+	for (int back = 0; back < 2; back++) {
+		struct tm day = at; /* mktime() changes an hour that clocks leap over */
+
+		day.tm_mday = tm.tm_mday - back;
+		t = mktime(&day);
+		if (t <= now)
+			break;
 	}
 	*ret_ms = (int64_t)t * 1000;
 	return true;
