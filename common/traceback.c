@@ -29,6 +29,7 @@ struct found {
 	size_t at; /* the line that names the exception */
 	size_t more_at; /* the line after it, when it says nothing itself; 0: none */
 	size_t where_at; /* line of the frame, + 1; 0: none */
+	bool ignored; /* Python itself says that it went on */
 	bool empty; /* "RuntimeError:" and nothing behind it */
 };
 
@@ -43,6 +44,8 @@ struct block {
 	bool original; /* "Original Traceback": the cause of the one before */
 	bool named; /* the line before named an exception */
 	bool fatal; /* "Fatal Python error" waits for its frame */
+	bool aside; /* ... while the frames of other threads come */
+	bool ignored; /* the next traceback is of an exception that is ignored */
 	unsigned noise;
 	size_t begin;
 	size_t where_at, own_at; /* innermost frame, + 1; and of those that are nobody's package */
@@ -175,8 +178,9 @@ static struct found *add(struct scan *s, struct block *b, enum traceback_kind ki
 /* The line names the exception of the open traceback. */
 static void close_block(struct scan *s, struct block *b, size_t name)
 {
-	enum traceback_kind kind = kind_of(s->line.text, name);
 	struct found *before = found_at(s, b->last), *f;
+	bool ignored = b->ignored || (before && before->ignored && (b->chained || b->original));
+	enum traceback_kind kind = ignored ? TRACEBACK_WRAPPER : kind_of(s->line.text, name);
 	bool same = before && b->chained && before->kind != TRACEBACK_WRAPPER;
 	bool inner = before && b->original;
 
@@ -189,10 +193,11 @@ static void close_block(struct scan *s, struct block *b, size_t name)
 			before->kind = TRACEBACK_NONE; /* instead of it */
 		f = add(s, b, kind);
 		f->begin = b->begin;
+		f->ignored = ignored;
 		f->where_at = b->own_at ? b->own_at : b->where_at;
 		f->empty = strspn(s->line.text + name, ": ") == strlen(s->line.text + name);
 	}
-	b->chained = b->original = false;
+	b->chained = b->original = b->ignored = false;
 	b->where_at = b->own_at = 0;
 }
 
@@ -310,12 +315,38 @@ static void after_name(struct scan *s, struct block *b)
 	}
 }
 
+/* What faulthandler shows: the threads, of which one is the current, and their frames,
+ * the innermost first. True: the line belongs to it. */
+static bool of_fatal(struct scan *s, struct block *b)
+{
+	struct found *f = found_at(s, b->last);
+	const char *t = s->line.text;
+
+	if (strncmp(t, "Thread 0x", 9) == 0 || strncmp(t, "Current thread ", 15) == 0) {
+		b->aside = *t == 'T';
+	} else if (is_frame(t)) {
+		if (f && !b->aside && !f->where_at)
+			f->where_at = s->at + 1;
+		if (f && !b->aside && !in_package(t)) { /* the users' own, if there is one */
+			f->where_at = s->at + 1;
+			b->fatal = false;
+		}
+	} else {
+		b->fatal = f && (*t == '\0' || !f->where_at);
+		return false;
+	}
+	if (f)
+		f->end = s->end;
+	return true;
+}
+
 static void when_idle(struct scan *s, struct block *b)
 {
 	static const char *const links[] = { "During handling of the above exception",
 					     "The above exception was the direct cause", NULL };
+	static const char *const survived[] = { "Exception ignored ", "--- Logging error ---",
+						"Error in sys.excepthook", "Error in atexit.", NULL };
 	const char *t = s->line.text;
-	struct found *f;
 
 	if (b->named)
 		after_name(s, b);
@@ -323,15 +354,9 @@ static void when_idle(struct scan *s, struct block *b)
 		b->chained = true;
 		return;
 	}
-	if (b->fatal && is_frame(t)) {
-		f = found_at(s, b->last);
-		b->fatal = false;
-		if (f) {
-			f->where_at = s->at + 1;
-			f->end = s->end;
-		}
+	b->ignored = begins(t, survived);
+	if (b->ignored || (b->fatal && of_fatal(s, b)))
 		return;
-	}
 	if (strncmp(t, "  File \"", 8) == 0 && is_frame(t)) {
 		b->state = SYNTAX;
 		b->noise = 0;
@@ -363,6 +388,14 @@ static const char *find_header(struct scan *s)
 {
 	const char *h = strstr(s->line.text, header), *open;
 	struct trace_line inner = { .len = 0 };
+
+	/* behind more than is kept of a line */
+	if (!h && s->end - s->at >= sizeof s->line.text &&
+	    memmem(s->p + s->at, s->end - s->at, header, sizeof header - 1)) {
+		memcpy(s->line.text, header, sizeof header);
+		s->line.len = sizeof header - 1;
+		return s->line.text;
+	}
 
 	if (!h || h == s->line.text || s->line.tag >= 0)
 		return h;

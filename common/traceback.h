@@ -8,6 +8,7 @@
  *   chain     of exceptions that led to each other, the first counts
  *   wrapper   what a launcher says of its workers' end (ChildFailedError,
  *             CalledProcessError of torchrun, KeyboardInterrupt): never shown
+ *   ignored   by Python itself ("Exception ignored in: ..."), or of its logging: never shown
  *   peer      an exception that others' deaths cause (NCCL, gloo, the store):
  *             shown only when there is nothing better
  *

@@ -212,6 +212,41 @@ static void what_c_and_cxx_say(void **state)
 	      "was encountered");
 }
 
+static void the_crashed_thread_and_the_users_own_line_of_it(void **state)
+{
+	FINDS("Fatal Python error: Segmentation fault\n\nThread 0x00007f8d (most recent call first):\n"
+	      "  File \"/home/li/run/other.py\", line 3 in wait\n\nCurrent thread 0x00007f8e (most recent call first):\n"
+	      "  File \"/usr/lib/python3.11/ctypes/__init__.py\", line 519 in string_at\n"
+	      "  File \"/home/li/run/train.py\", line 12 in f\n  File \"/home/li/run/train.py\", line 20 in <module>\n\n"
+	      "Extension modules: numpy (total: 1)\n",
+	      "Fatal Python error: Segmentation fault at train.py:12");
+	FINDS("Fatal Python error: Aborted\n\nCurrent thread 0x00007f8e (most recent call first):\n"
+	      "  File \"/usr/lib/python3.11/ctypes/__init__.py\", line 519 in string_at\n"
+	      "  File \"/usr/lib/python3.11/threading.py\", line 982 in run\nbye\n",
+	      "Fatal Python error: Aborted at __init__.py:519");
+}
+
+static void what_python_says_that_it_ignores(void **state)
+{
+	FINDS("Exception ignored in: <function It.__del__ at 0x7f>\n" TB MAIN "AssertionError: can only test a child process\n"
+	      TB MAIN "ValueError: the cause\n", "ValueError: the cause at train.py:42");
+	FINDS("Exception ignored in: <function It.__del__ at 0x7f>\n" TB MAIN "KeyError: 'a'\n" DURING TB MAIN
+	      "AssertionError: can only test a child process\n", "");
+	FINDS("--- Logging error ---\n" TB LIB "TypeError: %d format\nCall stack:\n" MAIN "Message: 'a %d'\nArguments: ('x',)\n"
+	      TB MAIN "ValueError: the cause\n", "ValueError: the cause at train.py:42");
+	FINDS("Error in sys.excepthook:\n" TB MAIN "TypeError: of the hook\n\nOriginal exception was:\n" TB MAIN
+	      "ValueError: the cause\n", "ValueError: the cause at train.py:42");
+}
+
+static void a_line_of_any_length_before_it(void **state)
+{
+	static char text[5000];
+
+	memset(text, 'x', 4000);
+	strcpy(text + 4000, TB MAIN "ValueError: the cause\n");
+	FINDS(text, "ValueError: the cause at train.py:42");
+}
+
 static void what_keeps_python_from_beginning(void **state)
 {
 	FINDS("/usr/bin/python3: can't open file '/x/train.py': [Errno 2] No such file or directory\n",
@@ -276,6 +311,9 @@ int main(void)
 		cmocka_unit_test(a_group_of_exceptions),
 		cmocka_unit_test(what_peers_deaths_cause_only_when_there_is_nothing_else),
 		cmocka_unit_test(what_c_and_cxx_say),
+		cmocka_unit_test(the_crashed_thread_and_the_users_own_line_of_it),
+		cmocka_unit_test(what_python_says_that_it_ignores),
+		cmocka_unit_test(a_line_of_any_length_before_it),
 		cmocka_unit_test(what_keeps_python_from_beginning),
 		cmocka_unit_test(what_was_survived_does_not_count),
 		cmocka_unit_test(bytes_that_are_no_text),
