@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "common/utf8.h"
 
 #define RANKS_UNKNOWN (1u << 20) /* a job that does not say how many ranks it has */
 
@@ -199,8 +200,10 @@ static void json_feed(struct streams *st, struct stream *s, uint64_t at, const c
 	at += (uint64_t)(end - p);
 	buf_add(held, p, (size_t)(end - p));
 	if (held->len > LABEL_HELD_MAX) {
-		json_line(st, s, at - held->len, held->data, held->len, false);
-		buf_finish(held);
+		size_t whole = utf8_cut(held->data, held->len); /* what is begun is a character of the next piece */
+
+		json_line(st, s, at - held->len, held->data, whole, false);
+		buf_drop(held, whole);
 	}
 }
 
@@ -254,19 +257,25 @@ static void feed(struct streams *st, struct stream *s, uint64_t at, const char *
 	wait_quiet(st, s, k, now);
 }
 
+/* The line that has begun goes no further: its end will not come, or is lost. */
+static void end_line(struct streams *st, struct stream *s)
+{
+	list_remove(&s->waiting);
+	if (!st->json) {
+		label_eof(&sink_of(st, s->fd)->out, &s->ls);
+		return;
+	}
+	if (s->ls.held.len)
+		json_line(st, s, s->next - s->ls.held.len, s->ls.held.data, s->ls.held.len, false);
+	buf_finish(&s->ls.held);
+}
+
 static void end_stream(struct streams *st, struct stream *s)
 {
 	if (s->ended)
 		return;
 	s->ended = true;
-	list_remove(&s->waiting);
-	if (st->json) {
-		if (s->ls.held.len)
-			json_line(st, s, s->next - s->ls.held.len, s->ls.held.data, s->ls.held.len, false);
-		buf_finish(&s->ls.held);
-		return;
-	}
-	label_eof(&sink_of(st, s->fd)->out, &s->ls);
+	end_line(st, s);
 }
 
 static void told_missing(struct streams *st, const struct stream *s, uint64_t n, const char *what)
@@ -350,17 +359,23 @@ void streams_data(struct streams *st, const struct data_header *h, const char *p
 		return;
 
 	if (h->flags & DATA_LOST) {
-		if (h->offset > s->lost) /* a total: told again after a reconnect */
+		if (h->offset > s->lost) { /* a total: told again after a reconnect */
+			end_line(st, s);
 			told_full(st, s, h->offset - s->lost);
+		}
 		s->lost = h->offset > s->lost ? h->offset : s->lost;
 	} else if (h->flags & DATA_GIVEN) {
-		if (h->offset > s->next && (s->begun || !st->any_begin))
+		if (h->offset > s->next && (s->begun || !st->any_begin)) {
+			end_line(st, s);
 			told_given(st, s, s->next, h->offset);
+		}
 		s->next = h->offset > s->next ? h->offset : s->next;
 		s->begun = true;
 	} else {
-		if (s->begun && h->offset > s->next)
+		if (s->begun && h->offset > s->next) {
+			end_line(st, s);
 			told_missing(st, s, h->offset - s->next, "did not arrive");
+		}
 		old = s->begun && h->offset < s->next ? s->next - h->offset : 0;
 		if (old < n && !s->ended)
 			feed(st, s, h->offset + old, p + old, n - (size_t)old, now);

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import NODECTL, SLOW, Reader, proc_text, wait_until  # noqa: E402
 from ctl import Terminal, finish  # noqa: E402
 from fake_agent import FakeAgent  # noqa: E402
+import wire  # noqa: E402
 
 MB = 1 << 20
 
@@ -507,6 +508,48 @@ def test_json_launch_is_a_stream_of_objects(ctl, agent):
     assert got[2]["partial"] is True
     end = events[-1]
     assert (end["event"], end["job"], end["state"], end["exit_code"], end["nodes"]) == ("end", 18, "failed", 7, ["n1", "n2"])
+
+
+def test_what_comes_after_a_gap_is_another_line(ctl, agent):
+    p = ctl.popen("--json", "launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2")
+    agent.wait_msg("follow")
+    q = ctl.popen("attach", 18)
+    agent.wait_msg("follow", 2)
+    out = Reader(q.stdout)
+    agent.write(1, 1, b"one\nbegun")
+    out.wait("one")
+    for c in list(agent.clients):
+        for f in c.followers.values():
+            c.send_raw(wire.data(f.sid, 1, 1, b"end\nnew\n", 0, 5000))
+    agent.streams[(1, 1)] += b"." * (5008 - 9)
+    for c in list(agent.clients):
+        for f in c.followers.values():
+            f.at[(1, 1)] = 5008
+    agent.end()
+    code, got, err = finish(p)
+    assert code == 0
+    got = [e for e in map(json.loads, got.decode().splitlines()) if e.get("rank") == 1]
+    assert [(e["event"], e.get("offset"), e["text"], e.get("partial")) for e in got] == [
+        ("output", 0, "one", None), ("output", 4, "begun", True), ("missing", None, "did not arrive", None),
+        ("output", 5000, "end", None), ("output", 5004, "new", None)]
+    assert q.wait(20) == 0
+    out.thread.join(5)
+    assert [x for x in out.data.decode().splitlines() if "n2" in x] == ["[n2:1] one", "[n2:1] begun", "[n2:1] end", "[n2:1] new"]
+
+
+def test_a_very_long_line_in_json_is_cut_between_characters(ctl, agent):
+    p = ctl.popen("--json", "launch", "--", "true")
+    agent.submitted()
+    agent.start()
+    text = "x" + "\u00e4" * 700_000
+    agent.write(0, 1, text.encode() + b"\n")
+    agent.end()
+    code, out, err = finish(p)
+    got = [e for e in map(json.loads, out.decode().splitlines()) if e["event"] == "output"]
+    assert len(got) > 1 and "".join(e["text"] for e in got) == text
+    assert [e["offset"] for e in got] == [len("".join(g["text"] for g in got[:i]).encode()) for i in range(len(got))]
 
 
 # ---- standard input --------------------------------------------------------
