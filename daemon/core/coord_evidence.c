@@ -267,6 +267,9 @@ static void note(struct coord *c, struct node *n, const struct rec_happening *h)
 		x.lo_us = h->at_mono_us - (int64_t)h->at_error_us;
 		x.hi_us = h->at_mono_us + (int64_t)h->at_error_us;
 	}
+	/* not after we heard of it: what is told meanwhile would stand before it */
+	x.hi_us = x.hi_us < now ? x.hi_us : now;
+	x.lo_us = x.lo_us < now ? x.lo_us : now;
 	if (n->events->n == EVENTS_MAX)
 		memmove(&n->events->v[0], &n->events->v[1], --n->events->n * sizeof(x));
 	n->events->v[n->events->n++] = x;

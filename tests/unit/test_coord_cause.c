@@ -297,6 +297,31 @@ static void what_was_before_the_start_is_no_evidence(void **state)
 	msg_finish(&m);
 }
 
+/* Its clock was measured with an error: what is told next still stands behind it. */
+static void nothing_happened_after_it_was_heard_of(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+	size_t told = 0;
+
+	running_pair(w, &a, &b);
+	tick(w, 70000);
+	happens(w, a, "xid", "Xid 79 on GPU 0", 1, -1400000);
+	tick(w, 100);
+	dies(w, a, (struct end){ .code = 1, .at_us = 1000, .error_us = 300 });
+	store(w);
+	is_gone(w, a, (struct end){ .code = 1 });
+	is_gone(w, b, (struct end){ .rank = 1 });
+	job_one(w, &m);
+	for (size_t i = 0; i < m.u.jobs.jobs->n_story; i++) {
+		told += strncmp(m.u.jobs.jobs->story[i].text, "Xid 79", 6) == 0;
+		assert_true(i == 0 || m.u.jobs.jobs->story[i].wall_us >= m.u.jobs.jobs->story[i - 1].wall_us);
+	}
+	assert_int_equal(told, 1);
+	msg_finish(&m);
+}
+
 /* Three long texts have room beside the end, as much as fits; the end is stored all the same. */
 static void what_happened_is_cut_to_what_has_room(void **state)
 {
@@ -348,6 +373,7 @@ int main(void)
 		T(what_happened_near_the_end_is_put_beside_it),
 		T(a_saved_job_is_told_nothing_more),
 		T(what_was_before_the_start_is_no_evidence),
+		T(nothing_happened_after_it_was_heard_of),
 		T(what_happened_is_cut_to_what_has_room),
 	};
 
