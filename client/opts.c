@@ -10,6 +10,7 @@
 
 #define RANK_MAX 16777215u
 #define NAMES_MAX 64
+#define TOO_LONG_MS (UINT64_MAX / 4)
 
 const struct opt opts_global[] = {
 	{ OPT_DIR, 0, "dir", "DIR", "the cluster under DIR (DIR/nodectl.sock)" },
@@ -235,7 +236,7 @@ static size_t duration_part(const char *p, uint64_t *ret_ms)
 		word++;
 	for (size_t i = 0; n && i < sizeof(units) / sizeof(units[0]); i++)
 		if (strlen(units[i].unit) == word && memcmp(units[i].unit, p + n, word) == 0) {
-			*ret_ms = v * units[i].ms;
+			*ret_ms = v > TOO_LONG_MS / units[i].ms ? TOO_LONG_MS : v * units[i].ms;
 			return n + word;
 		}
 	return 0;
