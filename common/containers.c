@@ -2,8 +2,10 @@
 #include "common/containers.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define PIDS_MAX 65536
 #define UP_MAX 64 /* generations */
@@ -38,12 +40,39 @@ static void add_word(char *out, size_t size, const char *word)
 		out[at] = '\0';
 }
 
+/* What such a word is about is nobody's business: the text is told to all who may see
+ * the job. */
+static bool is_secret(const char *word, size_t n)
+{
+	static const char *const secret[] = { "token", "secret", "passw", "passphrase", "key", "credential", "auth",
+					      "cookie", NULL };
+
+	for (const char *const *s = secret; *s; s++)
+		for (size_t i = 0, len = strlen(*s); i + len <= n; i++)
+			if (strncasecmp(word + i, *s, len) == 0)
+				return true;
+	return false;
+}
+
+/* Variables (-e NAME=value) without their values, options with them. */
+static void add_shown(char *out, size_t size, const char *word, bool hide)
+{
+	const char *eq = strchr(word, '=');
+	bool option = eq && strncmp(word, "--", 2) == 0 && strncmp(word, "--env=", 6) != 0 && !strchr(eq + 1, '=') &&
+		      !is_secret(word, (size_t)(eq - word));
+	char cut[128];
+
+	if (hide || (eq && !option))
+		snprintf(cut, sizeof(cut), "%.*s...", hide ? 0 : (int)(eq + 1 - word), word);
+	add_word(out, size, hide || (eq && !option) ? cut : word);
+}
+
 /* The client may stand behind an interpreter; its verb is the first word that is one,
  * behind options and "compose". */
 bool container_command(const char *words, size_t n, char *out, size_t size)
 {
 	const char *p = words, *end = words + n;
-	bool client = false, verb = false;
+	bool client = false, verb = false, hide = false;
 
 	out[0] = '\0';
 	for (unsigned i = 0; p < end; p += strlen(p) + 1, i++) {
@@ -55,7 +84,8 @@ bool container_command(const char *words, size_t n, char *out, size_t size)
 		if (!client)
 			continue;
 		verb = verb || is_one_of(p, verbs);
-		add_word(out, size, p);
+		add_shown(out, size, p, hide);
+		hide = *p == '-' && !strchr(p, '=') && is_secret(p, strlen(p));
 	}
 	return client && verb;
 }

@@ -15,7 +15,7 @@
 struct container_client {
 	pid_t pid;
 	pid_t below; /* the one of 'roots' that it descends from, or is; 0: only from 'top' */
-	char text[128]; /* "docker run --gpus all train:latest", cut, printable */
+	char text[128]; /* "docker run --gpus all train:latest", cut, printable, without values of variables */
 };
 
 /* Looks at 'top' and all below it. 1: found the first; 0: none; -errno. Blocks a

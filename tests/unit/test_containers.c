@@ -44,6 +44,17 @@ TEST(commands_that_start_something_are_known)
 	assert_string_equal(text, "docker run ?[31m ?");
 }
 
+TEST(values_that_are_nobodys_business_are_not_told)
+{
+	assert_true(starts(WORDS("docker\0run\0-e\0HF_TOKEN=hf_abc\0--gpus=all\0i")));
+	assert_string_equal(text, "docker run -e HF_TOKEN=... --gpus=all i");
+	assert_true(starts(WORDS("docker\0run\0-eA=b\0--env=WANDB_API_KEY=x\0--env=A\0i\0--lr=1")));
+	assert_string_equal(text, "docker run -eA=... --env=... --env=... i --lr=1");
+	assert_true(starts(WORDS("docker\0run\0i\0--hf_token\0hf_abc\0--api-key=x\0--tokenizer\0q")));
+	assert_null(strstr(text, "hf_abc"));
+	assert_null(strstr(text, "=x"));
+}
+
 TEST(long_commands_are_cut)
 {
 	char line[1000] = "docker\0run\0";
@@ -106,6 +117,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(commands_that_start_something_are_known),
+		cmocka_unit_test(values_that_are_nobodys_business_are_not_told),
 		cmocka_unit_test(long_commands_are_cut),
 		cmocka_unit_test(a_client_is_found_below_its_rank),
 	};
