@@ -74,7 +74,7 @@ void jw_end_arr(struct jw *w)
 static void add_escaped(struct buf *b, unsigned char c)
 {
 	static const char from[] = "\"\\\b\f\n\r\t", into[] = "\"\\bfnrt";
-	const char *at = strchr(from, c);
+	const char *at = memchr(from, c, sizeof(from) - 1); /* not its end: \0 is a byte like others */
 
 	if (at)
 		buf_add(b, (char[]){ '\\', into[at - from] }, 2);

@@ -496,7 +496,7 @@ def test_json_launch_is_a_stream_of_objects(ctl, agent):
     p = ctl.popen("--json", "launch", "-N", 2, "--", "true")
     agent.submitted()
     agent.start("n1", "n2")
-    agent.write(1, 2, b"one\nt\xff")
+    agent.write(1, 2, b"o\0e\nt\xff")
     agent.write(1, 2, b"wo\nhalf")
     agent.end(exit_code=7, first=[{"rank": 1, "state": "exited", "code": 7}])
     code, out, err = finish(p)
@@ -505,7 +505,7 @@ def test_json_launch_is_a_stream_of_objects(ctl, agent):
     assert events[0] == {"event": "submitted", "job": 18}
     got = [e for e in events if e["event"] == "output"]
     assert [(e["text"], e["rank"], e["node"], e["stream"]) for e in got] == [
-        ("one", 1, "n2", "stderr"), ("t\ufffdwo", 1, "n2", "stderr"), ("half", 1, "n2", "stderr")]
+        ("o\0e", 1, "n2", "stderr"), ("t\ufffdwo", 1, "n2", "stderr"), ("half", 1, "n2", "stderr")]
     assert got[2]["partial"] is True
     end = events[-1]
     assert (end["event"], end["job"], end["state"], end["exit_code"], end["nodes"]) == ("end", 18, "failed", 7, ["n1", "n2"])

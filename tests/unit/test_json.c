@@ -252,6 +252,17 @@ TEST(the_writer_puts_commas_and_escapes_by_itself)
 	buf_finish(&b);
 }
 
+TEST(a_byte_of_zero_is_escaped_like_others)
+{
+	struct buf b;
+	struct jw w;
+
+	buf_init(&b);
+	jw_init(&w, &b);
+	jw_strn(&w, "a\0b\0", 4);
+	assert_string_equal(buf_str(&b), "\"a\\u0000b\\u0000\"");
+	buf_finish(&b);
+}
 TEST(bytes_that_are_not_utf8_become_replacement_characters)
 {
 	struct buf b;
@@ -321,6 +332,7 @@ int main(void)
 		cmocka_unit_test(a_number_longer_than_cjson_reads_is_refused),
 		cmocka_unit_test(a_megabyte_of_keys_or_brackets_is_quick),
 		cmocka_unit_test(the_writer_puts_commas_and_escapes_by_itself),
+		cmocka_unit_test(a_byte_of_zero_is_escaped_like_others),
 		cmocka_unit_test(bytes_that_are_not_utf8_become_replacement_characters),
 		cmocka_unit_test(whatever_is_written_is_strict_json),
 		cmocka_unit_test(every_failing_malloc_is_reported_and_nothing_leaks),
