@@ -87,7 +87,17 @@ static void add(struct agent *a, struct agent_happening *h)
 
 /* ---- whose, and which ----------------------------------------------------------------- */
 
-/* It is dead by now: known are the ranks, and who used a GPU a moment ago. */
+/* The rank, or a worker of the launcher that it is. */
+static bool is_of(const struct local_rank *r, uint32_t pid)
+{
+	bool found = r->pid == pid;
+
+	for (size_t i = 0; !found && i < r->below.n_workers; i++)
+		found = r->below.workers[i].pid == pid;
+	return found;
+}
+
+/* It is dead by now: known are the ranks and those below, and who used a GPU a moment ago. */
 static void find_process(const struct agent *a, struct agent_happening *h)
 {
 	const struct rec_readings *r = a->have_readings ? &a->readings.u.readings : NULL;
@@ -96,7 +106,7 @@ static void find_process(const struct agent *a, struct agent_happening *h)
 		const struct ajob *j = list_entry(e, struct ajob, all);
 
 		for (uint32_t i = 0; h->pid != 0 && i < j->prepare.u.prepare.nprocs; i++)
-			if (j->ranks[i].pid == h->pid) {
+			if (is_of(&j->ranks[i], h->pid)) {
 				h->job = j->job;
 				h->has_rank = true;
 				h->rank = j->prepare.u.prepare.rank_base + i;

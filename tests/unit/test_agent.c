@@ -820,6 +820,33 @@ static void what_the_log_says_is_told_once_with_the_rank_and_the_time(void **sta
 	msg_finish(&m);
 }
 
+/* The kernel names the worker that died, not the launcher that we have started. */
+static void what_the_log_says_of_a_launchers_worker_is_its_jobs(void **state)
+{
+	struct world *w = *state;
+	struct rec_worker v[2] = { { .rank = 4, .pid = 4711, .state = "killed" }, { .rank = 5, .pid = 4712, .state = "running" } };
+	struct rec_rank_state r = { .rank = 1, .state = "running", .pid = 12, .workers = v, .n_workers = 2 };
+	struct rec_happening h = { .kind = "fault", .text = "segmentation fault of pid 4711", .mono_us = 0 };
+	struct msg m;
+
+	to_running(w);
+	MSG_SET(&v[0], worker, sig, 11);
+	MSG_SET(&r, rank_state, workers_found, 2);
+	msg_init(&m, MSG_ranks);
+	m.u.ranks.job = m.u.ranks.attempt = 1;
+	m.u.ranks.ranks = &r;
+	m.u.ranks.n_ranks = 1;
+	say(w, SHIM, &m);
+	pong(w);
+	h.mono_us = w->now.ns / 1000 - 1000;
+	MSG_SET(&h, happening, pid, 4711);
+	read_host(w, 0, "Active", &h, 1);
+	assert_true(last(w, COORD, MSG_happened, &m));
+	assert_int_equal(m.u.happened.happenings->job, 1);
+	assert_int_equal(m.u.happened.happenings->rank, 1);
+	msg_finish(&m);
+}
+
 static void what_differs_between_readings_is_told(void **state)
 {
 	struct world *w = *state;
@@ -2086,6 +2113,7 @@ int main(void)
 		T(ranks_see_them_by_name_beside_one_that_fell_off_the_bus),
 		T(GPUs_without_a_name_go_by_index),
 		T(what_the_log_says_is_told_once_with_the_rank_and_the_time),
+		T(what_the_log_says_of_a_launchers_worker_is_its_jobs),
 		T(what_differs_between_readings_is_told),
 		T(without_readings_the_coordinators_names_count),
 		T(without_readings_and_names_its_indices_do),
