@@ -56,6 +56,7 @@ int main(int argc, char **argv)
 
 	fill_standard_descriptors();
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	while ((id = opts_next(&o, &value, &e)) != OPT_END) {
 		switch (id) {
 		case OPT_DIR:

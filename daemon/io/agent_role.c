@@ -260,6 +260,7 @@ static void watch_signals(struct agent_io *io)
 		     { &io->sig_child, on_child, SIGCHLD } };
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* write says EFBIG: no worse than a full disk */
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		uv_signal_init(&io->loop, rows[i].h);
 		rows[i].h->data = io;

@@ -272,6 +272,7 @@ int coord_run(const struct coord_opts *o)
 	memory_frugal();
 	setenv("UV_THREADPOOL_SIZE", "2", 0); /* name look-ups only; the store has its own thread */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* write says EFBIG: no worse than a full disk */
 	r->opts = o;
 	actions_init(&r->out);
 	coord_links_init(r);

@@ -1,6 +1,7 @@
 """test_limits.py - daemons with a handful of descriptors, and a state directory of 4 MB that fills up"""
 import os
 import re
+import resource
 import socket
 import subprocess
 import time
@@ -117,6 +118,21 @@ def small():
 
 
 @pytest.mark.root
+def test_a_limit_of_the_size_of_files_is_like_a_full_disk(shared):
+    first = shared.launch("--", "true")
+    assert first.code == 0
+    pids = shared.role_pids()
+    for name, pid in pids.items():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    r = shared.launch("--detach", "--", "true", timeout=60)
+    assert r.code == 1 and len(r.err.splitlines()) == 1, r
+    assert shared.role_pids() == pids, "nobody was killed by SIGXFSZ"
+    for pid in pids.values():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    wait_until(lambda: shared.launch("--", "true").code == 0, 20 * SLOW, "jobs are taken again")
+    assert shared.role_pids() == pids
+
+
 def test_a_state_directory_of_4_MB_that_fills_up(small):
     """Nothing is acknowledged that is not stored, the coordinator stays, and goes on when there is room again."""
     s = small
