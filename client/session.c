@@ -269,9 +269,9 @@ static void give_credit(struct session *s)
 static void output_failed(struct session *s, int error)
 {
 	if (s->conf->to_end)
-		session_complain(s, "%s; job %" PRIu64 " goes on: nodectl attach %" PRIu64,
-				 error == -EPIPE ? "nobody reads the output any more" : strerror(-error),
-				 s->job, s->job);
+		session_complain(s, "%s%s; job %" PRIu64 " goes on: nodectl attach %" PRIu64,
+				 error == -EPIPE ? "nobody reads the output any more" : "cannot write the output: ",
+				 error == -EPIPE ? "" : strerror(-error), s->job, s->job);
 	else if (error != -EPIPE)
 		session_complain(s, "cannot write the output: %s", strerror(-error));
 	sink_flush(&s->streams.sinks[1]);

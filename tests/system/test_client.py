@@ -126,6 +126,16 @@ def test_what_cannot_be_written_is_no_success(ctl, words):
         assert r.wait(20) == 1 and b"cannot write: No space left" in r.stderr.read()
 
 
+def test_output_that_cannot_be_written_is_named_and_the_job_goes_on(ctl, agent):
+    with open("/dev/full", "wb") as full:
+        p = ctl.popen("launch", "--", "true", stdout=full)
+        agent.submitted()
+        agent.start()
+        agent.write(0, 1, b"hello\n")
+        assert p.wait(20) == 1
+    assert b"cannot write the output: No space left on device; job 18 goes on: nodectl attach 18" in p.stderr.read()
+
+
 def test_no_agent_is_one_sentence_and_code_3(ctl, agent):
     agent.go_away()
     r = ctl("jobs")
