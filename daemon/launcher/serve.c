@@ -498,6 +498,14 @@ static void take_fds(struct msghdr *m, int fds[2], int *n)
 	}
 }
 
+/* Without cgroups nothing else tells. One that is over may be a former cluster's. */
+static bool shim_lives(const struct launcher_request *q)
+{
+	const struct shim *s = find_shim(q);
+
+	return s && !proc_dead(s->id.pid, s->id.start_time);
+}
+
 static void handle(unsigned conn, const struct launcher_request *q, const int *fds, int n_fds)
 {
 	struct err e = { 0 };
@@ -516,6 +524,8 @@ static void handle(unsigned conn, const struct launcher_request *q, const int *f
 		r = cgroup_remove(q->job, q->attempt), forget_shim(q);
 	else if (q->op == LAUNCHER_REMOVE && !q->nprocs && find_shim(q))
 		r = err_set(&e, EBUSY, "job %llu.%u is not cleaned up yet", (unsigned long long)q->job, q->attempt);
+	else if (q->op == LAUNCHER_ASIDE && shim_lives(q))
+		r = err_set(&e, EBUSY, "job %llu.%u still lives on this node", (unsigned long long)q->job, q->attempt);
 	else if (q->op != LAUNCHER_ASIDE && q->op != LAUNCHER_REMOVE)
 		r = err_set(&e, EPROTO, "the launcher does not know operation %u", q->op);
 

@@ -602,6 +602,18 @@ def test_without_cgroups_the_cookie_finds_them(launcher):
     assert x.answer().error == 0
 
 
+def test_without_cgroups_the_spool_of_a_living_job_is_not_moved(launcher):
+    x = launcher(wrap=NO_CGROUP)
+    link, _ = x.launch(["sleep", "1000"])
+    x.ask(ASIDE, job=link.job)
+    reply = x.answer()
+    assert reply.error == errno.EBUSY and "still lives" in reply.text
+    assert os.path.isdir(f"{x.spool}/{link.job}.1")
+    kill_all(x, link)
+    x.ask(ASIDE, job=link.job)  # it is over, cleaned or not
+    assert x.answer().error == 0
+
+
 def alive(pid):
     try:
         with open(f"/proc/{pid}/stat", "rb") as f:
