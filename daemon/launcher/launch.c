@@ -390,7 +390,7 @@ static int become(const struct identity *id, struct err *e)
 
 /* ---- all of it ------------------------------------------------------- */
 
-static int execute(const struct policy *p, const struct launcher_request *q, struct err *e)
+int launch_execute(const struct policy *p, const struct launcher_request *q, struct err *e)
 {
 	char job[24], attempt[12], nprocs[12], cookie[32 + LAUNCHER_COOKIE_MAX], agent[48];
 	char *argv[] = { "nodeagent-shim", job, attempt, nprocs, NULL };
@@ -435,5 +435,5 @@ int launch_child(const struct policy *p, const struct launcher_request *q, int s
 
 	like_a_login(&nofile);
 	r = chdir("/") < 0 ? err_set(e, errno, "chdir /: %s", strerror(errno)) : become(&id, e);
-	return r < 0 ? r : execute(p, q, e);
+	return r;
 }

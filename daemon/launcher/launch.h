@@ -30,10 +30,12 @@ int launch_check_spool(const char *path, struct err *e);
 int launch_aside(const struct policy *p, const struct launcher_request *q, struct err *e);
 /* Removes it, or what was set aside of it. The same. May take long. */
 int launch_remove(const struct policy *p, const struct launcher_request *q, struct err *e);
-/* Never returns when all is well; else -errno and a sentence: the caller must
- * _exit at once, whatever rights it has left. Waits on NSS: only in a child.
+/* All but the last step. 0, or -errno and a sentence: the caller must then _exit at
+ * once, whatever rights it has left. Waits on NSS: only in a child.
  * *report is a descriptor to keep (close-on-exec); it may get another number. */
 int launch_child(const struct policy *p, const struct launcher_request *q, int spec_fd,
 		 int listen_fd, int *report, struct err *e);
+/* The last one: becomes the shim. Returns only when it cannot; the same. */
+int launch_execute(const struct policy *p, const struct launcher_request *q, struct err *e);
 
 #endif

@@ -33,7 +33,9 @@
 #define CLEAN_MS 3000
 #define REMOVE_MS 60000 /* much output takes long; what is left is asked for again */
 
-/* What a child says before it ends; nothing at all when it became a shim. */
+/* What a child says before it ends, or, without an error in a launch, before it becomes
+ * a shim: a child that dies earlier has said nothing, and its end can be seen later than
+ * that its pipe is closed. */
 struct report {
 	int32_t error;
 	uint32_t result;
@@ -46,6 +48,7 @@ struct worker {
 	unsigned conn;
 	uint64_t serial; /* of the connection */
 	mono_t deadline;
+	bool going; /* has said that it becomes a shim: the pipe's end means that it is one */
 	struct launcher_request req;
 	uint32_t killed; /* by this request so far, orphans apart */
 	struct orphan_sweep sweep;
@@ -159,6 +162,11 @@ static void child_launch(const struct launcher_request *q, const int *fds, int r
 	struct err e = { 0 };
 	int r = launch_child(L.policy, q, fds[0], fds[1], &report, &e);
 
+	if (r == 0) {
+		if (write(report, &(struct report){ 0 }, sizeof(struct report)) < 0)
+			_exit(2);
+		r = launch_execute(L.policy, q, &e);
+	}
 	say_and_exit(report, r, 0, e.text);
 }
 
@@ -406,8 +414,12 @@ static void worker_done(struct worker *w)
 {
 	struct report r;
 	ssize_t n = read(w->report, &r, sizeof r);
-	bool launched = n == 0 && w->req.op == LAUNCHER_LAUNCH;
+	bool launched = n == 0 && w->going;
 
+	if (n == (ssize_t)sizeof r && w->req.op == LAUNCHER_LAUNCH && r.error == 0) {
+		w->going = true;
+		return;
+	}
 	close(w->report);
 	w->report = -1;
 	if (launched && still_runs(w->pid)) {
@@ -444,15 +456,19 @@ static void worker_late(struct worker *w)
 		      : "the job's processes did not die within 10 s");
 }
 
+static bool has_word(const struct worker *w)
+{
+	struct pollfd p = { .fd = w->report, .events = POLLIN };
+
+	return w->report >= 0 && poll(&p, 1, 0) > 0;
+}
+
 /* Until it is reaped a pid stays ours; reaping waits for the report to be read. */
 static void reap(void)
 {
-	for (size_t i = 0; i < CHILDREN; i++) {
-		struct pollfd p = { .fd = L.workers[i].report, .events = POLLIN };
-
-		if (p.fd >= 0 && poll(&p, 1, 0) > 0)
+	for (size_t i = 0; i < CHILDREN; i++)
+		while (has_word(&L.workers[i]))
 			worker_done(&L.workers[i]);
-	}
 	for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) > 0;)
 		forget(pid);
 }

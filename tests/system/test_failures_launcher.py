@@ -1,4 +1,5 @@
-"""test_failures_launcher.py - each system call of root's launcher fails once while it starts, kills and clears away jobs
+"""test_failures_launcher.py - each system call and allocation of root's launcher fails once while it starts, kills and
+clears away jobs
 
 Started by root directly, never through anything setuid. An answer that could not be given is a closed connection or an
 error with a sentence; whatever it was, no process of a refused job is left and the next job starts.
@@ -10,22 +11,25 @@ import time
 
 import pytest
 
-from failcall import LIBRARY, orders, preloaded
+from failcall import LIBRARY, PLAIN, PLAIN_LIBRARY, orders, preloaded
 from test_launcher import CLEAN, KILL, Launcher, kill, processes_with, start
 from test_launcher import pytestmark as as_root
 
 PICKS = 12  # of each row; most opens are looks into /proc
 ALL = os.environ.get("NODEAGENT_SWEEP") == "all"
-pytestmark = [*as_root, pytest.mark.skipif(not os.path.exists(LIBRARY), reason=f"{LIBRARY} is not built (make SAN=1 fakes)")]
+pytestmark = as_root
 ROWS = (("open", ("EMFILE", "ENFILE", "ENOSPC", "EIO")), ("fork", ("EAGAIN", "ENOMEM")), ("pipe", ("EMFILE", "ENFILE")), ("name", ("ENOSPC", "EIO")),
         ("dup", ("EMFILE",)), ("write", ("EINTR", "EAGAIN")), ("read", ("EIO",)), ("socket", ("EMFILE",)))
 
 
 class Failing(Launcher):
-    def __init__(self, folder):
-        self.orders = orders(folder)
+    def __init__(self, folder, library=LIBRARY):
+        self.orders = orders(folder, library)
+        if library == PLAIN_LIBRARY:
+            self.build = PLAIN
         before = dict(os.environ)
-        os.environ.update(preloaded(folder, {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "detect_leaks=1:exitcode=99")}))
+        asan = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "detect_leaks=1:exitcode=99")}
+        os.environ.update(preloaded(folder, asan, library))
         try:
             super().__init__()
         finally:
@@ -55,45 +59,97 @@ class Failing(Launcher):
         return said
 
 
+    def count(self, call, error):
+        """How many calls of that kind a job takes."""
+        self.order.arm(call, error, first=1 << 30)
+        self.whole()
+        return self.order.disarm()[0]
+
+    def one(self, call, error, n, outcomes):
+        """The n-th of them fails; 1 if there was one. Counts the answers."""
+        self.order.arm(call, error, first=n)
+        said = self.whole()
+        failed, last = self.order.disarm()[1:]
+        what = f"{call} number {n} fails with {error} ({last}): {said}"
+        for code, text in said:
+            outcomes[errno.errorcode.get(code, code)] = outcomes.get(errno.errorcode.get(code, code), 0) + 1
+            assert code == 0 or text and "\n" not in text, what
+        assert self.proc.poll() is None, f"the launcher has ended with {self.proc.returncode}: {what}"
+        self.nothing_left(what)
+        return failed
+
+    def sweep(self, call, error, picks, outcomes):
+        """Each of them, or so many; how many have failed."""
+        seen, rng = self.count(call, error), random.Random(5)
+        return sum(self.one(call, error, n, outcomes) for n in sorted(rng.sample(range(seen), seen if ALL else min(seen, picks))))
+
+    def nothing_left(self, what):
+        end = time.monotonic() + 10
+        while processes_with(self.cookies[-1]):
+            if time.monotonic() > end:
+                left = processes_with(self.cookies[-1])
+                for p in left:
+                    kill(p)
+                pytest.fail(f"processes {left} are left: {what}")
+            time.sleep(0.01)
+
+    def said(self):
+        with open(self.log, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def still_works(self):
+        link, reply = self.launch(["true"])
+        assert link and reply.error == 0
+        text = self.said()
+        assert "Sanitizer" not in text and "runtime error" not in text, text
+
+
 @pytest.fixture
 def failing(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("fc")) + "/failcall"
-    os.chmod(os.path.dirname(folder), 0o755)
-    x = Failing(folder)
-    yield x
-    x.finish()
+    made = []
+
+    def make(library):
+        if not os.path.exists(library):
+            pytest.skip(f"{library} is not built (make fakes, make SAN=1 fakes)")
+        folder = str(tmp_path_factory.mktemp("fc")) + "/failcall"
+        os.chmod(os.path.dirname(folder), 0o755)
+        made.append(Failing(folder, library))
+        return made[-1]
+
+    yield make
+    for x in made:
+        x.finish()
 
 
 def test_each_call_of_the_launcher_may_fail(failing):
-    x = failing
-    count, outcomes, rng = 0, {}, random.Random(5)
+    x = failing(LIBRARY)
+    count, outcomes = 0, {}
     for call, errors in ROWS:
         for error in errors if ALL else errors[:1]:
-            x.order.arm(call, error, first=1 << 30)
-            x.whole()
-            seen = x.order.disarm()[0]
-            for n in range(seen) if ALL else sorted(rng.sample(range(seen), min(seen, PICKS))):
-                x.order.arm(call, error, first=n)
-                said = x.whole()
-                failed, last = x.order.disarm()[1:]
-                what = f"{call} number {n} of {seen} fails with {error} ({last}): {said}"
-                count += failed
-                for code, text in said:
-                    outcomes[errno.errorcode.get(code, code)] = outcomes.get(errno.errorcode.get(code, code), 0) + 1
-                    assert code == 0 or text and "\n" not in text, what
-                assert x.proc.poll() is None, f"the launcher has ended with {x.proc.returncode}: {what}"
-                end = time.monotonic() + 10
-                while processes_with(x.cookies[-1]):
-                    if time.monotonic() > end:
-                        left = processes_with(x.cookies[-1])
-                        for p in left:
-                            kill(p)
-                        pytest.fail(f"processes {left} are left: {what}")
-                    time.sleep(0.01)
-    link, reply = x.launch(["true"])
-    assert link and reply.error == 0
+            count += x.sweep(call, error, PICKS, outcomes)
     print(f"{count} calls have failed; answers: {outcomes}")
+    x.still_works()
     assert count >= (40 if ALL else 20)
-    with open(x.log, encoding="utf-8", errors="replace") as f:
-        text = f.read()
-    assert "Sanitizer" not in text and "runtime error" not in text, text
+
+
+def test_each_allocation_of_the_launcher_may_fail(failing):
+    """Those of the C library too, which looks users up. The launcher goes on, and whoever is refused is told why."""
+    x, outcomes = failing(PLAIN_LIBRARY), {}
+    count = x.sweep("malloc", "ENOMEM", 3 * PICKS, outcomes)
+    print(f"{count} allocations have failed; answers: {outcomes}")
+    x.still_works()
+    assert count >= (200 if ALL else 20)
+
+
+def test_an_allocation_may_fail_in_the_first_job_of_a_launcher(failing):
+    """Its own tables are made then: of children, without which nothing is started, and of shims, without which it goes on."""
+    first, outcomes = failing(PLAIN_LIBRARY), {}
+    seen = first.count("malloc", "ENOMEM")
+    for n in range(0, seen) if ALL else (0, *sorted(random.Random(6).sample(range(1, seen), 5))):
+        x = failing(PLAIN_LIBRARY)
+        x.refused(version=2)  # it has begun
+        assert x.one("malloc", "ENOMEM", n, outcomes) or n > 0  # looks into /proc differ
+        assert n > 0 or "the launcher is out of memory" in x.said()
+        x.still_works()
+    print(f"of {seen}; answers: {outcomes}")
+    assert outcomes.get("ENOMEM")

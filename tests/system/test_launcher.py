@@ -91,17 +91,19 @@ class Reply:
 
 
 class Launcher:
+    build = BUILD
+
     def __init__(self, *options, wrap=(), shim=None, start=True):
         self.dir = tempfile.mkdtemp(prefix="launcher.")
         os.chmod(self.dir, 0o755)
         self.spool = os.path.join(self.dir, "spool")
-        self.shim = shim or shutil.copy(os.path.join(BUILD, "nodeagent-shim"), self.dir)
+        self.shim = shim or shutil.copy(os.path.join(self.build, "nodeagent-shim"), self.dir)
         self.log = os.path.join(self.dir, "log")
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.cookies, self.jobs, self.links, self.listeners = [], [], [], []
         self.hidden = []  # processes without a cookie, which only a passing test has ended
         self.ids = 0
-        argv = [*wrap, os.path.join(BUILD, "nodeagent-launcher"), "--spool", self.spool,
+        argv = [*wrap, os.path.join(self.build, "nodeagent-launcher"), "--spool", self.spool,
                 "--fd", str(theirs.fileno()), "--agent-user", "games", "--uid-min", "1", "--uid-max", "60000",
                 "--shim", self.shim, *options]
         with open(self.log, "wb") as log:
