@@ -8,67 +8,100 @@
 # for each bug, "NAME: found, seed ...", or what is wrong, and a count; exit 1
 # when one was not found, or when the tree without any fails. A patch that does
 # not apply any more counts as failed: mend it, the bug is still one.
+#
+# JOBS patches are tried at a time (one a processor), each in a tree of its own;
+# the lines come in the order of the names all the same.
 set -eu
 cd "$(dirname "$0")/../../.."
 top=$PWD
 SEEDS=${SEEDS:-10000}
 SECONDS_EACH=${SECONDS_EACH:-60}
+JOBS=${JOBS:-$(nproc)}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+workers=
+trap 'kill $workers 2>/dev/null; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 
 make -s SAN=0 B=build sim-program
-if ! build/sim --seeds 2000 >"$work/out"; then
+# a few: each seed that finds a bug is tried without it, too
+if ! build/sim --seeds 500 >"$work/out"; then
 	tail -4 "$work/out"
 	echo "without a planted bug: FAILED"
 	exit 1
 fi
 
-# Times are kept, so that make sees what is up to date.
+# A tree in $1. Times are kept, so that make sees what is up to date.
 fresh_tree() {
-	rm -rf "$work/tree"
-	mkdir -p "$work/tree/tests" "$work/tree/build/tests" "$work/tree/build/daemon"
-	cp -a Makefile common proto daemon "$work/tree/"
-	cp -a tests/sim "$work/tree/tests/"
-	cp -a build/common build/proto build/lib*.a "$work/tree/build/"
-	cp -a build/daemon/core build/daemon/shim "$work/tree/build/daemon/"
-	mkdir "$work/tree/build/daemon/io"
-	cp -a build/daemon/io/store_db.* build/daemon/io/store_group.* "$work/tree/build/daemon/io/"
-	cp -a build/tests/sim "$work/tree/build/tests/"
+	mkdir -p "$1/tests" "$1/build/tests" "$1/build/daemon/io"
+	cp -a Makefile common proto daemon "$1/"
+	cp -a tests/sim "$1/tests/"
+	cp -a build/common build/proto build/libcommon.a build/libproto.a build/libcore.a build/libshim.a "$1/build/"
+	cp -a build/daemon/core build/daemon/shim "$1/build/daemon/"
+	cp -a build/daemon/io/store_db.* build/daemon/io/store_group.* "$1/build/daemon/io/"
+	cp -a build/tests/sim "$1/build/tests/"
 }
 
-# What became of it, in a line; false when the bug was not found.
+# What became of patch $1, in a line; false when the bug was not found. $2: a folder for it.
 try() {
-	fresh_tree
-	cd "$work/tree"
-	if ! patch -s -F0 -p1 <"$1" >"$work/log" 2>&1; then
+	fresh_tree "$2/tree"
+	cd "$2/tree"
+	if ! patch -s -F0 -p1 <"$1" >../log 2>&1; then
 		echo "the patch does not apply"
-	elif ! make -s SAN=0 B=build CFLAGS=-O1 WERROR= build/sim >"$work/log" 2>&1; then
-		echo "does not build: $(grep -m1 error "$work/log")"
-	elif build/sim --seeds "$SEEDS" --seconds "$SECONDS_EACH" >"$work/out" 2>&1; then
+	elif ! make -s SAN=0 B=build CFLAGS=-O1 WERROR= build/sim >../log 2>&1; then
+		echo "does not build: $(grep -m1 error ../log)"
+	elif build/sim --seeds "$SEEDS" --seconds "$SECONDS_EACH" >../out 2>&1; then
 		echo "NOT FOUND within $SEEDS seeds"
-	elif ! grep -q '^broken: ' "$work/out"; then
-		echo "the simulator itself fails: $(tail -1 "$work/out")"
-	elif ! "$top/build/sim" --scenario "$(sed -n 's/^scenario: *//p' "$work/out")" --seeds 1 \
-		--first "$(sed -n 's/^seed: *//p' "$work/out")" >"$work/log" 2>&1; then
-		echo "seed $(sed -n 's/^seed: *//p' "$work/out") fails without it, too"
+	elif ! grep -q '^broken: ' ../out; then
+		echo "the simulator itself fails: $(tail -1 ../out)"
+	elif ! "$top/build/sim" --scenario "$(sed -n 's/^scenario: *//p' ../out)" --seeds 1 \
+		--first "$(sed -n 's/^seed: *//p' ../out)" >../log 2>&1; then
+		echo "seed $(sed -n 's/^seed: *//p' ../out) fails without it, too"
 	else
-		echo "found, seed $(sed -n 's/^seed: *//p' "$work/out"): $(sed -n 's/^broken: *//p' "$work/out")"
+		echo "found, seed $(sed -n 's/^seed: *//p' ../out): $(sed -n 's/^broken: *//p' ../out)"
 		return 0
 	fi
 	return 1
 }
 
-found=0 missed=0
+# Tries what no other worker has begun with: the folder is made once.
+worker() {
+	for name in $names; do
+		mkdir "$work/$name" 2>/dev/null || continue
+		if (try "$top/tests/sim/planted/$name.patch" "$work/$name") >"$work/$name/said"; then
+			touch "$work/$name/found"
+		fi
+		rm -rf "$work/$name/tree"
+	done
+}
+
+for name; do
+	[ -e "tests/sim/planted/$name.patch" ] || { echo "no planted bug is called $name"; exit 1; }
+done
+names=
 for p in "$top"/tests/sim/planted/*.patch; do
 	name=$(basename "$p" .patch)
 	[ $# -eq 0 ] || case " $* " in *" $name "*) ;; *) continue ;; esac
-	if what=$(try "$p"); then
+	names="$names $name"
+done
+i=0
+while [ "$i" -lt "$JOBS" ]; do
+	worker &
+	workers="$workers $!"
+	i=$((i + 1))
+done
+for pid in $workers; do
+	wait "$pid"
+done
+workers=
+
+found=0 missed=0
+for name in $names; do
+	if [ -e "$work/$name/found" ]; then
 		found=$((found + 1))
 	else
 		missed=$((missed + 1))
 	fi
-	echo "$name: $what"
+	echo "$name: $(cat "$work/$name/said")"
 done
 echo "$found planted bugs found, $missed missed"
 [ "$missed" -eq 0 ]
