@@ -1,6 +1,7 @@
 /* failmalloc.c - makes a chosen allocation fail; see failmalloc.h */
 #include "tests/unit/failmalloc.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cjson/cJSON.h>
@@ -87,4 +88,18 @@ char *__wrap_strndup(const char *s, size_t n)
 void fail_malloc_cjson(void)
 {
 	cJSON_InitHooks(&(cJSON_Hooks){ .malloc_fn = __wrap_malloc, .free_fn = free });
+}
+
+unsigned fail_malloc_lives(unsigned (*life)(void), const char *whose, unsigned *ret_deaths)
+{
+	unsigned n = 0, deaths = 0;
+
+	do {
+		fail_malloc_at((long)n++);
+		fail_malloc_hold(true);
+		deaths += life();
+	} while (fail_malloc_off());
+	printf("%u allocations of %s core have failed, %u of them ended the process\n", n - 1, whose, deaths);
+	*ret_deaths = deaths;
+	return n - 1;
 }

@@ -20,6 +20,11 @@ long fail_malloc_seen(void);
 /* Lets cJSON allocate through the same counter. Call it once, first. */
 void fail_malloc_cjson(void);
 
+/* Runs life() with the first, the second, ... allocation failing, of those that it makes while they are not held (they
+ * are when it begins), until one goes through without. How many there were, and the sum of what life() has returned:
+ * how often the process has ended. Prints both. */
+unsigned fail_malloc_lives(unsigned (*life)(void), const char *whose, unsigned *ret_deaths);
+
 /* Runs the statement with the first, the second, ... allocation failing, until it
  * gets through without one. */
 #define EACH_FAILING_MALLOC(...)                                                                   \
