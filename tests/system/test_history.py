@@ -34,7 +34,7 @@ def test_what_has_ended_is_listed_with_its_code_and_can_be_picked(cluster):
     assert ids(c, "-a", "-u", getpass.getuser()) == [runs, bad, good] and ids(c, "-a", "-u", "nobody-else") == []
     assert ids(c, "-a", "-n", "2") == [runs, bad] and ids(c, good, runs, 999) == [runs, good]
 
-    columns, lines = rows(c.ctl("jobs", "--all").ok())
+    columns, lines = rows(c.ctl("jobs", "--all", env=dict(c.env, COLUMNS="120")).ok())  # whatever the user's name is
     assert columns == ["JOB", "USER", "NODES", "STATE", "CODE", "RANKS", "TIME", "ENDED", "NAME", "COMMAND"]
     assert re.search(rf"^{bad} .* failed +7 +1 +\S+ +\d\d:\d\d:\d\d +- +sh -c 'exit 7'", lines[1]), lines
     assert re.search(rf"^{good} .* done +0 +1 .* good +true", lines[2]), lines
