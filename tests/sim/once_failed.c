@@ -32,7 +32,7 @@ const struct once_failed once_failed[] = {
 	/* old-order, old-order-renewed; test_shim_machine: an_order_that_comes_late_starts_nothing,
 	 * test_agent: an_order_is_renewed_only_while_its_session_lasts */
 	{ "old-order", 2 },
-	/* overtaken-unstored; test_coord_gpus: a_job_is_not_overtaken_while_it_is_being_stored and
+	/* overtaken-unstored; test_coord_queue: a_job_is_not_overtaken_while_it_is_being_stored and
 	 * a_job_whose_choice_cannot_be_saved_is_not_overtaken */
 	{ "gpus", 2313 },
 	/* absent-driver-shows-all; test_coord_gpus:
@@ -41,10 +41,10 @@ const struct once_failed once_failed[] = {
 	{ "gpus-chaos", 396 },
 	/* shifted-at-start; test_agent: indices_that_shift_before_the_start_are_told_with_it */
 	{ "gpus-chaos", 948 },
-	/* more-not-free; test_coord_gpus:
+	/* more-not-free; test_coord_queue:
 	 * who_waits_is_asked_again_when_there_are_more_GPUs_but_no_more_free_ones */
 	{ "gpus-chaos", 1224 },
-	/* first-word-overtakes; test_coord_gpus:
+	/* first-word-overtakes; test_coord_queue:
 	 * a_job_in_a_nodes_first_word_after_a_silence_does_not_overtake_those_who_waited_for_it */
 	{ "gpus-chaos", 1936 },
 	/* given-up-watch; test_agent: a_watch_that_is_given_up_is_taken_back */
