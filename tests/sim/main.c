@@ -19,7 +19,7 @@
 #include "tests/sim/sim.h"
 
 static const char usage[] =
-	"usage: sim [--seeds N] [--first S] [--scenario NAME] [--trace] [--verbose]\n"
+	"usage: sim [--seeds N] [--first S] [--scenario NAME] [--trace] [--verbose] [--keep-going]\n"
 	"       sim --exhaustive [--scenario NAME] [--first S] [--seeds N] [--pairs N] [--part K/N]\n"
 	"       sim --selftest\n"
 	"\n"
@@ -36,16 +36,20 @@ static const char usage[] =
 	"  --crash WHO:N    crash WHO (coord, power, agentI, rebootI, shimI,\n"
 	"                   launcherI, clientI) after its action N; given\n"
 	"                   twice: the second one so many actions after the first crash\n"
-	"  --seconds T      stop after T seconds, however many seeds were run\n";
+	"  --seconds T      stop after T seconds, however many seeds were run\n"
+	"  --keep-going     a line for each seed that fails, and on with the next; exit code 1 at the end\n";
 
 static struct {
 	uint64_t seeds, first;
 	const char *scenario;
 	unsigned pairs, part, parts;
-	bool coverage, trace, verbose, exhaustive, selftest, tail, list, first_given;
+	bool coverage, trace, verbose, exhaustive, selftest, tail, list, first_given, keep_going;
+	bool failed; /* one has, before this process took over from another */
 	double seconds;
 	struct crash_plan crash;
 } opt = { .seeds = 1000, .first = 1, .parts = 1 };
+
+#define PATIENCE_S 60 /* with a run, for --keep-going: most take 5 ms */
 
 struct sim sim; /* large: the stack is no place for it */
 static struct totals {
@@ -91,6 +95,46 @@ int sim_report(const struct scenario *sc, uint64_t seed, const struct crash_plan
 	return 1;
 }
 
+/* For --keep-going: all of it in a line. */
+static void say_failed(const struct scenario *sc, uint64_t seed, const char *broken)
+{
+	opt.failed = true;
+	printf("FAILED %s %" PRIu64 ": %s\n", sc->name, seed, broken);
+	fflush(stdout);
+}
+
+/* What is left of this process cannot be trusted: another one takes over behind this seed. */
+static void go_on_elsewhere(int sig)
+{
+	char first[24], seeds[24], why[80], *args[12] = { program_invocation_name };
+	uint64_t ran = sim.seed - opt.first + 1;
+	sigset_t set;
+	int n = 1;
+
+	snprintf(why, sizeof(why), sig == SIGALRM ? "it takes longer than %d s" : "signal %d (an assertion?)",
+		 sig == SIGALRM ? PATIENCE_S : sig);
+	say_failed(sim.sc, sim.seed, why);
+	printf("%" PRIu64 " runs, then a new process\n", ran);
+	fflush(stdout);
+	snprintf(first, sizeof(first), "%" PRIu64, sim.seed + 1);
+	snprintf(seeds, sizeof(seeds), "%" PRIu64, opt.seeds - ran);
+	args[n++] = (char *)"--keep-going";
+	args[n++] = (char *)"--failed";
+	args[n++] = (char *)"--first";
+	args[n++] = first;
+	args[n++] = (char *)"--seeds";
+	args[n++] = seeds;
+	if (opt.scenario != NULL) {
+		args[n++] = (char *)"--scenario";
+		args[n++] = (char *)opt.scenario;
+	}
+	sigemptyset(&set);
+	sigaddset(&set, sig);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	execv("/proc/self/exe", args);
+	_exit(1);
+}
+
 /* An assertion of a core, or the sanitizer: the same run again, for its trace. */
 static void on_abort(int sig)
 {
@@ -100,6 +144,8 @@ static void on_abort(int sig)
 
 	if (sim.sc == NULL)
 		_exit(1);
+	if (opt.keep_going)
+		go_on_elsewhere(sig);
 	if (opt.tail || opt.trace) {
 		world_tail(&sim.w, 60);
 		printf("\nscenario: %s\nseed:     %" PRIu64 "\nbroken:   a core's own assertion, or the "
@@ -253,6 +299,8 @@ static int run_once_failed(void)
 	return 0;
 }
 
+#define NO_JUMP "15: a jump of the wall clock changes no timeout"
+
 /* 15: with and without jumps of the wall clock all happens at the same time. The
  * run with them was just made. */
 static bool same_without_jumps(const struct scenario *sc, uint64_t seed)
@@ -264,8 +312,9 @@ static bool same_without_jumps(const struct scenario *sc, uint64_t seed)
 		return true;
 	if (sim_run_without_jumps(&sim, sc, seed) && sim.w.shape == shape)
 		return true;
-	printf("\nscenario: %s\nseed:     %" PRIu64 "\nbroken:   15: a jump of the wall clock changes no "
-	       "timeout\n", sc->name, seed);
+	if (opt.keep_going)
+		return false;
+	printf("\nscenario: %s\nseed:     %" PRIu64 "\nbroken:   " NO_JUMP "\n", sc->name, seed);
 	return false;
 }
 
@@ -275,21 +324,29 @@ static int sweep(void)
 	double from = seconds();
 	uint64_t n = 0;
 
-	if (!opt.first_given && opt.scenario == NULL && crash == NULL && run_once_failed() != 0)
+	if (!opt.first_given && opt.scenario == NULL && crash == NULL && !opt.keep_going && run_once_failed() != 0)
 		return 1;
 	for (; n < opt.seeds; n++) {
 		const struct scenario *sc = scenario_of(opt.first + n);
 
 		if (opt.seconds > 0 && n % 16 == 0 && seconds() - from > opt.seconds)
 			break;
-		if (!sim_run_counted(sc, opt.first + n, crash))
-			return sim_report(sc, opt.first + n, crash);
-		if (strcmp(sc->name, "wall-clock") == 0 && crash == NULL && !opt.trace &&
-		    !same_without_jumps(sc, opt.first + n))
-			return 1;
+		if (opt.keep_going)
+			alarm(PATIENCE_S);
+		if (!sim_run_counted(sc, opt.first + n, crash)) {
+			if (!opt.keep_going)
+				return sim_report(sc, opt.first + n, crash);
+			say_failed(sc, opt.first + n, sim.failure);
+		} else if (strcmp(sc->name, "wall-clock") == 0 && crash == NULL && !opt.trace &&
+			   !same_without_jumps(sc, opt.first + n)) {
+			if (!opt.keep_going)
+				return 1;
+			say_failed(sc, opt.first + n, NO_JUMP);
+		}
 	}
+	alarm(0);
 	summary(seconds() - from, n);
-	return 0;
+	return opt.failed;
 }
 
 static int exhaustive(void)
@@ -343,6 +400,7 @@ static bool parse(int argc, char **argv)
 		{ "selftest", 0, NULL, 'S' }, { "crash", 1, NULL, 'c' },   { "tail", 0, NULL, 'T' },
 		{ "list", 0, NULL, 'l' },    { "pairs", 1, NULL, 'p' },  { "part", 1, NULL, 'P' },
 		{ "coverage", 0, NULL, 'C' },    { "seconds", 1, NULL, 'd' }, { "help", 0, NULL, 'h' },
+		{ "keep-going", 0, NULL, 'k' }, { "failed", 0, NULL, 'F' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -392,6 +450,12 @@ static bool parse(int argc, char **argv)
 		case 'd':
 			opt.seconds = strtod(optarg, NULL);
 			break;
+		case 'k':
+			opt.keep_going = true;
+			break;
+		case 'F':
+			opt.failed = true;
+			break;
 		case 'c':
 			if (!exhaust_parse(optarg, &opt.crash))
 				return false;
@@ -420,6 +484,7 @@ static void coverage(void)
 
 int main(int argc, char **argv)
 {
+	static const int fatal[] = { SIGABRT, SIGALRM, SIGSEGV, SIGBUS, SIGFPE };
 	int r;
 
 	if (!parse(argc, argv)) {
@@ -430,7 +495,9 @@ int main(int argc, char **argv)
 		puts(scenarios[i].name);
 	if (opt.list)
 		return 0;
-	signal(SIGABRT, on_abort);
+	for (size_t i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++)
+		if (fatal[i] == SIGABRT || opt.keep_going)
+			signal(fatal[i], on_abort);
 	sim.w.text = opt.trace || opt.tail;
 	sim.w.print = opt.trace;
 	simstore_init();
