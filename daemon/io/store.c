@@ -1,7 +1,8 @@
 /* store.c - the thread that commits, and the answers back on the loop
  *
  * The loop appends jobs to 'queued'; the thread takes all of them, commits
- * them as one (store_group.c), appends them to 'finished' and wakes the loop. */
+ * them as one (store_group.c), appends them to 'finished' and wakes the loop. Those
+ * of which it is not known yet whether they are on the disk it keeps, and all behind them. */
 #include "io/store.h"
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/list.h"
@@ -20,6 +22,7 @@
 #include "io/store_group.h"
 
 #define THREAD_STACK (256 << 10)
+#define KNOWN_RETRY_S 1
 
 struct store {
 	struct db *db;
@@ -51,17 +54,43 @@ static void move_all(struct list *from, struct list *to)
 	}
 }
 
+/* In order, as far as it is known what became of them. */
+static void move_known(struct list *from, struct list *to, bool known)
+{
+	while (!list_empty(from) && (known || !list_entry(from->next, struct store_job, entry)->open)) {
+		struct list *e = from->next;
+
+		list_remove(e);
+		list_append(to, e);
+	}
+}
+
+/* Until there is something to do; those that are kept are something, after a while. */
+static void wait_for_work(struct store *s, bool kept)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += KNOWN_RETRY_S;
+	while (list_empty(&s->queued) && !s->stop)
+		if (!kept)
+			pthread_cond_wait(&s->work, &s->mutex);
+		else if (pthread_cond_timedwait(&s->work, &s->mutex, &until) == ETIMEDOUT)
+			return;
+}
+
 static void *thread_main(void *arg)
 {
 	struct store *s = arg;
-	struct list group;
+	struct list group, kept;
+	bool known = true, some;
 
 	list_init(&group);
+	list_init(&kept);
 	pthread_mutex_lock(&s->mutex);
 	for (;;) {
-		while (list_empty(&s->queued) && !s->stop)
-			pthread_cond_wait(&s->work, &s->mutex);
-		if (list_empty(&s->queued))
+		wait_for_work(s, !known);
+		if (list_empty(&s->queued) && s->stop)
 			break;
 		move_all(&s->queued, &group);
 		if (s->limit_set)
@@ -69,14 +98,18 @@ static void *thread_main(void *arg)
 		s->limit_set = false;
 		pthread_mutex_unlock(&s->mutex);
 
-		store_group_write(s->db, &group);
+		some = !list_empty(&group);
+		known = some ? store_group_write(s->db, &group) : store_group_known(s->db);
+		move_all(&group, &kept);
 
 		pthread_mutex_lock(&s->mutex);
-		s->commits++;
-		move_all(&group, &s->finished);
+		s->commits += some;
+		move_known(&kept, &s->finished, known);
 		uv_async_send(&s->wake);
 	}
 	pthread_mutex_unlock(&s->mutex);
+	list_foreach_safe(e, &kept) /* nobody is told */
+		store_job_free(list_entry(e, struct store_job, entry));
 	return NULL;
 }
 
@@ -129,6 +162,7 @@ static void make_private(const char *path)
 
 int store_open(const char *dir, bool create, struct store **ret, struct err *e)
 {
+	pthread_condattr_t attr;
 	char path[PATH_MAX];
 	struct store *s;
 	int r;
@@ -146,7 +180,10 @@ int store_open(const char *dir, bool create, struct store **ret, struct err *e)
 	list_init(&s->queued);
 	list_init(&s->finished);
 	pthread_mutex_init(&s->mutex, NULL);
-	pthread_cond_init(&s->work, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->work, &attr);
+	pthread_condattr_destroy(&attr);
 	r = take_lock(dir, &s->lock_fd, e);
 	if (r == 0 && create)
 		make_private(path);

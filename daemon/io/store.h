@@ -7,6 +7,9 @@
  *
  * A transaction that fails (disk full) changes nothing, is answered with
  * -ENOSPC or -EIO and a sentence, and the store goes on: the next may succeed.
+ * One whose sync has failed is in the file nevertheless, and would count after a
+ * crash: it is answered when another commit has taken its place, which is tried
+ * every second.
  */
 #ifndef NA_IO_STORE_H
 #define NA_IO_STORE_H

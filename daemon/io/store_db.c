@@ -28,6 +28,7 @@ struct db {
 	const char *path; /* borrowed from sql */
 	sqlite3_stmt *put[TABLES], *del[TABLES];
 	sqlite3_stmt *begin, *commit, *rollback;
+	bool open_end;
 };
 
 /* SQLite's results as errno; the sentence says which file and what to do. */
@@ -344,7 +345,35 @@ int db_row(struct db *d, const struct store_row *row, struct err *e)
 
 int db_commit(struct db *d, struct err *e)
 {
-	return run(d, d->commit, e);
+	int r = run(d, d->commit, e);
+
+	if (r == 0)
+		d->open_end = false;
+	else if (sqlite3_extended_errcode(d->sql) == SQLITE_IOERR_FSYNC)
+		d->open_end = true;
+	return r;
+}
+
+bool db_open_end(const struct db *d)
+{
+	return d->open_end;
+}
+
+/* The first page comes at the place in the WAL where the failed commit's first one is;
+ * what follows does not fit to it any more. */
+int db_overwrite(struct db *d, struct err *e)
+{
+	char text[48];
+	int r = db_begin(d, e);
+
+	snprintf(text, sizeof(text), "PRAGMA user_version = %d", SCHEMA_VERSION);
+	if (r == 0)
+		r = exec(d, text, e);
+	if (r == 0)
+		r = db_commit(d, e);
+	if (r < 0)
+		db_rollback(d);
+	return r;
 }
 
 void db_rollback(struct db *d)

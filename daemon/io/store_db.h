@@ -19,7 +19,11 @@ int db_each(struct db *d,
 	    void *arg, struct err *e);
 int db_begin(struct db *d, struct err *e);
 int db_row(struct db *d, const struct store_row *row, struct err *e);
+/* One that fails in its sync has failed here, but is in the file, whole: whoever opens it
+ * next may find it, as long as no other commit takes its place. */
 int db_commit(struct db *d, struct err *e);
+bool db_open_end(const struct db *d); /* the last commit was such a one */
+int db_overwrite(struct db *d, struct err *e); /* by a commit that says nothing */
 void db_rollback(struct db *d);
 void db_limit_pages(struct db *d, unsigned n);
 

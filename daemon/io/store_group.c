@@ -96,8 +96,23 @@ static void write_each(struct db *d, struct list *group)
 	}
 }
 
-void store_group_write(struct db *d, struct list *group)
+bool store_group_known(struct db *d)
+{
+	return !db_open_end(d) || db_overwrite(d, NULL) == 0;
+}
+
+bool store_group_write(struct db *d, struct list *group)
 {
 	if (write_all(d, group, NULL) < 0)
 		write_each(d, group);
+	if (store_group_known(d))
+		return true;
+	for (struct list *it = group->prev; it != group; it = it->prev) {
+		struct store_job *j = list_entry(it, struct store_job, entry);
+
+		if (j->error == 0)
+			break; /* it took the place of those before it */
+		j->open = true;
+	}
+	return false;
 }

@@ -15,6 +15,7 @@ struct store_job {
 	size_t n;
 	int error;
 	char *text;
+	bool open; /* it has failed, and may be found on the disk all the same */
 };
 
 /* Copies the rows. NULL: no memory. */
@@ -27,7 +28,11 @@ int store_rows_add(struct db *d, const struct store_row *rows, size_t n, struct 
 int store_rows_write(struct db *d, const struct store_row *rows, size_t n, struct err *e);
 /* One commit for all (struct store_job.entry). When that fails each member is
  * tried on its own: one too big for the disk does not take the others with it.
- * Afterwards each has its error, and a sentence. */
-void store_group_write(struct db *d, struct list *group);
+ * Afterwards each has its error, and a sentence. Who is told of an error may
+ * count on it that nothing was stored: false when some are open, all at the end of
+ * the list, and not to be answered before store_group_known(). */
+bool store_group_write(struct db *d, struct list *group);
+/* Takes the place of what has failed, unless a later commit has done so; false: once more, later. */
+bool store_group_known(struct db *d);
 
 #endif

@@ -146,6 +146,7 @@ static void gone(struct sim *s, int64_t down_ns, bool with_host)
 void simcoord_start(struct sim *s)
 {
 	struct coord_actor *c = &s->coord;
+	char boot_id[37];
 	struct coord_conf conf = {
 		.heartbeat_ms = 1000,
 		.unreachable_ms = 3500,
@@ -154,10 +155,13 @@ void simcoord_start(struct sim *s)
 		.handshake_ms = 10000,
 		.history = 1000,
 		.address = "head:7070",
+		.boot_id = boot_id,
 		.sha256 = mixing_hash,
 	};
 	struct row *rows = NULL;
 
+	snprintf(boot_id, sizeof(boot_id), "0000ffff-%04x-4000-8000-%012llx", c->boots,
+		 (unsigned long long)(s->seed & 0xffffffffffff));
 	proc_start(&c->proc);
 	silence_begins(s);
 	c->answer_at = 0;
@@ -167,7 +171,7 @@ void simcoord_start(struct sim *s)
 			gone(s, SECOND, false); /* it says why; systemd starts it again */
 		return;
 	}
-	c->core = coord_create(&conf, world_mono(&s->w));
+	c->core = coord_create(&conf, proc_mono(s, &c->proc));
 	load_rows(s, rows);
 	actions_init(&c->acts);
 	coord_loaded(c->core, &c->acts);
@@ -215,6 +219,8 @@ static void restart(struct sim *s, bool booted)
 {
 	if (booted) {
 		s->coord.host_down = false;
+		s->coord.boots++;
+		s->coord.proc.mono_ns = 20 * SECOND - world_mono(&s->w).ns; /* since it was switched on */
 		net_coord_back(s);
 	}
 	simcoord_start(s);
@@ -284,7 +290,7 @@ static void perform_all(struct sim *s)
 
 		LINE(&s->w, "coord", "%s %llu %.*s", action_name(a->type),
 		     (unsigned long long)(a->link != 0 ? a->link : a->ticket),
-		     (int)(a->len > 330 ? 330 : a->len), a->text != NULL && a->len > 0 ? a->text : "");
+		     (int)(a->len > 3900 ? 3900 : a->len), a->text != NULL && a->len > 0 ? a->text : "");
 		perform(s, a);
 		if (proc_acted(s, &c->proc, a->type, a->text, a->len) || s->failed)
 			return;
@@ -299,7 +305,7 @@ static void feed(struct sim *s, struct coord_event *ev)
 
 	if (!c->proc.up || s->failed)
 		return;
-	ev->now = world_mono(&s->w);
+	ev->now = proc_mono(s, &c->proc);
 	ev->wall_us = world_wall_us(&s->w);
 	ev->wall_ms = ev->wall_us / 1000;
 	rng_fill(&s->w.core_rng, ev->random, sizeof(ev->random));
@@ -326,7 +332,10 @@ void simcoord_event(struct sim *s, const struct event *e)
 		restart(s, e->a != 0);
 		return;
 	case EV_COMMIT:
-		simstore_commit(s);
+		if (e->a != 0)
+			simstore_look(s);
+		else
+			simstore_commit(s);
 		return;
 	case EV_TIMER:
 		if (!proc_due(s, &c->proc, e->a, coord_deadline(c->core)))

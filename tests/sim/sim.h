@@ -96,9 +96,11 @@ struct coord_actor {
 	struct store_row initial[NODES_MAX + 2]; /* what the database is made with */
 	size_t n_initial;
 	struct list queued, writing; /* of struct store_job; of this life */
+	struct list kept; /* not answered: it is not known whether they are on the disk */
 	bool committing;
 	int64_t answer_at;
 	bool host_down; /* without power */
+	uint32_t boots; /* of its host */
 	int64_t stopped; /* for so long in all, up to resume_at: it did not listen then */
 	uint64_t lineage;
 };
@@ -416,6 +418,7 @@ void simstore_initial(struct sim *s, enum store_table table, const char *key, co
 bool simstore_open(struct sim *s, struct row **ret);
 void simstore_write(struct sim *s, const struct action *a);
 void simstore_commit(struct sim *s); /* EV_COMMIT */
+void simstore_look(struct sim *s); /* ... 1: whether it is known now what is on the disk */
 void simstore_answer(const struct txn *t, struct coord_event *ev); /* EV_STORED */
 void simstore_crash(struct sim *s, bool power);
 void simstore_close(struct sim *s);

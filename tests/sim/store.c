@@ -83,7 +83,7 @@ static void row_apply(struct sim *s, const struct row *now)
 static void rows_apply(struct sim *s, const struct row *rows)
 {
 	for (const struct row *r = rows; r != NULL; r = r->next) {
-		LINE(&s->w, "store", "%s = %.300s", r->key, r->json != NULL ? r->json : "(deleted)");
+		LINE(&s->w, "store", "%s = %.3900s", r->key, r->json != NULL ? r->json : "(deleted)");
 		row_apply(s, r);
 	}
 }
@@ -250,6 +250,7 @@ bool simstore_open(struct sim *s, struct row **ret)
 	disk_new_process();
 	list_init(&c->queued);
 	list_init(&c->writing);
+	list_init(&c->kept);
 	c->committing = false;
 	if (db_open(DISK_DB, false, &db, &e) < 0) {
 		db = NULL;
@@ -316,20 +317,20 @@ void simstore_write(struct sim *s, const struct action *a)
 }
 
 /* Writes the group; what is done is seen, what is not is open. */
-static void write_group(struct sim *s)
+static bool write_group(struct sim *s, bool dying)
 {
 	struct coord_actor *c = &s->coord;
 	struct store_job *v[256];
-	size_t n = 0, failed = 0;
+	size_t n = 0;
+	bool known;
 
 	list_foreach(e, &c->writing)
 		if (n < 256)
 			v[n++] = list_entry(e, struct store_job, entry);
-	store_group_write(db, &c->writing);
+	known = store_group_write(db, &c->writing) && !dying;
 	for (size_t i = 0; i < n; i++) {
 		struct row *rows = NULL;
 
-		failed += v[i]->error < 0;
 		if (v[i]->error < 0) {
 			LINE(&s->w, "store", "transaction %llu: %s", (unsigned long long)v[i]->ticket,
 			     v[i]->text);
@@ -338,27 +339,28 @@ static void write_group(struct sim *s)
 		add_rows(s, &rows, v[i]);
 		rows_apply(s, rows);
 	}
-	if (failed == 0) {
+	if (known) {
 		c->maybes = NULL; /* overwritten */
-		return;
+		return true;
 	}
 	maybe_add(s, v, n);
 	for (size_t i = 0; i < n; i++)
 		maybe_add(s, &v[i], 1);
+	return false;
 }
 
-void simstore_commit(struct sim *s)
+/* What is still not known waits, and all behind it. */
+static void answer(struct sim *s, bool known)
 {
 	struct coord_actor *c = &s->coord;
 
-	if (db == NULL)
-		return;
-	write_group(s);
-	c->committing = false;
-	while (!list_empty(&c->writing)) {
-		struct store_job *j = list_entry(c->writing.next, struct store_job, entry);
-		struct txn *t = world_alloc(&s->w, sizeof(*t));
+	while (!list_empty(&c->kept)) {
+		struct store_job *j = list_entry(c->kept.next, struct store_job, entry);
+		struct txn *t;
 
+		if (j->open && !known)
+			break;
+		t = world_alloc(&s->w, sizeof(*t));
 		list_remove(&j->entry);
 		t->ticket = j->ticket;
 		t->error = j->error;
@@ -369,7 +371,48 @@ void simstore_commit(struct sim *s)
 		c->answer_at += rng_range(&s->w.rng, 10000, MS);
 		world_at(&s->w, c->answer_at, EV_STORED, &c->proc, 0, t);
 	}
+}
+
+static void look_again(struct sim *s)
+{
+	if (!s->coord.committing)
+		world_at(&s->w, s->w.now + SECOND, EV_COMMIT, &s->coord.proc, 1, NULL);
+}
+
+/* Nothing was written meanwhile. */
+void simstore_look(struct sim *s)
+{
+	struct coord_actor *c = &s->coord;
+
+	if (db == NULL || c->committing || list_empty(&c->kept))
+		return;
+	if (!store_group_known(db)) {
+		look_again(s);
+		return;
+	}
+	c->maybes = NULL;
+	answer(s, true);
+}
+
+void simstore_commit(struct sim *s)
+{
+	struct coord_actor *c = &s->coord;
+	bool known;
+
+	if (db == NULL)
+		return;
+	known = write_group(s, false);
+	c->committing = false;
+	while (!list_empty(&c->writing)) {
+		struct list *e = c->writing.next;
+
+		list_remove(e);
+		list_append(&c->kept, e);
+	}
+	answer(s, known);
 	begin_commit(s);
+	if (!known)
+		look_again(s);
 }
 
 void simstore_answer(const struct txn *t, struct coord_event *ev)
@@ -386,6 +429,7 @@ static void shut(struct sim *s)
 {
 	free_jobs(&s->coord.queued);
 	free_jobs(&s->coord.writing);
+	free_jobs(&s->coord.kept);
 	if (db != NULL)
 		db_close(db);
 	db = NULL;
@@ -399,7 +443,7 @@ void simstore_crash(struct sim *s, bool power)
 		return;
 	if (c->committing && rng_chance(&s->w.rng, 700)) { /* it was at it */
 		disk_dies_after((uint32_t)rng_below(&s->w.rng, 12));
-		write_group(s);
+		write_group(s, true);
 	}
 	disk_dies_after(0);
 	shut(s);
@@ -421,7 +465,7 @@ void simstore_close(struct sim *s)
 		list_append(&c->writing, e);
 	}
 	if (!list_empty(&c->writing))
-		write_group(s);
+		write_group(s, false);
 	shut(s);
 }
 

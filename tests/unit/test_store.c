@@ -6,9 +6,11 @@
 #include <sqlite3.h>
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +27,21 @@ static uint64_t tickets[ANSWERS];
 static int errors[ANSWERS];
 static char last_text[256];
 static unsigned want;
+static atomic_bool no_sync; /* a disk that takes what is written, and fails to sync it */
+
+/* In place of libc's, for SQLite. */
+int fdatasync(int fd)
+{
+	if (!no_sync)
+		return (int)syscall(SYS_fdatasync, fd);
+	errno = EIO;
+	return -1;
+}
+
+int fsync(int fd)
+{
+	return fdatasync(fd);
+}
 
 static void on_done(void *arg, uint64_t ticket, int error, const char *text)
 {
@@ -305,6 +322,95 @@ TEST(an_answered_write_survives_a_sudden_death)
 	assert_int_equal(reopen().n[TABLE_NODE], 1);
 }
 
+static void on_pause(uv_timer_t *t)
+{
+	uv_stop(&loop);
+}
+
+static void pause_ms(uint64_t ms)
+{
+	uv_timer_t t;
+
+	uv_timer_init(&loop, &t);
+	uv_timer_start(&t, on_pause, ms, 0);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	uv_close((uv_handle_t *)&t, NULL);
+	uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+/* In a process that dies: one write, then one whose sync fails. */
+static void in_a_process_of_its_own(void (*f)(void))
+{
+	int status;
+	pid_t pid;
+
+	close_store();
+	pid = fork();
+	if (pid == 0) {
+		uv_loop_fork(&loop);
+		open_store();
+		put(1, TABLE_NODE, "n", "{}");
+		wait_answers(1);
+		no_sync = true;
+		put(2, TABLE_JOB, "7", "{}");
+		pause_ms(200);
+		f();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	open_store();
+}
+
+static void it_syncs_again(void)
+{
+	if (answers != 1)
+		_exit(1);
+	no_sync = false;
+	wait_answers(2);
+	if (tickets[1] != 2 || errors[1] != -EIO)
+		_exit(2);
+}
+
+/* SQLite has written it, and would find it when it reads the file again. */
+TEST(a_write_whose_sync_failed_is_answered_when_something_else_is_in_its_place)
+{
+	in_a_process_of_its_own(it_syncs_again);
+	assert_int_equal(reopen().n[TABLE_JOB], 0);
+}
+
+static void another_write_follows(void)
+{
+	no_sync = false;
+	put(3, TABLE_NODE, "n2", "{}");
+	wait_answers(3);
+	if (tickets[1] != 2 || errors[1] != -EIO || tickets[2] != 3 || errors[2] != 0)
+		_exit(2);
+}
+
+TEST(a_write_that_follows_one_whose_sync_failed_takes_its_place)
+{
+	struct seen seen;
+
+	in_a_process_of_its_own(another_write_follows);
+	seen = reopen();
+	assert_int_equal(seen.n[TABLE_JOB], 0);
+	assert_int_equal(seen.n[TABLE_NODE], 2);
+}
+
+static void nothing_is_said(void)
+{
+	pause_ms(1500);
+	if (answers != 1)
+		_exit(1);
+}
+
+TEST(a_write_whose_sync_fails_again_and_again_may_be_found_and_was_not_refused)
+{
+	in_a_process_of_its_own(nothing_is_said);
+	assert_int_equal(reopen().n[TABLE_NODE], 1);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -320,6 +426,9 @@ int main(void)
 		T(a_database_that_is_absent_or_newer_or_rubbish_is_refused),
 		T(a_database_of_before_a_table_was_added_gets_it),
 		T(an_answered_write_survives_a_sudden_death),
+		T(a_write_whose_sync_failed_is_answered_when_something_else_is_in_its_place),
+		T(a_write_that_follows_one_whose_sync_failed_takes_its_place),
+		T(a_write_whose_sync_fails_again_and_again_may_be_found_and_was_not_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
