@@ -533,6 +533,10 @@ int coord_step(struct coord *c, const struct coord_event *ev, struct actions *ou
 	c->now = ev->now;
 	c->wall_ms = ev->wall_ms;
 	note_own_absence(c);
+	if (!c->began_stepping) {
+		cause_first_event(c);
+		c->began_stepping = true;
+	}
 	switch (ev->type) {
 	case CEV_LINK_UP:
 		on_link_up(c);

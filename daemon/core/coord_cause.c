@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LONG_AGO_US INT64_C(315360000000000) /* ten years: longer than any job */
 #define WALL_ERROR_US 1000 /* end_wall_ms of an old shim: it is cut to milliseconds */
 
 static const char *const state_names[] = { "waiting", "running", "exited", "killed", "failed", "lost" };
@@ -84,10 +85,10 @@ static int64_t wall_base_us(const struct coord *c)
 	return cause_now_us(c) - mono_us(c);
 }
 
-/* No time before it comes in question. 0: not known. */
+/* No time before it comes in question; before our host was started, too. */
 static int64_t started_us(const struct job *j)
 {
-	return mono_is_never(j->started_at) ? 0 : j->started_at.ns / 1000;
+	return mono_is_never(j->started_at) ? -LONG_AGO_US : j->started_at.ns / 1000;
 }
 
 /* What the clocks say: a moment of ours and its error; false: nothing. */
@@ -109,42 +110,83 @@ static bool measured(const struct coord *c, const struct node *n, const struct r
 	return !__builtin_sub_overflow(end, n->skew_us, at) && !__builtin_sub_overflow(*at, wall_base_us(c), at);
 }
 
-/* Once the first event has told what time it is. */
-static void by_mono(const struct coord *c, struct rank *r)
+static void by_mono(struct rank *r, int64_t base)
 {
-	int64_t base = wall_base_us(c);
-
-	if (!r->by_wall || c->ev == NULL)
-		return;
 	r->lo_us -= base;
 	r->hi_us -= base;
 	r->by_wall = false;
+}
+
+/* Of a host that has been started since only the wall clock's word is left. It
+ * may have been set meanwhile, which shows only when an end is still to come. */
+static void by_our_wall(const struct coord *c, struct rank *r)
+{
+	by_mono(r, wall_base_us(c));
+	r->rough = true;
+	if (r->lo_us > mono_us(c))
+		r->lo_us = -LONG_AGO_US;
+	if (r->hi_us > mono_us(c))
+		r->hi_us = mono_us(c);
+}
+
+void cause_first_event(struct coord *c)
+{
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		for (uint32_t i = 0; i < j->n_ranks && !job_over(j); i++)
+			if (j->ranks[i].by_wall)
+				by_our_wall(c, &j->ranks[i]);
+	}
+}
+
+void cause_fill_clock(const struct coord *c, const struct job *j, struct rec_row_job *r)
+{
+	if (c->boot_id[0] == '\0' || job_over(j) || r->n_first + r->n_ranks == 0)
+		return;
+	for (uint32_t i = 0; i < j->n_ranks; i++)
+		if (j->ranks[i].rough)
+			return;
+	r->clock_boot = c->boot_id;
+	MSG_SET(r, row_job, clock_us, wall_base_us(c));
+}
+
+void cause_loaded(struct coord *c, struct job *j, const struct rec_row_job *r)
+{
+	if (job_over(j) || r->clock_boot == NULL || strcmp(r->clock_boot, c->boot_id) != 0 ||
+	    llabs(r->clock_us) > INT64_MAX / 4)
+		return;
+	for (uint32_t i = 0; i < j->n_ranks; i++)
+		if (j->ranks[i].by_wall)
+			by_mono(&j->ranks[i], r->clock_us);
 }
 
 /* A later word may bring what the first one did not have: a clock that was compared since. */
 static void note_time(struct coord *c, const struct job *j, const struct node *n, struct rank *r,
 		      const struct rec_rank_state *s)
 {
-	int64_t at, error, from, to;
+	int64_t at, error, from, to, lo, hi;
 
 	if (r->timed)
 		return;
-	by_mono(c, r);
 	if (r->hi_us == 0 || r->hi_us == INT64_MAX / 2) {
 		r->lo_us = started_us(j);
 		r->hi_us = mono_us(c);
 	}
+	lo = r->rough ? started_us(j) : r->lo_us;
+	hi = r->rough ? mono_us(c) : r->hi_us;
 	r->mono_us = s->end_mono_us != 0 ? s->end_mono_us : r->mono_us;
 	if (!measured(c, n, s, &at, &error) || __builtin_sub_overflow(at, error, &from) ||
-	    __builtin_add_overflow(at, error, &to) || to < r->lo_us || from > r->hi_us)
+	    __builtin_add_overflow(at, error, &to) || to < lo || from > hi)
 		return;
-	r->lo_us = from > r->lo_us ? from : r->lo_us;
-	r->hi_us = to < r->hi_us ? to : r->hi_us;
+	r->lo_us = from > lo ? from : lo;
+	r->hi_us = to < hi ? to : hi;
 	r->timed = true;
+	r->rough = false;
 }
 
-/* Read from disk: as it was found then; its node may know it better. Our wall
- * clock is not known yet: by_mono() makes it right. */
+/* Read from disk: as it was found then; its node may know it better. By which
+ * clock cause_loaded() or, when it is known what time it is now, cause_first_event() tells. */
 static void load_time(struct rank *r, const struct rec_rank_state *s)
 {
 	r->mono_us = s->end_mono_us;
@@ -304,8 +346,6 @@ void cause_improve(struct coord *c, struct job *j)
 
 	if (j->first < 0 || j->first_settled || job_over(j))
 		return;
-	for (uint32_t i = 0; i < j->n_ranks; i++)
-		by_mono(c, &j->ranks[i]);
 	best = cause_find(j, j->ranks[j->first].ours);
 	if (best != j->first) {
 		cause_say(j, (uint32_t)j->first, text, sizeof(text));

@@ -214,6 +214,7 @@ struct rank {
 	int64_t lo_us, hi_us; /* its end was between these, by our monotonic clock; hi 0: it has not ended */
 	int64_t mono_us; /* its end by its host's monotonic clock; 0: not known */
 	bool by_wall; /* ... read from disk, and still by the wall clock */
+	bool rough; /* ... they were, and somebody may have set it meanwhile */
 	bool timed; /* lo and hi come from clocks that were compared */
 	bool maybe_first; /* its end may have come before that of the job's first */
 	bool has_gpu;
@@ -400,6 +401,7 @@ struct coord {
 	mono_t refusals_since; /* of joins, in the log */
 	uint32_t refusals;
 	mono_t began;
+	bool began_stepping; /* there was an event: it is known what time it is */
 
 	/* of the step under way */
 	const struct coord_event *ev;
@@ -649,6 +651,10 @@ void cause_tell_death(struct coord *c, struct job *j, uint32_t rank);
 void cause_lost_time(struct coord *c, const struct job *j, uint32_t place, struct rank *r);
 void cause_fill_time(const struct coord *c, const struct rank *r, struct rec_rank_state *s);
 int64_t cause_now_us(const struct coord *c); /* the wall clock */
+/* What makes moments of our monotonic clock of those on disk, while our host runs. */
+void cause_fill_clock(const struct coord *c, const struct job *j, struct rec_row_job *r);
+void cause_loaded(struct coord *c, struct job *j, const struct rec_row_job *r);
+void cause_first_event(struct coord *c); /* it is known what time it is */
 
 /* coord_why.c */
 /* "rank 3 (gpu02, GPU 1, pid 4711) exited with code 7: ..." */

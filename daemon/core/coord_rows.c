@@ -102,6 +102,7 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	}
 	if (job_over(j) || j->state == JOB_ENDING || j->between)
 		row_of_ranks(a, c, j, r);
+	cause_fill_clock(c, j, r);
 }
 
 void persist_job(struct coord *c, struct action *p, struct job *j)
@@ -425,6 +426,7 @@ static int load_job(struct coord *c, const struct rec_row_job *r, struct err *e)
 	if (load_places(c, j, r) < 0 || load_kept(c, j, r) < 0 || map_put(&c->jobs_by_id, j->id, j) < 0)
 		return -ENOMEM;
 	load_ranks(c, j, r);
+	cause_loaded(c, j, r);
 	if (j->id >= c->next_job)
 		c->next_job = j->id + 1;
 	if (job_over(j)) {

@@ -145,7 +145,7 @@ static void perform_all(struct sim *s, struct agent_actor *a)
 
 		LINE(&s->w, a->name, "%s %llu %.*s", action_name(x->type),
 		     (unsigned long long)(x->link != 0 ? x->link : x->job),
-		     (int)(x->len > 330 ? 330 : x->len), x->text != NULL && x->len > 0 ? x->text : "");
+		     (int)(x->len > 3900 ? 3900 : x->len), x->text != NULL && x->len > 0 ? x->text : "");
 		simagent_perform(s, a, x);
 		if (proc_acted(s, &a->proc, x->type, x->text, x->len) || s->failed)
 			return;

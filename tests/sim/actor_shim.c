@@ -429,7 +429,7 @@ static void feed(struct sim *s, struct shim_actor *h, struct shim_event *ev)
 		const struct shim_action *a = &h->acts.v[i];
 
 		LINE(&s->w, proc_name(s, &h->proc), "%s %.*s", shim_action_name(a->type),
-		     (int)(a->len > 330 ? 330 : a->len), a->text != NULL ? a->text : "");
+		     (int)(a->len > 3900 ? 3900 : a->len), a->text != NULL ? a->text : "");
 		perform(s, h, a);
 		if (!h->proc.up)
 			return;

@@ -301,7 +301,7 @@ static void arrive(struct sim *s, struct conn *c, int i, const struct netmsg *n)
 	int r = msg_decode(n->text, n->len, &m, &e);
 
 	LINE(&s->w, proc_name(s, c->end[i].proc), "<- #%u.%llu %.*s", c->id,
-	     (unsigned long long)c->end[i].link, (int)(n->len < 330 ? n->len : 330), n->text);
+	     (unsigned long long)c->end[i].link, (int)(n->len < 3900 ? n->len : 3900), n->text);
 	if (r < 0) {
 		sim_fail(s, "what %s sends can be decoded by %s (%s: %.*s)",
 			 proc_name(s, c->end[1 - i].proc), proc_name(s, c->end[i].proc), e.text,

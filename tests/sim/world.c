@@ -373,5 +373,5 @@ void world_tail(const struct world *w, size_t n)
 		n = WORLD_LINES;
 	from = w->n_lines > n ? w->n_lines - n : 0;
 	for (size_t i = from; i < w->n_lines; i++)
-		printf("%s\n", w->lines[i % WORLD_LINES]);
+		printf("%.400s\n", w->lines[i % WORLD_LINES]);
 }

@@ -84,7 +84,7 @@ struct world {
 	/* text of the last lines, only when asked for */
 	bool text; /* keep lines */
 	bool print; /* and print them at once */
-	char (*lines)[400];
+	char (*lines)[4000]; /* rows of jobs are long */
 	size_t n_lines;
 };
 

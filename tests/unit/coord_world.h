@@ -52,6 +52,7 @@ struct world {
 	uint64_t closed[64];
 	size_t n_closed;
 	uint8_t random;
+	const char *boot; /* of the coordinator's host; NULL: not known */
 	uint64_t job; /* that prepared(), ranks() and ended() speak of: 1 */
 	bool ours; /* ranks that nodes hold died of our signal */
 	bool no_master; /* nodes that were started cannot say where rank 0 listens */
@@ -293,7 +294,7 @@ UNUSED static void add_node(struct world *w, const char *name, bool submit)
 
 UNUSED static void begin(struct world *w)
 {
-	struct coord_conf conf = { .address = "head:7070", .sha256 = fake_sha };
+	struct coord_conf conf = { .address = "head:7070", .sha256 = fake_sha, .boot_id = w->boot };
 	struct msg m;
 
 	w->c = coord_create(&conf, w->now);

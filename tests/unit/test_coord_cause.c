@@ -188,6 +188,69 @@ static void the_order_survives_the_coordinator(void **state)
 	assert_int_equal(either, 0);
 }
 
+static void first_then_away(struct world *w, int64_t wall_jump_ms, const char *boot)
+{
+	uint64_t a, b;
+
+	w->boot = "head-1";
+	restart(w);
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 1000, .error_us = 300 });
+	store(w);
+	w->wall_ms += wall_jump_ms;
+	w->boot = boot;
+	restart(w);
+	tick(w, 500);
+}
+
+static void the_order_survives_a_wall_clock_that_is_set_while_the_coordinator_is_away(void **state)
+{
+	struct world *w = *state;
+	uint64_t a;
+	size_t either;
+
+	first_then_away(w, -86400000, "head-1");
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 1000, .error_us = 300 });
+	assert_int_equal(first_of(w, &either), 1);
+	assert_int_equal(either, 0);
+}
+
+/* Its monotonic clock has begun anew, and the wall clock says that the end is yet to come. */
+static void what_a_set_wall_clock_says_after_a_reboot_is_not_believed(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	first_then_away(w, -86400000, "head-2");
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 500400, .error_us = 100 });
+	assert_int_equal(first_of(w, &either), 0);
+	assert_int_equal(either, 1);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "running", "exited", 1, 1);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 501000, .error_us = 300 });
+	assert_int_equal(first_of(w, &either), 1);
+	assert_int_equal(either, 0);
+}
+
+/* Ahead: the end seems to be longer ago than it is. */
+static void what_its_node_measures_counts_more_than_the_wall_clock_of_before_a_reboot(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	first_then_away(w, 86400000, "head-2");
+	b = node_up_held(w, "gpu02", "boot-1", 1, "running", "exited", 1, 1);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 501000, .error_us = 300 });
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 600000, .error_us = 300 });
+	assert_int_equal(first_of(w, &either), 0);
+	assert_int_equal(either, 0);
+}
+
 static void what_its_host_knows_of_the_end_is_said(void **state)
 {
 	struct world *w = *state;
@@ -369,6 +432,9 @@ int main(void)
 		T(a_time_that_cannot_be_is_not_believed),
 		T(a_first_cause_that_was_told_as_settled_stays),
 		T(the_order_survives_the_coordinator),
+		T(the_order_survives_a_wall_clock_that_is_set_while_the_coordinator_is_away),
+		T(what_a_set_wall_clock_says_after_a_reboot_is_not_believed),
+		T(what_its_node_measures_counts_more_than_the_wall_clock_of_before_a_reboot),
 		T(what_its_host_knows_of_the_end_is_said),
 		T(what_happened_near_the_end_is_put_beside_it),
 		T(a_saved_job_is_told_nothing_more),
