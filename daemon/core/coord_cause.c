@@ -305,6 +305,8 @@ static bool surely_later(const struct job *j, uint32_t a, uint32_t b)
 {
 	if (same_clock(j, a, b))
 		return j->ranks[a].mono_us > j->ranks[b].mono_us;
+	if (j->ranks[a].rough || j->ranks[b].rough)
+		return false; /* as long as no clock was compared since */
 	return j->ranks[a].lo_us > j->ranks[b].hi_us;
 }
 

@@ -248,7 +248,7 @@ static const struct {
 	{ "start-interrupted", 5 }, { "gpus-shared", 4 }, { "power", 3 },	 { "gpus", 2 },
 	{ "dies-unseen", 2 },	    { "launcher", 2 },	  { "agent-restarts", 2 }, { "coordinator-restarts", 2 },
 	{ "stopped-shim", 6 },	    { "old-order", 2 },	  { "disk-full", 2 },	 { "again-chaos", 3 },
-	{ "gpus-driver", 2 },	    { "gpus-return", 4 },
+	{ "gpus-driver", 2 },	    { "gpus-return", 4 }, { "clock-set", 2 },
 };
 
 static unsigned times_of(const struct scenario *sc)

@@ -456,6 +456,7 @@ const struct scenario scenarios[] = {
 	{ "again-gpus", 3, scn_again_gpus, false },
 	{ "first-cause", 3, scn_first_cause, true },
 	{ "first-cause-late", 3, scn_first_cause_late, false },
+	{ "clock-set", 3, scn_clock_set, false },
 	{ "gpus", 2, scn_gpus, true },
 	{ "gpus-shared", 2, scn_gpus_shared, false },
 	{ "gpus-return", 2, scn_gpus_return, false },

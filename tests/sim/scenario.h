@@ -27,6 +27,7 @@ void scn_fault(struct sim *s, int64_t lo_ms, int64_t hi_ms, enum fault_kind kind
 
 void scn_first_cause(struct sim *s);
 void scn_first_cause_late(struct sim *s);
+void scn_clock_set(struct sim *s);
 void scn_start_interrupted(struct sim *s);
 void scn_stopped_shim(struct sim *s);
 void scn_old_order(struct sim *s);

@@ -40,6 +40,27 @@ static void settled_without(struct sim *s, struct plan *p)
 		fault_at(s, scn_ms(s, 4000, 8000), FT_COORD_CRASH, 0, scn_ms(s, 50, 3000));
 }
 
+/* What was named is on disk when the coordinator is killed, and its clock is set
+ * while it is away; the other end was earlier, or not, and is reported afterwards. */
+void scn_clock_set(struct sim *s)
+{
+	struct plan *p = client_add(s, (uint32_t)rng_below(&s->w.rng, 3), scn_ms(s, 50, 150))->plan;
+	int64_t crash = rng_range(&s->w.rng, 2500, 2900);
+
+	p->nnodes = 3;
+	p->ppn = 2;
+	p->hosts = "n[1-3]";
+	scn_fails(s, p, (int)rng_below(&s->w.rng, 6), 7);
+	p->fail_ms = 2000;
+	p->also_fails = (p->fail_rank + (int)rng_range(&s->w.rng, 2, 4)) % 6; /* on another node */
+	p->also_us = rng_range(&s->w.rng, -400000, 100000);
+	p->grace_ms = 5000;
+	fault_at(s, scn_ms(s, 1500, 1700), FT_CUT, (uint32_t)p->also_fails / 2, scn_ms(s, 2000, 3000));
+	fault_at(s, crash * MS, rng_chance(&s->w.rng, 800) ? FT_COORD_CRASH : FT_COORD_POWER, 0,
+		 scn_ms(s, 400, 900));
+	fault_at(s, (crash + rng_range(&s->w.rng, 50, 300)) * MS, FT_WALL_JUMP, 0, 0);
+}
+
 /* The report of the first one comes late: its node cannot speak. */
 void scn_first_cause_late(struct sim *s)
 {
