@@ -235,6 +235,9 @@ void simagent_event(struct sim *s, struct agent_actor *a, const struct event *e)
 	case EV_FETCH:
 		simagent_fetch_poll(s, a, e);
 		return;
+	case EV_REPEAT:
+		repeat_event(s, a, e);
+		return;
 	case EV_PROBE:
 		gpus_probe_event(s, a, e);
 		return;

@@ -381,9 +381,11 @@ static void do_link(struct sim *s, struct agent_actor *a, const struct action *a
 		sim_fail(s, "no message is sent on a closed link (%s, link %llu, %s %.*s)", a->name,
 			 (unsigned long long)act->link, action_name(act->type), (int)act->len,
 			 act->text != NULL ? act->text : "");
-	else if (act->type == ACT_SEND)
+	else if (act->type == ACT_SEND) {
+		if (c->kind == CONN_CONTROL)
+			repeat_said(s, a, act->text, act->len);
 		net_send(s, c, side, act->text, act->len);
-	else
+	} else
 		net_close(s, c, side, act->text);
 }
 

@@ -43,6 +43,7 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 		sim_fail(s, "5: a final state never changes (job %" PRIu64 ": %s %u, then %s %u)", r->job,
 			 j->final, j->exit_code, r->state, r->exit_code);
 	again_stored(s, j, r);
+	ranks_row(s, r);
 	if (!j->seen)
 		j->since = s->w.now;
 	j->seen = true;
@@ -320,6 +321,8 @@ static void to_agent(struct sim *s, uint32_t host, const struct msg *m)
 {
 	if (m->type == MSG_end)
 		end_is_known(s, host, &m->u.end);
+	if (m->type == MSG_prepare)
+		repeat_soon(s, &s->agents[host], m->u.prepare.job, m->u.prepare.attempt);
 	if (m->type == MSG_start) {
 		const struct jobrec *j = check_job(s, m->u.start.job);
 
@@ -327,6 +330,11 @@ static void to_agent(struct sim *s, uint32_t host, const struct msg *m)
 			sim_fail(s, "barrier: start is sent only when all nodes have said they are ready "
 				    "(job %" PRIu64 ": %u of %u)", m->u.start.job,
 				 marks(j, m->u.start.attempt, false), j->plan->nnodes);
+		if (j->plan != NULL && j->plan->nnodes > 1 &&
+		    (j->proved_attempt != m->u.start.attempt ||
+		     (uint32_t)__builtin_popcount(j->proved_by) < j->plan->nnodes))
+			sim_fail(s, "start is sent only when all nodes have reached each other in this attempt (job %"
+				    PRIu64 ", attempt %u)", m->u.start.job, m->u.start.attempt);
 	}
 }
 
@@ -335,6 +343,16 @@ static void held_marks(struct sim *s, uint32_t host, const struct rec_node_regis
 	for (size_t i = 0; i < r->n_held; i++)
 		if (strcmp(r->held[i].phase, "preparing") != 0 && strcmp(r->held[i].phase, "gone") != 0)
 			mark(s, r->held[i].job, r->held[i].attempt, host, false);
+}
+
+static void note_proof(struct jobrec *j, uint32_t attempt, uint32_t host)
+{
+	if (attempt < j->proved_attempt)
+		return;
+	if (attempt != j->proved_attempt)
+		j->proved_by = 0;
+	j->proved_attempt = attempt;
+	j->proved_by |= 1u << host;
 }
 
 static void from_agent(struct sim *s, uint32_t host, const struct msg *m)
@@ -350,6 +368,7 @@ static void from_agent(struct sim *s, uint32_t host, const struct msg *m)
 				    ": %s)", m->u.prepared.job, m->u.prepared.text);
 		break;
 	case MSG_proved:
+		note_proof(check_job(s, m->u.proved.job), m->u.proved.attempt, host);
 		for (size_t i = 0; i < m->u.proved.n_results; i++)
 			if (m->u.proved.results[i].n_reached == 0)
 				check_job(s, m->u.proved.job)->prepare_failed = true;

@@ -45,6 +45,7 @@ void scn_dies_unseen(struct sim *s);
 void scn_launcher(struct sim *s);
 void scn_impatient(struct sim *s);
 void scn_power(struct sim *s);
+void scn_reboot_unheard(struct sim *s);
 void scn_clients_crash(struct sim *s);
 void scn_undying(struct sim *s);
 void scn_gpus(struct sim *s);
@@ -59,6 +60,7 @@ void scn_again_coord(struct sim *s);
 void scn_again_spare(struct sim *s);
 void scn_again_any(struct sim *s);
 void scn_again_kill(struct sim *s);
+void scn_again_repeats(struct sim *s);
 void scn_again_chaos(struct sim *s);
 void scn_again_gpus(struct sim *s); /* scenario_gpus.c */
 

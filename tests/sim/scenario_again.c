@@ -113,6 +113,25 @@ void scn_again_any(struct sim *s)
 		k->vanish_after = scn_ms(s, 1, 4000);
 }
 
+/* What was said of the attempts before is said once more, see repeat.c. */
+void scn_again_repeats(struct sim *s)
+{
+	struct client *k = submit(s, 2, (uint32_t)rng_range(&s->w.rng, 1, 2), 3);
+
+	s->repeats = true;
+	scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 2), 7);
+	k->plan->fail_ms = rng_range(&s->w.rng, 100, 1500);
+	k->plan->fail_attempts = (uint32_t)rng_range(&s->w.rng, 1, 3);
+	k->plan->run_ms = k->plan->fail_ms + rng_range(&s->w.rng, 100, 3000);
+	k->plan->restart_any = true;
+	k->plan->stubborn = rng_chance(&s->w.rng, 300) ? 500 : 0;
+	if (rng_chance(&s->w.rng, 300))
+		scn_fault(s, 500, 6000, rng_chance(&s->w.rng, 500) ? FT_RESET : FT_AGENT_CRASH, some_host(s),
+			  scn_ms(s, 20, 2000));
+	if (rng_chance(&s->w.rng, 200))
+		scn_fault(s, 500, 6000, FT_COORD_CRASH, 0, scn_ms(s, 20, 2000));
+}
+
 /* Killed between two attempts, or while the one before is still ending. */
 void scn_again_kill(struct sim *s)
 {

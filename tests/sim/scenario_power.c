@@ -36,6 +36,23 @@ void scn_power(struct sim *s)
 		fault_at_action(s, first + actions(s, 10, 60), FT_COORD_POWER, 0, scn_ms(s, 100, 3000));
 }
 
+/* A node's host is started anew while the coordinator is away, and its job is being ended. */
+void scn_reboot_unheard(struct sim *s)
+{
+	struct client *k = scn_submit(s, 2, (uint32_t)rng_range(&s->w.rng, 1, 2));
+	int64_t at = scn_ms(s, 1000, 4500);
+
+	k->plan->run_ms = 6000;
+	k->plan->grace_ms = 6000;
+	k->plan->stubborn = 1000;
+	if (rng_chance(&s->w.rng, 700)) {
+		scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 2), 7);
+		k->plan->fail_ms = rng_range(&s->w.rng, 200, 2500);
+	}
+	fault_at(s, at, FT_REBOOT, (uint32_t)rng_below(&s->w.rng, 2), scn_ms(s, 3000, 6000));
+	fault_at(s, at + scn_ms(s, -500, 2500), FT_COORD_CRASH, 0, scn_ms(s, 500, 5000));
+}
+
 /* Each comes back with its client id and asks once more for what it asked for. */
 void scn_clients_crash(struct sim *s)
 {

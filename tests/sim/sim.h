@@ -9,7 +9,7 @@
  *   actor_launcher.c  who starts them
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
- *   check_again.c  attempts that follow each other
+ *   check_again.c  attempts that follow each other   repeat.c    what is said of old ones
  *   actor_admin.c  who looks at the nodes               once_failed.c seeds that are always run
  *   stuck.c        processes that outlive SIGKILL
  *   leave.c        daemons that are asked to stop  gpus.c, gpus.h   GPUs and probes
@@ -173,6 +173,7 @@ struct agent_actor {
 	struct told_gpus told_gpus;
 	bool cordoned; /* the coordinator knows of a process there that cannot be killed */
 	int64_t mono_ns, wall_us; /* its clocks minus the world's */
+	struct said *said; /* see repeat.c */
 };
 
 /* ---- shim ------------------------------------------------------------------- */
@@ -278,6 +279,7 @@ struct jobrec {
 	bool between; /* ... and over */
 	uint32_t chosen_attempt; /* the last one that was looked at, see check_again.c */
 	bool acked;
+	uint32_t proved_attempt, proved_by; /* bits: hosts that have told what they reached in it */
 	uint64_t lost_ranks; /* bits: ranks of this attempt that were given up */
 	bool kill_asked, time_limited, prepare_failed, lost_allowed;
 	struct plan *plan;
@@ -363,6 +365,7 @@ struct sim {
 	bool gpus_linger; /* memory may come back very late */
 	bool undying; /* some process may outlive SIGKILL */
 	bool leases; /* some jobs may be started again */
+	bool repeats; /* agents say again what they have said of attempts that are over */
 	bool old_shims; /* shims are of a version that knows no leases */
 	bool disk_was_full; /* the cause of an end may be lost with a crash then */
 	bool no_progress_checks; /* outcome is not predicted */
@@ -616,6 +619,12 @@ void again_started(struct sim *s, const struct shim_actor *h);
 void again_row(struct sim *s, const struct store_row *row); /* asked to be stored */
 void again_stored(struct sim *s, struct jobrec *j, const struct rec_row_job *r);
 void again_outcome(struct sim *s, uint64_t job, const struct jobrec *j);
+/* check_ranks.c */
+void ranks_row(struct sim *s, const struct rec_row_job *r);
+/* repeat.c */
+void repeat_said(struct sim *s, struct agent_actor *a, const char *text, size_t len);
+void repeat_soon(struct sim *s, struct agent_actor *a, uint64_t job, uint32_t attempt); /* it is to prepare this one */
+void repeat_event(struct sim *s, struct agent_actor *a, const struct event *e);
 /* check_below.c */
 /* Of a rank, for SEV_WORKERS, or (over) for SEV_REAPED; NULL: nothing to tell. */
 const struct shim_below *below_make(struct sim *s, uint32_t rank, bool over, int status, bool signalled);

@@ -315,7 +315,7 @@ const char *event_kind_name(enum event_kind k)
 		[EV_CLIENT] = "client",	  [EV_ROGUE] = "rogue",	    [EV_FAULT] = "fault",
 		[EV_CHECK] = "check",	  [EV_ADMIN] = "admin",
 		[EV_GUARD] = "guard",	  [EV_LAUNCHER] = "launcher",
-		[EV_LEAVE] = "leave",	  [EV_PROBE] = "probe",
+		[EV_LEAVE] = "leave",	  [EV_PROBE] = "probe",	    [EV_REPEAT] = "repeat",
 	};
 
 	return k < EV_KINDS ? names[k] : "?";

@@ -55,6 +55,7 @@ enum event_kind {
 	EV_LAUNCHER, /* launcher: a: what, p: ask */
 	EV_ADMIN, /* administrator: a: what */
 	EV_FAULT, /* p: fault */
+	EV_REPEAT, /* agent: p: what it says again */
 	EV_CHECK, /* a deferred check; a: which */
 	EV_KINDS
 };
