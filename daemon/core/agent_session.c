@@ -78,6 +78,14 @@ void session_on_up(struct agent *a)
 	act_send(a->out, a->coord_link, &m);
 }
 
+/* Whoever asks late: it has run no longer for that. */
+static uint64_t ran_ms(const struct agent *a, const struct ajob *j)
+{
+	int64_t ms = mono_sub_ms(j->phase == AJ_ENDED ? j->ended_at : a->now, j->run_since);
+
+	return ms > 0 ? (uint64_t)ms : 0;
+}
+
 static void fill_held(struct arena *ar, struct agent *a, const struct ajob *j, struct rec_held *h)
 {
 	memset(h, 0, sizeof(*h));
@@ -93,7 +101,7 @@ static void fill_held(struct arena *ar, struct agent *a, const struct ajob *j, s
 		h->master_port = j->start_port;
 	}
 	if (!mono_is_never(j->run_since))
-		MSG_SET(h, held, run_ms, (uint64_t)mono_sub_ms(a->now, j->run_since));
+		MSG_SET(h, held, run_ms, ran_ms(a, j));
 	if (lease_kept(j))
 		MSG_SET(h, held, leased, true);
 	if (j->lapsed)

@@ -56,6 +56,7 @@
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
 #define EXIT_TIME_LIMIT 124u /* as timeout(1) */
 #define EXIT_KILLED 143u /* 128 + SIGTERM */
+#define RAN_MS_MAX UINT64_C(315360000000) /* ten years: who says more is mistaken */
 #define STORY_MAX 64u /* moments of a job, as in messages.def */
 #define MOMENT_TEXT_MAX 512u
 
@@ -289,7 +290,7 @@ struct job {
 	uint32_t gpus; /* of each node, unless all */
 	char *hosts, *exclude, *name, *command; /* own copies or NULL */
 	int64_t submit_wall_ms, start_wall_ms, end_wall_ms;
-	uint64_t ran_ms; /* recovering: longest time a node says it has run */
+	uint64_t ran_ms; /* longest time that a node, or our own row, says this attempt has run */
 	mono_t prepare_until, run_until, retry_save;
 	mono_t end_by; /* ENDING: when its GPUs are free at the latest; MONO_NEVER: not yet thought of */
 	mono_t start_by; /* QUEUED: when it can start at the latest; MONO_NEVER: nobody knows */
@@ -609,6 +610,7 @@ void restart_free(struct job *j);
 void restart_blame(struct job *j, enum end_cause cause, const struct node *n);
 /* As far as is known: another attempt may follow this one. */
 bool restart_possible(const struct job *j);
+int64_t restart_ran_ms(const struct coord *c, const struct job *j); /* this attempt, so far */
 /* All places of its attempt are over. True: another one follows, and the job is not over. */
 bool restart_next(struct coord *c, struct job *j);
 void restart_stored(struct coord *c, struct job *j, int error);
@@ -626,7 +628,7 @@ struct past *restart_past(struct coord *c, struct job *j);
 const char *restart_why(struct arena *a, const struct coord *c, const struct job *j);
 size_t restart_fill_past(struct arena *a, const struct job *j, struct rec_attempt_info **ret);
 void restart_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i);
-void restart_fill_row(struct arena *a, const struct job *j, struct rec_row_job *r);
+void restart_fill_row(struct arena *a, const struct coord *c, const struct job *j, struct rec_row_job *r);
 void restart_load(struct coord *c, struct job *j, const struct rec_row_job *r);
 
 /* coord_cause.c */

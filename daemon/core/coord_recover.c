@@ -45,15 +45,6 @@ static bool held_was_started(const struct rec_held *h)
 	return false;
 }
 
-/* By a node's monotonic clock; by the wall clock only when all agents were
- * restarted as well, with shims of an older version, and then never a negative time. */
-static int64_t already_ran(const struct coord *c, const struct job *j)
-{
-	if (j->ran_ms != 0)
-		return (int64_t)j->ran_ms;
-	return c->wall_ms > j->start_wall_ms ? c->wall_ms - j->start_wall_ms : 0;
-}
-
 static void nobody_knows_master(struct coord *c, struct job *j)
 {
 	restart_blame(j, END_NODE, NULL); /* it is ours, and no node's in particular */
@@ -84,9 +75,9 @@ static void start_the_rest(struct coord *c, struct job *j)
 	j->start_sent = true;
 	if (j->start_wall_ms == 0)
 		j->start_wall_ms = c->wall_ms;
-	j->run_since = mono_add_ms(c->now, -already_ran(c, j));
+	j->run_since = mono_add_ms(c->now, -restart_ran_ms(c, j));
 	if (j->time_s != 0) {
-		j->run_until = mono_add_ms(c->now, 1000 * (int64_t)j->time_s - (int64_t)j->used_ms - already_ran(c, j));
+		j->run_until = mono_add_ms(j->run_since, 1000 * (int64_t)j->time_s - (int64_t)j->used_ms);
 		coord_wake_at(c, j->run_until);
 	}
 	for (uint32_t i = 0; i < j->n_places; i++) {
@@ -149,7 +140,7 @@ static void note_started(struct coord *c, struct job *j, uint32_t i, const struc
 		snprintf(j->master_addr, sizeof(j->master_addr), "%s", h->master_addr);
 		j->master_port = h->master_port;
 	}
-	if (h->run_ms > j->ran_ms)
+	if (h->run_ms > j->ran_ms && h->run_ms < RAN_MS_MAX)
 		j->ran_ms = h->run_ms;
 	for (size_t k = 0; k < h->n_ranks; k++)
 		if (h->ranks[k].start_wall_ms != 0 &&

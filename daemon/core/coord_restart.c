@@ -381,11 +381,25 @@ static void tell_over(struct coord *c, struct job *j)
 			 j->attempt + 1);
 }
 
+/* The longest that anybody knows of: by our clock, or by a node's monotonic clock.
+ * By the wall clock only when coordinator and agents were restarted, with shims of an
+ * older version, and then never a negative time. */
+int64_t restart_ran_ms(const struct coord *c, const struct job *j)
+{
+	int64_t ms = (int64_t)j->ran_ms, wall_ms = c->wall_ms - j->start_wall_ms;
+
+	if (!mono_is_never(j->run_since) && mono_sub_ms(c->now, j->run_since) > ms)
+		return mono_sub_ms(c->now, j->run_since);
+	if (ms == 0 && mono_is_never(j->run_since) && j->start_wall_ms != 0 && wall_ms > 0)
+		return wall_ms;
+	return ms;
+}
+
 static void begin(struct coord *c, struct job *j, const struct node *guilty)
 {
-	if (!mono_is_never(j->run_since))
-		j->used_ms += (uint64_t)mono_sub_ms(c->now, j->run_since);
+	j->used_ms += (uint64_t)restart_ran_ms(c, j);
 	j->run_since = MONO_NEVER;
+	j->ran_ms = 0;
 	note_past(c, j, guilty);
 	bar_lost(c, j, guilty);
 	j->delay_ms = 0;
@@ -577,7 +591,7 @@ void restart_fill_info(struct arena *a, const struct job *j, struct rec_job_info
 	i->spares = v;
 }
 
-void restart_fill_row(struct arena *a, const struct job *j, struct rec_row_job *r)
+void restart_fill_row(struct arena *a, const struct coord *c, const struct job *j, struct rec_row_job *r)
 {
 	if (j->max_restarts == 0)
 		return;
@@ -594,6 +608,8 @@ void restart_fill_row(struct arena *a, const struct job *j, struct rec_row_job *
 	r->cause_node = j->cause_node[0] != '\0' ? j->cause_node : NULL;
 	if (j->used_ms != 0)
 		MSG_SET(r, row_job, used_ms, j->used_ms);
+	if (j->state == JOB_ENDING) /* of one that runs its nodes tell */
+		MSG_SET(r, row_job, ran_ms, (uint64_t)restart_ran_ms(c, j));
 	r->kept = arena_alloc(a, j->n_kept * sizeof(*r->kept) + 1);
 	for (size_t i = 0; r->kept != NULL && i < j->n_kept; i++) {
 		r->kept[i] = (struct rec_row_place){ .node = j->kept[i].node->name,
@@ -615,6 +631,9 @@ void restart_load(struct coord *c, struct job *j, const struct rec_row_job *r)
 	j->lease_ms = r->lease_ms;
 	j->cause = r->cause <= END_USER ? (enum end_cause)r->cause : END_OTHER;
 	j->used_ms = r->used_ms;
+	j->ran_ms = r->ran_ms < RAN_MS_MAX ? r->ran_ms : RAN_MS_MAX;
+	if (j->ran_ms != 0) /* it goes on until all of it is gone */
+		j->run_since = mono_add_ms(c->began, -(int64_t)j->ran_ms);
 	snprintf(j->cause_node, sizeof(j->cause_node), "%s", r->cause_node != NULL ? r->cause_node : "");
 	for (size_t i = 0; i < r->n_barred; i++)
 		restart_bar(c, j, r->barred[i]);

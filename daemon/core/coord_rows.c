@@ -86,7 +86,7 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	r->why = j->why;
 	r->ending = j->ending;
 	r->ending_code = j->ending_code;
-	restart_fill_row(a, j, r);
+	restart_fill_row(a, c, j, r);
 	r->notices = (const char **)j->notices;
 	r->n_notices = j->n_notices;
 	if (job_over(j))

@@ -8,6 +8,7 @@
 struct wish {
 	uint32_t nnodes, max_restarts, spares;
 	bool any;
+	uint32_t time_s;
 };
 
 static void submit_wish(struct world *w, uint64_t link, struct wish x)
@@ -22,6 +23,7 @@ static void submit_wish(struct world *w, uint64_t link, struct wish x)
 	m.u.submit.max_restarts = x.max_restarts;
 	m.u.submit.spares = x.spares;
 	m.u.submit.restart_any = x.any;
+	m.u.submit.time_s = x.time_s;
 	MSG_SET(&m.u.submit, submit, grace_ms, 1000 * GRACE_S);
 	m.u.submit.command = "true";
 	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
@@ -123,7 +125,7 @@ static void a_silent_node_is_waited_for_until_its_lease_and_grace_have_passed(vo
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 1, 0, false }, true, l);
+	run_pair(w, (struct wish){ 2, 1, 0, false, 0 }, true, l);
 	gpu02_is_lost(w, l);
 	assert_why(w, "surely ended on node gpu02");
 	gpu02_silent(w, l, GRACE_S + MARGIN_S - 2);
@@ -138,7 +140,7 @@ static void who_keeps_no_lease_is_waited_for_until_it_speaks(void **state)
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 1, 0, false }, false, l);
+	run_pair(w, (struct wish){ 2, 1, 0, false, 0 }, false, l);
 	gpu02_is_lost(w, l);
 	gpu02_silent(w, l, 10 * LOST_S);
 	assert_false(asked_to_prepare(w, l[0], 2));
@@ -157,7 +159,7 @@ static void a_full_term_is_counted_after_a_restart_of_the_coordinator(void **sta
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 1, 0, false }, true, l);
+	run_pair(w, (struct wish){ 2, 1, 0, false, 0 }, true, l);
 	gpu02_is_lost(w, l);
 	gpu02_silent(w, l, GRACE_S + MARGIN_S - 2);
 	restart(w);
@@ -175,7 +177,7 @@ static void another_boot_is_proof_enough(void **state)
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 1, 0, false }, false, l);
+	run_pair(w, (struct wish){ 2, 1, 0, false, 0 }, false, l);
 	link_down(w, l[1]);
 	node_up_held(w, "gpu02", "boot-2", 0, NULL, NULL, 0, 0);
 	ended(w, l[0], 0, "killed", 0, true);
@@ -190,7 +192,7 @@ static void the_next_attempt_is_on_disk_before_anybody_hears_of_it(void **state)
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 1, 0, false }, true, l);
+	run_pair(w, (struct wish){ 2, 1, 0, false, 0 }, true, l);
 	link_down(w, l[1]);
 	node_up_held(w, "gpu02", "boot-2", 0, NULL, NULL, 0, 0);
 	store(w);
@@ -210,7 +212,7 @@ static void a_failed_rank_is_the_jobs_own_affair_unless_any_was_said(void **stat
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, false, 0 }, true, l);
 	ended(w, l[1], 1, "exited", 7, false);
 	ended(w, l[0], 0, "killed", 0, true);
 	store(w);
@@ -224,7 +226,7 @@ static void a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes(voi
 	uint64_t l[3];
 	struct msg m;
 
-	run_pair(w, (struct wish){ 2, 1, 0, true }, true, l);
+	run_pair(w, (struct wish){ 2, 1, 0, true, 0 }, true, l);
 	ended(w, l[1], 1, "exited", 7, false);
 	store(w);
 	ended(w, l[0], 0, "killed", 0, true);
@@ -247,7 +249,7 @@ static void what_cannot_be_executed_is_not_tried_again(void **state)
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, true, 0 }, true, l);
 	ended(w, l[1], 1, "exited", 126, false);
 	ended(w, l[0], 0, "killed", 0, true);
 	store(w);
@@ -260,7 +262,7 @@ static void a_kill_between_two_attempts_is_the_end(void **state)
 	uint64_t l[3];
 	struct msg m;
 
-	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, true, 0 }, true, l);
 	ended(w, l[1], 1, "exited", 7, false);
 	ended(w, l[0], 0, "killed", 0, true);
 	store(w);
@@ -285,7 +287,7 @@ static void a_spare_is_held_and_takes_the_place_of_the_lost_one(void **state)
 	uint64_t l[3];
 	struct msg m;
 
-	run_pair(w, (struct wish){ 2, 1, 1, false }, true, l);
+	run_pair(w, (struct wish){ 2, 1, 1, false, 0 }, true, l);
 	i = job_one(w, &m);
 	assert_int_equal(i->n_spares, 1);
 	assert_string_equal(i->spares[0], "gpu03");
@@ -309,7 +311,7 @@ static void a_restarted_coordinator_goes_on_between_two_attempts(void **state)
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, true, 0 }, true, l);
 	ended(w, l[1], 1, "exited", 7, false);
 	ended(w, l[0], 0, "killed", 0, true);
 	store(w);
@@ -324,12 +326,91 @@ static void a_restarted_coordinator_goes_on_between_two_attempts(void **state)
 	assert_true(asked_to_prepare(w, l[0], 2) && asked_to_prepare(w, l[1], 2));
 }
 
+/* Attempt 1 of a job with a limit of 100 s has run for 60 s when its rank fails. */
+static uint64_t fails_after_a_minute(struct world *w)
+{
+	uint64_t l = node_up(w, "gpu01");
+
+	store(w);
+	submit_wish(w, l, (struct wish){ 1, 3, 0, true, 100 });
+	says_prepared(w, l, 1, true);
+	store(w);
+	ranks(w, l, 0, "running", 0);
+	for (int i = 0; i < 60; i++) {
+		tick(w, 1000);
+		ping(w, l);
+	}
+	ranks(w, l, 0, "exited", 7);
+	store(w);
+	assert_job(w, "ending", -1);
+	return l;
+}
+
+static void assert_forty_seconds_left(struct world *w, uint64_t l)
+{
+	struct msg m;
+
+	store(w); /* that the attempt is over */
+	store(w);
+	tick(w, 1500);
+	store(w);
+	assert_true(asked_to_prepare(w, l, 2));
+	says_prepared(w, l, 2, true);
+	store(w);
+	for (int i = 0; i < 38; i++) {
+		tick(w, 1000);
+		ping(w, l);
+	}
+	store(w);
+	assert_false(was_told(w, l, MSG_end));
+	for (int i = 0; i < 3; i++) {
+		tick(w, 1000);
+		ping(w, l);
+	}
+	store(w);
+	assert_true(last_to(w, l, MSG_end, &m));
+	assert_int_equal(m.u.end.attempt, 2);
+	assert_non_null(strstr(m.u.end.why, "time limit of 100 s"));
+	msg_finish(&m);
+}
+
+static void the_time_of_an_attempt_counts_though_the_coordinator_restarts_while_it_ends(void **state)
+{
+	struct world *w = *state;
+
+	fails_after_a_minute(w);
+	w->wall_ms += 1000000; /* the wall clock may say what it likes */
+	restart(w);
+	assert_forty_seconds_left(w, node_up_held(w, "gpu01", "boot-1", 1, "ended", "exited", 0, 7));
+}
+
+static void the_time_of_an_attempt_counts_though_it_ended_while_there_was_no_coordinator(void **state)
+{
+	struct world *w = *state;
+	struct row *r = NULL;
+	uint64_t l = node_up(w, "gpu01");
+
+	store(w);
+	submit_wish(w, l, (struct wish){ 1, 3, 0, true, 100 });
+	says_prepared(w, l, 1, true);
+	store(w);
+	tick(w, 60000);
+	store(w);
+	for (size_t i = 0; i < w->n_rows; i++)
+		if (w->rows[i].table == TABLE_JOB)
+			r = &w->rows[i];
+	assert_non_null(r);
+	assert_null(strstr(r->json, "ran_ms"));
+	restart(w); /* no word of its node about how long: by the wall clock */
+	assert_forty_seconds_left(w, node_up_held(w, "gpu01", "boot-1", 1, "ended", "exited", 0, 7));
+}
+
 static void a_node_that_was_told_to_stop_its_jobs_ends_them_for_good(void **state)
 {
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, true, 0 }, true, l);
 	ended(w, l[1], 1, "killed", 0, true);
 	store(w);
 	assert_true(was_told(w, l[0], MSG_end));
@@ -368,7 +449,7 @@ static void no_attempt_begins_before_the_node_with_the_command_is_back(void **st
 	struct world *w = *state;
 	uint64_t l[3];
 
-	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, false, 0 }, true, l);
 	submit_node_is_lost(w, l);
 	assert_job(w, "restarting", -1);
 	assert_why(w, "waiting for node gpu01 (down), where it was submitted");
@@ -384,7 +465,7 @@ static void a_job_whose_command_was_taken_out_of_the_cluster_ends(void **state)
 	uint64_t l[3];
 	struct msg m;
 
-	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, false, 0 }, true, l);
 	submit_node_is_lost(w, l);
 	msg_init(&m, MSG_node_remove);
 	m.u.node_remove.rid = 3;
@@ -403,7 +484,7 @@ static void who_cannot_fetch_the_command_is_not_left_out(void **state)
 	uint64_t l[3];
 	struct msg m;
 
-	run_pair(w, (struct wish){ 2, 3, 0, true }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, true, 0 }, true, l);
 	ended(w, l[1], 1, "exited", 7, false);
 	ended(w, l[0], 0, "killed", 0, true);
 	store(w);
@@ -458,6 +539,8 @@ int main(void)
 		T(a_kill_between_two_attempts_is_the_end),
 		T(a_spare_is_held_and_takes_the_place_of_the_lost_one),
 		T(a_restarted_coordinator_goes_on_between_two_attempts),
+		T(the_time_of_an_attempt_counts_though_the_coordinator_restarts_while_it_ends),
+		T(the_time_of_an_attempt_counts_though_it_ended_while_there_was_no_coordinator),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
