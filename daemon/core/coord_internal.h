@@ -330,6 +330,9 @@ struct job {
 	bool between; /* 'places' are those of an attempt that is over */
 	bool between_saving, between_stored;
 	bool awaits_gone; /* its attempt is over, and may still live somewhere: another one waits for that */
+	uint64_t leases_ticket; /* who keeps a lease is on its way to disk; 0: it is not */
+	bool leases_stored;
+	bool start_waits; /* ... and all else is ready */
 	enum end_cause cause;
 	char cause_node[NODE_NAME_MAX + 1]; /* END_NODE: which; "": none in particular */
 	struct place *kept; /* nodes held, not run on: spares; between attempts good ones too */
@@ -364,7 +367,7 @@ struct token {
 /* What to do when a transaction is durable. */
 struct pending {
 	uint64_t ticket;
-	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_SETTLE, PD_FINAL, PD_RESTART, PD_REPLY, PD_JOIN, PD_QUIET } kind;
+	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_SETTLE, PD_FINAL, PD_RESTART, PD_LEASES, PD_REPLY, PD_JOIN, PD_QUIET } kind;
 	uint64_t job;
 	uint64_t link; /* REPLY, JOIN */
 	uint32_t rid;
@@ -567,6 +570,8 @@ void jobs_node_lost(struct coord *c, struct node *n, const char *why);
 void jobs_schedule(struct coord *c);
 void jobs_deadlines(struct coord *c);
 void job_changed(struct coord *c, struct job *j);
+/* What its nodes have said of the preparation is to be said anew. */
+void job_unprepared(struct job *j);
 bool job_settled(const struct job *j);
 bool job_may_settle(const struct job *j); /* but for its first cause, which must be on disk */
 bool may_touch_job(const struct clink *l, uint32_t uid, const struct job *j);

@@ -413,10 +413,17 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 
 /* ---- preparing ------------------------------------------------------------------ */
 
+void job_unprepared(struct job *j)
+{
+	j->leases_ticket = 0;
+	j->leases_stored = j->start_waits = false;
+}
+
 static void go_prepare(struct coord *c, struct job *j)
 {
 	char nodes[256];
 
+	job_unprepared(j);
 	story_nodes(j, nodes, sizeof(nodes));
 	job_tell(c, j, NULL, 0, 0, "placed on %s, attempt %u", nodes, j->attempt);
 	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
@@ -431,10 +438,31 @@ static void go_prepare(struct coord *c, struct job *j)
 	job_changed(c, j);
 }
 
+/* Which of its shims keep the lease: on disk before any of them may go. A
+ * coordinator that is started anew would else take them for such that do not, and
+ * wait for a dead node until an administrator speaks. It is written while the
+ * connections are tried. */
+static void store_leases(struct coord *c, struct job *j)
+{
+	struct pending *pd;
+	struct action *p = coord_persist(c, &pd);
+
+	pd->kind = PD_LEASES;
+	pd->job = j->id;
+	j->leases_ticket = pd->ticket;
+	j->retry_save = MONO_NEVER;
+	persist_job(c, p, j);
+}
+
 static void go_start(struct coord *c, struct job *j)
 {
 	struct pending *pd;
 
+	if (j->max_restarts > 0 && !j->leases_stored) {
+		j->start_waits = true;
+		return;
+	}
+	job_unprepared(j);
 	j->state = JOB_RUNNING;
 	j->start_sent = true;
 	j->started_at = c->now;
@@ -451,7 +479,7 @@ static void go_start(struct coord *c, struct job *j)
 	}
 	job_tell(c, j, NULL, 0, 0, "started: %zu process%s, rank 0 at %s", j->n_ranks,
 		 j->n_ranks == 1 ? "" : "es", j->places[0].node->name);
-	if (j->max_restarts > 0) /* which shims keep the lease */
+	if (j->max_restarts > 0) /* since when: its time counts against the limit of all attempts */
 		persist_job(c, coord_persist(c, &pd), j);
 	job_changed(c, j);
 }
@@ -549,6 +577,7 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 	if (!r->ok || j->state != JOB_PREPARING || p->phase >= PL_STARTED)
 		return;
 	p->phase = PL_PREPARED;
+	job_unprepared(j);
 	p->leased = r->leased;
 	p->master_port = r->master_port;
 	p->proof_port = r->proof_port;
@@ -556,6 +585,8 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 		return;
 	j->master_port = j->places[0].master_port;
 	job_tell(c, j, NULL, 0, 0, j->n_places > 1 ? "prepared on all nodes" : "prepared");
+	if (j->max_restarts > 0)
+		store_leases(c, j);
 	if (j->n_places > 1) {
 		go_prove(c, j);
 		return;
@@ -719,6 +750,21 @@ static void placed_stored(struct coord *c, struct job *j, int error)
 	job_changed(c, j); /* it keeps its place before later ones */
 }
 
+static void leases_stored(struct coord *c, struct job *j, const struct pending *p, int error)
+{
+	if (j->state != JOB_PREPARING || j->leases_ticket != p->ticket)
+		return; /* it was prepared anew, or is ended */
+	j->leases_ticket = 0;
+	if (error != 0) {
+		j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);
+		coord_wake_at(c, j->retry_save);
+		return;
+	}
+	j->leases_stored = true;
+	if (j->start_waits)
+		go_start(c, j);
+}
+
 static void final_stored(struct coord *c, struct job *j, int error)
 {
 	j->saving = false;
@@ -756,6 +802,8 @@ void jobs_on_stored(struct coord *c, const struct pending *p, int error, const c
 		submit_stored(c, j, error, text);
 	else if (p->kind == PD_PLACED)
 		placed_stored(c, j, error);
+	else if (p->kind == PD_LEASES)
+		leases_stored(c, j, p, error);
 	else if (p->kind == PD_END)
 		job_end_stored(c, j, error);
 	else if (p->kind == PD_SETTLE)
@@ -886,6 +934,12 @@ static void say_who_is_late(struct coord *c, struct job *j)
 		snprintf(list + len, sizeof(list) - len, " and %zu more", late - shown);
 	if (away != NULL)
 		restart_blame(j, END_NODE, away);
+	if (j->start_waits) {
+		restart_blame(j, END_NODE, NULL); /* it is ours, and no node's in particular */
+		job_end(c, j, 1, "not started within %u s: the coordinator cannot save its state (disk full?)",
+			c->conf.prepare_ms / 1000);
+		return;
+	}
 	job_end(c, j, 1, "not ready within %u s (%s): %s", c->conf.prepare_ms / 1000,
 		proving ? "trying the connections between the nodes" : "preparing the processes",
 		list);
@@ -906,6 +960,10 @@ static void job_deadlines(struct coord *c, struct job *j)
 			job_check_final(c, j);
 		else if (j->state == JOB_ENDING && !j->end_stored)
 			job_store_end(c, j);
+		else if (j->state == JOB_PREPARING && all_places(j, PL_PREPARED) && !j->leases_stored)
+			store_leases(c, j);
+		else if (j->state == JOB_PREPARING)
+			j->retry_save = MONO_NEVER;
 		job_changed(c, j);
 	}
 	/* Killed while queued, and its end was not written before a restart; or another

@@ -91,6 +91,7 @@ static void start_the_rest(struct coord *c, struct job *j)
 static void prepare_anew(struct coord *c, struct job *j)
 {
 	j->restored = false;
+	job_unprepared(j);
 	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
 	coord_wake_at(c, j->prepare_until);
 	for (uint32_t i = 0; i < j->n_places; i++) {

@@ -19,6 +19,16 @@ static uint32_t ranks_alive(const struct shim_actor *h)
 	return n;
 }
 
+/* Else a coordinator that dies now would never know when the ranks are gone for sure. */
+static void leased_on_disk(struct sim *s, const struct shim_actor *h)
+{
+	const struct jobrec *j = check_job(s, h->job);
+
+	if (h->plan->max_restarts > 0 && !s->old_shims && j->leased_attempt != h->attempt)
+		sim_fail(s, "that its shims keep a lease is on disk before a rank may run (job %" PRIu64 ", attempt %u)",
+			 h->job, h->attempt);
+}
+
 /* What a rank left behind where its shim was killed is swept when its agent
  * is there again: nobody can do it before. */
 void again_started(struct sim *s, const struct shim_actor *h)
@@ -32,6 +42,7 @@ void again_started(struct sim *s, const struct shim_actor *h)
 			sim_fail(s, "1: an attempt starts only when the one before is gone (job %" PRIu64
 				    ", attempts %u and %u)", h->job, o->attempt, h->attempt);
 	}
+	leased_on_disk(s, h);
 	if (h->attempt > h->plan->max_restarts + 1)
 		sim_fail(s, "a job is started again as often as its user has said (job %" PRIu64 ": attempt %u)",
 			 h->job, h->attempt);
@@ -86,6 +97,8 @@ void again_row(struct sim *s, const struct store_row *row)
 /* On disk now. */
 void again_stored(struct sim *s, struct jobrec *j, const struct rec_row_job *r)
 {
+	bool all_leased;
+
 	if (r->attempt < j->attempt)
 		sim_fail(s, "1: numbers of attempts only grow (job %" PRIu64 ": %u, then %u)", r->job, j->attempt,
 			 r->attempt);
@@ -93,6 +106,11 @@ void again_stored(struct sim *s, struct jobrec *j, const struct rec_row_job *r)
 		sim_fail(s, "a job has as many attempts as its user has allowed (job %" PRIu64 ": %u)", r->job,
 			 r->attempt);
 	j->between = r->between;
+	all_leased = r->n_places > 0;
+	for (size_t i = 0; i < r->n_places; i++)
+		all_leased = all_leased && r->places[i].leased;
+	if (all_leased)
+		j->leased_attempt = r->attempt;
 }
 
 /* Lost, and it was to be started again: then it is. */

@@ -277,6 +277,7 @@ struct jobrec {
 	uint32_t exit_code;
 	uint32_t attempt; /* durable */
 	bool between; /* ... and over */
+	uint32_t leased_attempt; /* the last one whose shims all keep a lease, durable */
 	uint32_t chosen_attempt; /* the last one that was looked at, see check_again.c */
 	bool acked;
 	uint32_t proved_attempt, proved_by; /* bits: hosts that have told what they reached in it */

@@ -122,23 +122,28 @@ UNUSED static void write_row(struct world *w, struct row *r)
 	}
 }
 
-/* The disk answers everything asked of it so far. */
+/* The disk answers what was asked of it first. */
+UNUSED static void store_one(struct world *w)
+{
+	struct coord_event ev = { .type = CEV_STORED, .ticket = w->queue[0].ticket };
+
+	for (size_t k = 0; k < w->queue[0].n; k++) {
+		if (w->disk_full)
+			free(w->queue[0].rows[k].json);
+		else
+			write_row(w, &w->queue[0].rows[k]);
+	}
+	memmove(&w->queue[0], &w->queue[1], --w->n_queue * sizeof(w->queue[0]));
+	ev.error = w->disk_full ? -28 : 0;
+	ev.text = "no space left on device";
+	feed(w, &ev);
+}
+
+/* ... everything asked of it so far. */
 UNUSED static void store(struct world *w)
 {
-	while (w->n_queue > 0) {
-		struct coord_event ev = { .type = CEV_STORED, .ticket = w->queue[0].ticket };
-
-		for (size_t k = 0; k < w->queue[0].n; k++) {
-			if (w->disk_full)
-				free(w->queue[0].rows[k].json);
-			else
-				write_row(w, &w->queue[0].rows[k]);
-		}
-		memmove(&w->queue[0], &w->queue[1], --w->n_queue * sizeof(w->queue[0]));
-		ev.error = w->disk_full ? -28 : 0;
-		ev.text = "no space left on device";
-		feed(w, &ev);
-	}
+	while (w->n_queue > 0)
+		store_one(w);
 }
 
 UNUSED static void forget_sent(struct world *w)

@@ -207,6 +207,48 @@ static void the_next_attempt_is_on_disk_before_anybody_hears_of_it(void **state)
 	assert_true(asked_to_prepare(w, l[0], 2));
 }
 
+/* The coordinator dies with the order to start, and the node with it: its lease is known all the same. */
+static void who_keeps_a_lease_is_on_disk_before_the_start(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3] = { node_up(w, "gpu01"), 0, node_up(w, "gpu03") };
+
+	store(w);
+	submit_wish(w, l[0], (struct wish){ 1, 1, 0, false, 0 });
+	says_prepared(w, l[0], 1, true);
+	assert_false(was_told(w, l[0], MSG_start));
+	store_one(w);
+	assert_true(was_told(w, l[0], MSG_start));
+	assert_int_equal(w->n_queue, 1); /* since when it runs: that never comes to the disk */
+	for (size_t k = 0; k < w->queue[0].n; k++)
+		free(w->queue[0].rows[k].json);
+	restart(w);
+	l[2] = node_up(w, "gpu03");
+	gpu02_silent(w, (uint64_t[]){ l[2], 0, l[2] }, LOST_S + GRACE_S + MARGIN_S + 3);
+	assert_why(w, "attempt 2 of 2; node gpu01 is left out; waiting for node gpu01 (down), where it was submitted");
+}
+
+static void nothing_starts_while_leases_cannot_be_stored(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = node_up(w, "gpu01");
+
+	store(w);
+	submit_wish(w, l, (struct wish){ 1, 1, 0, false, 0 });
+	w->disk_full = true;
+	says_prepared(w, l, 1, true);
+	store(w);
+	tick(w, 1500);
+	ping(w, l);
+	store(w);
+	assert_false(was_told(w, l, MSG_start));
+	w->disk_full = false;
+	tick(w, 1500);
+	ping(w, l);
+	store(w);
+	assert_true(was_told(w, l, MSG_start));
+}
+
 static void a_failed_rank_is_the_jobs_own_affair_unless_any_was_said(void **state)
 {
 	struct world *w = *state;
@@ -532,6 +574,8 @@ int main(void)
 		T(a_failed_rank_is_the_jobs_own_affair_unless_any_was_said),
 		T(a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes),
 		T(what_cannot_be_executed_is_not_tried_again),
+		T(who_keeps_a_lease_is_on_disk_before_the_start),
+		T(nothing_starts_while_leases_cannot_be_stored),
 		T(a_node_that_was_told_to_stop_its_jobs_ends_them_for_good),
 		T(no_attempt_begins_before_the_node_with_the_command_is_back),
 		T(a_job_whose_command_was_taken_out_of_the_cluster_ends),
