@@ -1,6 +1,7 @@
 /* left.c - see left.h. No libraries here: the launcher uses this. */
 #include "common/left.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,33 @@ static bool read_wchan(pid_t pid, char *out, size_t size)
 	return read_stack(pid, out, size);
 }
 
+/* "Uid:\t1000\t0\t0\t0": the saved one decides who may signal it, the effective one is known better. */
+static long effective_uid(pid_t pid)
+{
+	char text[1024], *at;
+
+	if (proc_read_file(pid, "status", text, sizeof(text)) <= 0 || (at = strstr(text, "\nUid:")) == NULL)
+		return -1;
+	at += strlen("\nUid:");
+	strtol(at, &at, 10);
+	return strtol(at, NULL, 10);
+}
+
+bool left_foreign(const struct proc_id *p)
+{
+	return proc_signal(p->pid, p->start_time, 0) == -EPERM;
+}
+
+void left_tell(const struct proc_id *p, char *out, size_t size)
+{
+	size_t n;
+
+	left_tell_state(p->pid, out, size);
+	n = strlen(out);
+	if (left_foreign(p))
+		snprintf(out + n, size - n, "; it runs as uid %ld, and may not be signalled", effective_uid(p->pid));
+}
+
 void left_tell_state(pid_t pid, char *out, size_t size)
 {
 	struct proc_stat s;
@@ -70,7 +98,7 @@ void left_add(char *lines, size_t size, const struct proc_id *p)
 
 	if (p->pid <= 1 || proc_dead(p->pid, p->start_time))
 		return;
-	left_tell_state(p->pid, text, sizeof(text));
+	left_tell(p, text, sizeof(text));
 	snprintf(line, sizeof(line), "%d %" PRIu64 " %s\n", (int)p->pid, p->start_time, text);
 	if (at + strlen(line) < size)
 		memcpy(lines + at, line, strlen(line) + 1);

@@ -176,7 +176,7 @@ void orphans_left(const struct orphans *o, const struct orphan_sweep *s, char *l
 	for (size_t i = 0; i < n_met(o); i++) {
 		struct met *m = nth(o, i);
 
-		if (same(&m->shim, &s->shim) && !m->spared && m->error == 0)
+		if (same(&m->shim, &s->shim) && !m->spared && (m->error == 0 || m->error == -EPERM))
 			left_add(lines, size, &m->id);
 	}
 }

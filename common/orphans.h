@@ -44,7 +44,7 @@ int orphans_pass(struct orphans *o, struct orphan_sweep *s);
 /* Who lives on of those that sweeps for this shim have met: sentences, "" for nobody. */
 void orphans_tell(const struct orphans *o, const struct orphan_sweep *s, char *out, size_t size);
 
-/* Those of them that got their SIGKILL and live, as lines of left.h. */
+/* Those of them that got their SIGKILL, or may not be signalled, and live, as lines of left.h. */
 void orphans_left(const struct orphans *o, const struct orphan_sweep *s, char *lines, size_t size);
 
 #endif

@@ -144,7 +144,7 @@ struct ajob {
 struct stuck {
 	uint32_t pid;
 	uint64_t start_time, job;
-	bool has_job;
+	bool has_job, foreign;
 	char name[65], text[129];
 };
 

@@ -1,4 +1,4 @@
-/* agent_stuck.c - processes of jobs that outlive SIGKILL, until they are gone
+/* agent_stuck.c - processes of jobs that outlive SIGKILL, or may not be signalled, until they are gone
  *
  * The coordinator keeps new jobs away from this node while there are some, and
  * keeps the list: this agent may be restarted. It says who has come and who has
@@ -20,6 +20,8 @@ static void fill(struct stuck *s, struct rec_stuck_proc *r)
 		MSG_SET(r, stuck_proc, job, s->job);
 	r->name = s->name;
 	r->text = s->text;
+	if (s->foreign)
+		MSG_SET(r, stuck_proc, foreign, true);
 }
 
 static void tell(struct agent *a, struct stuck *v, size_t n, bool gone)
@@ -61,6 +63,7 @@ static void add(struct agent *a, const struct rec_stuck_proc *r, const uint64_t 
 	s->start_time = r->start_time;
 	s->has_job = job != NULL || MSG_HAS(r, stuck_proc, job);
 	s->job = job != NULL ? *job : r->job;
+	s->foreign = r->foreign;
 	snprintf(s->name, sizeof(s->name), "%s", r->name != NULL ? r->name : "?");
 	snprintf(s->text, sizeof(s->text), "%s", r->text != NULL ? r->text : "its state is not known");
 	a->n_stuck++;

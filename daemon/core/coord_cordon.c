@@ -1,8 +1,9 @@
 /* coord_cordon.c - nodes that get no new jobs, and why
  *
  *   drained  an administrator has said so ('nodectl drain'), until he takes it back
- *   stuck    a process there outlives SIGKILL (state D): until its agent says that
- *            it has gone, the host was rebooted, or an administrator says 'resume'
+ *   stuck    a process there outlives SIGKILL (state D), or became another user's and may
+ *            not be signalled: until its agent says that it has gone, the host was
+ *            rebooted, or an administrator says 'resume'
  *
  * Both are stored, so a restart gives no work to such a node. What runs there
  * goes on. Not promised: that the sick process harms others; but it may hold
@@ -144,6 +145,7 @@ int node_set_stuck(struct coord *c, struct node *n, const struct rec_stuck_proc 
 	free(n->stuck);
 	n->stuck = copy;
 	n->n_stuck = k;
+	coord_wake_at(c, c->now); /* another attempt may wait for one of them */
 	return 0;
 }
 

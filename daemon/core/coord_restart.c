@@ -208,6 +208,16 @@ static mono_t gone_by(const struct coord *c, const struct job *j, const struct p
 	return mono_add_ms(p->node->heard, ms > c->conf.node_lost_ms ? ms : c->conf.node_lost_ms);
 }
 
+/* A process of it that became another user's is not gone with the rest: it was told to
+ * the node that ended the job, which may not signal it. One in state D runs nothing any more. */
+static const struct rec_stuck_proc *lives_on(const struct job *j, const struct place *p)
+{
+	for (size_t i = 0; !p->node->removed && i < p->node->n_stuck; i++)
+		if (p->node->stuck[i].foreign && p->node->stuck[i].job == j->id)
+			return &p->node->stuck[i];
+	return NULL;
+}
+
 /* The last place to be gone, if that is not now. */
 static const struct place *still_there(const struct coord *c, const struct job *j, mono_t *ret_at)
 {
@@ -215,7 +225,7 @@ static const struct place *still_there(const struct coord *c, const struct job *
 
 	*ret_at = c->now;
 	for (size_t i = 0; i < j->n_places; i++) {
-		mono_t t = gone_by(c, j, &j->places[i]);
+		mono_t t = lives_on(j, &j->places[i]) != NULL ? MONO_NEVER : gone_by(c, j, &j->places[i]);
 
 		if (mono_due(t, c->now) || (last != NULL && !mono_before(*ret_at, t)))
 			continue;
@@ -524,6 +534,11 @@ static const char *gone_why(struct arena *a, const struct coord *c, const struct
 
 	if (p == NULL)
 		return "";
+	if (lives_on(j, p) != NULL)
+		return arena_printf(a, "; process %u (%.64s) of the one before lives on node %s as another user, whom "
+				    "nodeagent may not signal: waiting until it is ended there, or node %s is resumed "
+				    "(nodectl resume %s)", lives_on(j, p)->pid, lives_on(j, p)->name != NULL ?
+				    lives_on(j, p)->name : "?", p->node->name, p->node->name, p->node->name);
 	if (mono_is_never(at))
 		return arena_printf(a, "; the one before may still run on node %s, which does not answer and keeps no "
 				    "lease: waiting until it does, or is taken out (nodectl node-remove %s)",

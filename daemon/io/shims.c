@@ -562,8 +562,8 @@ static void log_left(struct agent_io *io, uint64_t job, uint32_t attempt, const 
 	log_job(LOG_LVL_WARN, job, attempt, "its shim is dead; %s", left);
 }
 
-/* Lines of left.h as records: the event's. */
-static void add_stuck(struct later *l, const char *lines)
+/* Lines of left.h as records: the event's. 'as_self': it was we who did the killing. */
+static void add_stuck(struct later *l, const char *lines, bool as_self)
 {
 	struct rec_stuck_proc *v = arena_alloc(&l->arena, 16 * sizeof(*v));
 	struct proc_stat st;
@@ -574,10 +574,13 @@ static void add_stuck(struct later *l, const char *lines)
 	while (l->ev.n_stuck < 16 && (lines = left_next(lines, &one)) != NULL) {
 		if (proc_read(one.id.pid, &st) || st.start_time != one.id.start_time)
 			continue; /* gone meanwhile */
-		v[l->ev.n_stuck++] = (struct rec_stuck_proc){ .pid = (uint32_t)one.id.pid,
-							      .start_time = one.id.start_time,
-							      .name = arena_strdup(&l->arena, st.name),
-							      .text = arena_strdup(&l->arena, one.text) };
+		v[l->ev.n_stuck] = (struct rec_stuck_proc){ .pid = (uint32_t)one.id.pid,
+							    .start_time = one.id.start_time,
+							    .name = arena_strdup(&l->arena, st.name),
+							    .text = arena_strdup(&l->arena, one.text) };
+		if (as_self && left_foreign(&one.id)) /* the launcher may signal all */
+			MSG_SET(&v[l->ev.n_stuck], stuck_proc, foreign, true);
+		l->ev.n_stuck++;
 	}
 	l->ev.stuck = v;
 }
@@ -595,7 +598,7 @@ static void swept(struct agent_io *io, uint64_t ticket, int error, uint32_t resu
 	if (left[0] != '\0' && (l->ev.text = arena_strdup(&l->arena, left)) == NULL)
 		agent_no_memory();
 	if (lines[0] != '\0')
-		add_stuck(l, lines);
+		add_stuck(l, lines, io->launcher == NULL);
 	agent_later(io, l);
 }
 

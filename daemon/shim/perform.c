@@ -266,7 +266,7 @@ static void do_stuck(struct host *h)
 
 	msg_init(&m, MSG_shim_stuck);
 	m.u.shim_stuck.procs = v;
-	m.u.shim_stuck.n_procs = sweep_stuck(&h->scratch, v, 16, &m.u.shim_stuck.text);
+	m.u.shim_stuck.n_procs = sweep_stuck(&h->scratch, v, 16);
 	if (h->conn.fd >= 0 && !channel_send_msg(&h->conn, &m))
 		answer(h, (struct shim_event){ .type = SEV_AGENT_DOWN });
 }

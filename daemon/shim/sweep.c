@@ -166,32 +166,25 @@ void sweep_signal_all(struct sweep *s, const struct shim *machine, uint32_t npro
 	sweep_signal(s, sig, false, in_rank_group, &r);
 }
 
-static const char *tell_foreign(struct arena *a, const struct target *t, int error)
-{
-	char who[48];
-
-	proc_tell(t->pid, t->start, who);
-	return arena_printf(a, "%s could not be ended: %s", who, strerror(-error));
-}
-
-size_t sweep_stuck(struct arena *a, struct rec_stuck_proc *v, size_t max, const char **ret_foreign)
+size_t sweep_stuck(struct arena *a, struct rec_stuck_proc *v, size_t max)
 {
 	char text[LEFT_TEXT_MAX];
 	size_t n, k = 0;
 	struct target *t = find_targets(&n);
 
-	*ret_foreign = NULL;
 	for (size_t i = 0; t && i < n; i++) {
-		int r = proc_signal(t[i].pid, t[i].start, SIGKILL);
+		const struct proc_id id = { t[i].pid, t[i].start };
+		int r = proc_signal(id.pid, id.start_time, SIGKILL);
 		struct proc_stat st;
 
-		if (r == -EPERM && !*ret_foreign)
-			*ret_foreign = tell_foreign(a, &t[i], r);
-		if (r < 0 || k == max || proc_read(t[i].pid, &st) || st.start_time != t[i].start)
+		if ((r < 0 && r != -EPERM) || k == max || proc_read(id.pid, &st) || st.start_time != id.start_time)
 			continue;
-		left_tell_state(t[i].pid, text, sizeof text);
-		v[k++] = (struct rec_stuck_proc){ .pid = (uint32_t)t[i].pid, .start_time = t[i].start,
-						  .name = arena_strdup(a, st.name), .text = arena_strdup(a, text) };
+		left_tell(&id, text, sizeof text);
+		v[k] = (struct rec_stuck_proc){ .pid = (uint32_t)id.pid, .start_time = id.start_time,
+						.name = arena_strdup(a, st.name), .text = arena_strdup(a, text) };
+		if (r == -EPERM)
+			MSG_SET(&v[k], stuck_proc, foreign, true);
+		k++;
 	}
 	free(t);
 	return k;

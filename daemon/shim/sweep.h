@@ -24,11 +24,10 @@ uint32_t sweep_signal(struct sweep *s, int sig, bool count, bool (*skip)(void *a
 /* To all of the job: the groups of ranks that run, and every other descendant. */
 struct shim;
 void sweep_signal_all(struct sweep *s, const struct shim *machine, uint32_t nprocs, int sig);
-/* Those who live in spite of it, named and with what they wait for, up to 'max';
- * strings in the arena. Number of them. Of those that may not be signalled, the
- * first in words in *ret_foreign (NULL: none). */
+/* Those who live in spite of it, or may not be signalled, named and with what they wait
+ * for, up to 'max'; strings in the arena. Number of them. */
 struct rec_stuck_proc;
-size_t sweep_stuck(struct arena *a, struct rec_stuck_proc *v, size_t max, const char **ret_foreign);
+size_t sweep_stuck(struct arena *a, struct rec_stuck_proc *v, size_t max);
 /* Distinct processes hit so far by counting calls. */
 uint32_t sweep_hits(const struct sweep *s);
 

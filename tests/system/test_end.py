@@ -170,8 +170,8 @@ SETUID = ("import os,sys,time\nif os.fork()==0:\n    os.setsid()\n    if os.fork
           "time.sleep(1000)\n")
 
 
-def test_an_orphan_that_may_not_be_signalled_holds_up_no_job(site):
-    """It has become root. Neither its job nor the next one may wait for it."""
+def test_an_orphan_that_may_not_be_signalled_cordons_its_node(site):
+    """It has become root. Its job does not wait for it; the next one does, for it may use what that one would get."""
     if os.geteuid() != 0:
         pytest.skip("a setuid program needs root")
     program = shutil.copy("/usr/bin/setpriv", site.path("setpriv"))
@@ -196,7 +196,13 @@ def test_an_orphan_that_may_not_be_signalled_holds_up_no_job(site):
         kill(shims()[0])
         site.wait_end(job, 10)
         assert alive(pid) and f"pid {pid} (sleep, state S) could not be ended: Operation not permitted" in named(site, job)
+        cordon = site.json("nodes")["nodes"][0]["cordon"]
+        assert f"process {pid} (sleep) of job {job} cannot be killed: state S (sleeping)" in cordon
+        assert "it runs as uid 0, and may not be signalled" in cordon
         next_job = site.detach("--", "sleep", "1000")
+        time.sleep(1)
+        assert site.job(next_job)["state"] == "queued"
+        kill(pid)
         site.wait_state(next_job, "running")
         kill(shims()[0])
         site.wait_end(next_job, 10)

@@ -1071,7 +1071,7 @@ static void a_rank_that_cannot_be_killed_ends_the_job_and_is_told_until_it_is_go
 static void what_outlives_a_sweep_is_told_before_the_job_ends_there(void **state)
 {
 	struct world *w = *state;
-	struct rec_stuck_proc p = { .pid = 4711, .start_time = 99, .name = "python" };
+	struct rec_stuck_proc p = { .pid = 4711, .start_time = 99, .name = "python", .foreign = true };
 	struct agent_event ev = { .type = AEV_DONE, .error = -ETIME, .text = "pid 4711 could not be ended", .stuck = &p,
 				  .n_stuck = 1 };
 	bool told = false;
@@ -1083,7 +1083,7 @@ static void what_outlives_a_sweep_is_told_before_the_job_ends_there(void **state
 	feed(w, &ev);
 	for (size_t i = 0; i < w->n; i++) {
 		if (w->seen[i].text != NULL && strstr(w->seen[i].text, "\"t\":\"stuck\"") != NULL)
-			told = true;
+			told = strstr(w->seen[i].text, "\"foreign\":true") != NULL;
 		if (w->seen[i].text != NULL && strstr(w->seen[i].text, "\"t\":\"ended\"") != NULL)
 			assert_true(told);
 	}

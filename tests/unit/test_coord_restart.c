@@ -207,6 +207,77 @@ static void the_next_attempt_is_on_disk_before_anybody_hears_of_it(void **state)
 	assert_true(asked_to_prepare(w, l[0], 2));
 }
 
+static void gpu02_says_stuck(struct world *w, uint64_t link, bool foreign, bool gone)
+{
+	struct rec_stuck_proc p = { .pid = 4711, .start_time = 99, .name = "sudo",
+				    .text = "state S (sleeping) in do_wait; it runs as uid 0, and may not be signalled" };
+	struct msg m;
+
+	MSG_SET(&p, stuck_proc, job, 1);
+	if (foreign)
+		MSG_SET(&p, stuck_proc, foreign, true);
+	msg_init(&m, MSG_stuck);
+	m.u.stuck.procs = m.u.stuck.gone = &p;
+	m.u.stuck.n_procs = !gone;
+	m.u.stuck.n_gone = gone;
+	say(w, link, &m);
+	store(w);
+}
+
+/* Rank 1 has failed, and a process of it is left on gpu02. */
+static void ends_with_one_left(struct world *w, bool foreign, uint64_t l[3])
+{
+	run_pair(w, (struct wish){ 2, 3, 0, true, 0 }, true, l);
+	gpu02_says_stuck(w, l[1], foreign, false);
+	ended(w, l[1], 1, "exited", 7, false);
+	store(w);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	assert_job(w, "restarting", -1);
+	tick(w, 1500);
+	store(w);
+}
+
+static void what_became_another_users_lives_and_no_attempt_starts_beside_it(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	ends_with_one_left(w, true, l);
+	assert_false(asked_to_prepare(w, l[0], 2));
+	assert_why(w, "process 4711 (sudo) of the one before lives on node gpu02 as another user");
+	restart(w); /* that it lives is on disk */
+	l[0] = node_up_held(w, "gpu01", "boot-1", 1, "ended", "killed", 0, 0);
+	l[1] = node_up_held(w, "gpu02", "boot-1", 1, "ended", "exited", 1, 7);
+	l[2] = node_up(w, "gpu03");
+	store(w);
+	for (int i = 0; i < 200; i++) {
+		tick(w, 1000);
+		for (int k = 0; k < 3; k++)
+			ping(w, l[k]);
+		store(w);
+	}
+	assert_false(asked_to_prepare(w, l[0], 2));
+	assert_why(w, "lives on node gpu02 as another user");
+	gpu02_says_stuck(w, l[1], true, true);
+	tick(w, 10);
+	store(w);
+	tick(w, 1500);
+	store(w);
+	assert_true(asked_to_prepare(w, l[0], 2));
+}
+
+/* In state D it runs nothing any more; its node gets no part of the next attempt. */
+static void what_waits_to_die_holds_up_no_attempt_elsewhere(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	ends_with_one_left(w, false, l);
+	assert_true(asked_to_prepare(w, l[0], 2) && asked_to_prepare(w, l[2], 2));
+	assert_false(asked_to_prepare(w, l[1], 2));
+}
+
 /* The coordinator dies with the order to start, and the node with it: its lease is known all the same. */
 static void who_keeps_a_lease_is_on_disk_before_the_start(void **state)
 {
@@ -575,6 +646,8 @@ int main(void)
 		T(a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes),
 		T(what_cannot_be_executed_is_not_tried_again),
 		T(who_keeps_a_lease_is_on_disk_before_the_start),
+		T(what_became_another_users_lives_and_no_attempt_starts_beside_it),
+		T(what_waits_to_die_holds_up_no_attempt_elsewhere),
 		T(nothing_starts_while_leases_cannot_be_stored),
 		T(a_node_that_was_told_to_stop_its_jobs_ends_them_for_good),
 		T(no_attempt_begins_before_the_node_with_the_command_is_back),

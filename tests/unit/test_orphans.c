@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/left.h"
 #include "common/orphans.h"
 
 #ifndef SYS_pidfd_send_signal
@@ -317,7 +318,8 @@ static void refused(void)
 	struct orphan_sweep s = { .killed = 0 };
 	struct proc_id orphan;
 	struct orphans o;
-	char text[300];
+	struct left left;
+	char text[300], lines[1000] = "";
 
 	begin(&o);
 	orphan = make_orphan(true, &s.shim);
@@ -326,6 +328,10 @@ static void refused(void)
 	check(orphans_pass(&o, &s) == 0 && s.killed == 0);
 	orphans_tell(&o, &s, text, sizeof(text));
 	check(strstr(text, "could not be ended: Operation not permitted") != NULL);
+	orphans_left(&o, &s, lines, sizeof(lines));
+	check(left_next(lines, &left) != NULL && left.id.pid == orphan.pid && left_foreign(&left.id));
+	snprintf(text, sizeof(text), "; it runs as uid %u, and may not be signalled", geteuid());
+	check(strncmp(left.text, "state ", 6) == 0 && strstr(left.text, text) != NULL);
 	end(orphan);
 	check(orphans_pass(&o, &s) == 0 && s.killed == 0);
 	orphans_tell(&o, &s, text, sizeof(text));
