@@ -417,6 +417,8 @@ bool agent_idle(const struct agent *a)
 	list_foreach(e, &a->jobs) {
 		const struct ajob *j = list_entry(e, struct ajob, all);
 
+		if (j->phase == AJ_UNKNOWN)
+			continue; /* nobody here can end it */
 		if (ajob_alive(j))
 			return false;
 		told = told && (a->session != SE_READY ||

@@ -44,7 +44,8 @@ enum agent_event_type {
 	AEV_DEADLINE,
 	AEV_DONE, /* ticket, error, text, result, ... of an action */
 	AEV_ADOPT, /* before the first other event, once per held record found: held, latched,
-	            * ended (the shim's final report, if it left one) or alive (it is being connected) */
+	            * ended (the shim's final report, if it left one) or alive (it is being connected);
+	            * held NULL: ranks of job and attempt were started, and its record cannot be read */
 	AEV_STOP, /* end all jobs of this node (standalone shutdown); agent_idle() tells when done */
 	AEV_ADDRS, /* addrs: this node's addresses have become known or changed */
 	AEV_READINGS, /* msg: readings of the probe; or NULL: there are none, text says why */

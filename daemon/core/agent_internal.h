@@ -80,6 +80,7 @@ enum job_phase {
 	AJ_FAILED, /* could not prepare; waits for 'end' */
 	AJ_ENDED, /* nothing lives; waits for 'forget' */
 	AJ_ADOPTING, /* after our restart: waits for the shim's word */
+	AJ_UNKNOWN, /* after our restart: it was started, and what we held of it cannot be read */
 	AJ_PHASES
 };
 
@@ -277,6 +278,7 @@ void ajobs_stop(struct agent *a);
 void ajobs_deadlines(struct agent *a);
 mono_t ajobs_deadline(const struct agent *a);
 bool ajobs_adopting(const struct agent *a);
+void ajobs_tell_unknown(struct agent *a); /* after each registration */
 void ajob_free(struct agent *a, struct ajob *j);
 /* Takes an encoded prepare message into memory of its own; NULL when it cannot. */
 struct ajob *ajob_new(struct agent *a, const char *json, size_t len);

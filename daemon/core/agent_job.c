@@ -30,7 +30,7 @@ const char *ajob_phase_name(enum job_phase p)
 		[AJ_LATCHING] = "starting",  [AJ_STARTING] = "starting",
 		[AJ_RUNNING] = "running",    [AJ_SWEEPING] = "running",
 		[AJ_FAILED] = "preparing",   [AJ_ENDED] = "ended",
-		[AJ_ADOPTING] = "starting",
+		[AJ_ADOPTING] = "starting",  [AJ_UNKNOWN] = "starting",
 	};
 
 	return names[p];

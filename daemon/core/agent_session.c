@@ -188,6 +188,7 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 	peers_registered(a);
 	requests_again(a);
 	stuck_registered(a);
+	ajobs_tell_unknown(a);
 }
 
 static void on_pong(struct agent *a, const struct rec_pong *p)

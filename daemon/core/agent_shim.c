@@ -240,11 +240,63 @@ void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 
 /* ---- after our own restart --------------------------------------------------------------------- */
 
+/* It may live, and it may be dead: so it counts as alive, for ever, or until another
+ * boot. It has no ranks that we know of, no shim that we would know how to ask, and
+ * whatever is wanted of it is not answered. */
+static void adopt_unknown(struct agent *a)
+{
+	static const uint8_t hash[32];
+	struct rec_peer nobody = { .node = a->node, .key = { hash, 32 } };
+	struct ajob *j = NULL;
+	struct msg m;
+	struct buf b;
+
+	msg_init(&m, MSG_prepare);
+	m.u.prepare.job = a->ev->job;
+	m.u.prepare.attempt = a->ev->attempt;
+	m.u.prepare.boot_id = a->boot_id;
+	m.u.prepare.user = "?";
+	m.u.prepare.spec_hash = (struct bytes){ hash, 32 };
+	m.u.prepare.source = &nobody;
+	m.u.prepare.n_source = 1;
+	buf_init(&b);
+	if (msg_encode(&m, &b, NULL) == 0)
+		j = ajob_new(a, b.data, b.len);
+	buf_finish(&b);
+	if (j == NULL)
+		a->oom = true;
+	else
+		j->phase = AJ_UNKNOWN;
+}
+
+void ajobs_tell_unknown(struct agent *a)
+{
+	struct msg m;
+
+	list_foreach(e, &a->jobs) {
+		const struct ajob *j = list_entry(e, struct ajob, all);
+
+		if (j->phase != AJ_UNKNOWN)
+			continue;
+		msg_init(&m, MSG_notice);
+		m.u.notice.job = j->job;
+		m.u.notice.attempt = j->attempt;
+		m.u.notice.text = "what it holds of this job cannot be read any more, so whether its processes live is not "
+				  "known, and they count as alive; look there for processes with this number in "
+				  "NODEAGENT_JOB and end them, then reboot the host, or nodectl node-remove it";
+		session_send(a, &m);
+	}
+}
+
 void ajob_on_adopt(struct agent *a)
 {
 	const struct rec_row_held *h = a->ev->held;
 	struct ajob *j;
 
+	if (h == NULL) {
+		adopt_unknown(a);
+		return;
+	}
 	if (strcmp(h->boot_id, a->boot_id) != 0 || ajob_find(a, h->job, h->attempt) != NULL)
 		return;
 	j = ajob_new(a, (const char *)h->prepare.p, h->prepare.n);

@@ -3,7 +3,13 @@
  * RUN/shims/JOB.ATTEMPT.held names a job that this node holds. Its shim is
  * alive when its socket answers; else it may have left its final report in the
  * spool; else it was killed and what it left is swept (the core decides).
- * Records of another boot are of no use: all their processes are gone.
+ * Records of another boot are of no use: all their processes are gone. So are
+ * all of them where RUN/shims/boot, in which each agent notes the boot it runs
+ * in before it makes any, names another one.
+ *
+ * A record of this boot that cannot be read proves nothing. Where its latch was
+ * taken ranks were started, and they count as alive until the host is rebooted or an
+ * administrator takes the node out.
  *
  * Blocks: a few small files, before the loop runs.
  */
@@ -18,8 +24,11 @@
 
 #include "common/log.h"
 #include "common/spool.h"
+#include "io/files.h"
 #include "io/ports.h"
 #include "io/shims.h"
+
+static bool other_boot_noted; /* all that is here was made in another boot */
 
 /* What has no descriptor left, or a disk that does not answer, cannot tell who lives here, and must not guess. */
 static void give_up_without_resources(const char *what)
@@ -170,28 +179,56 @@ static void adopt(struct agent_io *io, const struct rec_row_held *h)
 		msg_finish(&ended);
 }
 
+/* Nothing was started before the latch was taken. */
+static bool was_started(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	char name[48];
+	struct stat st;
+
+	shims_file(job, attempt, "latch", name);
+	return fstatat(io->shims_dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+static void unreadable(struct agent_io *io, const char *name, uint64_t job, uint32_t attempt)
+{
+	struct agent_event ev = { .type = AEV_ADOPT, .job = job, .attempt = attempt };
+
+	if (was_started(io, job, attempt)) {
+		log_job(LOG_LVL_ERROR, job, attempt, "was started here, and its record %s/shims/%s cannot be read: it counts "
+			"as alive until this host is rebooted, or the node is taken out (nodectl node-remove)",
+			io->opts->run_dir, name);
+		agent_feed(io, &ev);
+	} else if (shims_socket_ask(io, job, attempt) != SHIM_GONE) {
+		log_job(LOG_LVL_ERROR, job, attempt, "has a shim here, but its record %s/shims/%s cannot be read; "
+			"nothing of it was started, and it leaves by itself", io->opts->run_dir, name);
+	} else {
+		log_job(LOG_LVL_INFO, job, attempt, "its record is removed: not readable, and nothing was started");
+		shims_remove_files(io, job, attempt);
+	}
+}
+
+static void other_boot(struct agent_io *io, uint64_t job, uint32_t attempt)
+{
+	log_job(LOG_LVL_INFO, job, attempt, "its record is removed: of another boot");
+	shims_remove_files(io, job, attempt);
+}
+
 static void adopt_record(struct agent_io *io, const char *name, uint64_t job, uint32_t attempt)
 {
 	size_t n = 0;
-	char *p = read_small(io->shims_dir, name, FRAME_MAX, &n);
+	char *p = other_boot_noted ? NULL : read_small(io->shims_dir, name, FRAME_MAX, &n);
 	struct msg m;
-	bool good = p != NULL && msg_decode(p, n, &m, NULL) == 0;
+	bool decoded = p != NULL && msg_decode(p, n, &m, NULL) == 0;
+	bool good = decoded && m.type == MSG_row_held && m.u.row_held.job == job && m.u.row_held.attempt == attempt;
 
 	free(p);
-	if (good && m.type == MSG_row_held && m.u.row_held.job == job &&
-	    m.u.row_held.attempt == attempt && strcmp(m.u.row_held.boot_id, io->boot_id) == 0 &&
-	    note_owner(io, &m.u.row_held)) {
+	if (other_boot_noted || (good && strcmp(m.u.row_held.boot_id, io->boot_id) != 0))
+		other_boot(io, job, attempt);
+	else if (good && note_owner(io, &m.u.row_held))
 		adopt(io, &m.u.row_held);
-	} else if (!good && shims_socket_ask(io, job, attempt) != SHIM_GONE) {
-		log_job(LOG_LVL_ERROR, job, attempt, "runs here, but its record %s/shims/%s cannot be read; "
-			"it is left alone", io->opts->run_dir, name);
-	} else {
-		/* another boot's, or torn by a crash before anything was started */
-		log_job(LOG_LVL_INFO, job, attempt, "its record is removed: %s",
-			good ? "of another boot" : "not readable");
-		shims_remove_files(io, job, attempt);
-	}
-	if (good)
+	else
+		unreadable(io, name, job, attempt);
+	if (decoded)
 		msg_finish(&m);
 }
 
@@ -238,8 +275,28 @@ static void each_name(struct agent_io *io,
 	closedir(d);
 }
 
+/* Before any record of this boot is made. Without a note nothing is concluded. */
+static void note_boot(struct agent_io *io)
+{
+	size_t n = 0;
+	char *p = read_small(io->shims_dir, "boot", 64, &n);
+	bool same = p != NULL && strcmp(p, io->boot_id) == 0;
+	char path[600];
+	struct err e;
+
+	other_boot_noted = p != NULL && n == strlen(io->boot_id) && !same;
+	free(p);
+	snprintf(path, sizeof(path), "%s/shims/boot", io->opts->run_dir);
+	if (same || file_save(path, io->boot_id, strlen(io->boot_id), 0600, &e) == 0)
+		return;
+	log_warn("%s; a record that cannot be read will count as alive over a reboot", e.text);
+	if (unlinkat(io->shims_dir, "boot", 0) != 0 && errno != ENOENT)
+		give_up_unread(io);
+}
+
 void adopt_all(struct agent_io *io)
 {
+	note_boot(io);
 	each_name(io, adopt_record, true);
 	each_name(io, remove_orphan, false);
 }

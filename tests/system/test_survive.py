@@ -1,4 +1,5 @@
 """test_survive.py - daemons die and come back; jobs, codes and output do not notice"""
+import glob
 import os
 import re
 import signal
@@ -221,3 +222,29 @@ def test_killed_again_and_again(cluster):
             assert times <= 1, f"job {job} rank {rank} ran {times} times"
             if j["exit_code"] == n % 3 and j["state"] in ("done", "failed") and n % 3 == 0:
                 assert times == 1, f"job {job} is done, rank {rank} never ran"
+
+
+def test_a_record_that_cannot_be_read_is_no_proof_of_death(site):
+    """Its ranks may live: nothing is told as ended, and nothing is ended, before another boot is known of."""
+    site.head()
+    site.node("n1")
+    job = site.detach("--", "sleep", "1000")
+    site.wait_state(job, "running")
+    rank = site.job(job)["ranks"][0]["pid"]
+    site.stop_daemon("n1", signal.SIGKILL)
+    held, = glob.glob(f"{site.dir}/**/shims/{job}.1.held", recursive=True)
+    good = open(held, "rb").read()
+    with open(held, "wb") as f:  # its latch is another name of it
+        f.write(good[:len(good) // 2])
+    site.agent("n1")
+    wait_until(lambda: "cannot be read any more" in " ".join(site.job(job)["notices"]), 10, "it is told")
+    site.ctl("kill", job, "--grace", "0s", timeout=20).ok()
+    time.sleep(1)
+    assert site.job(job)["state"] == "ending" and alive(rank)
+    site.stop_daemon("n1", signal.SIGKILL)
+    with open(os.path.dirname(held) + "/boot", "w") as f:  # as if the host had been rebooted since
+        f.write("01234567-89ab-cdef-0123-456789abcdef")
+    kill(rank)
+    site.agent("n1")
+    site.wait_end(job, 15)
+    assert not os.path.exists(held)

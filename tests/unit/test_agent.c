@@ -1534,6 +1534,41 @@ static void a_dead_shim_found_at_start_is_swept(void **state)
 	assert_true(asked(w, ACT_SWEEP));
 }
 
+/* Its record could not be read: nothing that is asked of it is answered with its death. */
+static void what_is_not_known_is_never_told_as_gone(void **state)
+{
+	struct world *w = *state;
+	struct agent_event ev = { .type = AEV_ADOPT, .job = 1, .attempt = 1 };
+	struct rec_peer src;
+	struct msg m;
+
+	feed(w, &ev);
+	connect_coord(w);
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_int_equal(m.u.node_register.n_held, 1);
+	assert_string_equal(m.u.node_register.held[0].phase, "starting");
+	assert_null(m.u.node_register.held[0].master_addr); /* the coordinator waits for a word of the shim */
+	msg_finish(&m);
+	assert_true(last(w, COORD, MSG_notice, &m));
+	assert_non_null(strstr(m.u.notice.text, "whether its processes live is not known"));
+	msg_finish(&m);
+	forget(w);
+	end(w);
+	tick(w, 2000);
+	assert_int_equal(count(w, COORD, MSG_ended), 0);
+	do_forget(w);
+	fill_prepare(&m, &src, 1000);
+	m.u.prepare.attempt = 2;
+	say(w, COORD, &m);
+	assert_true(last(w, COORD, MSG_prepared, &m));
+	assert_false(m.u.prepared.ok);
+	assert_string_equal(m.u.prepared.text, "another attempt of the job is there");
+	msg_finish(&m);
+	ev = (struct agent_event){ .type = AEV_STOP };
+	feed(w, &ev);
+	assert_true(agent_idle(w->a)); /* nobody here can end it */
+}
+
 static void an_adopted_ready_job_leases_anew_before_it_is_prepared(void **state)
 {
 	struct world *w = *state;
@@ -2152,6 +2187,7 @@ int main(void)
 		COLD(a_shim_that_speaks_late_is_told_of_again),
 		COLD(a_dead_shim_found_at_start_is_swept),
 		COLD(an_adopted_ready_job_leases_anew_before_it_is_prepared),
+		COLD(what_is_not_known_is_never_told_as_gone),
 		T(a_client_cannot_say_who_it_is),
 		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
 		T(a_watch_that_is_given_up_is_taken_back),

@@ -278,6 +278,35 @@ static void what_waits_to_die_holds_up_no_attempt_elsewhere(void **state)
 	assert_false(asked_to_prepare(w, l[1], 2));
 }
 
+/* Its agent was restarted, and cannot say what became of it. */
+static void what_a_node_cannot_tell_of_is_not_taken_for_gone(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	run_pair(w, (struct wish){ 2, 3, 0, true, 0 }, true, l);
+	link_down(w, l[1]);
+	w->no_master = true;
+	l[1] = node_up_held(w, "gpu02", "boot-1", 1, "starting", NULL, 0, 0);
+	ended(w, l[0], 0, "exited", 7, false);
+	store(w);
+	assert_true(was_told(w, l[1], MSG_end));
+	for (int i = 0; i < 300; i++) {
+		tick(w, 1000);
+		for (int k = 0; k < 3; k++)
+			ping(w, l[k]);
+		store(w);
+	}
+	assert_job(w, "ending", -1);
+	assert_false(asked_to_prepare(w, l[0], 2));
+	link_down(w, l[1]);
+	node_up_held(w, "gpu02", "boot-2", 0, NULL, NULL, 0, 0);
+	store(w);
+	tick(w, 1500);
+	store(w);
+	assert_true(asked_to_prepare(w, l[0], 2));
+}
+
 /* The coordinator dies with the order to start, and the node with it: its lease is known all the same. */
 static void who_keeps_a_lease_is_on_disk_before_the_start(void **state)
 {
@@ -646,6 +675,7 @@ int main(void)
 		T(a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes),
 		T(what_cannot_be_executed_is_not_tried_again),
 		T(who_keeps_a_lease_is_on_disk_before_the_start),
+		T(what_a_node_cannot_tell_of_is_not_taken_for_gone),
 		T(what_became_another_users_lives_and_no_attempt_starts_beside_it),
 		T(what_waits_to_die_holds_up_no_attempt_elsewhere),
 		T(nothing_starts_while_leases_cannot_be_stored),
