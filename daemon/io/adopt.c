@@ -4,7 +4,7 @@
  * alive when its socket answers; else it may have left its final report in the
  * spool; else it was killed and what it left is swept (the core decides).
  * Records of another boot are of no use: all their processes are gone. So are
- * all of them where RUN/shims/boot, in which each agent notes the boot it runs
+ * all of them where RUN/boot, in which each agent notes the boot it runs
  * in before it makes any, names another one.
  *
  * A record of this boot that cannot be read proves nothing. Where its latch was
@@ -278,19 +278,22 @@ static void each_name(struct agent_io *io,
 /* Before any record of this boot is made. Without a note nothing is concluded. */
 static void note_boot(struct agent_io *io)
 {
+	int run = open(io->opts->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	size_t n = 0;
-	char *p = read_small(io->shims_dir, "boot", 64, &n);
+	char *p = run >= 0 ? read_small(run, "boot", 64, &n) : NULL;
 	bool same = p != NULL && strcmp(p, io->boot_id) == 0;
 	char path[600];
 	struct err e;
 
 	other_boot_noted = p != NULL && n == strlen(io->boot_id) && !same;
 	free(p);
-	snprintf(path, sizeof(path), "%s/shims/boot", io->opts->run_dir);
+	if (run >= 0)
+		close(run);
+	snprintf(path, sizeof(path), "%s/boot", io->opts->run_dir);
 	if (same || file_save(path, io->boot_id, strlen(io->boot_id), 0600, &e) == 0)
 		return;
 	log_warn("%s; a record that cannot be read will count as alive over a reboot", e.text);
-	if (unlinkat(io->shims_dir, "boot", 0) != 0 && errno != ENOENT)
+	if (unlink(path) != 0 && errno != ENOENT)
 		give_up_unread(io);
 }
 

@@ -242,7 +242,7 @@ def test_a_record_that_cannot_be_read_is_no_proof_of_death(site):
     time.sleep(1)
     assert site.job(job)["state"] == "ending" and alive(rank)
     site.stop_daemon("n1", signal.SIGKILL)
-    with open(os.path.dirname(held) + "/boot", "w") as f:  # as if the host had been rebooted since
+    with open(os.path.dirname(held) + "/../boot", "w") as f:  # as if the host had been rebooted since
         f.write("01234567-89ab-cdef-0123-456789abcdef")
     kill(rank)
     site.agent("n1")
