@@ -149,6 +149,8 @@ static bool note_owner(struct agent_io *io, const struct rec_row_held *h)
 		j->uid_known = true;
 		j->rank_base = p.u.prepare.rank_base;
 		j->nprocs = p.u.prepare.nprocs;
+		if (h->cgroup != NULL)
+			snprintf(j->leaf, sizeof(j->leaf), "%s", h->cgroup);
 	}
 	msg_finish(&p);
 	return true;

@@ -20,6 +20,7 @@
 #include "common/proc.h"
 #include "core/agent.h"
 #include "core/map.h"
+#include "io/leaf.h"
 #include "io/link.h"
 #include "io/loop_util.h"
 #include "io/notify.h"
@@ -102,6 +103,7 @@ struct job_io {
 	bool told_left; /* in the log, that processes of it could not be ended */
 	struct proc_id shim; /* our child, or was; start time 0: never */
 	char cookie[65]; /* of a shim that was started in this life of the agent */
+	char leaf[LEAF_PATH_MAX]; /* its cgroup; "": none */
 };
 struct job_io *job_io_find(struct agent_io *io, uint64_t job, uint32_t attempt);
 struct job_io *job_io_get(struct agent_io *io, uint64_t job, uint32_t attempt);

@@ -78,8 +78,8 @@ static void lease(struct agent_io *io, const struct action *a)
 static void clean(struct agent_io *io, const struct action *a)
 {
 	ports_release(io->ports, a->job, a->attempt);
-	job_io_drop(io, a->job, a->attempt);
 	shims_clean(io, a->job, a->attempt);
+	job_io_drop(io, a->job, a->attempt);
 }
 
 /* /proc/PID/stat: it is made in memory, and waits for nobody. */

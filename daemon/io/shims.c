@@ -47,6 +47,8 @@
 #define SWEEP_MS 1000 /* of a pool thread's time; the core tries again */
 #define PAUSE_MS 10
 #define PAUSE_MAX_MS 100
+#define LEAF_WAIT_MS 300
+#define LEAF_EMPTY_MS 2000 /* of a pool thread's time: mostly a few ms */
 
 /* Sweeps run on several threads of the pool. */
 static pthread_mutex_t orphans_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -66,6 +68,7 @@ struct launch {
 	uint64_t ticket, job, lineage;
 	uint32_t attempt, uid, nprocs, rank_base;
 	char user[65], cookie[65];
+	char leaf[LEAF_PATH_MAX]; /* its cgroup; "": none */
 	char *prepare_json;
 	struct buf ports;
 	struct spec_blob *spec;
@@ -137,6 +140,8 @@ static int make_held(struct launch *l)
 	m.u.row_held.cookie = l->cookie;
 	if (l->ports.len > 0)
 		m.u.row_held.ports = buf_str(&l->ports);
+	if (l->leaf[0] != '\0')
+		m.u.row_held.cgroup = l->leaf;
 	m.u.row_held.prepare = (struct bytes){ (const uint8_t *)l->prepare_json, strlen(l->prepare_json) };
 	buf_init(&b);
 	rc = msg_encode(&m, &b, &l->e);
@@ -218,7 +223,8 @@ static int make_spool(struct launch *l, int *ret_dir)
 /* PROTOCOL.md's table of descriptors. */
 static int start_process(struct launch *l, int dir)
 {
-	struct spawn_fd map[] = { { l->memfd, 3 }, { l->listener, 4 }, { dir, 7 } };
+	int procs = l->leaf[0] != '\0' ? leaf_make(l->leaf) : -1, rc;
+	struct spawn_fd map[] = { { l->memfd, 3 }, { l->listener, 4 }, { dir, 7 }, { procs, SPAWN_CGROUP } };
 	char cookie[96], agent[48], job[24], attempt[12], nprocs[12];
 	char *argv[] = { (char *)"nodeagent-shim", job, attempt, nprocs, NULL };
 	char *env[] = { cookie, agent, NULL };
@@ -228,8 +234,17 @@ static int start_process(struct launch *l, int dir)
 	snprintf(job, sizeof(job), "%" PRIu64, l->job);
 	snprintf(attempt, sizeof(attempt), "%u", l->attempt);
 	snprintf(nprocs, sizeof(nprocs), "%u", l->nprocs);
-	return spawn_program(l->io->shim_path, argv, env, map, sizeof(map) / sizeof(map[0]),
-			     l->io->nofile.cur, l->io->nofile.max, &l->pid, &l->e);
+	rc = spawn_program(l->io->shim_path, argv, env, map, procs >= 0 ? 4 : 3, l->io->nofile.cur,
+			   l->io->nofile.max, &l->pid, &l->e);
+	if (procs >= 0)
+		close(procs);
+	if (rc != 0)
+		leaf_remove(l->leaf, 0);
+	else if (l->leaf[0] != '\0' && (procs < 0 || !left_in_cgroup(l->pid, strrchr(l->leaf, '/') != NULL ?
+									 strrchr(l->leaf, '/') + 1 : l->leaf)))
+		log_job(LOG_LVL_WARN, l->job, l->attempt, "could not be put into cgroup /%s%s%s; it runs without", l->leaf,
+			procs < 0 ? ": " : "", procs < 0 ? strerror(-procs) : "");
+	return rc;
 }
 
 static int launch_as_self(struct launch *l)
@@ -273,6 +288,8 @@ static void launch_work(uv_work_t *req)
 		return;
 	}
 	l->retry = true;
+	if (l->io->opts->single_user)
+		leaf_path(l->leaf, l->job, l->attempt, l->cookie);
 	l->rc = make_held(l);
 	if (l->rc != 0)
 		return;
@@ -312,6 +329,7 @@ static void launched(struct launch *l)
 	}
 	j = job_io_get(l->io, l->job, l->attempt);
 	snprintf(j->cookie, sizeof(j->cookie), "%s", l->cookie);
+	snprintf(j->leaf, sizeof(j->leaf), "%s", l->leaf);
 	if (l->io->opts->single_user) {
 		c = agent_alloc(sizeof(*c));
 		c->pid = l->pid;
@@ -465,6 +483,7 @@ struct chore {
 	uint32_t attempt;
 	char cookie[65];
 	struct proc_id shim; /* see struct job_io */
+	char leaf[LEAF_PATH_MAX];
 	int result;
 	char left[360]; /* who was not ended, and why */
 	char lines[2048]; /* of those, who got SIGKILL: common/left.h */
@@ -505,15 +524,15 @@ static void tell_left(struct chore *c, const struct proc_id *p)
 	left_add(c->lines, sizeof(c->lines), p);
 }
 
-/* By the cookie, and, as their subreaper, by their coming to us when the shim
+/* By its cgroup where it has one; by the cookie, and, as their subreaper, by their coming to us when the shim
  * has died: a process may well have another environment. Those of a shim that an
  * earlier life of this agent started go to init, and only the cookie finds them. */
 static int sweep(struct chore *c)
 {
 	mono_t end = mono_add_ms(clock_mono(), SWEEP_MS);
 	struct orphan_sweep o = { .shim = c->shim };
-	struct proc_id left;
-	int alive, swept, all = 0, pause = PAUSE_MS;
+	struct proc_id left, member;
+	int alive, swept, all = leaf_kill(c->leaf, LEAF_WAIT_MS, &member), pause = PAUSE_MS;
 
 	for (;; pause = 2 * pause < PAUSE_MAX_MS ? 2 * pause : PAUSE_MAX_MS) {
 		int64_t ms = mono_sub_ms(end, clock_mono());
@@ -525,6 +544,10 @@ static int sweep(struct chore *c)
 		if (swept >= 0 && alive == 0 && c->shim.start_time != 0 &&
 		    !proc_dead(c->shim.pid, c->shim.start_time)) {
 			left = c->shim;
+			swept = -ETIME;
+		}
+		if (swept >= 0 && alive == 0 && member.pid != 0 && !proc_dead(member.pid, member.start_time)) {
+			left = member;
 			swept = -ETIME;
 		}
 		if ((swept < 0 && swept != -ETIME) || alive < 0 || (swept >= 0 && alive == 0) ||
@@ -539,6 +562,17 @@ static int sweep(struct chore *c)
 	return alive > 0 ? -ETIME : all + (int)o.killed;
 }
 
+/* The shim has said goodbye and is on its way out. */
+static void clean(struct chore *c)
+{
+	int rc;
+
+	remove_files(c->io, c->job, c->attempt);
+	rc = leaf_remove(c->leaf, LEAF_EMPTY_MS);
+	if (rc != 0)
+		log_job(LOG_LVL_WARN, c->job, c->attempt, "its cgroup /%s could not be removed: %s", c->leaf, strerror(-rc));
+}
+
 static void chore_work(uv_work_t *req)
 {
 	struct chore *c = list_entry(req, struct chore, req);
@@ -548,7 +582,7 @@ static void chore_work(uv_work_t *req)
 	else if (c->what == CHORE_SWEEP)
 		c->result = sweep(c);
 	else
-		remove_files(c->io, c->job, c->attempt);
+		clean(c);
 }
 
 static void log_left(struct agent_io *io, uint64_t job, uint32_t attempt, const char *left)
@@ -634,8 +668,10 @@ static void do_chore(struct agent_io *io, int what, uint64_t ticket, uint64_t jo
 	c->job = job;
 	c->attempt = attempt;
 	snprintf(c->cookie, sizeof(c->cookie), "%s", cookie);
-	if (j != NULL)
+	if (j != NULL) {
 		c->shim = j->shim;
+		memcpy(c->leaf, j->leaf, sizeof(c->leaf));
+	}
 	uv_queue_work(&io->loop, &c->req, chore_work, chore_after);
 }
 
@@ -797,6 +833,8 @@ int shims_start(struct agent_io *io, struct err *e)
 			      sizeof(io->shim_path), e);
 
 	/* With a launcher the shims are its children. */
+	if (io->opts->single_user)
+		leaf_find();
 	if (io->opts->single_user)
 		orphans_init(&orphans, spawn_is_ours);
 	if (io->opts->single_user && orphans.doubt != NULL)

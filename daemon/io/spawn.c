@@ -62,8 +62,11 @@ static _Noreturn void child(struct spawning *sp)
 	for (int i = 0; i < 3; i++)
 		if (dup2(sp->null, i) < 0)
 			goto failed;
+	for (size_t i = 0; i < sp->n; i++) /* from here on nothing of it can hide */
+		if (sp->map[i].to == SPAWN_CGROUP && write(sp->from[i], "0", 1) < 0)
+			errno = 0;
 	for (size_t i = 0; i < sp->n; i++)
-		if (dup2(sp->from[i], sp->map[i].to) < 0) /* dup2's copy is not close-on-exec */
+		if (sp->map[i].to != SPAWN_CGROUP && dup2(sp->from[i], sp->map[i].to) < 0) /* dup2's copy is not close-on-exec */
 			goto failed;
 	if (sp->nofile.rlim_max != 0)
 		setrlimit(RLIMIT_NOFILE, &sp->nofile); /* what is open stays open */

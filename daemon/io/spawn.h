@@ -13,6 +13,10 @@
 
 #include "common/err.h"
 
+/* 'to': the child is not given it, but puts itself into the cgroup whose cgroup.procs it is;
+ * it goes on where that fails. */
+#define SPAWN_CGROUP (-1)
+
 struct spawn_fd {
 	int from, to;
 };

@@ -9,7 +9,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "common/left.h"
 #include "launcher/cgroup.c" /* its 'base' is set here */
