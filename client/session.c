@@ -202,8 +202,11 @@ static void finish(struct session *s)
 {
 	s->closing = true;
 	streams_end(&s->streams);
-	if (!s->conf->to_end)
+	if (!s->conf->to_end) {
+		if (s->conf->live && !s->conf->attempt && s->settled)
+			session_say_never(s);
 		return;
+	}
 	session_say_end(s);
 	s->code = session_job_code(s->info);
 	if (s->terminated && !s->code)

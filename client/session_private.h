@@ -79,6 +79,8 @@ void session_say_running(struct session *s, const char *then);
 /* Why an attempt has ended when another is to follow, and that that has begun. */
 void session_say_restart(struct session *s);
 void session_say_end(struct session *s);
+/* To one who only reads: that a job which is over was never started. */
+void session_say_never(struct session *s);
 /* Exit code of a job that has ended. */
 int session_job_code(const struct rec_job_info *j);
 

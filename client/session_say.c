@@ -431,3 +431,12 @@ void session_say_end(struct session *s)
 	for (size_t i = 0; i < j->n_notices; i++)
 		session_say(s, "job %" PRIu64 ": %s", j->job, j->notices[i]);
 }
+
+void session_say_never(struct session *s)
+{
+	const struct rec_job_info *j = s->info;
+
+	if (j && !MSG_HAS(j, job_info, start_wall_ms))
+		session_complain(s, "%s %" PRIu64 " was never started: it has no output", j->n_attempts > 1 ?
+				 "the last attempt of job" : "job", j->job);
+}

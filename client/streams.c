@@ -372,7 +372,7 @@ void streams_data(struct streams *st, const struct data_header *h, const char *p
 		s->next = h->offset > s->next ? h->offset : s->next;
 		s->begun = true;
 	} else {
-		if (s->begun && h->offset > s->next) {
+		if ((s->begun || !st->any_begin) && h->offset > s->next) {
 			end_line(st, s);
 			told_missing(st, s, h->offset - s->next, "did not arrive");
 		}

@@ -439,6 +439,16 @@ bool agent_local_ranks(const struct agent *a, uint64_t job, uint32_t attempt, ui
 	return true;
 }
 
+bool agent_attempt_began(const struct agent *a, uint64_t job, uint32_t attempt)
+{
+	const struct ajob *j = ajob_find(a, job, attempt);
+
+	for (uint32_t i = 0; j != NULL && i < j->prepare.u.prepare.nprocs; i++)
+		if (j->ranks[i].start_wall_ms != 0)
+			return true;
+	return false;
+}
+
 uint64_t agent_shim_link(const struct agent *a, uint64_t job, uint32_t attempt)
 {
 	const struct ajob *j = ajob_find(a, job, attempt);

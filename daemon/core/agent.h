@@ -119,6 +119,8 @@ size_t agent_job_peers(const struct agent *a, uint64_t link, uint64_t job,
 /* The local part of a job: rank_base and nprocs. False when it is not here. */
 bool agent_local_ranks(const struct agent *a, uint64_t job, uint32_t attempt,
 		       uint32_t *ret_base, uint32_t *ret_n);
+/* A rank of it was started here, as far as is known. */
+bool agent_attempt_began(const struct agent *a, uint64_t job, uint32_t attempt);
 /* The link to the shim, 0 when there is none now. */
 uint64_t agent_shim_link(const struct agent *a, uint64_t job, uint32_t attempt);
 

@@ -19,17 +19,19 @@
 #define FOLLOWS_MAX 16 /* of one client */
 #define PERMIT_MS 40000 /* longer than a watch may wait for the coordinator */
 #define SEEN_MAX 256
+#define NEVER_MAX 33 /* as many earlier attempts as a job's record has, and the last one */
 
 /* What job_updates have said in passing. */
 struct seen_job {
 	struct list at;
 	uint64_t job;
-	bool over, ran;
+	bool over;
 	uint32_t procs_per_node;
 	uint32_t attempt;
 	bool between; /* that one is over, and another one follows */
+	uint32_t never[NEVER_MAX]; /* attempts that ended before a rank of theirs was started */
+	size_t n_never;
 };
-
 
 /* ---- watched jobs ---------------------------------------------------------- */
 
@@ -58,11 +60,44 @@ bool follow_attempt_over(struct bulk *b, uint64_t job, uint32_t attempt)
 	return s != NULL && (s->over || s->attempt > attempt || (s->attempt == attempt && s->between));
 }
 
-static bool never_ran(struct bulk *b, uint64_t job)
+/* Nothing was ever written. Of each attempt on its own: one that ran is not to be
+ * taken for one that did not because a later one never came so far. */
+static bool never_ran(struct bulk *b, uint64_t job, uint32_t attempt)
 {
 	const struct seen_job *s = seen_find(b, job);
 
-	return s != NULL && s->over && !s->ran;
+	for (size_t i = 0; s != NULL && i < s->n_never; i++)
+		if (s->never[i] == attempt)
+			return true;
+	return false;
+}
+
+static uint32_t seen_attempt(struct bulk *b, uint64_t job)
+{
+	const struct seen_job *s = seen_find(b, job);
+
+	return s != NULL ? s->attempt : 0;
+}
+
+static void note_never(struct seen_job *s, uint32_t attempt)
+{
+	if (s->n_never < NEVER_MAX)
+		s->never[s->n_never++] = attempt;
+}
+
+/* The job's own start is that of its last attempt; what it says of earlier ones is in their records. */
+static void note_starts(struct seen_job *s, const struct rec_job_info *j)
+{
+	bool told = false;
+
+	s->n_never = 0;
+	for (size_t i = 0; i < j->n_attempts; i++) {
+		told = told || j->attempts[i].attempt == j->attempt;
+		if (!MSG_HAS(&j->attempts[i], attempt_info, start_wall_ms))
+			note_never(s, j->attempts[i].attempt);
+	}
+	if (s->over && !told && !MSG_HAS(j, job_info, start_wall_ms))
+		note_never(s, j->attempt);
 }
 
 uint32_t follow_procs_per_node(struct bulk *b, uint64_t job)
@@ -117,7 +152,7 @@ void follow_job_update(struct bulk *b, const struct rec_job_update *u)
 	s->between = strcmp(j->state, "restarting") == 0;
 	s->over = u->settled || strcmp(j->state, "done") == 0 || strcmp(j->state, "failed") == 0 ||
 		  strcmp(j->state, "lost") == 0;
-	s->ran = s->ran || MSG_HAS(j, job_info, start_wall_ms) || strcmp(j->state, "running") == 0;
+	note_starts(s, j);
 	s->procs_per_node = MSG_HAS(j, job_info, procs_per_node) ? j->procs_per_node : 1;
 	list_foreach(e, &b->follows) {
 		struct follow *f = list_entry(e, struct follow, at);
@@ -205,11 +240,39 @@ static void follow_start(struct follow *f, const struct rec_peer *peers, size_t 
 		part_begin(&f->parts[i]);
 }
 
+/* Why there is nothing to show of this attempt, for one who asked for its output and not for
+ * the job's end: "" to those, who are told of that. */
+static void say_nothing(const struct follow *f, uint32_t attempt, size_t n_peers, char *text, size_t size)
+{
+	bool over = follow_job_over(f->b, f->job);
+	int n;
+
+	text[0] = '\0';
+	if (f->live && !f->fixed)
+		return;
+	if (n_peers > 0 && f->fixed && f->attempt != attempt)
+		snprintf(text, size, "only the output of the last attempt can be shown");
+	else if (n_peers > 0 && never_ran(f->b, f->job, attempt)) {
+		n = snprintf(text, size, "attempt %" PRIu32 " of job %" PRIu64 " was never started: it has no output", attempt,
+			     f->job);
+		if (attempt > 1 && !f->fixed)
+			snprintf(text + n, size - (size_t)n, "; 'nodectl logs --attempt %" PRIu32 " %" PRIu64
+				 "' shows the one before", attempt - 1, f->job);
+	} else if (!over)
+		snprintf(text, size, "job %" PRIu64 " was not started yet: there is no output", f->job);
+	else if (never_ran(f->b, f->job, attempt))
+		snprintf(text, size, "job %" PRIu64 " was never started: it has no output", f->job);
+	else
+		snprintf(text, size, "which nodes hold the output of job %" PRIu64 " is not known here", f->job);
+}
+
 /* May be called at any time; starts, ends or leaves a follow that waits. */
 static void try_start(struct follow *f)
 {
 	const struct rec_peer *peers;
 	uint32_t attempt = 0;
+	char text[250];
+	bool never;
 	size_t n;
 
 	if (!agent_client_may(f->b->io->core, f->client->id, f->job)) {
@@ -221,12 +284,15 @@ static void try_start(struct follow *f)
 		return;
 	}
 	n = agent_job_peers(f->b->io->core, f->client->id, f->job, &peers, &attempt);
-	if (n > 0 && !never_ran(f->b, f->job) && (f->fixed ? f->attempt == attempt :
-						  f->attempt == 0 || attempt > f->attempt))
+	if (n == 0)
+		attempt = seen_attempt(f->b, f->job);
+	never = never_ran(f->b, f->job, attempt);
+	if (n > 0 && !never && (f->fixed ? f->attempt == attempt : f->attempt == 0 || attempt > f->attempt)) {
 		follow_start(f, peers, n, attempt);
-	else if (follow_job_over(f->b, f->job))
-		follow_finish(f, f->fixed && attempt != 0 && f->attempt != attempt ?
-				 "only the output of the last attempt can be shown" : "");
+	} else if (follow_job_over(f->b, f->job) || !f->live || (f->fixed && never)) {
+		say_nothing(f, attempt, n, text, sizeof(text));
+		follow_finish(f, text);
+	}
 }
 
 static unsigned count_of(struct bulk *b, const struct conn *client)
@@ -326,7 +392,7 @@ void follow_kick(struct bulk *b)
 
 		if (!f->started)
 			try_start(f);
-		else if (never_ran(b, f->job))
+		else if (never_ran(b, f->job, f->attempt))
 			follow_finish(f, ""); /* it ended while being prepared: nothing was written */
 	}
 }

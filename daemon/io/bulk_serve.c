@@ -201,18 +201,18 @@ static void open_work(uv_work_t *req)
 
 static void no_spool(struct serve *s)
 {
+	bool over = source_known(s->b, s->job, s->attempt) && source_over(s->b, s->job, s->attempt);
 	char text[ERR_TEXT_MAX + 256], limits[160];
 
-	if (s->open_rc == -ENOENT && source_known(s->b, s->job, s->attempt) &&
-	    source_over(s->b, s->job, s->attempt)) {
+	if (s->open_rc == -ENOENT && over && !agent_attempt_began(s->b->io->core, s->job, s->attempt)) {
 		finish(s, NULL); /* it ended while being prepared: nothing was ever written */
 		return;
 	}
-	if (s->open_rc == -ENOENT && s->live && mono_is_never(s->give_up)) {
+	if (s->open_rc == -ENOENT && s->live && !over && mono_is_never(s->give_up)) {
 		s->give_up = mono_add_ms(clock_mono(), APPEAR_MS);
 		bulk_due(s->b, s->give_up);
 	}
-	if (s->open_rc == -ENOENT && s->live && mono_before(clock_mono(), s->give_up)) {
+	if (s->open_rc == -ENOENT && s->live && !over && mono_before(clock_mono(), s->give_up)) {
 		s->state = SV_WAITING;
 		return;
 	}

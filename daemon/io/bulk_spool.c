@@ -362,6 +362,20 @@ static void first_look(struct spool_reader *r, const struct spool_where *w, stru
 		make_ready(r, s);
 }
 
+/* It has this name still? While we looked around it may have been taken away: what
+ * was no longer there would look like what never was. 0 or -errno. */
+static int still_there(const struct spool_reader *r, const struct spool_where *w, struct err *e)
+{
+	int dir = open_dir(w, e);
+	struct stat was, is;
+	bool same = dir >= 0 && fstat(dir, &is) == 0 && fstat(r->dir, &was) == 0 && is.st_ino == was.st_ino &&
+		    is.st_dev == was.st_dev;
+
+	if (dir >= 0)
+		close(dir);
+	return dir < 0 ? dir : same ? 0 : err_set(e, ENOENT, "spool of job %" PRIu64 ": it was taken away", w->job);
+}
+
 int spool_reader_open(const struct spool_where *w, struct spool_reader **ret, struct err *e)
 {
 	struct spool_reader *r = calloc(1, sizeof(*r));
@@ -376,13 +390,15 @@ int spool_reader_open(const struct spool_where *w, struct spool_reader **ret, st
 	rc = r->dir = open_dir(w, e);
 	if (rc >= 0)
 		rc = w->nprocs ? expect_streams(r, w, e) : list_streams(r, w, e);
+	r->left = r->n;
+	for (size_t i = 0; i < r->n && rc >= 0; i++)
+		first_look(r, w, &r->v[i]);
+	if (rc >= 0)
+		rc = still_there(r, w, e);
 	if (rc < 0) {
 		spool_reader_close(r);
 		return rc;
 	}
-	r->left = r->n;
-	for (size_t i = 0; i < r->n; i++)
-		first_look(r, w, &r->v[i]);
 	if (w->since_wall_ms != 0)
 		begin_by_stamps(r, w);
 	*ret = r;

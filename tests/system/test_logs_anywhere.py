@@ -97,3 +97,40 @@ def test_an_earlier_attempts_output_is_asked_for_by_its_number(cluster):
     assert len(c.ctl("logs", job, "--attempt", "2").ok().lines()) == 2
     r = c.ctl("logs", job, "--attempt", "3")
     assert r.code == 1 and f"job {job} has no attempt 3" in r.err, r
+
+
+ONCE = """#!/bin/sh
+echo spoken by attempt $NODEAGENT_ATTEMPT
+rm -f "$0"
+exit 7
+"""
+
+
+def test_where_there_is_nothing_to_show_it_is_said_and_what_there_is_is_shown(site):
+    """A last attempt that never started does not hide the output of the one before."""
+    c = site
+    c.head()
+    c.node("n1")
+    job = c.detach("--max-restarts", "1", "--restart-on", "any", "--", c.write("once", ONCE, 0o755))
+    j = c.wait_end(job, 60)
+    assert (j["attempt"], j["start_ms"]) == (2, None), j
+    assert c.ctl("logs", "--attempt", "1", job).ok().out == "spoken by attempt 1\n"
+    r = c.ctl("logs", "--attempt", "2", job).ok()
+    assert r.out == "" and f"attempt 2 of job {job} was never started: it has no output" in r.err, r
+    r = c.ctl("logs", job).ok()
+    assert r.out == "" and f"was never started: it has no output; 'nodectl logs --attempt 1 {job}' shows the one before" in r.err, r
+    assert "was never started" in c.ctl("logs", "-f", job).ok().err
+    assert c.ctl("launch", "--", "/nowhere/to/be/found").err.count("never started") == 0
+
+    c.admin("drain", "n1").ok()
+    queued = c.detach("--", "echo", "never")
+    c.wait_state(queued, "queued")
+    assert f"job {queued} was not started yet: there is no output" in c.ctl("logs", queued).ok().err
+    c.ctl("kill", queued).ok()
+    c.wait_end(queued, 30)
+    assert f"job {queued} was never started: it has no output" in c.ctl("logs", queued).ok().err
+    c.admin("resume", "n1").ok()
+    silent = c.detach("--", "true")
+    c.wait_end(silent, 30)
+    r = c.ctl("logs", silent).ok()
+    assert (r.out, r.err) == ("", ""), r
