@@ -39,10 +39,12 @@ void conn_send(struct link *l, const struct msg *m)
 	struct err e;
 
 	buf_init(&b);
-	if (msg_encode(m, &b, &e) == 0)
+	if (msg_encode(m, &b, &e) == 0) {
 		link_send_json(l, b.data, b.len);
-	else
+	} else {
 		log_error("cannot encode %s: %s", msg_name(m->type), e.text);
+		link_close(l, "a message to it was lost"); /* better anew than waiting for it for ever */
+	}
 	buf_finish(&b);
 }
 

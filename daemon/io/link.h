@@ -79,7 +79,8 @@ const char *link_local_address(const struct link *l); /* ours, numeric; "" for U
 void link_set_max(struct link *l, uint32_t frame_max);
 void link_set_high(struct link *l, size_t high);
 /* 0; 1 when queued output exceeds that limit (still queued); -ENOTCONN when the
- * link is not up; -EMSGSIZE beyond FRAME_MAX, -ENOMEM: nothing was queued.
+ * link is not up; -EMSGSIZE beyond FRAME_MAX; -ENOMEM: nothing was queued, and the
+ * link closes, so that both sides know.
  * Frames of one turn of the loop leave together at its end. */
 int link_send_json(struct link *l, const char *text, size_t n);
 /* Copies header and payload. Same returns. */
@@ -88,6 +89,8 @@ int link_send_data(struct link *l, const struct data_header *h, const void *payl
  * the link's to write headers into): no copy. Same returns; freed also on failure. */
 #define DATA_ROOM (FRAME_HEADER + DATA_HEADER)
 int link_send_data_take(struct link *l, const struct data_header *h, char *buf, size_t payload_n);
+/* Writes what the kernel takes now, instead of at the end of the turn. */
+void link_flush(struct link *l);
 size_t link_queued(const struct link *l);
 /* A measure of what the other side has taken so far, to be compared with an
  * earlier one while output has waited all the time: it grows as the other side

@@ -226,6 +226,14 @@ static int queued(struct link *l)
 	return 1;
 }
 
+/* What was to be sent is lost, and the other side must not go on as if nothing had been
+ * said: it connects anew, and both tell again what counts. */
+static int no_room(struct link *l)
+{
+	link_close(l, "out of memory for what is sent");
+	return -ENOMEM;
+}
+
 int link_send_json(struct link *l, const char *text, size_t n)
 {
 	char *p;
@@ -237,7 +245,7 @@ int link_send_json(struct link *l, const char *text, size_t n)
 
 	p = queue_room(out(l), FRAME_HEADER + n, SEG_SMALL);
 	if (!p)
-		return -ENOMEM;
+		return no_room(l);
 	frame_put_header(p, FRAME_JSON, (uint32_t)n);
 	memcpy(p + FRAME_HEADER, text, n);
 	queue_added(out(l), FRAME_HEADER + n);
@@ -255,7 +263,7 @@ int link_send_data(struct link *l, const struct data_header *h, const void *payl
 
 	p = queue_room(out(l), DATA_ROOM + n, SEG_SMALL);
 	if (!p)
-		return -ENOMEM;
+		return no_room(l);
 	frame_put_data(p, h, n);
 	if (n > 0)
 		memcpy(p + DATA_ROOM, payload, n);
@@ -278,7 +286,7 @@ int link_send_data_take(struct link *l, const struct data_header *h, char *buf, 
 		hub_mark_big(l); /* the heap is to shrink when this is over */
 	frame_put_data(buf, h, payload_n);
 	r = queue_take(out(l), buf, 0, DATA_ROOM + payload_n);
-	return r < 0 ? r : queued(l);
+	return r < 0 ? no_room(l) : queued(l);
 }
 
 size_t link_queued(const struct link *l)

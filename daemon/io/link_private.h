@@ -143,7 +143,6 @@ void link_dispatch(struct link *l); /* frames of 'in' to the callbacks */
 void link_turn(struct link *l); /* what is due once per turn of the loop */
 void link_trim(struct link *l);
 /* link_out.c */
-void link_flush(struct link *l);
 /* link_tls.c */
 int link_tls_start(struct link *l, struct tls_context *tls, bool server);
 void link_tls_input(struct link *l);

@@ -12,6 +12,9 @@
 #include "io/bulk.h"
 #include "io/ports.h"
 #include "io/probe.h"
+#include "io/shims.h"
+
+#define BYE_PREFIX "{\"t\":\"shim_bye\""
 
 struct fetch {
 	struct agent_io *io;
@@ -115,14 +118,29 @@ static void tidy_specs(struct agent_io *io)
 	specs_keep_only(io->specs, w.v, w.n);
 }
 
+static bool is_bye(const struct action *a)
+{
+	return a->len > strlen(BYE_PREFIX) && memcmp(a->text, BYE_PREFIX, strlen(BYE_PREFIX)) == 0;
+}
+
 static void send_text(struct agent_io *io, const struct action *a)
 {
 	struct conn *c = conn_find(io, a->link);
+	int r;
 
 	if (c == NULL || c->link == NULL)
 		return;
+	r = link_send_json(c->link, a->text, a->len);
+	/* Who is connected anew is told everything, but for this: the core has let go of the job
+	 * then, and its shim would wait for us for ten minutes. After a restart we know it again. */
+	if (r == -ENOMEM && c->kind == LINK_SHIM)
+		agent_no_memory();
+	if (r == -ENOTCONN && c->kind == LINK_SHIM && is_bye(a))
+		shims_abandon(io, c->job, c->attempt);
+	if (r >= 0 && c->kind == LINK_SHIM && is_bye(a))
+		link_flush(c->link); /* before what we know of it is cleaned away, should we end right here */
 	/* A client that does not read what it asked for is not read either. */
-	if (link_send_json(c->link, a->text, a->len) == 1 && c->kind == LINK_CLIENT) {
+	if (r == 1 && c->kind == LINK_CLIENT) {
 		c->held_back = true;
 		link_pause(c->link, true);
 	}
