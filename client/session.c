@@ -171,6 +171,7 @@ void session_lost(struct session *s)
 	mono_t now = mono_now();
 	bool was_live = s->phase == PHASE_LIVE;
 
+	s->resumed = s->attempt != 0;
 	link_close(s->link);
 	if (was_live)
 		s->may_tell_at = mono_add_ms(now, TELL_LOST_MS);

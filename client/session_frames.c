@@ -93,9 +93,14 @@ static void on_follow_attempt(struct session *s, const struct rec_follow_attempt
 {
 	if (m->sid != s->sid)
 		return;
-	if (s->attempt && m->attempt != s->attempt)
+	if (m->missing && *m->missing)
+		session_complain(s, "of attempt %" PRIu32 ": %s", s->attempt, m->missing);
+	if (s->attempt && m->attempt != s->attempt) {
+		session_say_missed(s, m->attempt);
 		streams_restart(&s->streams);
+	}
 	s->attempt = m->attempt;
+	s->resumed = false;
 }
 
 static void on_follow_end(struct session *s, const struct rec_follow_end *m)
@@ -105,6 +110,9 @@ static void on_follow_end(struct session *s, const struct rec_follow_end *m)
 	s->output_over = true;
 	if (m->text && *m->text)
 		session_complain(s, "%s", m->text);
+	/* one that came later has no output, or it would have been shown */
+	if (s->conf->live && s->attempt && s->info)
+		session_say_missed(s, s->info->attempt > s->attempt ? s->info->attempt : s->attempt + 1);
 }
 
 static void on_ping(struct session *s, uint64_t seq)

@@ -22,6 +22,7 @@ struct session {
 	uint64_t job; /* 0: not known yet */
 	uint32_t rid_submit, rid_watch, rid_kill, sid;
 	uint32_t attempt; /* whose output comes; 0: not known */
+	bool resumed; /* asked for again after a lost connection, and not told yet of which attempt it is */
 	uint32_t told_attempt; /* the user knows of this one */
 	uint32_t told_end; /* ... and why this one ended */
 	struct msg update; /* the last job_update; type MSG_none: none yet */
@@ -79,6 +80,8 @@ void session_say_running(struct session *s, const char *then);
 /* Why an attempt has ended when another is to follow, and that that has begun. */
 void session_say_restart(struct session *s);
 void session_say_end(struct session *s);
+/* Of which attempts the output was not shown, or not to its end, now that 'next' is. */
+void session_say_missed(struct session *s, uint32_t next);
 /* To one who only reads: that a job which is over was never started. */
 void session_say_never(struct session *s);
 /* Exit code of a job that has ended. */

@@ -440,3 +440,16 @@ void session_say_never(struct session *s)
 		session_complain(s, "%s %" PRIu64 " was never started: it has no output", j->n_attempts > 1 ?
 				 "the last attempt of job" : "job", j->job);
 }
+
+/* The agent, or its word from the coordinator, was away while attempts followed each other. */
+void session_say_missed(struct session *s, uint32_t next)
+{
+	uint32_t first = s->resumed && !streams_all_ended(&s->streams) ? s->attempt : s->attempt + 1;
+
+	if (first + 1 == next)
+		session_complain(s, "output of attempt %" PRIu32 " was missed: nodectl logs --attempt %" PRIu32 " %" PRIu64
+				 " shows it", first, first, s->job);
+	else if (first < next)
+		session_complain(s, "output of the attempts %" PRIu32 "-%" PRIu32 " was missed: nodectl logs --attempt %" PRIu32
+				 " %" PRIu64 " shows that of the first", first, next - 1, first, s->job);
+}

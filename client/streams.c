@@ -398,6 +398,15 @@ bool streams_enough(const struct streams *st)
 	return have >= want;
 }
 
+bool streams_all_ended(const struct streams *st)
+{
+	uint64_t want = ranks_shown(st) * (st->fds == 1 || st->fds == 2 ? 1 : 2), have = 0;
+
+	for (size_t i = 0; i < st->cap; i++)
+		have += st->tab[i] && st->tab[i]->ended;
+	return have >= want;
+}
+
 int streams_flush(struct streams *st)
 {
 	int r = sink_flush(&st->sinks[0]);

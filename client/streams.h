@@ -52,6 +52,8 @@ size_t streams_pending(const struct streams *st);
 /* When a begin of a line is to be shown; MONO_NEVER. */
 mono_t streams_due(const struct streams *st);
 void streams_tick(struct streams *st, mono_t now);
+/* Of each stream that there is the end has come. */
+bool streams_all_ended(const struct streams *st);
 /* No more output will come: last lines without an end are written. */
 void streams_end(struct streams *st);
 /* The same, and what comes then begins at offset 0: it is another attempt's. */

@@ -85,6 +85,12 @@ static void note_never(struct seen_job *s, uint32_t attempt)
 		s->never[s->n_never++] = attempt;
 }
 
+/* One who watches an earlier attempt is told of it as if it were the job's. */
+static uint32_t last_attempt(const struct rec_job_info *j)
+{
+	return j->attempt != 0 && MSG_HAS(j, job_info, restarts) ? j->restarts + 1 : j->attempt;
+}
+
 /* The job's own start is that of its last attempt; what it says of earlier ones is in their records. */
 static void note_starts(struct seen_job *s, const struct rec_job_info *j)
 {
@@ -92,12 +98,12 @@ static void note_starts(struct seen_job *s, const struct rec_job_info *j)
 
 	s->n_never = 0;
 	for (size_t i = 0; i < j->n_attempts; i++) {
-		told = told || j->attempts[i].attempt == j->attempt;
+		told = told || j->attempts[i].attempt == s->attempt;
 		if (!MSG_HAS(&j->attempts[i], attempt_info, start_wall_ms))
 			note_never(s, j->attempts[i].attempt);
 	}
 	if (s->over && !told && !MSG_HAS(j, job_info, start_wall_ms))
-		note_never(s, j->attempt);
+		note_never(s, s->attempt);
 }
 
 uint32_t follow_procs_per_node(struct bulk *b, uint64_t job)
@@ -148,7 +154,7 @@ void follow_job_update(struct bulk *b, const struct rec_job_update *u)
 	s = seen_get(b, j->job);
 	was = s->over;
 	over_before = s->attempt + s->between; /* attempts below this were over */
-	s->attempt = j->attempt;
+	s->attempt = last_attempt(j);
 	s->between = strcmp(j->state, "restarting") == 0;
 	s->over = u->settled || strcmp(j->state, "done") == 0 || strcmp(j->state, "failed") == 0 ||
 		  strcmp(j->state, "lost") == 0;
@@ -164,6 +170,16 @@ void follow_job_update(struct bulk *b, const struct rec_job_update *u)
 }
 
 /* ---- follows --------------------------------------------------------------------------- */
+
+static void try_start(struct follow *f);
+
+/* What could not be had, and why; NULL: nothing. */
+static const char *missing(struct follow *f)
+{
+	if (f->n_missing > 4)
+		buf_addf(&f->missing, "; and that of %u more nodes", f->n_missing - 4);
+	return f->missing.len > 0 ? buf_str(&f->missing) : NULL;
+}
 
 static void drop_parts(struct follow *f)
 {
@@ -188,23 +204,22 @@ static void follow_free(struct follow *f)
 	free(f);
 }
 
-/* All nodes are done. While the job lives on, another attempt of it may come.
+/* All nodes are done. While the job lives on, another attempt of it may come; and it may
+ * have come, and ended, while these were still being heard.
  * A text (even an empty one) means: this is the end in any case. */
 static void follow_finish(struct follow *f, const char *text)
 {
 	struct msg m;
 
-	if (text == NULL && f->live && !f->fixed && !follow_job_over(f->b, f->job)) {
+	if (text == NULL && f->live && !f->fixed &&
+	    (!follow_job_over(f->b, f->job) || seen_attempt(f->b, f->job) > f->attempt)) {
 		drop_parts(f);
+		try_start(f);
 		return;
 	}
-	if (f->n_missing > 4)
-		buf_addf(&f->missing, "; and that of %u more nodes", f->n_missing - 4);
 	msg_init(&m, MSG_follow_end);
 	m.u.follow_end.sid = f->sid;
-	m.u.follow_end.text = text != NULL && text[0] != 0 ? text
-			      : f->missing.len > 0	   ? buf_str(&f->missing)
-							   : NULL;
+	m.u.follow_end.text = text != NULL && text[0] != 0 ? text : missing(f);
 	conn_send(f->client->link, &m);
 	follow_free(f);
 }
@@ -225,7 +240,10 @@ static void follow_start(struct follow *f, const struct rec_peer *peers, size_t 
 		msg_init(&m, MSG_follow_attempt);
 		m.u.follow_attempt.sid = f->sid;
 		m.u.follow_attempt.attempt = attempt;
+		m.u.follow_attempt.missing = missing(f);
 		conn_send(f->client->link, &m);
+		buf_reset(&f->missing); /* said: the connection may not last until the end */
+		f->n_missing = 0;
 	}
 	f->started = f->b->used = true;
 	f->turn = 0;
@@ -393,7 +411,7 @@ void follow_kick(struct bulk *b)
 		if (!f->started)
 			try_start(f);
 		else if (never_ran(b, f->job, f->attempt))
-			follow_finish(f, ""); /* it ended while being prepared: nothing was written */
+			follow_finish(f, NULL); /* it ended while being prepared: nothing was written */
 	}
 }
 
