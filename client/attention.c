@@ -198,6 +198,24 @@ static int by_parts(const void *pa, const void *pb)
 	return c ? c : node_name_cmp(a->node, b->node);
 }
 
+/* "mlx5_2,mlx5_5"; of GPUs "GPU 3" and "GPUs 0, 3". */
+static void add_parts(struct buf *b, const struct item *v, size_t n)
+{
+	static const char gpu[] = "GPU ";
+	bool gpus = n > 1 && strcmp(v[n - 1].what, v[0].what) != 0;
+
+	for (size_t i = 0; i < n; i++)
+		gpus = gpus && strncmp(v[i].what, gpu, strlen(gpu)) == 0;
+	for (size_t i = 0; i < n; i++) {
+		if (i && strcmp(v[i].what, v[i - 1].what) == 0)
+			continue;
+		if (gpus)
+			buf_addf(b, "%s%s", b->len ? ", " : "GPUs ", v[i].what + strlen(gpu));
+		else
+			buf_addf(b, "%s%s", b->len ? "," : "", v[i].what);
+	}
+}
+
 /* v[0..n) is sorted by node, then by part. */
 static size_t find_owners(struct arena *arena, const struct item *v, size_t n, struct owner *ret)
 {
@@ -208,8 +226,8 @@ static size_t find_owners(struct arena *arena, const struct item *v, size_t n, s
 	for (size_t i = 0, end; i < n; i = end) {
 		buf_reset(&parts);
 		for (end = i; end < n && strcmp(v[end].node, v[i].node) == 0; end++)
-			if (end == i || strcmp(v[end].what, v[end - 1].what) != 0)
-				buf_addf(&parts, "%s%s", parts.len ? "," : "", v[end].what);
+			;
+		add_parts(&parts, v + i, end - i);
 		ret[found] = (struct owner){ v[i].node, arena_strdup(arena, buf_str(&parts)) };
 		found += ret[found].parts != NULL;
 	}

@@ -202,7 +202,7 @@ int link_next(struct link *l, struct frame *ret, struct err *e)
 	return frame_next(&l->in, ret, e);
 }
 
-#define SLOW_MS 2000 /* then people are told what is waited for */
+#define SLOW_MS 1000 /* then people are told what is waited for */
 
 /* 0 also after a signal: the caller looks again. */
 static int wait_for(struct link *l, mono_t deadline, struct err *e)

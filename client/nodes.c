@@ -104,8 +104,11 @@ static void add_trouble(struct table *t, struct buf *b, const struct rec_node_in
 	}
 	buf_adds(b, n->brief);
 	if (MSG_HAS(n, node_info, brief_since_wall_ms) && n->brief_since_wall_ms <= t->wall_ms) {
-		buf_addc(b, ' ');
+		bool said = strchr(n->brief, ':') != NULL; /* an administrator's words may end in anything */
+
+		buf_adds(b, said ? " (" : " ");
 		add_age(b, (uint64_t)t->wall_ms - (uint64_t)n->brief_since_wall_ms, about);
+		buf_adds(b, said ? ")" : "");
 	}
 }
 

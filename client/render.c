@@ -416,7 +416,9 @@ static void rank_row(struct out *o, const struct rec_job_info *j, const struct r
 	out_attr(o, &(struct out_attr){ .key = "rank", .title = "RANK", .kind = OUT_UINT, .u = r->rank,
 					.flags = OUT_RIGHT });
 	cut_attr(o, "node", "NODE", node);
-	state_attr(o, "STATE", r->state);
+	out_str(o, "state", NULL, r->state);
+	out_cell(o, "STATE", 0, render_tone(r->state), "%s",
+		 render_job_over(j) && strcmp(r->state, "waiting") == 0 ? "not started" : r->state);
 	opt_uint(o, "pid", r->pid, r->pid);
 	opt_uint(o, "code", exited, r->code);
 	opt_uint(o, "signal", killed && r->sig, r->sig);
@@ -523,7 +525,8 @@ static void attempt_row(struct out *o, const struct rec_attempt_info *a)
 	out_cell(o, "TIME", 0, OUT_PLAIN, "%s", b.len ? buf_str(&b) : "-");
 	out_uint(o, "exit_code", "CODE", a->exit_code);
 	cut_attr(o, "guilty", "LEFT OUT", a->guilty ? a->guilty : "");
-	cut_attr(o, "why", "WHY", a->why);
+	out_attr(o, &(struct out_attr){ .key = "why", .title = "WHY", .kind = a->why ? OUT_STR : OUT_NULL,
+					.s = a->why, .flags = OUT_WRAP });
 	out_end(o);
 	buf_finish(&b);
 }

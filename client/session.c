@@ -15,6 +15,7 @@
 #define GIVE_UP_MS 60000
 #define STEADY_MS 5000 /* a link that lasted so long was a good one */
 #define TELL_LOST_MS 500
+#define TELL_SLOW_MS 1000 /* a coordinator that does not answer */
 #define LAST_OUTPUT_MS 10000 /* a settled job whose output does not end */
 #define UNREAD_FULL ((size_t)8 << 20) /* output that nobody takes, from which we stop reading */
 #define SPEC_CHUNK (256u << 10)
@@ -153,6 +154,7 @@ void session_begin(struct session *s)
 	s->told_lost = false;
 	s->phase = PHASE_LIVE;
 	s->live_since = mono_now();
+	s->told_slow = s->answered = false;
 	s->sid_stdin = s->stdin_credit = 0;
 	s->idle_since = mono_now();
 	if (!s->job) {
@@ -212,6 +214,9 @@ static void finish(struct session *s)
 	s->code = session_job_code(s->info);
 	if (s->terminated && !s->code)
 		s->code = EXIT_TERM;
+	/* as shells want it; a rank that had failed by itself before counts more */
+	if (s->interrupts > 1 && s->killing && s->info && !s->info->n_first)
+		s->code = EXIT_INT;
 }
 
 static void give_up(struct session *s)
@@ -297,9 +302,17 @@ static void maybe_close(struct session *s, mono_t now)
 	finish(s);
 }
 
+/* Since when nobody has said a word about the job on this link; MONO_NEVER: that is told, or not so. */
+static mono_t slow_at(const struct session *s)
+{
+	if (s->phase != PHASE_LIVE || s->told_slow || s->answered || s->closing)
+		return MONO_NEVER;
+	return mono_add_ms(s->live_since, TELL_SLOW_MS);
+}
+
 static mono_t next_deadline(const struct session *s)
 {
-	mono_t t = streams_due(&s->streams);
+	mono_t t = mono_min(streams_due(&s->streams), slow_at(s));
 
 	if (s->phase == PHASE_DIAL)
 		t = mono_min(t, mono_min(s->retry_at, s->give_up_at));
@@ -325,6 +338,10 @@ static void timers(struct session *s, mono_t now)
 		dial(s, now);
 	if (!s->job && !s->done && mono_due(s->number_until, now))
 		give_up_number(s);
+	if (mono_due(slow_at(s), now)) {
+		session_say_slow(s, now);
+		s->told_slow = true;
+	}
 	if (mono_due(s->say_again_at, now)) {
 		s->say_again_at = MONO_NEVER;
 		if (s->phase == PHASE_LIVE && mono_is_never(s->may_tell_at))

@@ -39,6 +39,7 @@ static void on_update(struct session *s, struct msg *m)
 		return;
 	}
 	s->update = *m;
+	s->answered = true;
 	u = &s->update.u.job_update;
 	s->info = u->job;
 	streams_job(&s->streams, s->info);
@@ -48,6 +49,8 @@ static void on_update(struct session *s, struct msg *m)
 		s->settled = true;
 		s->idle_since = mono_now();
 	}
+	if (!s->settled) /* those of the end follow what ended it */
+		session_say_notices(s);
 	session_say_restart(s);
 	if (mono_is_never(s->may_tell_at))
 		session_say_waiting(s, mono_now());

@@ -25,12 +25,15 @@ struct session {
 	bool resumed; /* asked for again after a lost connection, and not told yet of which attempt it is */
 	uint32_t told_attempt; /* the user knows of this one */
 	uint32_t told_end; /* ... and why this one ended */
+	size_t told_notices; /* the first ones of the job's list, which only grows */
 	struct msg update; /* the last job_update; type MSG_none: none yet */
 	const struct rec_job_info *info;
 	bool settled, output_over, refollow;
 	mono_t idle_since; /* last output, or settled */
 
 	mono_t may_tell_at; /* no word about waiting before */
+	bool answered; /* the coordinator has said what becomes of the job, since the link is up */
+	bool told_slow; /* that it has not */
 	char told_why[256], told_state[17];
 	mono_t told_at, say_again_at; /* that it waits; when to look for other numbers in why */
 
@@ -79,6 +82,10 @@ void session_say_waiting(struct session *s, mono_t now);
 void session_say_running(struct session *s, const char *then);
 /* Why an attempt has ended when another is to follow, and that that has begun. */
 void session_say_restart(struct session *s);
+/* What is known of the job's life beside its states: each once, when it comes. */
+void session_say_notices(struct session *s);
+/* Nobody has answered yet: what for, and until when that is waited for. */
+void session_say_slow(struct session *s, mono_t now);
 void session_say_end(struct session *s);
 /* Of which attempts the output was not shown, or not to its end, now that 'next' is. */
 void session_say_missed(struct session *s, uint32_t next);

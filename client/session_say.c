@@ -19,6 +19,7 @@
 
 #define TAIL_LINES 10
 #define NODES_NAMED 8
+#define AGENT_WAITS_MS 30000 /* as PROTOCOL.md says */
 #define NUMBERS_MS 30000 /* a wait of which only numbers have changed is told so seldom */
 
 static int64_t wall_ms(void)
@@ -141,6 +142,20 @@ static void say_waits(struct session *s, const struct rec_job_info *j, const cha
 	render_start_by(&b, j, wall_ms());
 	session_say(s, "job %" PRIu64 " waits%s", j->job, buf_str(&b));
 	buf_finish(&b);
+}
+
+/* The agent keeps a request for AGENT_WAITS_MS while its coordinator is away, and refuses it then. */
+void session_say_slow(struct session *s, mono_t now)
+{
+	int64_t left = AGENT_WAITS_MS - mono_sub_ms(now, s->live_since);
+	time_t until = (time_t)((wall_ms() + left) / 1000);
+	struct tm tm;
+	char at[16] = "?";
+
+	if (localtime_r(&until, &tm))
+		strftime(at, sizeof(at), "%T", &tm);
+	session_complain(s, "the coordinator does not answer; waiting for it until %s (%d s)%s", at,
+			 (int)((left + 999) / 1000), s->job ? "" : ", to take the job");
 }
 
 static bool is_digit(char c)
@@ -384,6 +399,25 @@ static void say_line(void *arg, const char *line)
 	session_say(arg, "%s", line);
 }
 
+/* " (attempt 6, after 5 of 5 restarts; 1h12m in all)" */
+static void add_attempts(struct buf *b, const struct rec_job_info *j)
+{
+	const struct rec_attempt_info *a = j->n_attempts ? &j->attempts[0] : NULL;
+	/* of many attempts the oldest are not kept */
+	int64_t from = a && a->attempt == 1 && a->start_wall_ms ? a->start_wall_ms : j->submit_wall_ms;
+
+	if (!j->restarts)
+		return;
+	buf_addf(b, " (attempt %u, after %u of %u restart%s", j->attempt, j->restarts, j->max_restarts,
+		 j->max_restarts == 1 ? "" : "s");
+	if (from && j->end_wall_ms > from) {
+		buf_adds(b, "; ");
+		render_duration(b, (uint64_t)(j->end_wall_ms - from));
+		buf_adds(b, " in all");
+	}
+	buf_addc(b, ')');
+}
+
 static void say_verdict(struct session *s, const struct rec_job_info *j)
 {
 	const struct rec_rank_state *r = j->n_first ? j->first : NULL;
@@ -395,6 +429,7 @@ static void say_verdict(struct session *s, const struct rec_job_info *j)
 		buf_addc(&b, ' ');
 		render_duration(&b, render_job_ms(j, 0));
 	}
+	add_attempts(&b, j);
 	if (r) {
 		buf_adds(&b, ": ");
 		render_culprit(&b, j, r);
@@ -412,6 +447,30 @@ static void say_verdict(struct session *s, const struct rec_job_info *j)
 	buf_finish(&b);
 }
 
+static void json_notice(struct session *s, const char *text)
+{
+	struct buf b;
+	struct out *o = json_begin(&b, "notice");
+
+	out_uint(o, "job", NULL, s->info->job);
+	out_str(o, "text", NULL, text);
+	json_done(s, o, &b);
+}
+
+void session_say_notices(struct session *s)
+{
+	const struct rec_job_info *j = s->info;
+
+	if (!s->conf->to_end)
+		return;
+	for (; s->told_notices < j->n_notices; s->told_notices++) {
+		if (s->conf->json)
+			json_notice(s, j->notices[s->told_notices]);
+		else
+			session_say(s, "job %" PRIu64 ": %s", j->job, j->notices[s->told_notices]);
+	}
+}
+
 void session_say_end(struct session *s)
 {
 	const struct rec_job_info *j = s->info;
@@ -421,15 +480,15 @@ void session_say_end(struct session *s)
 	if (!j)
 		return;
 	if (s->conf->json) {
+		session_say_notices(s);
 		o = json_begin(&b, "end");
 		render_job(o, j, wall_ms());
 		json_done(s, o, &b);
 		return;
 	}
-	if (session_job_code(j) || strcmp(j->state, "done") != 0)
+	if (session_job_code(j) || strcmp(j->state, "done") != 0 || j->restarts)
 		say_verdict(s, j);
-	for (size_t i = 0; i < j->n_notices; i++)
-		session_say(s, "job %" PRIu64 ": %s", j->job, j->notices[i]);
+	session_say_notices(s);
 }
 
 void session_say_never(struct session *s)

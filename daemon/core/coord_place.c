@@ -496,10 +496,15 @@ static int take_nodes(struct coord *c, struct job *j, const struct choice *ch, s
 	return 1;
 }
 
+static const char *less_excluded(const struct choice *ch)
+{
+	return ch->excluding ? " less the excluded ones" : "";
+}
+
 static int too_few(const struct job *j, const struct choice *ch, size_t possible, struct err *e)
 {
 	const char *where = ch->listed ? "the host list" : "this cluster";
-	const char *less = ch->excluding ? " less the excluded ones" : "";
+	const char *less = less_excluded(ch);
 
 	if (j->want_spares > 0 && need(j) > ch->n)
 		return err_set(e, EINVAL, "%u node%s and %u spare%s were asked for, but %s%s has %zu", j->nnodes,
@@ -605,10 +610,14 @@ static int place_from(struct coord *c, struct job *j, struct choice *ch, struct 
 	return r;
 }
 
-static int check_size(const struct job *j, struct err *e)
+static int check_size(const struct job *j, const struct choice *ch, struct err *e)
 {
+	if (j->nnodes == 0 && j->want_spares > 0)
+		return err_set(e, EINVAL, "the host list%s has %zu node%s, and %u spare%s leave none to run on",
+			       less_excluded(ch), ch->n, ch->n == 1 ? "" : "s", j->want_spares,
+			       j->want_spares == 1 ? "" : "s");
 	if (j->nnodes == 0)
-		return err_set(e, EINVAL, "the host list less the excluded ones is empty");
+		return err_set(e, EINVAL, "the host list%s is empty", less_excluded(ch));
 	if ((uint64_t)j->nnodes * j->ppn > JOB_RANKS_MAX)
 		return err_set(e, EINVAL, "%u nodes x %u processes are more than the %u one job may have",
 			       j->nnodes, j->ppn, JOB_RANKS_MAX);
@@ -628,7 +637,7 @@ int place_job(struct coord *c, struct job *j, struct err *e)
 	if (r == 0 && j->nnodes == 0)
 		j->nnodes = !ch.listed ? 1 : ch.n > j->want_spares ? (uint32_t)ch.n - j->want_spares : 0;
 	if (r == 0)
-		r = check_size(j, e);
+		r = check_size(j, &ch, e);
 	if (r == 0)
 		r = place_from(c, j, &ch, e);
 	free(ch.v);

@@ -139,7 +139,7 @@ class FakeAgent:
         self.settled = False
         self.streams, self.lost, self.output_over, self.end_text = {}, {}, False, ""
         self.stdin, self.stdin_over = b"", False
-        self.honour_from, self.mute_submit, self.refuse, self.piecewise = True, False, {}, False
+        self.honour_from, self.mute_submit, self.mute_watch, self.refuse, self.piecewise = True, False, False, {}, False
         self.welcome = {"proto": 1000, "software": "0.1.0", "node": "n1", "cluster": "lab"}
         self.status = {"cluster": "lab", "nodes": [], "jobs": []}
         self.stdin_credit, self.mute_status = 65536, False
@@ -286,6 +286,8 @@ class FakeAgent:
             c.send("submitted", rid=m["rid"], job=str(self.job))
 
     def on_watch(self, c, m):
+        if self.mute_watch:
+            return
         if int(m["job"]) != self.job:
             c.send("refused", rid=m["rid"], code="not-found", text=f"there is no job {m['job']}")
             return

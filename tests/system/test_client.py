@@ -412,6 +412,52 @@ def test_success_is_quiet_but_for_notices(ctl, agent):
     assert finish(p)[2] == "job 18\njob 18: 3 processes had to be killed at the end\n"
 
 
+def test_a_notice_is_told_when_it_comes_and_once(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--", "true")
+    err = Reader(p.stderr)
+    agent.submitted()
+    agent.start("n1", "n2")
+    agent.update(notices=["node n1: 'docker run' in this job: its containers are not ended with it"])
+    err.wait("job 18: node n1: 'docker run'")
+    assert p.poll() is None
+    agent.update(notices=["node n1: 'docker run' in this job: its containers are not ended with it", "node n2: the second"])
+    err.wait("job 18: node n2: the second")
+    agent.go_away()
+    agent.listen()
+    agent.end(notices=["node n1: 'docker run' in this job: its containers are not ended with it", "node n2: the second"])
+    assert p.wait(20) == 0
+    err.thread.join(5)
+    assert err.data.count(b"docker run") == 1 and err.data.count(b"the second") == 1
+
+
+@pytest.mark.parametrize("command", ["launch", "attach"])
+def test_a_coordinator_that_does_not_answer_is_told_after_a_second_and_until_when(ctl, agent, command):
+    agent.mute_submit = agent.mute_watch = True
+    if command == "attach":
+        agent.start()
+    p = ctl.popen(*(("launch", "--", "true") if command == "launch" else ("attach", 18)))
+    begun, err = time.monotonic(), Reader(p.stderr)
+    err.wait(r"nodectl: the coordinator does not answer; waiting for it until \d\d:\d\d:\d\d \(29 s\)"
+             + (", to take the job\n" if command == "launch" else "\n"))
+    assert 0.9 < time.monotonic() - begun < 3 * SLOW
+    time.sleep(1.5)
+    assert err.data.count(b"does not answer") == 1
+    p.kill()
+
+
+def test_the_end_of_a_restarted_job_tells_its_attempts(ctl, agent):
+    p = ctl.popen("launch", "-N", 2, "--max-restarts", 5, "--restart-on", "any", "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2")
+    over = [{"attempt": k, "nodes": "n1,n2", "why": "x", "start_wall_ms": "1000000", "end_wall_ms": "1001000"}
+            for k in range(1, 7)]
+    agent.end(7, attempt=6, restarts=5, max_restarts=5, attempts=over, why="rank 1 exited with code 7",
+              start_wall_ms="5260000", end_wall_ms="5320000")
+    code, _, err = finish(p)
+    assert code == 7
+    assert "job 18 FAILED 1m00s (attempt 6, after 5 of 5 restarts; 1h12m in all): rank 1" in err, err
+
+
 def test_what_a_job_waits_for_is_told_once_and_when_it_changes(ctl, agent):
     p = ctl.popen("launch", "-N", 2, "--", "true")
     err = Reader(p.stderr)
@@ -608,7 +654,7 @@ def test_interrupt_once_tells_and_twice_ends_the_job(ctl, agent):
     assert p.poll() is None and not agent.got("kill")
     p.send_signal(signal.SIGINT)
     agent.wait_msg("kill")
-    assert p.wait(20) == 143
+    assert p.wait(20) == 130  # as shells expect, whatever signal ended the ranks
     err.thread.join(5)
     assert b"job 18 FAILED" in err.data and b"ended by its user" in err.data
 
@@ -665,7 +711,7 @@ def test_interrupts_before_the_job_has_a_number_end_it_when_it_has_one(ctl, agen
     err.wait("waiting up to 45 s for the agent to tell it, to end the job then; .C once more leaves")
     answer(agent)
     assert agent.wait_msg("kill")["job"] == "18"
-    assert p.wait(20) == 143
+    assert p.wait(20) == 130
 
 
 def test_a_third_interrupt_before_the_job_has_a_number_leaves(ctl, agent):

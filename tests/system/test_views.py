@@ -357,6 +357,19 @@ def test_a_job_that_ended_before_it_started_waits_no_more(ctl, agent):
     assert "failed" in out and not any(x.split()[:1] in (["waiting"], ["time"]) for x in out.splitlines()), out
 
 
+def test_attempts_are_told_whole_and_ranks_that_never_ran_so(ctl, agent):
+    agent.start("gpu01", "gpu02")
+    why = "rank 1 (gpu02, pid 40112) was lost: node gpu02 has not been heard for 30 s; the words go on after eighty columns"
+    agent.end(1, max_restarts=3, restarts=1, attempt=2, attempts=[
+        {"attempt": 1, "nodes": "gpu[01-02]", "why": why, "guilty": "gpu02", "start_wall_ms": "1000", "end_wall_ms": "9000", "exit_code": 255}],
+        ranks=[{"rank": 0, "node": "gpu01", "state": "waiting"}, {"rank": 1, "node": "gpu02", "state": "waiting"}])
+    shown = screen(ctl, "job 18", 80)
+    assert all(len(x) <= 80 for x in shown.splitlines())
+    assert why in re.sub(r"\s+", " ", shown), shown
+    assert shown.count("not started") == 2 and "waiting" not in shown, shown
+    assert [r["state"] for r in json.loads(ctl("--json", "job", 18).out)["ranks"]] == ["waiting"] * 2
+
+
 def test_a_jobs_gpus_are_told_for_each_node(ctl, agent):
     agent.start("n1", "n2", "n3", each=4)
     agent.update(gpus=["0-3", "4-7", "0-3"], gpus_per_node=4)

@@ -180,6 +180,9 @@ TEST(trouble_is_noted_in_a_few_words_with_its_age)
 	assert_non_null(strstr(buf_str(&b), "  mlx5_2 Initializing 5m\n"));
 	assert_non_null(strstr(grouped(), "\ngpu[04-12]  ok "));
 	assert_non_null(strstr(buf_str(&b), "  mlx5_2 Initializing <10m\n"));
+	nodes[0].brief = "drained: new disks in bay 2"; /* his words end where they end */
+	assert_non_null(strstr(table_of((struct nodes_view){ .columns = 80 }), "  drained: new disks in bay 2 (3m)\n"));
+	nodes[0].brief = "mlx5_2 Initializing";
 	nodes[0].brief_since_wall_ms = 1000001; /* from the future: no age, and never a huge one */
 	assert_non_null(strstr(table_of((struct nodes_view){ .columns = 80 }), "  mlx5_2 Initializing\n"));
 	status.wall_ms = 0;
@@ -284,6 +287,20 @@ TEST(the_same_of_many_is_one_line_with_a_host_list)
 	assert_string_equal(lines(), "! gpu[03-05] mlx5_2: gpu[03-05] has no manager  fix: nodectl drain gpu[03-05]\n");
 }
 
+TEST(gpus_of_a_node_are_listed_by_their_numbers)
+{
+	static struct rec_attention v[3];
+
+	for (unsigned i = 0; i < 3; i++)
+		v[i] = (struct rec_attention){ .severity = "warn", .subject = i == 0 ? "gpu03 GPU 0" : i == 1 ?
+					       "gpu03 GPU 3" : "gpu03 GPU 3", .text = "is used by strangers" };
+	nodes[2].attention = v;
+	nodes[2].n_attention = 3;
+	assert_string_equal(lines(), "! gpu03 GPUs 0, 3: is used by strangers\n");
+	nodes[2].n_attention = 1;
+	assert_string_equal(lines(), "! gpu03 GPU 0: is used by strangers\n");
+}
+
 TEST(a_name_within_a_longer_one_is_left_alone)
 {
 	says(0, "bad", "gpu01", "gpu01.lab and xgpu01 and gpu012 are not gpu01.", NULL);
@@ -353,6 +370,7 @@ int main(void)
 		T(what_should_be_known_and_is_not_has_a_column),
 		T(sums_say_of_how_many_nodes_nothing_is_known),
 		T(the_same_of_many_is_one_line_with_a_host_list),
+		T(gpus_of_a_node_are_listed_by_their_numbers),
 		T(a_name_within_a_longer_one_is_left_alone),
 		T(what_differs_is_not_thrown_together),
 		T(a_subject_that_is_no_node_stands_for_itself),
