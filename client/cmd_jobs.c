@@ -1,4 +1,6 @@
 /* cmd_jobs.c - nodectl jobs [--all] [ID...]: a list, of all or of some */
+#include <inttypes.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,24 +29,115 @@ struct wish {
 	char state_words[STATES_MAX][17];
 };
 
+/* ---- names of what is not there ------------------------------------------ */
+
+static bool has_id(const struct rec_jobs *jobs, const char *id)
+{
+	char text[24];
+
+	for (size_t i = 0; i < jobs->n_jobs; i++) {
+		snprintf(text, sizeof(text), "%" PRIu64, jobs->jobs[i].job);
+		if (strcmp(text, id) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* "there are no jobs 999, 1000" */
+static int no_such_ids(const struct rec_jobs *jobs, const struct rec_jobs_get *g)
+{
+	struct buf b;
+	size_t n = 0;
+	int r = CTL_GO;
+
+	buf_init(&b);
+	for (size_t i = 0; i < g->n_ids; i++)
+		if (!has_id(jobs, g->ids[i]))
+			buf_addf(&b, "%s%s", n++ ? ", " : "", g->ids[i]);
+	if (n)
+		r = ctl_fail(EXIT_REFUSED, "there %s %s; nodectl jobs --all lists them", n > 1 ? "are no jobs" : "is no job",
+			     buf_str(&b));
+	buf_finish(&b);
+	return r;
+}
+
+/* Of those that were named, states, users and times may have left some out: asked again by name alone. */
+static int check_ids(struct ctl *c, const struct rec_jobs *jobs, const struct rec_jobs_get *g)
+{
+	bool all = !g->user && !g->n_states && !g->limit && !MSG_HAS(g, jobs_get, since_wall_ms);
+	struct gathered answer;
+	struct msg m;
+	int r;
+
+	if (!g->n_ids || all)
+		return no_such_ids(jobs, g);
+	msg_init(&m, MSG_jobs_get);
+	m.u.jobs_get.all = true;
+	m.u.jobs_get.ids = g->ids;
+	m.u.jobs_get.n_ids = g->n_ids;
+	r = ctl_ask_jobs(c, &m, &answer);
+	if (r != CTL_GO)
+		return r;
+	r = no_such_ids(&answer.all.u.jobs, g);
+	gather_finish(&answer);
+	return r;
+}
+
+/* Who is known neither here nor by a job, as users of other nodes are. */
+static int check_user(struct ctl *c, const struct rec_jobs *jobs, const struct rec_jobs_get *g)
+{
+	struct gathered answer;
+	struct msg m;
+	int r;
+
+	if (!g->user || jobs->n_jobs || getpwnam(g->user))
+		return CTL_GO;
+	msg_init(&m, MSG_jobs_get);
+	m.u.jobs_get.all = true;
+	m.u.jobs_get.user = g->user;
+	m.u.jobs_get.limit = 1;
+	r = ctl_ask_jobs(c, &m, &answer);
+	if (r != CTL_GO)
+		return r;
+	if (!answer.all.u.jobs.n_jobs)
+		r = ctl_fail(EXIT_REFUSED, "there is no user \"%s\" on this host, and no job of such a user; "
+			     "nodectl jobs --all shows whose jobs there are", g->user);
+	gather_finish(&answer);
+	return r;
+}
+
+/* ---- the list ------------------------------------------------------------- */
+
+static void say_none(struct out *o, const struct rec_jobs_get *g)
+{
+	char text[160];
+
+	if (g->n_states || g->n_ids || MSG_HAS(g, jobs_get, since_wall_ms))
+		snprintf(text, sizeof(text), "no such jobs");
+	else if (g->user)
+		snprintf(text, sizeof(text), "no jobs of %s%s", g->user, g->all ? "" :
+			 "; with --all those that have ended");
+	else
+		snprintf(text, sizeof(text), g->all ? "no jobs yet" :
+			 "no jobs; nodectl jobs --all shows those that have ended");
+	out_data(o, NULL, text);
+}
+
 static int print_jobs(const struct ctl *c, const struct rec_jobs *jobs, const struct rec_jobs_get *g)
 {
-	bool some = g->user || g->n_states || g->n_ids || MSG_HAS(g, jobs_get, since_wall_ms);
 	struct buf b;
 	struct out *o = ctl_out(c, &b);
 
-	if (!jobs->n_jobs && some)
-		out_data(o, NULL, "no such jobs");
-	else if (!jobs->n_jobs)
-		out_data(o, NULL, g->all ? "no jobs yet" : "no jobs; nodectl jobs --all shows those that have ended");
+	if (!jobs->n_jobs)
+		say_none(o, g);
 	render_jobs(o, jobs->jobs, jobs->n_jobs, jobs->wall_ms);
 	return ctl_print(o, &b);
 }
 
 static bool is_state(const char *word)
 {
-	static const char *const states[] = { "queued", "preparing", "ready",	   "running",	 "ending",
-					      "done",	"failed",    "lost",	   "recovering", "restarting" };
+	static const char *const states[] = { "queued", "preparing",  "running",    "ending", "restarting",
+					      "done",	"recovering", "failed", "lost" };
 
 	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
 		if (strcmp(states[i], word) == 0)
@@ -66,7 +159,7 @@ static int take_states(const struct ctl *c, struct wish *w, const char *text)
 		word = w->state_words[g->n_states];
 		snprintf(word, sizeof(w->state_words[0]), "%.*s", (int)(n < 16 ? n : 16), p);
 		if (!is_state(word))
-			return ctl_usage(c, "--state: \"%.*s\" is no state of a job: queued preparing ready running "
+			return ctl_usage(c, "--state: \"%.*s\" is no state of a job: queued preparing running "
 					    "ending restarting recovering done failed lost", (int)n, p);
 		w->states[g->n_states++] = word;
 		p += n;
@@ -138,7 +231,14 @@ static int ask(struct ctl *c, struct wish *w)
 		r = ctl_fail(EXIT_REFUSED, "the coordinator is of an older version and cannot pick jobs: nodectl "
 			     "jobs --all lists them all");
 	else
-		r = print_jobs(c, &answer.all.u.jobs, g);
+		r = check_user(c, &answer.all.u.jobs, g);
+	if (r == CTL_GO) {
+		int named = check_ids(c, &answer.all.u.jobs, g);
+
+		if (named == CTL_GO || answer.all.u.jobs.n_jobs) /* what is there is shown all the same */
+			r = print_jobs(c, &answer.all.u.jobs, g);
+		r = named == CTL_GO || r > 0 ? r : named;
+	}
 	gather_finish(&answer);
 	return r;
 }

@@ -91,14 +91,14 @@ _nodectl() {
 	jobs)
 		case $prev in
 		-u | --user | --since | -n | --limit) ;;
-		-s | --state) _nodectl_reply "queued preparing ready running ending restarting recovering done failed lost" ;;
+		-s | --state) _nodectl_reply "queued preparing running ending restarting recovering done failed lost" ;;
 		*) _nodectl_reply "$(_nodectl_live all-jobs) -a --all -u --user -s --state --since -n --limit $global" ;;
 		esac
 		;;
 	status) _nodectl_reply "--watch $global" ;;
 	nodes) _nodectl_reply "$global" ;;
 	node) _nodectl_reply "$(_nodectl_live nodes) --topology $global" ;;
-	node-remove) _nodectl_reply "$(_nodectl_live nodes) $global" ;;
+	node-remove) _nodectl_reply "$(_nodectl_live nodes) --force $global" ;;
 	drain) case $prev in
 		--why) ;;
 		*) if [[ $cur == -* ]]; then _nodectl_reply "--why $global"; else _nodectl_hosts; fi ;;

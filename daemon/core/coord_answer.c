@@ -205,9 +205,11 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 
 /* ---- status -------------------------------------------------------------------------- */
 
-static bool job_holds(struct job *j, const struct node *n, uint32_t *at)
+bool job_holds(struct job *j, const struct node *n)
 {
-	return (job_place_of(j, n, at) != NULL && !j->between) || job_kept_at(j, n) != NULL;
+	uint32_t at;
+
+	return (job_place_of(j, n, &at) != NULL && !j->between) || job_kept_at(j, n) != NULL;
 }
 
 static void fill_node_jobs(struct arena *a, struct coord *c, const struct node *n,
@@ -219,9 +221,8 @@ static void fill_node_jobs(struct arena *a, struct coord *c, const struct node *
 		return;
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
-		uint32_t at;
 
-		if (!job_over(j) && job_holds(j, n, &at) && i->n_job_ids < 64)
+		if (!job_over(j) && job_holds(j, n) && i->n_job_ids < 64)
 			v[i->n_job_ids++] = arena_printf(a, "%llu", (unsigned long long)j->id);
 	}
 	i->job_ids = v;

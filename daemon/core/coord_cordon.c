@@ -167,6 +167,8 @@ static void drain_one(struct coord *c, struct node *n, const struct clink *l, co
 {
 	char uid[24];
 
+	if (n->drain != NULL && r->why == NULL)
+		return; /* it is drained: who did it, when and why stays */
 	snprintf(uid, sizeof(uid), "uid %u", l->uid);
 	node_drain_free(n);
 	n->drain = coord_strdup(c, r->why != NULL ? r->why : "");

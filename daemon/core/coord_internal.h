@@ -575,6 +575,8 @@ void job_unprepared(struct job *j);
 bool job_settled(const struct job *j);
 bool job_may_settle(const struct job *j); /* but for its first cause, which must be on disk */
 bool may_touch_job(const struct clink *l, uint32_t uid, const struct job *j);
+/* Its ranks are there, or the node is kept for its restart. */
+bool job_holds(struct job *j, const struct node *n);
 /* True when this uid may not speak about job 'id' (j, or NULL): refused already. */
 bool refuse_job(struct coord *c, struct clink *l, uint32_t rid, uint64_t id, const struct job *j,
 		uint32_t uid);

@@ -369,6 +369,15 @@ static void tell_kill(struct coord *c, const struct clink *l, struct job *j, con
 		 by, j->grace_ms / 1000, j->grace_ms % 1000 / 100);
 }
 
+/* What was ended by it, where no rank was there to be: NULL where there may be one. */
+static const char *kill_waiting(const struct job *j)
+{
+	if (j->state != JOB_QUEUED)
+		return NULL;
+	return j->n_past > 0 ? "it waited for its restart: it is cancelled, no rank was running" :
+			       "it waited for its nodes: it is cancelled, no rank had been started";
+}
+
 void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 {
 	struct job *j = job_find(c, k->job);
@@ -376,6 +385,7 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 	struct action *p;
 	struct buf b;
 	struct msg m;
+	const char *waited;
 	uint32_t uid;
 
 	if (!request_uid(c, l, k->rid, MSG_HAS(k, kill, uid), k->uid, &uid))
@@ -396,7 +406,11 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 	tell_kill(c, l, j, k, uid);
 	j->stopped = true;
 	restart_blame(j, END_USER, NULL);
-	job_end(c, j, EXIT_KILLED, "%s", k->why != NULL ? k->why : "ended by its owner");
+	waited = kill_waiting(j);
+	job_end(c, j, EXIT_KILLED, "%s%s%s", k->why != NULL ? k->why : "ended by its owner",
+		waited != NULL ? "; " : "", waited != NULL ? waited : "");
+	if (waited != NULL)
+		m.u.ok.text = arena_printf(&c->out->arena, "job %llu: %s", (unsigned long long)j->id, waited);
 	p = coord_persist(c, &pd);
 	persist_job(c, p, j);
 	buf_init(&b);

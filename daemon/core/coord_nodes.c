@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define JOBS_NAMED 8
+
 static uint64_t key_id(const uint8_t key[32])
 {
 	uint64_t v = 0;
@@ -587,6 +589,35 @@ void reply_when_stored(struct coord *c, struct pending *pd, struct clink *l, uin
 	buf_finish(&b);
 }
 
+/* "jobs 17, 18 and 3 more": those whose ranks are there, or for whom it is kept. */
+static const char *name_jobs(struct coord *c, const struct node *n)
+{
+	char text[200] = "";
+	size_t len = 0, shown = 0;
+
+	list_foreach(e, &c->jobs) {
+		struct job *j = list_entry(e, struct job, all);
+
+		if (job_over(j) || !job_holds(j, n) || shown == JOBS_NAMED)
+			continue;
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%llu", shown++ > 0 ? ", " : "",
+					(unsigned long long)j->id);
+	}
+	if (n->jobs > shown)
+		snprintf(text + len, sizeof(text) - len, " and %zu more", (size_t)n->jobs - shown);
+	return arena_printf(&c->out->arena, "job%s %s", n->jobs == 1 ? "" : "s", text);
+}
+
+static bool refuse_removal(struct coord *c, struct clink *l, const struct rec_node_remove *r, const struct node *n)
+{
+	if (n->removed || n->jobs == 0 || r->force)
+		return false;
+	coord_refuse(c, l, r->rid, "busy", "node %s is in use by %s, so nothing was done; end what runs there "
+		     "('nodectl kill'), or take it out all the same: nodectl node-remove --force %s",
+		     n->name, name_jobs(c, n), n->name);
+	return true;
+}
+
 /* It is out at once. Asked again, because the answer was lost or it could not
  * be saved, it is saved again. */
 void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_remove *r)
@@ -605,6 +636,8 @@ void nodes_on_remove(struct coord *c, struct clink *l, const struct rec_node_rem
 			     "no node named %s in this cluster; 'nodectl nodes' lists them", r->node);
 		return;
 	}
+	if (refuse_removal(c, l, r, n))
+		return;
 	p = coord_persist(c, &pd);
 	act_row(c->out, p, TABLE_NODE, n->name, NULL);
 	persist_revoked(c, p, n, true);

@@ -541,7 +541,7 @@ static const char *gone_why(struct arena *a, const struct coord *c, const struct
 				    lives_on(j, p)->name : "?", p->node->name, p->node->name, p->node->name);
 	if (mono_is_never(at))
 		return arena_printf(a, "; the one before may still run on node %s, which does not answer and keeps no "
-				    "lease: waiting until it does, or is taken out (nodectl node-remove %s)",
+				    "lease: waiting until it does, or is taken out (nodectl node-remove --force %s)",
 				    p->node->name, p->node->name);
 	if (p->node->link != NULL && !p->node->silent)
 		return arena_printf(a, "; waiting until node %s has ended the one before", p->node->name);

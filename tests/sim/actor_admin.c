@@ -87,6 +87,7 @@ static void ask_to_remove(struct sim *s)
 	msg_init(&m, MSG_node_remove);
 	m.u.node_remove.rid = k->remove_rid = ++k->rid;
 	m.u.node_remove.node = s->agents[k->host].name;
+	MSG_SET(&m.u.node_remove, node_remove, force, true);
 	send_msg(s, k->conn, &m);
 }
 

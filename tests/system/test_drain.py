@@ -26,6 +26,11 @@ def test_a_drained_node_is_left_out_until_it_is_resumed_also_over_a_restart(site
         assert site.launch("--", "sh", "-c", "echo $NODEAGENT_NODE").ok().out == "a1\n"
     assert "drained: new NIC" in site.ctl("nodes").ok().out and "none: drained" in site.ctl("node", "a2").ok().out
     assert "nodectl resume a2" in site.ctl("status").ok().out
+    site.admin("drain", "a2").ok()  # says nothing new
+    assert state(site, "a2")["brief"] == "drained: new NIC"
+    r = site.admin("node-remove", "a2")
+    assert r.code == 1 and f"in use by job {runs}, so nothing was done" in r.err and "--force a2" in r.err, r
+    assert "--force" in site.admin("node-remove", "--help").ok().out
     site.stop_daemon("head", signal.SIGKILL)
     site.start_head()
     wait_until(lambda: site.ctl("status").code == 0 and site.state("a2") == "ok", 20 * SLOW, "the node is back")

@@ -31,8 +31,16 @@ def test_what_has_ended_is_listed_with_its_code_and_can_be_picked(cluster):
     assert ids(c, "--all") == [runs, bad, good]
     assert ids(c, "-s", "failed,lost") == [bad] and ids(c, "--state", "done", "--state", "running") == [runs, good]
     assert ids(c, "--since", between) == [runs] and ids(c, "--since", "1h") == [runs, bad, good]
-    assert ids(c, "-a", "-u", getpass.getuser()) == [runs, bad, good] and ids(c, "-a", "-u", "nobody-else") == []
-    assert ids(c, "-a", "-n", "2") == [runs, bad] and ids(c, good, runs, 999) == [runs, good]
+    assert ids(c, "-a", "-u", getpass.getuser()) == [runs, bad, good]
+    assert ids(c, "-a", "-n", "2") == [runs, bad] and ids(c, good, runs) == [runs, good]
+    r = c.ctl("jobs", good, 999, runs, 1000)
+    assert r.code == 1 and r.err == "nodectl: there are no jobs 999, 1000; nodectl jobs --all lists them\n" and " done " in r.out, r
+    r = c.ctl("jobs", 999, "-s", "failed")
+    assert r.code == 1 and "there is no job 999;" in r.err and r.out == "", r
+    assert c.ctl("jobs", good, "-s", "failed").ok().out == "no such jobs\n"  # it is there
+    r = c.ctl("jobs", "--user", "nobody-such")
+    assert r.code == 1 and 'there is no user "nobody-such" on this host, and no job of such a user' in r.err, r
+    assert c.ctl("jobs", "--user", "daemon").ok().out == "no jobs of daemon; with --all those that have ended\n"
 
     columns, lines = rows(c.ctl("jobs", "--all", env=dict(c.env, COLUMNS="120")).ok())  # whatever the user's name is
     assert columns == ["JOB", "USER", "NODES", "STATE", "CODE", "RANKS", "TIME", "ENDED", "NAME", "COMMAND"]
@@ -41,7 +49,7 @@ def test_what_has_ended_is_listed_with_its_code_and_can_be_picked(cluster):
     assert re.search(rf"^{runs} .* running +- ", lines[0]), lines
     assert "CODE" not in c.ctl("jobs").out  # nothing of it has ended
 
-    for args, word in ((["-s", "fine"], "is no state of a job"), (["--since", "soon"], "is no time"), (["-n", "0"], "not a number"),
+    for args, word in ((["-s", "fine"], "is no state of a job"), (["-s", "ready"], "is no state of a job: queued preparing running ending"), (["--since", "soon"], "is no time"), (["-n", "0"], "not a number"),
                        (["1x"], "1x")):
         r = c.ctl("jobs", *args)
         assert r.code == 2 and word in r.err, r

@@ -60,7 +60,7 @@ def test_a_node_removed_while_another_was_away_is_cut_off_after_a_coordinator_re
     a2 = site.daemons["a2"]
     kill(a2.pid, signal.SIGSTOP)
     stopped = time.monotonic()
-    site.admin("node-remove", "a3").ok()
+    site.admin("node-remove", "--force", "a3").ok()
     site.stop_daemon("head")
     site.start_head()
     # long enough for it not to believe what the old coordinator has said meanwhile
@@ -76,7 +76,7 @@ def test_a_node_removed_while_another_was_away_is_cut_off_after_a_coordinator_re
 
 def test_a_node_enrolled_again_with_its_key_may_read_again(three):
     site = three
-    site.admin("node-remove", "a3").ok()
+    site.admin("node-remove", "--force", "a3").ok()
     wait_until(lambda: not connected(site.path("a2", "run")), 5 * SLOW, "a2 has closed the link of a3")
     site.stop_daemon("a3")
     site.node("a3")

@@ -267,6 +267,7 @@ static void remove_node(struct world *w, const char *name, enum msg_type expect)
 	msg_init(&m, MSG_node_remove);
 	m.u.node_remove.rid = 4;
 	m.u.node_remove.node = name;
+	MSG_SET(&m.u.node_remove, node_remove, force, true);
 	say(w, adm, &m);
 	store(w);
 	assert_true(was_told(w, adm, expect));
@@ -948,6 +949,51 @@ static void kill_is_for_the_owner(void **state)
 	assert_job(w, "failed", 143);
 }
 
+static void a_job_that_waits_is_cancelled_and_told_so(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	struct msg m;
+
+	node_up(w, "gpu02");
+	link_down(w, node_up(w, "gpu03"));
+	submit(w, a, "c1", 3);
+	store(w);
+	assert_job(w, "queued", -1);
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 5;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	say(w, a, &m);
+	store(w);
+	assert_true(last_to(w, a, MSG_ok, &m));
+	assert_string_equal(m.u.ok.text, "job 1: it waited for its nodes: it is cancelled, no rank had been started");
+	msg_finish(&m);
+	assert_job(w, "failed", 143);
+}
+
+static void a_node_that_jobs_hold_is_removed_by_force_only(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b, adm;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	adm = link_up(w, WHO_LOCAL, NULL, "client");
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 4;
+	m.u.node_remove.node = "gpu02";
+	say(w, adm, &m);
+	assert_true(last_to(w, adm, MSG_refused, &m));
+	assert_string_equal(m.u.refused.text, "node gpu02 is in use by job 1, so nothing was done; end what runs there "
+					      "('nodectl kill'), or take it out all the same: nodectl node-remove "
+					      "--force gpu02");
+	msg_finish(&m);
+	assert_job(w, "running", -1);
+	remove_node(w, "gpu02", MSG_ok);
+	assert_int_equal(w->closed[w->n_closed - 1], b);
+}
+
 static void ended_losing(struct world *w, uint64_t l, uint32_t rank, uint64_t lost, const char *text)
 {
 	struct rec_rank_state r = { .rank = rank, .state = "exited", .pid = 9, .lost_bytes = lost };
@@ -1581,6 +1627,8 @@ int main(void)
 		T(a_plain_node_starts_jobs_on_itself_only),
 		T(no_node_may_speak_for_root),
 		T(kill_is_for_the_owner),
+		T(a_job_that_waits_is_cancelled_and_told_so),
+		T(a_node_that_jobs_hold_is_removed_by_force_only),
 		T(a_second_kill_shortens_the_grace),
 		T(output_that_was_lost_is_told_once_for_each_node),
 		T(a_job_waits_for_nodes_and_says_so),

@@ -412,6 +412,7 @@ static void remove_node(struct world *w, const char *node)
 	msg_init(&m, MSG_node_remove);
 	m.u.node_remove.rid = 3;
 	m.u.node_remove.node = node;
+	MSG_SET(&m.u.node_remove, node_remove, force, true);
 	say(w, l, &m);
 	store(w);
 	store(w);

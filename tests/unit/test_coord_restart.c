@@ -415,8 +415,11 @@ static void a_kill_between_two_attempts_is_the_end(void **state)
 	say(w, l[0], &m);
 	assert_false(was_told(w, l[0], MSG_ok));
 	store(w);
-	assert_true(was_told(w, l[0], MSG_ok));
+	assert_true(last_to(w, l[0], MSG_ok, &m));
+	assert_string_equal(m.u.ok.text, "job 1: it waited for its restart: it is cancelled, no rank was running");
+	msg_finish(&m);
 	assert_job(w, "failed", 143);
+	assert_why(w, "ended by its owner; it waited for its restart: it is cancelled, no rank was running");
 	tick(w, 100 * 1000);
 	store(w);
 	assert_false(asked_to_prepare(w, l[0], 2));
@@ -612,6 +615,7 @@ static void a_job_whose_command_was_taken_out_of_the_cluster_ends(void **state)
 	msg_init(&m, MSG_node_remove);
 	m.u.node_remove.rid = 3;
 	m.u.node_remove.node = "gpu01";
+	MSG_SET(&m.u.node_remove, node_remove, force, true);
 	say(w, link_up(w, WHO_LOCAL, NULL, "client"), &m);
 	store(w);
 	store(w);

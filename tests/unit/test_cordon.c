@@ -133,6 +133,32 @@ static void a_drain_outlives_the_coordinator(void **state)
 	assert_false(is_cordoned(w, "gpu02", NULL));
 }
 
+static void drained_again_without_a_word_it_keeps_its_reason(void **state)
+{
+	struct world *w = *state;
+	struct rec_node_info *n;
+	int64_t since;
+	struct msg m;
+
+	node_up(w, "gpu02");
+	drain(w, "gpu02", "bad fan", false, MSG_ok);
+	n = shown(w, "gpu02", &m);
+	since = n->cordon_since_wall_ms;
+	msg_finish(&m);
+	tick(w, 3000);
+	drain(w, "gpu02", NULL, false, MSG_ok);
+	restart(w);
+	node_up(w, "gpu02");
+	n = shown(w, "gpu02", &m);
+	assert_string_equal(n->attention[0].brief, "drained: bad fan");
+	assert_true(n->cordon_since_wall_ms == since);
+	msg_finish(&m);
+	drain(w, "gpu02", "new fan", false, MSG_ok);
+	n = shown(w, "gpu02", &m);
+	assert_string_equal(n->attention[0].brief, "drained: new fan");
+	msg_finish(&m);
+}
+
 static void draining_is_the_administrators_and_of_known_nodes_only(void **state)
 {
 	struct world *w = *state;
@@ -278,6 +304,7 @@ int main(void)
 		T(a_drained_node_gets_no_new_job_and_who_waits_is_told_why),
 		T(what_runs_on_a_drained_node_goes_on),
 		T(a_drain_outlives_the_coordinator),
+		T(drained_again_without_a_word_it_keeps_its_reason),
 		T(draining_is_the_administrators_and_of_known_nodes_only),
 		T(a_drain_that_cannot_be_saved_is_said_so),
 		T(a_node_with_a_process_that_cannot_be_killed_gets_no_job_until_it_is_gone),
