@@ -378,11 +378,7 @@ static void fill_node(struct arena *a, struct coord *c, struct node *n, struct r
 
 /* An answer must fit one frame, so long ones are sent in pieces. */
 #define NODES_A_PIECE 500
-#define PIECE_BYTES (512u << 10) /* then the piece is sent: half of what a frame holds */
 #define NODE_BYTES (768u << 10) /* of one node, which is never parted */
-#define JOBS_A_PIECE 150
-#define RANKS_A_PIECE 3000
-#define LAUNCHERS_A_PIECE 200 /* each with its workers: all must fit a frame */
 
 static void status_begin(struct coord *c, struct msg *m, uint32_t rid)
 {
@@ -402,9 +398,8 @@ static void status_piece(struct coord *c, struct clink *l, struct msg *m, struct
 	status_begin(c, m, m->u.status.rid);
 }
 
-/* A text's length in JSON: users choose names and commands, and a control
- * character takes six bytes there. */
-static size_t text_weight(const char *s)
+/* Users choose names and commands, and a control character takes six bytes. */
+size_t text_weight(const char *s)
 {
 	size_t n = 0;
 
@@ -433,7 +428,7 @@ static size_t node_weight(const struct rec_node_info *i)
 	return n;
 }
 
-static size_t job_weight(const struct rec_job_info *i)
+size_t job_weight(const struct rec_job_info *i)
 {
 	return 800 + text_weight(i->name) + text_weight(i->command) + text_weight(i->nodes) +
 	       text_weight(i->why) + text_weight(i->user);
@@ -483,14 +478,12 @@ static size_t status_nodes(struct coord *c, struct clink *l, bool detail, struct
 	return bytes;
 }
 
-static uint32_t asker(const struct clink *l, uint32_t claimed)
+uint32_t asker(const struct clink *l, uint32_t claimed)
 {
 	return l->who == WHO_LOCAL ? l->uid : claimed;
 }
 
-/* For lists: without what only the view of one job shows. */
-static void fill_brief(struct arena *a, struct coord *c, struct job *j, bool mine,
-		       struct rec_job_info *i)
+void fill_brief(struct arena *a, struct coord *c, struct job *j, bool mine, struct rec_job_info *i)
 {
 	fill_job(a, c, j, false, i);
 	if (!mine && i->command != NULL) {
@@ -572,125 +565,6 @@ void answer_status(struct coord *c, struct clink *l, const struct rec_status_get
 		bytes += job_weight(info);
 	}
 	status_piece(c, l, &m, &a, false);
-}
-
-/* ---- jobs ------------------------------------------------------------------------------ */
-
-static void jobs_begin(struct coord *c, struct msg *m, uint32_t rid)
-{
-	msg_init(m, MSG_jobs);
-	m->u.jobs.rid = rid;
-	m->u.jobs.wall_ms = c->wall_ms;
-	m->u.jobs.filtered = true;
-}
-
-static bool among(const char *const *v, size_t n, const char *s)
-{
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(v[i], s) == 0)
-			return true;
-	return n == 0;
-}
-
-static bool is_asked_for(const struct job *j, const struct rec_jobs_get *g)
-{
-	char id[24];
-
-	if (!j->stored || (!g->all && job_over(j)) || (g->user != NULL && strcmp(g->user, j->user) != 0))
-		return false;
-	if (job_over(j) && MSG_HAS(g, jobs_get, since_wall_ms) && j->end_wall_ms < g->since_wall_ms)
-		return false;
-	snprintf(id, sizeof(id), "%llu", (unsigned long long)j->id);
-	return among(g->states, g->n_states, job_shown_state(j)) && among(g->ids, g->n_ids, id);
-}
-
-/* Newest first. */
-static void list_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g)
-{
-	size_t bytes = 0, left = g->limit != 0 ? g->limit : SIZE_MAX;
-	struct rec_job_info *info;
-	struct arena a;
-	struct msg m;
-
-	arena_init(&a);
-	jobs_begin(c, &m, g->rid);
-	for (struct list *e = c->jobs.prev; e != &c->jobs && left > 0; e = e->prev) {
-		struct job *j = list_entry(e, struct job, all);
-
-		if (!is_asked_for(j, g))
-			continue;
-		left--;
-		if (m.u.jobs.n_jobs == JOBS_A_PIECE || bytes > PIECE_BYTES) {
-			m.u.jobs.more = true;
-			act_send(c->out, l->id, &m);
-			arena_finish(&a);
-			jobs_begin(c, &m, g->rid);
-			bytes = 0;
-		}
-		if (m.u.jobs.jobs == NULL)
-			m.u.jobs.jobs = arena_alloc(&a, JOBS_A_PIECE * sizeof(*m.u.jobs.jobs));
-		if (m.u.jobs.jobs == NULL)
-			break;
-		info = &m.u.jobs.jobs[m.u.jobs.n_jobs++];
-		fill_brief(&a, c, j, may_touch_job(l, asker(l, g->uid), j), info);
-		bytes += job_weight(info);
-	}
-	act_send(c->out, l->id, &m);
-	arena_finish(&a);
-}
-
-static size_t a_piece(const struct rec_rank_state *v, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (v[i].n_workers > 0 || v[i].exception != NULL)
-			return LAUNCHERS_A_PIECE;
-	return RANKS_A_PIECE;
-}
-
-static void show_job(struct coord *c, struct clink *l, uint32_t rid, struct job *j)
-{
-	struct rec_job_info info;
-	struct rec_rank_state *all;
-	struct arena a;
-	struct msg m;
-	size_t n, piece, from = 0;
-
-	arena_init(&a);
-	fill_job(&a, c, j, true, &info);
-	all = info.ranks;
-	n = info.n_ranks;
-	story_fill(&a, j, &info.story, &info.n_story);
-	info.story_dropped = j->story.dropped;
-	piece = a_piece(all, n);
-	do {
-		jobs_begin(c, &m, rid);
-		info.ranks = all + from;
-		info.n_ranks = n - from < piece ? n - from : piece;
-		from += info.n_ranks;
-		m.u.jobs.jobs = &info;
-		m.u.jobs.n_jobs = 1;
-		m.u.jobs.more = from < n;
-		act_send(c->out, l->id, &m);
-		info.n_story = 0; /* once is enough */
-	} while (from < n);
-	arena_finish(&a);
-}
-
-void answer_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g)
-{
-	struct job *j;
-	uint32_t uid;
-
-	if (!MSG_HAS(g, jobs_get, job)) {
-		list_jobs(c, l, g);
-		return;
-	}
-	if (!request_uid(c, l, g->rid, MSG_HAS(g, jobs_get, uid), g->uid, &uid))
-		return;
-	j = job_find(c, g->job);
-	if (refuse_job(c, l, g->rid, g->job, j, uid))
-		return;
-	show_job(c, l, g->rid, j);
 }
 
 /* ---- watching ------------------------------------------------------------------------------ */

@@ -707,6 +707,16 @@ void fill_rank(struct arena *a, const struct coord *c, const struct job *j, uint
 	       struct rec_rank_state *r);
 void bare_workers(struct arena *a, struct rec_rank_state *r);
 void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struct rec_job_info *i);
+/* For lists: without what only the view of one job shows. 'mine': the asker may touch it. */
+void fill_brief(struct arena *a, struct coord *c, struct job *j, bool mine, struct rec_job_info *i);
+/* Answers must fit one frame: long ones are sent in pieces of so many bytes, half of
+ * what a frame holds, or a little more. Weights say how long JSON may get, or more. */
+#define PIECE_BYTES (512u << 10)
+#define JOBS_A_PIECE 150
+size_t text_weight(const char *s);
+size_t job_weight(const struct rec_job_info *i); /* of fill_brief() */
+/* Whose request it is: of a node's, whom it vouches for. */
+uint32_t asker(const struct clink *l, uint32_t claimed);
 
 /* coord_peers.c */
 /* The nodes of an attempt in node rank order, NULL those that nobody knows any more; in the step's arena. */

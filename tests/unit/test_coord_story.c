@@ -52,6 +52,78 @@ static void a_job_tells_how_it_came_to_its_end(void **state)
 	msg_finish(&m);
 }
 
+/* A job of launchers, each of which has said what its 16 workers did. */
+static uint64_t many_launchers(struct world *w, uint32_t n)
+{
+	static char ugly[1001];
+	struct rec_rank_state *r = calloc(n, sizeof(*r));
+	struct rec_worker v[16] = { { .rank = 0 } };
+	uint64_t l = node_up(w, "gpu01");
+	struct msg m;
+
+	assert_non_null(r);
+	memset(ugly, '"', 1000);
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 9;
+	m.u.submit.client_id = "c1";
+	m.u.submit.command = "torchrun";
+	m.u.submit.procs_per_node = n;
+	m.u.submit.spec_hash = (struct bytes){ (const uint8_t *)"0123456789abcdef0123456789abcdef", 32 };
+	m.u.submit.spec_size = 10;
+	MSG_SET(&m.u.submit, submit, uid, 1000);
+	say(w, l, &m);
+	store(w);
+	w->job = 1;
+	prepared(w, l, true);
+	for (uint32_t k = 0; k < 16; k++)
+		v[k] = (struct rec_worker){ .rank = k, .pid = 100 + k, .state = "exited", .exception = ugly };
+	for (uint32_t k = 0; k < n; k++)
+		r[k] = (struct rec_rank_state){ .rank = k, .state = "running", .pid = 77, .exception = ugly,
+						.workers = v, .n_workers = 16 };
+	msg_init(&m, MSG_ranks);
+	m.u.ranks.job = 1;
+	m.u.ranks.attempt = 1;
+	m.u.ranks.ranks = r;
+	m.u.ranks.n_ranks = n;
+	say(w, l, &m);
+	free(r);
+	return l;
+}
+
+static void a_job_of_4096_launchers_comes_in_pieces_that_fit_a_frame(void **state)
+{
+	struct world *w = *state;
+	uint32_t next = 0, pieces = 0;
+	uint64_t adm;
+	struct msg m;
+	struct err e;
+
+	many_launchers(w, 4096);
+	adm = link_up(w, WHO_LOCAL, NULL, "client");
+	forget_sent(w);
+	msg_init(&m, MSG_jobs_get);
+	m.u.jobs_get.rid = 1;
+	MSG_SET(&m.u.jobs_get, jobs_get, job, 1);
+	say(w, adm, &m);
+	for (size_t i = 0; i < w->n_sent; i++) {
+		const struct rec_job_info *j;
+
+		assert_true(strlen(w->sent[i].text) < 1048576);
+		assert_int_equal(msg_decode(w->sent[i].text, strlen(w->sent[i].text), &m, &e), 0);
+		assert_int_equal(m.type, MSG_jobs);
+		j = m.u.jobs.jobs;
+		for (size_t k = 0; k < j->n_ranks; k++)
+			assert_int_equal(j->ranks[k].rank, next++);
+		assert_int_equal(j->ranks[0].n_workers, 16);
+		assert_int_equal(j->n_story > 0, pieces == 0);
+		assert_int_equal(m.u.jobs.more, next < 4096);
+		pieces++;
+		msg_finish(&m);
+	}
+	assert_int_equal(next, 4096);
+	assert_true(pieces > 10);
+}
+
 static void what_was_told_survives_the_coordinator(void **state)
 {
 	struct world *w = *state;
@@ -135,6 +207,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_job_tells_how_it_came_to_its_end),
+		T(a_job_of_4096_launchers_comes_in_pieces_that_fit_a_frame),
 		T(what_was_told_survives_the_coordinator),
 		T(a_node_that_is_away_and_back_is_told_once_each),
 		T(a_kill_is_told_with_who_asked_for_it),
