@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/features.h"
+
 mono_t mono_now(void)
 {
 	struct timespec t;
@@ -120,6 +122,8 @@ int link_welcomed(struct link *l, const struct msg *m, struct err *e)
 	if (r < 0)
 		return r;
 	l->ready = true;
+	l->features = features_of(&m->u.welcome);
+	snprintf(l->software, sizeof(l->software), "%s", m->u.welcome.software);
 	return 0;
 }
 

@@ -25,6 +25,8 @@ struct link {
 	size_t sent; /* of out */
 	uint32_t next_id; /* for rids and sids */
 	bool ready; /* welcome received */
+	uint32_t features; /* of the agent, from its welcome; see proto/features.h */
+	char software[65];
 	bool told_slow; /* that the answer takes long */
 	/* For a caller that must hear signals while we wait: the mask to wait with,
 	 * and what to do after one; true ends the wait with -EINTR. Survive link_close. */

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/features.h"
+
 #define TELL_AFTER_MS 300
 #define RETRY_FIRST_MS 50
 #define RETRY_MAX_MS 1000
@@ -38,6 +40,19 @@ static void send_or_leave(struct session *s, const struct msg *m)
 	session_leave(s, EXIT_REFUSED);
 }
 
+/* An agent of an older version would drop these options without a word. */
+static bool unknown_there(struct session *s)
+{
+	const char *option = features_option(features_needed(&s->conf->submit->u.submit) & ~s->link->features);
+
+	if (!option)
+		return false;
+	session_complain(s, "the agent at %s (version %s) does not know %s and would ignore it: leave it out, or have "
+			    "the agent updated", s->conf->path, s->link->software, option);
+	session_leave(s, EXIT_REFUSED);
+	return true;
+}
+
 /* Specification and request go out in one write. */
 static void send_submit(struct session *s)
 {
@@ -45,6 +60,8 @@ static void send_submit(struct session *s)
 	struct data_header h = { .fd = 3 };
 	struct msg m = *s->conf->submit;
 
+	if (unknown_there(s))
+		return;
 	do {
 		size_t n = spec->len - h.offset;
 

@@ -231,6 +231,7 @@ static void greet(struct agent *a, struct alink *l, const struct rec_hello *h)
 	msg_init(&m, MSG_welcome);
 	m.u.welcome.proto = NA_PROTO;
 	m.u.welcome.software = NA_SOFTWARE;
+	features_fill(&m.u.welcome);
 	m.u.welcome.node = a->node;
 	act_send(a->out, l->id, &m);
 }

@@ -22,6 +22,7 @@
 #include "core/below.h"
 #include "core/skew.h"
 #include "core/map.h"
+#include "proto/features.h"
 
 #define NODE_JOBS_MAX 128u
 #define NODE_RANKS_MAX 4096u
@@ -56,6 +57,7 @@ struct request {
 	uint32_t client_rid;
 	bool is_watch, is_submit, answered;
 	bool sent; /* in this session */
+	uint32_t needs; /* a submit: features */
 	bool may_be_taken; /* a submit that the coordinator may have read */
 	uint64_t job; /* watch */
 	mono_t until;
@@ -184,6 +186,8 @@ struct agent {
 	struct skew skew, mono_skew; /* against the coordinator of this session */
 	mono_t down_since;
 	char down_why[256];
+	uint32_t coord_features; /* of the one we are registered with, or were last */
+	char coord_software[65];
 	uint64_t lineage; /* of the coordinator we last spoke to; 0 unknown */
 	bool submit;
 

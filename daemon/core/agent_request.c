@@ -54,6 +54,20 @@ static struct request *request_new(struct agent *a, struct alink *l, uint32_t cl
 	return r;
 }
 
+/* A coordinator of an older version would drop these options without a word. True: it is refused and gone. */
+static bool refuse_unknown(struct agent *a, struct request *r)
+{
+	const char *option = features_option(r->needs & ~a->coord_features);
+
+	if (a->session != SE_READY || option == NULL)
+		return false;
+	act_refuse(a->out, r->link, r->client_rid, "version", "the coordinator at %s (version %s) does not know %s and "
+		   "would ignore it: leave it out, or have the coordinator updated", a->coordinator, a->coord_software,
+		   option);
+	request_free(a, r);
+	return true;
+}
+
 static bool in_flight(const struct request *r)
 {
 	return r->sent && !r->answered;
@@ -94,7 +108,7 @@ static void pass_on(struct agent *a, struct request *r, struct msg *m)
 	buf_finish(&b);
 	if (r->text == NULL)
 		a->oom = true;
-	else
+	else if (!refuse_unknown(a, r))
 		send_request(a, r);
 }
 
@@ -112,6 +126,7 @@ static void pass_submit(struct agent *a, struct alink *l, struct msg *m)
 	if (r == NULL)
 		return;
 	r->is_submit = true;
+	r->needs = features_needed(s);
 	specs_submitting(a, r->rid, a->ev->spec_hash);
 	s->rid = r->rid;
 	s->spec_hash = (struct bytes){ a->ev->spec_hash, 32 };
@@ -308,11 +323,12 @@ bool request_on_answer(struct agent *a, const struct msg *m)
 
 void requests_again(struct agent *a)
 {
-	list_foreach(e, &a->requests) {
+	list_foreach_safe(e, &a->requests) {
 		struct request *r = list_entry(e, struct request, all);
 
 		r->sent = false;
 		specs_sent(a, r->rid, false);
+		refuse_unknown(a, r); /* another coordinator may have come */
 	}
 	/* Watches first: they are few, and already answered ones do not count. */
 	list_foreach(e, &a->requests) {

@@ -160,6 +160,8 @@ static void on_welcome(struct agent *a, const struct rec_welcome *w)
 		return;
 	if (list_empty(&a->jobs))
 		a->lineage = w->lineage;
+	a->coord_features = features_of(w);
+	snprintf(a->coord_software, sizeof(a->coord_software), "%s", w->software);
 	if (MSG_HAS(w, welcome, heartbeat_ms) && w->heartbeat_ms >= 100)
 		a->conf.heartbeat_ms = w->heartbeat_ms;
 	a->silence_ms = 3 * a->conf.heartbeat_ms;

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "common/utf8.h"
+#include "proto/features.h"
 
 #define DEFAULT(v, d) ((v) != 0 ? (v) : (d))
 
@@ -235,6 +236,7 @@ static void send_welcome(struct coord *c, struct clink *l)
 	msg_init(&m, MSG_welcome);
 	m.u.welcome.proto = NA_PROTO;
 	m.u.welcome.software = NA_SOFTWARE;
+	features_fill(&m.u.welcome);
 	m.u.welcome.node = "coordinator";
 	m.u.welcome.cluster = c->cluster;
 	MSG_SET(&m.u.welcome, welcome, lineage, c->lineage);

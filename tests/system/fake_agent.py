@@ -140,7 +140,8 @@ class FakeAgent:
         self.streams, self.lost, self.output_over, self.end_text = {}, {}, False, ""
         self.stdin, self.stdin_over = b"", False
         self.honour_from, self.mute_submit, self.mute_watch, self.refuse, self.piecewise = True, False, False, {}, False
-        self.welcome = {"proto": 1000, "software": "0.1.0", "node": "n1", "cluster": "lab"}
+        self.welcome = {"proto": 1000, "software": "0.1.0", "node": "n1", "cluster": "lab",
+                        "features": ["restarts", "spares", "time"]}
         self.status = {"cluster": "lab", "nodes": [], "jobs": []}
         self.stdin_credit, self.mute_status = 65536, False
         self.after_kill = lambda a: a.end(state="failed", exit_code=143, why="ended by its user")

@@ -445,6 +445,21 @@ def test_a_coordinator_that_does_not_answer_is_told_after_a_second_and_until_whe
     p.kill()
 
 
+@pytest.mark.parametrize("option", [("--max-restarts", 2), ("--max-restarts", 2, "--spares", 1), ("--time", "1h")])
+def test_an_agent_of_an_older_version_is_not_asked_for_what_it_would_ignore(ctl, agent, option):
+    agent.welcome = {k: v for k, v in agent.welcome.items() if k != "features"}
+    r = ctl("launch", *option, "--", "true")
+    assert r.code == 1 and not agent.got("submit")
+    assert r.err == (f"nodectl: the agent at {agent.path} (version 0.1.0) does not know {option[0]} and would ignore it: "
+                     "leave it out, or have the agent updated\n")
+    agent.welcome["features"] = ["restarts", "time"]
+    if "--spares" in option:
+        assert "does not know --spares" in ctl("launch", *option, "--", "true").err
+    else:
+        ctl.popen("launch", *option, "--", "true")
+        agent.submitted()
+
+
 def test_the_end_of_a_restarted_job_tells_its_attempts(ctl, agent):
     p = ctl.popen("launch", "-N", 2, "--max-restarts", 5, "--restart-on", "any", "--", "true")
     agent.submitted()

@@ -29,6 +29,7 @@ struct world {
 	mono_t now;
 	struct seen seen[1024];
 	size_t n;
+	bool old_coordinator; /* it names no features */
 };
 
 /* CLOCK_BOOTTIME is ahead: the machine was suspended. */
@@ -149,6 +150,7 @@ static void down(struct world *w, uint64_t link)
 
 static void connect_as(struct world *w, uint64_t link)
 {
+	static const char *known[] = { "restarts", "spares", "time", "from tomorrow" };
 	struct msg m;
 
 	tick(w, 20000);
@@ -158,6 +160,8 @@ static void connect_as(struct world *w, uint64_t link)
 	m.u.welcome.proto = NA_PROTO;
 	m.u.welcome.software = "t";
 	m.u.welcome.lineage = 42;
+	m.u.welcome.features = known;
+	m.u.welcome.n_features = w->old_coordinator ? 0 : 4;
 	say(w, link, &m);
 	msg_init(&m, MSG_node_registered);
 	m.u.node_registered.node = "gpu01";
@@ -1636,6 +1640,57 @@ static void a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentenc
 	msg_finish(&m);
 }
 
+static void submit_restartable(struct world *w, uint32_t rid)
+{
+	static const uint8_t spec[32] = { 1 };
+	struct agent_event ev = { .type = AEV_MESSAGE, .link = CLIENT, .spec_hash = spec, .spec_size = 10 };
+	struct msg m;
+
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = rid;
+	m.u.submit.client_id = rid == 3 ? "one" : "two";
+	m.u.submit.command = "true";
+	m.u.submit.spec_size = 10;
+	m.u.submit.max_restarts = 3;
+	ev.msg = &m;
+	feed(w, &ev);
+}
+
+static void assert_unknown(struct world *w, uint32_t rid)
+{
+	struct msg m;
+
+	assert_true(last(w, CLIENT, MSG_refused, &m));
+	assert_int_equal(m.u.refused.rid, rid);
+	assert_string_equal(m.u.refused.code, "version");
+	assert_string_equal(m.u.refused.text, "the coordinator at head:7070 (version t) does not know --max-restarts and "
+			    "would ignore it: leave it out, or have the coordinator updated");
+	msg_finish(&m);
+}
+
+/* A field that it does not know is dropped there, and the job would not be restarted. */
+static void what_an_older_coordinator_would_ignore_is_refused(void **state)
+{
+	struct world *w = *state;
+
+	client_hello(w);
+	submit_restartable(w, 3);
+	assert_int_equal(count(w, COORD, MSG_submit), 1);
+	down(w, COORD); /* before it was answered; and an older one comes */
+	w->old_coordinator = true;
+	connect_coord(w);
+	assert_int_equal(count(w, COORD, MSG_submit), 1);
+	assert_unknown(w, 3);
+	submit_restartable(w, 4);
+	assert_int_equal(count(w, COORD, MSG_submit), 1);
+	assert_unknown(w, 4);
+	down(w, COORD); /* while nobody is there it waits */
+	submit_restartable(w, 5);
+	w->old_coordinator = false;
+	connect_coord(w);
+	assert_int_equal(count(w, COORD, MSG_submit), 2);
+}
+
 /* Or the coordinator keeps it for as long as the session lasts, and this node as one that may read. */
 static void a_watch_that_is_given_up_is_taken_back(void **state)
 {
@@ -2190,6 +2245,7 @@ int main(void)
 		COLD(what_is_not_known_is_never_told_as_gone),
 		T(a_client_cannot_say_who_it_is),
 		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
+		T(what_an_older_coordinator_would_ignore_is_refused),
 		T(a_watch_that_is_given_up_is_taken_back),
 		T(of_an_unanswered_submit_it_is_said_that_it_may_have_been_taken),
 		T(a_request_is_sent_again_after_a_reconnect),

@@ -1,0 +1,51 @@
+/* features.c - see features.h */
+#include "proto/features.h"
+
+#include <string.h>
+
+enum { RESTARTS = 1, SPARES = 2, TIME = 4 };
+
+static const struct feature {
+	uint32_t bit;
+	const char *name, *option;
+} table[] = {
+	{ RESTARTS, "restarts", "--max-restarts" },
+	{ SPARES, "spares", "--spares" },
+	{ TIME, "time", "--time" },
+};
+
+#define COUNT (sizeof(table) / sizeof(table[0]))
+
+void features_fill(struct rec_welcome *w)
+{
+	static const char *names[COUNT];
+
+	for (size_t i = 0; i < COUNT; i++)
+		names[i] = table[i].name;
+	w->features = names;
+	w->n_features = COUNT;
+}
+
+uint32_t features_of(const struct rec_welcome *w)
+{
+	uint32_t bits = 0;
+
+	for (size_t k = 0; k < w->n_features; k++)
+		for (size_t i = 0; i < COUNT; i++)
+			if (strcmp(w->features[k], table[i].name) == 0)
+				bits |= table[i].bit;
+	return bits;
+}
+
+uint32_t features_needed(const struct rec_submit *s)
+{
+	return (s->max_restarts != 0 ? RESTARTS : 0) | (s->spares != 0 ? SPARES : 0) | (s->time_s != 0 ? TIME : 0);
+}
+
+const char *features_option(uint32_t bits)
+{
+	for (size_t i = 0; i < COUNT; i++)
+		if (bits & table[i].bit)
+			return table[i].option;
+	return NULL;
+}

@@ -1,0 +1,22 @@
+/* features.h - options of a job that a peer of an older version would ignore
+ *
+ * Fields that a receiver does not know are dropped without a word, and a job
+ * would run without what was asked for. So each side names in 'welcome' what it
+ * knows, and whoever sends a 'submit' compares before. A 'welcome' without
+ * names is of a version before them: it knows none of these.
+ */
+#ifndef NA_PROTO_FEATURES_H
+#define NA_PROTO_FEATURES_H
+
+#include "proto/message.h"
+
+/* What this version knows, for 'welcome'; the list is static. */
+void features_fill(struct rec_welcome *w);
+/* The other side's, as bits. Names that are not known here are passed over. */
+uint32_t features_of(const struct rec_welcome *w);
+/* What a job needs, as bits. */
+uint32_t features_needed(const struct rec_submit *s);
+/* The option that stands for one of these bits ("--max-restarts"); NULL: none is set. */
+const char *features_option(uint32_t bits);
+
+#endif
