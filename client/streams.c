@@ -9,6 +9,7 @@
 #include "common/json.h"
 #include "common/utf8.h"
 
+#define REST_MAX (64u << 10) /* what has no line end for so long has no lines */
 #define RANKS_UNKNOWN (1u << 20) /* a job that does not say how many ranks it has */
 
 struct stream {
@@ -21,6 +22,8 @@ struct stream {
 	uint32_t rank;
 	uint8_t fd;
 	bool begun, ended;
+	struct buf rest; /* of a line whose begin was given back, until its end has come */
+	bool cutting; /* the next bytes are such a rest */
 	bool told_full; /* that its node had no room, or another stream of that node has */
 };
 
@@ -40,6 +43,7 @@ void streams_finish(struct streams *st)
 	for (size_t i = 0; i < st->cap; i++)
 		if (st->tab[i]) {
 			label_stream_finish(&st->tab[i]->ls);
+			buf_finish(&st->tab[i]->rest);
 			free(st->tab[i]);
 		}
 	free(st->tab);
@@ -134,6 +138,7 @@ static struct stream *stream_of(struct streams *st, uint32_t rank, uint8_t fd)
 	s->fd = fd;
 	s->next = st->first_offset;
 	list_init(&s->waiting);
+	buf_init(&s->rest);
 	label_of(st, rank, label, sizeof(label));
 	label_stream_init(&s->ls, st->labelled && !st->json ? label : NULL);
 	st->tab[i] = s;
@@ -257,25 +262,68 @@ static void feed(struct streams *st, struct stream *s, uint64_t at, const char *
 	wait_quiet(st, s, k, now);
 }
 
-/* The line that has begun goes no further: its end will not come, or is lost. */
-static void end_line(struct streams *st, struct stream *s)
+/* Bytes of p that end the line whose begin is gone. They are kept until that is sure. */
+static size_t cut_rest(struct stream *s, const char *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && p[i] != '\n' && p[i] != '\r')
+		i++;
+	buf_add(&s->rest, p, i);
+	if (i == n && s->rest.len < REST_MAX)
+		return n;
+	s->cutting = false;
+	if (i == n)
+		return i;
+	buf_finish(&s->rest);
+	return i + (i + 1 < n && p[i] == '\r' && p[i + 1] == '\n' ? 2 : 1);
+}
+
+/* A rest that had no end after all is output like any other. */
+static void show_rest(struct streams *st, struct stream *s, uint64_t end, mono_t now)
+{
+	struct buf rest = s->rest;
+
+	s->cutting = false;
+	buf_init(&s->rest);
+	if (rest.len)
+		feed(st, s, end - rest.len, rest.data, rest.len, now);
+	buf_finish(&rest);
+}
+
+static void feed_lines(struct streams *st, struct stream *s, uint64_t at, const char *p, size_t n, mono_t now)
+{
+	size_t cut = 0;
+
+	if (s->cutting) {
+		cut = cut_rest(s, p, n);
+		if (!s->cutting)
+			show_rest(st, s, at + cut, now);
+	}
+	if (cut < n)
+		feed(st, s, at + cut, p + cut, n - cut, now);
+}
+
+/* What is open of a line is all of it. */
+static void close_line(struct streams *st, struct stream *s)
 {
 	list_remove(&s->waiting);
-	if (!st->json) {
-		label_eof(&sink_of(st, s->fd)->out, &s->ls);
+	if (st->json) {
+		if (s->ls.held.len)
+			json_line(st, s, s->next - s->ls.held.len, s->ls.held.data, s->ls.held.len, false);
+		buf_finish(&s->ls.held);
 		return;
 	}
-	if (s->ls.held.len)
-		json_line(st, s, s->next - s->ls.held.len, s->ls.held.data, s->ls.held.len, false);
-	buf_finish(&s->ls.held);
+	label_eof(&sink_of(st, s->fd)->out, &s->ls);
 }
 
 static void end_stream(struct streams *st, struct stream *s)
 {
 	if (s->ended)
 		return;
+	show_rest(st, s, s->next, (mono_t){ 0 });
 	s->ended = true;
-	end_line(st, s);
+	close_line(st, s);
 }
 
 static void told_missing(struct streams *st, const struct stream *s, uint64_t n, const char *what)
@@ -331,16 +379,34 @@ static void told_full(struct streams *st, struct stream *s, uint64_t n)
 static void told_given(struct streams *st, struct stream *s, uint64_t from, uint64_t to)
 {
 	const char *node = streams_node(st->job, s->rank);
-	char text[300];
+	char text[300], size[32];
 
 	if (st->json) {
 		told_missing(st, s, to - from, "were given back (spool_per_job, spool_per_node)");
 		return;
 	}
-	snprintf(text, sizeof(text), "nodectl: %.1f MB of rank %u's oldest output (%s) are gone: node %s keeps only so "
-		 "much of it (spool_per_job, spool_per_node)", (double)(to - from) / 1e6, s->rank,
-		 s->fd == 1 ? "stdout" : "stderr", node ? node : "?");
+	if (to - from < 1000000)
+		snprintf(size, sizeof(size), "%" PRIu64 " bytes", to - from);
+	else
+		snprintf(size, sizeof(size), "%.1f MB", (double)(to - from) / 1e6);
+	snprintf(text, sizeof(text), "nodectl: %s of rank %u's oldest output (%s) are gone: node %s keeps only so much of "
+		 "it (spool_per_job, spool_per_node)", size, s->rank, s->fd == 1 ? "stdout" : "stderr",
+		 node ? node : "?");
 	streams_say(st, text);
+}
+
+/* The stream goes on at 'to', most likely within a line. Of a reader that begins somewhere all before counts. */
+static void on_given(struct streams *st, struct stream *s, uint64_t to, mono_t now)
+{
+	uint64_t from = s->begun || !st->any_begin ? s->next : 0;
+
+	if (to <= from)
+		return;
+	show_rest(st, s, s->next, now);
+	close_line(st, s);
+	told_given(st, s, from, to);
+	s->next = to;
+	s->cutting = true;
 }
 
 void streams_data(struct streams *st, const struct data_header *h, const char *p, size_t n,
@@ -360,25 +426,23 @@ void streams_data(struct streams *st, const struct data_header *h, const char *p
 
 	if (h->flags & DATA_LOST) {
 		if (h->offset > s->lost) { /* a total: told again after a reconnect */
-			end_line(st, s);
+			show_rest(st, s, s->next, now);
+			close_line(st, s);
 			told_full(st, s, h->offset - s->lost);
 		}
 		s->lost = h->offset > s->lost ? h->offset : s->lost;
 	} else if (h->flags & DATA_GIVEN) {
-		if (h->offset > s->next && (s->begun || !st->any_begin)) {
-			end_line(st, s);
-			told_given(st, s, s->next, h->offset);
-		}
-		s->next = h->offset > s->next ? h->offset : s->next;
+		on_given(st, s, h->offset, now);
 		s->begun = true;
 	} else {
 		if ((s->begun || !st->any_begin) && h->offset > s->next) {
-			end_line(st, s);
+			show_rest(st, s, s->next, now);
+			close_line(st, s);
 			told_missing(st, s, h->offset - s->next, "did not arrive");
 		}
 		old = s->begun && h->offset < s->next ? s->next - h->offset : 0;
 		if (old < n && !s->ended)
-			feed(st, s, h->offset + old, p + old, n - (size_t)old, now);
+			feed_lines(st, s, h->offset + old, p + old, n - (size_t)old, now);
 		if (h->offset + n > s->next || !s->begun)
 			s->next = h->offset + n;
 		s->begun = true;
@@ -451,6 +515,7 @@ void streams_restart(struct streams *st)
 		if (!st->tab[i])
 			continue;
 		label_stream_finish(&st->tab[i]->ls);
+		buf_finish(&st->tab[i]->rest);
 		free(st->tab[i]);
 		st->tab[i] = NULL;
 	}

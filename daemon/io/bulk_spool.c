@@ -339,6 +339,15 @@ static void begin_by_stamps(struct spool_reader *r, const struct spool_where *w)
 	close(fd);
 }
 
+/* Fewer lines are there than were asked for, for the older ones were given back: that is to be said. */
+static void lines_are_gone(const struct spool_reader *r, struct stream *s)
+{
+	if (!r->holes || s->offset == 0 || s->offset != begin_of_data(s->file, 0, s->size))
+		return;
+	s->given = s->offset;
+	s->offset = 0;
+}
+
 static void first_look(struct spool_reader *r, const struct spool_where *w, struct stream *s)
 {
 	bool before = read_before(w, s);
@@ -356,6 +365,8 @@ static void first_look(struct spool_reader *r, const struct spool_where *w, stru
 	s->size = (uint64_t)st.st_size;
 	if (!before)
 		s->offset = begin_at(w, s);
+	if (!before && w->tail != 0)
+		lines_are_gone(r, s);
 	if (r->open > OPEN_MAX_FILES)
 		close_file(r, s);
 	if (s->offset < s->size)

@@ -46,6 +46,9 @@ class Follower:
             if self.ranks is not None and key[0] not in self.ranks:
                 continue
             at = self.at.setdefault(key, 0)
+            if self.agent.given.get(key, 0) > at:
+                self.at[key] = self.agent.given[key]
+                return wire.data(self.sid, *key, b"", wire.GIVEN, self.at[key])
             n = min(len(data) - at, self.credit, CHUNK)
             if n > 0:
                 self.at[key] += n
@@ -137,6 +140,7 @@ class FakeAgent:
         self.info = {"job": "18", "state": "queued", "user": "li", "uid": os.getuid(), "command": "true", "attempt": 1,
                      "nnodes": 1, "world": 1, "procs_per_node": 1, "submit_wall_ms": str(int(time.time() * 1000))}
         self.settled = False
+        self.given = {}
         self.streams, self.lost, self.output_over, self.end_text = {}, {}, False, ""
         self.stdin, self.stdin_over = b"", False
         self.honour_from, self.mute_submit, self.mute_watch, self.refuse, self.piecewise = True, False, False, {}, False

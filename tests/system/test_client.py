@@ -1012,6 +1012,24 @@ def test_logs_show_all_or_some_ranks_from_the_begin(ctl, agent):
     assert ctl("logs", 77).code == 1
 
 
+@pytest.mark.parametrize("begin", [(), ("-n", 10), ("--since", "1h")])
+def test_what_was_given_back_is_told_and_no_line_is_shown_in_part(ctl, agent, begin):
+    agent.start("n1", "n2")
+    agent.write(0, 1, b"x" * 65536 + b"agment\nwhole\nlast\n")
+    agent.write(1, 1, b"y" * 65536 + b"never ends")
+    agent.given = {(0, 1): 65536, (1, 1): 65536}
+    agent.output_over = True
+    r = ctl("logs", 18, *begin)
+    assert r.code == 0 and sorted(r.out.splitlines()) == ["[n1:0] last", "[n1:0] whole", "[n2:1] never ends"]
+    told = r.err.splitlines()
+    assert len(told) == 2 and told[0] == (
+        "nodectl: 65536 bytes of rank 0's oldest output (stdout) are gone: node n1 keeps only so much of it (spool_per_job, "
+        "spool_per_node)"), told
+    events = [json.loads(x) for x in ctl("--json", "logs", 18, *begin).out.splitlines()]
+    assert [(e["event"], e.get("bytes"), e.get("offset"), e["text"][:10]) for e in events if e["rank"] == 0] == [
+        ("missing", 65536, None, "were given"), ("output", None, 65543, "whole"), ("output", None, 65549, "last")]
+
+
 def test_logs_follow_until_the_end(ctl, agent):
     agent.start()
     p = ctl.popen("logs", "-f", 18)

@@ -9,7 +9,7 @@ import struct
 import time
 
 JSON, DATA = 1, 2
-EOF, LOST = 1, 2
+EOF, LOST, GIVEN = 1, 2, 4
 
 
 def frame(kind, payload):

@@ -437,7 +437,12 @@ TEST(the_last_lines_end_at_what_was_given_back)
 	w.tail = 10;
 	w.holes = true;
 	r = reader_of(&w);
+	must_be_given(r, 65536); /* eight of them are gone */
 	must_read(r, 65536, "one\ntwo\n");
+	spool_reader_close(r);
+	w.tail = 1; /* of which nothing is */
+	r = reader_of(&w);
+	must_read(r, 65540, "two\n");
 	spool_reader_close(r);
 }
 
