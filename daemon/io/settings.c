@@ -2,6 +2,7 @@
 #include "io/settings.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -385,11 +386,51 @@ static int check_ports(const struct settings *s, struct err *e)
 	return 0;
 }
 
+static int check_uids(const struct settings *s, struct err *e)
+{
+	if (s->uid_min > s->uid_max)
+		return refuse(s, "agent", "uid_max", "uid_min", e,
+			      "no user's jobs may run here, for %u-%u is no range: uid_max (%u) must not be below uid_min "
+			      "(%u)", s->uid_min, s->uid_max, s->uid_max, s->uid_min);
+	return 0;
+}
+
+static bool is_set(const struct settings *s, const char *key)
+{
+	return s->from[find_key("agent", key) - table].line > 0;
+}
+
+/* A share that is larger than the whole. A default that is so means nothing. */
+static int check_shares(const struct settings *s, struct err *e)
+{
+	if (is_set(s, "specs_user_max") && s->specs_user_max > s->specs_max)
+		return refuse(s, "agent", "specs_user_max", NULL, e,
+			      "one user may have more (%" PRIu64 " bytes) than all together (specs_max, %" PRIu64
+			      " bytes); set it lower, or specs_max higher", s->specs_user_max, s->specs_max);
+	if (is_set(s, "spool_per_job") && s->spool_per_node != 0 && s->spool_per_job > s->spool_per_node)
+		return refuse(s, "agent", "spool_per_job", NULL, e,
+			      "one job may keep more (%" PRIu64 " bytes) than the whole node (spool_per_node, %" PRIu64
+			      " bytes); set it lower, or spool_per_node higher", s->spool_per_job, s->spool_per_node);
+	if (is_set(s, "gpu_share") && s->gpu_share_of == 0)
+		return refuse(s, "agent", "gpu_share", NULL, e,
+			      "it says which share of the GPUs is this agent's, and gpu_share_of does not say of how many; "
+			      "set both or none");
+	if (s->gpu_share_of != 0 && s->gpu_share >= s->gpu_share_of)
+		return refuse(s, "agent", "gpu_share", "gpu_share_of", e,
+			      "the shares of %u agents are counted 0 to %u, so there is none with the number %u; set "
+			      "gpu_share lower", s->gpu_share_of, s->gpu_share_of - 1, s->gpu_share);
+	return 0;
+}
+
 int settings_check(const struct settings *s, struct err *e)
 {
-	int r = check_silence(s, e);
+	static int (*const checks[])(const struct settings *, struct err *) = { check_silence, check_ports, check_uids,
+										  check_shares };
+	int r = 0;
 
-	return r == 0 ? check_ports(s, e) : r;
+	for (size_t i = 0; r == 0 && i < sizeof(checks) / sizeof(checks[0]); i++)
+		r = checks[i](s, e);
+	return r;
 }
 
 bool settings_knows(const char *section, const char *name, bool *ret_alone)

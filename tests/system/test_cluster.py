@@ -513,6 +513,7 @@ def test_few_heartbeats_make_no_node_unreachable(cluster):
 @pytest.mark.parametrize("text, line, words", [
     ("[coordinator]\nheartbeat = 5s\nunreachable_after = 4s\n", 3, "unreachable_after to 15000 ms"),
     ("[agent]\nport_min = 30000\nport_max = 20000\n", 3, "port_min"),
+    ("[agent]\nuid_min = 3000\nuid_max = 2000\n", 3, "3000-2000 is no range"),
 ])
 def test_settings_that_do_not_go_together_are_refused_with_file_and_line(site, text, line, words):
     conf = site.conf("bad", text)

@@ -146,6 +146,25 @@ TEST(a_range_of_ports_upside_down_is_refused_with_file_and_line)
 		       "22000-21000");
 }
 
+TEST(what_contradicts_itself_is_refused_with_file_and_line)
+{
+	struct err e;
+
+	assert_refused("[agent]\nuid_min = 3000\nuid_max = 2000\n", NULL, NULL, ":3: uid_max: ", "3000-2000 is no range");
+	assert_refused("[agent]\nuid_min = 60000\n", NULL, NULL, ":2: uid_min: ", "uid_max (59999) must not be below");
+	assert_refused("[agent]\nuid_max = 2000\n", "agent", "uid-min=3000", ":2: uid_max: ", "3000-2000");
+	assert_refused("[agent]\nspecs_max = 1M\nspecs_user_max = 2M\n", NULL, NULL, ":3: specs_user_max: ", "set it lower");
+	assert_refused("[agent]\nspool_per_job = 2G\nspool_per_node = 1G\n", NULL, NULL, ":2: spool_per_job: ",
+		       "spool_per_node higher");
+	assert_refused("[agent]\ngpu_share = 1\n", NULL, NULL, ":2: gpu_share: ", "set both or none");
+	assert_refused("[agent]\ngpu_share = 2\ngpu_share_of = 2\n", NULL, NULL, ":2: gpu_share: ", "counted 0 to 1");
+	/* a default that is above a limit that was set is none */
+	assert_int_equal(check("[agent]\nspecs_max = 1M\n", NULL, NULL, &e), 0);
+	assert_int_equal(check("[agent]\nspool_per_node = 1G\n", NULL, NULL, &e), 0);
+	assert_int_equal(check("[agent]\nuid_min = 2000\nuid_max = 2000\ngpu_share = 0\ngpu_share_of = 1\n", NULL, NULL,
+			       &e), 0);
+}
+
 TEST(remedies_about_ports_name_keys_that_there_are)
 {
 	struct rec_prepare a = { .job = 1, .attempt = 1, .nprocs = 1, .nnodes = 1 };
@@ -175,6 +194,7 @@ int main(void)
 		T(silence_shorter_than_three_heartbeats_is_refused_with_file_and_line),
 		T(a_node_is_not_lost_before_it_is_unreachable),
 		T(a_range_of_ports_upside_down_is_refused_with_file_and_line),
+		T(what_contradicts_itself_is_refused_with_file_and_line),
 		T(remedies_about_ports_name_keys_that_there_are),
 	};
 
