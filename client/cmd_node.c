@@ -118,7 +118,7 @@ static void source_row(struct out *o, const struct rec_source *s)
 	if (MSG_HAS(s, source, age_ms))
 		render_age(&b, s->age_ms);
 	out_cell(o, "AGE", 0, OUT_PLAIN, "%s", b.len ? buf_str(&b) : "never");
-	out_cell(o, "NOTE", OUT_SHRINK, OUT_PLAIN, "%s", s->text ? s->text : "");
+	out_cell(o, "NOTE", OUT_WRAP, OUT_PLAIN, "%s", s->text ? s->text : "");
 	out_end(o);
 	buf_finish(&b);
 }

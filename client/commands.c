@@ -36,11 +36,29 @@ int write_all(int fd, const char *p, size_t n)
 	return 0;
 }
 
+/* On a terminal no word is torn at its edge. */
+static void complain_wrapped(const char *who, const char *text)
+{
+	struct buf all, b;
+
+	buf_init(&all);
+	buf_init(&b);
+	buf_addf(&all, "%s%s", who, text);
+	term_add_wrapped(&b, buf_str(&all), "", "  ", term_columns(2));
+	write_all(2, b.data, b.len);
+	buf_finish(&b);
+	buf_finish(&all);
+}
+
 /* Control characters are shown as '?', but lines stay lines (carets). */
 static void complain(const char *who, const char *text)
 {
 	struct buf b;
 
+	if (isatty(2) && !strchr(text, '\n')) {
+		complain_wrapped(who, text);
+		return;
+	}
 	buf_init(&b);
 	buf_adds(&b, who);
 	while (*text) {

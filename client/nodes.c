@@ -311,7 +311,8 @@ static void print_row(struct out *o, const struct table *t, const struct group *
 	if (view->age)
 		age_cell(o, n);
 	if (t->note)
-		out_cell(o, "NOTE", OUT_SHRINK, OUT_PLAIN, "%s", alone ? r->note : r->note_about);
+		/* with the state of the cluster the whole is told below */
+		out_cell(o, "NOTE", view->age ? OUT_WRAP : OUT_SHRINK, OUT_PLAIN, "%s", alone ? r->note : r->note_about);
 	out_end(o);
 }
 

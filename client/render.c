@@ -443,7 +443,7 @@ static void rank_row(struct out *o, const struct rec_job_info *j, const struct r
 	opt_time(o, "end_us", r->at_us);
 	opt_uint(o, "end_error_us", r->at_us != 0, r->at_error_us);
 	out_attr(o, &(struct out_attr){ .key = "text", .title = "NOTE", .kind = OUT_STR,
-					.s = r->text ? r->text : "", .flags = OUT_SHRINK });
+					.s = r->text ? r->text : "", .flags = OUT_WRAP });
 	out_end(o);
 }
 

@@ -157,10 +157,14 @@ static void drop_outstanding(struct part *p)
 
 static void note_missing(struct follow *f, const struct part *p)
 {
+	size_t n = strlen(p->peer.node);
+	/* its own sentence begins with its name: not twice */
+	bool named = strncmp(p->why, "node ", 5) == 0 && strncmp(p->why + 5, p->peer.node, n) == 0 && p->why[5 + n] == ' ';
+
 	if (f->n_missing++ >= 4 || f->missing.len > 600)
 		return;
-	buf_addf(&f->missing, "%soutput of node %s is missing: %.250s", f->missing.len ? "; " : "",
-		 p->peer.node, p->why);
+	buf_addf(&f->missing, "%soutput of node %s is missing: %s%.250s", f->missing.len ? "; " : "", p->peer.node,
+		 named ? "it" : "", p->why + (named ? 5 + n : 0));
 }
 
 static void part_done(struct part *p)

@@ -109,7 +109,7 @@ def test_ended_jobs_make_room_the_oldest_first(cluster):
     assert os.path.exists(spool(c, jobs[2])) and os.path.exists(spool(c, jobs[3]))
     r = c.ctl("logs", jobs[0])
     assert r.out == ""
-    assert re.search(rf"output of node \S+ is missing: node \S+ holds no output of job {jobs[0]}\.1 \(any more\): it is "
+    assert re.search(rf"output of node \S+ is missing: it holds no output of job {jobs[0]}\.1 \(any more\): it is "
                      r"kept for 7 days after its end \(spool_keep\), and while all output takes less than 1\.0 MB "
                      r"\(spool_per_node\)", r.err), r
     assert numbers(c.ctl("logs", jobs[3]).ok().out) == list(range(6400))
