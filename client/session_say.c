@@ -30,37 +30,13 @@ static int64_t wall_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* On a terminal no word is torn at its edge; "  others  ..." goes on under its text. */
-static void say_wrapped(struct session *s, const char *prefix, const char *text)
-{
-	struct buf all, b;
-	char *line, *end;
-
-	buf_init(&all);
-	buf_init(&b);
-	buf_addf(&all, "%s%s", prefix, text);
-	term_add_wrapped(&b, buf_str(&all), "", *text == ' ' ? "          " : "  ", term_columns(2));
-	buf_addc(&b, '\0');
-	for (line = b.data; line && (end = strchr(line, '\n')) != NULL; line = end + 1) {
-		*end = '\0';
-		streams_say(&s->streams, line);
-	}
-	buf_finish(&b);
-	buf_finish(&all);
-}
-
 static void say_clean(struct session *s, const char *prefix, const char *text)
 {
 	struct buf b;
 
-	if (isatty(2)) {
-		say_wrapped(s, prefix, text);
-		return;
-	}
 	buf_init(&b);
-	buf_adds(&b, prefix);
-	term_add_clean(&b, text, strlen(text));
-	streams_say(&s->streams, buf_str(&b));
+	buf_addf(&b, "%s%s", prefix, text);
+	streams_tell(&s->streams, buf_str(&b));
 	buf_finish(&b);
 }
 
@@ -341,9 +317,13 @@ void session_say_running(struct session *s, const char *then)
 	else
 		buf_adds(&b, "the job has no number yet: it ");
 	if (!j || is_waiting(j)) {
-		buf_addf(&b, "is %s", j ? j->state : "submitted");
-		if (j && j->why && *j->why)
-			buf_addf(&b, ": %s", j->why);
+		size_t n = j ? strlen(j->state) : 0;
+
+		if (j && j->why && strncmp(j->why, j->state, n) == 0) /* "restarting in 2 s: ..." */
+			buf_addf(&b, "is %s", j->why);
+		else
+			buf_addf(&b, "is %s%s%s", j ? j->state : "submitted", j && j->why && *j->why ? ": " : "",
+				 j && j->why ? j->why : "");
 	} else {
 		if (MSG_HAS(j, job_info, running))
 			buf_addf(&b, "runs %u of %u ranks (", j->running, j->world);

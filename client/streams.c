@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/term.h"
 #include "common/json.h"
 #include "common/utf8.h"
 
@@ -344,7 +345,7 @@ static void told_missing(struct streams *st, const struct stream *s, uint64_t n,
 	}
 	label_of(st, s->rank, label, sizeof(label));
 	snprintf(text, sizeof(text), "%snodeagent: %" PRIu64 " bytes of output %s", label, n, what);
-	streams_say(st, text);
+	streams_tell(st, text);
 }
 
 static bool same_node(const struct streams *st, uint32_t a, uint32_t b)
@@ -372,7 +373,7 @@ static void told_full(struct streams *st, struct stream *s, uint64_t n)
 		return;
 	snprintf(text, sizeof(text), "nodectl: node %s has no room left for output, and some of it is lost from here "
 		 "on; the job itself goes on", node ? node : "?");
-	streams_say(st, text);
+	streams_tell(st, text);
 }
 
 /* The oldest part is not there any more. */
@@ -392,7 +393,7 @@ static void told_given(struct streams *st, struct stream *s, uint64_t from, uint
 	snprintf(text, sizeof(text), "nodectl: %s of rank %u's oldest output (%s) are gone: node %s keeps only so much of "
 		 "it (spool_per_job, spool_per_node)", size, s->rank, s->fd == 1 ? "stdout" : "stderr",
 		 node ? node : "?");
-	streams_say(st, text);
+	streams_tell(st, text);
 }
 
 /* The stream goes on at 'to', most likely within a line. Of a reader that begins somewhere all before counts. */
@@ -542,6 +543,27 @@ struct rec_follow_from *streams_from(const struct streams *st, size_t max, size_
 void streams_say(struct streams *st, const char *text)
 {
 	label_line(&sink_of(st, 2)->out, text);
+}
+
+/* On a terminal no word is torn at its edge; "  others  ..." goes on under its text. */
+void streams_tell(struct streams *st, const char *text)
+{
+	struct buf b;
+	char *line, *end;
+
+	buf_init(&b);
+	if (sink_of(st, 2)->terminal)
+		term_add_wrapped(&b, text, "", *text == ' ' ? "          " : "  ", term_columns(2));
+	else
+		term_add_clean(&b, text, strlen(text));
+	buf_addc(&b, '\0');
+	for (line = b.data; line && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		*end = '\0';
+		streams_say(st, line);
+	}
+	if (line && *line)
+		streams_say(st, line);
+	buf_finish(&b);
 }
 
 void streams_wipe_echo(struct streams *st)

@@ -61,6 +61,8 @@ void streams_restart(struct streams *st);
 /* Offsets to continue at, malloc'ed; *n may be 0. */
 struct rec_follow_from *streams_from(const struct streams *st, size_t max, size_t *n);
 /* A line of our own on standard error, kept apart from the ranks' lines. */
+/* A sentence: cleaned, and wrapped on a terminal. */
+void streams_tell(struct streams *st, const char *text);
 void streams_say(struct streams *st, const char *text);
 /* A terminal has shown "^C" at the begin of a line: take it away. */
 void streams_wipe_echo(struct streams *st);

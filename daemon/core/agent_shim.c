@@ -204,6 +204,19 @@ static void on_late_end(struct agent *a, const struct alink *l)
 	act_send(a->out, l->id, &m);
 }
 
+/* The first of its oldest output has gone; how much it was is told at the end. */
+static void on_shim_given(struct agent *a, const struct ajob *j)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_notice);
+	m.u.notice.job = j->job;
+	m.u.notice.attempt = j->attempt;
+	m.u.notice.text = "it writes more than is kept here (spool_per_job, spool_per_node): from now on its oldest output "
+			  "is given back";
+	session_send(a, &m);
+}
+
 void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 {
 	struct ajob *j = ajob_find(a, l->job, l->attempt);
@@ -226,6 +239,9 @@ void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 			containers_running(a, j);
 		}
 		report_ranks(a, j, &m->u.ranks);
+		break;
+	case MSG_shim_grown:
+		on_shim_given(a, j);
 		break;
 	case MSG_shim_stuck:
 		on_shim_stuck(a, j, &m->u.shim_stuck);

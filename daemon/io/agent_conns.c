@@ -429,6 +429,20 @@ static void log_full_disk(const struct conn *c, const struct msg *m)
 	j->told_full = true;
 }
 
+/* Once a job: its user is told while it runs, if anybody follows its output. */
+static void feed_given(struct conn *c, struct agent_event *ev, const struct msg *m)
+{
+	struct job_io *j = job_io_get(c->io, c->job, c->attempt);
+
+	for (size_t i = 0; !j->told_given && i < m->u.shim_grown.n_outs; i++) {
+		if (m->u.shim_grown.outs[i].given == 0)
+			continue;
+		j->told_given = true;
+		ev->msg = m;
+		agent_feed(c->io, ev);
+	}
+}
+
 void conn_on_json(struct link *l, const char *text, size_t n, void *arg)
 {
 	struct conn *c = arg;
@@ -448,6 +462,8 @@ void conn_on_json(struct link *l, const char *text, size_t n, void *arg)
 		log_full_disk(c, &m);
 	if (is_bulk(c, m.type)) {
 		bulk_message(c->io->bulk, c, &m);
+		if (m.type == MSG_shim_grown)
+			feed_given(c, &ev, &m);
 	} else if (c->kind == LINK_CLIENT && m.type == MSG_submit) {
 		upload_submit(c, &m, text, n);
 	} else {

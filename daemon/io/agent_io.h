@@ -100,6 +100,7 @@ struct job_io {
 	struct spec_blob *spec; /* fetched, not yet handed to the shim */
 	bool spawning;
 	bool told_full; /* in the log, that its output finds no room */
+	bool told_given; /* the core, that its oldest output is given back */
 	bool told_left; /* in the log, that processes of it could not be ended */
 	struct proc_id shim; /* our child, or was; start time 0: never */
 	char cookie[65]; /* of a shim that was started in this life of the agent */

@@ -81,7 +81,7 @@ def test_a_slow_reader_sees_no_zeroes_and_is_told_of_the_gap(cluster):
 
 
 def test_jobs_share_what_a_node_keeps(cluster):
-    c = cluster(1, args=["--spool-per-node=2M", "--spool-per-job=100M"])
+    c = cluster(1, args=["--spool-per-node=2M", "--spool-per-job=2M"])
     go = c.path("go")
     wait = f"import os, time\nwhile not os.path.exists({go!r}): time.sleep(0.05)\n"
     jobs = [c.detach("--", PYTHON, "-c", WRITER + "sys.stdout.flush()\n" + wait, 65536)
@@ -138,3 +138,19 @@ def test_the_limit_holds_without_the_agent_and_with_its_next_life(cluster):
     assert c.wait_end(job, 60)["state"] == "done"
     assert on_disk(spool(c, job)) < 1.3 * MB
     assert c.ctl("logs", job).ok().out.endswith("the end\n")
+
+
+def test_who_follows_is_told_as_soon_as_output_is_given_back(cluster):
+    c = cluster(1, args=["--spool-per-job=1M"])
+    go = c.path("go")
+    wait = f"import os, time\nwhile not os.path.exists({go!r}): time.sleep(0.05)\n"
+    p = c.popen("launch", "--", PYTHON, "-c", WRITER + "sys.stdout.flush()\n" + wait, 65536)
+    out, err = Reader(p.stdout), Reader(p.stderr)
+    err.wait(r"job \d+: node \S+: it writes more than is kept here \(spool_per_job, spool_per_node\): from now on its oldest "
+             "output is given back\n", 20 * SLOW)
+    assert p.poll() is None
+    open(go, "w").close()
+    assert p.wait(20 * SLOW) == 0
+    out.thread.join(10)
+    err.thread.join(10)
+    assert err.data.count(b"from now on") == 1 and err.data.count(b"MB of the oldest output were given back") == 1, err.data
