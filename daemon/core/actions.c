@@ -171,6 +171,7 @@ const char *action_name(enum action_type t)
 		[ACT_CLEAN] = "clean",	 [ACT_REVOKE] = "revoke",
 		[ACT_PEER_OUT] = "peer-out",
 		[ACT_DROP_SPEC] = "drop-spec", [ACT_CONTAINERS] = "containers", [ACT_READ] = "read", [ACT_LOOK] = "look", [ACT_TIDY_SPECS] = "tidy-specs",
+		[ACT_KEEP_SPEC] = "keep-spec",
 	};
 
 	return (size_t)t < sizeof(names) / sizeof(names[0]) ? names[t] : "?";

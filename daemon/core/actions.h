@@ -35,7 +35,8 @@ enum action_type {
 	ACT_DROP_KEY, /* key: close links of this key that the core does not know yet */
 	/* agent; each is answered by AEV_DONE with its ticket unless said otherwise */
 	ACT_DIAL, /* connect to the coordinator; answered by AEV_LINK_UP or AEV_DIAL_FAILED */
-	ACT_FETCH, /* job, prepare: have the specification ready here (local store or source peer) */
+	ACT_FETCH, /* job, prepare: have the specification ready here (local store or a peer that has it); a copy
+	            * on disk as well if prepare->keep: result 1; text: why there is none */
 	ACT_LEASE, /* job, prepare: MASTER_PORT (when node_rank is 0), RAS ports, and listeners for proofs */
 	ACT_SPAWN, /* job, prepare, cookie: held record, spool, shim; then AEV_LINK_UP kind shim */
 	ACT_PROVE, /* job, proofs: try the connections */
@@ -45,11 +46,12 @@ enum action_type {
 	ACT_CLEAN, /* job: drop lease, socket, latch and held record; spool stays. Not answered */
 	ACT_REVOKE, /* key: close peer links of this key. Not answered */
 	ACT_PEER_OUT, /* key, job: this peer may not read this job any more, unless agent_peer_may(). Not answered */
-	ACT_DROP_SPEC, /* key: the hash of a specification that no job submitted here uses any more. Not answered */
+	ACT_DROP_SPEC, /* key: the hash of a specification that no job needs here any more. Not answered */
 	ACT_CONTAINERS, /* job, shim_pid, pids: does one of them have a daemon start containers? result: 1 + index of
 	                 * the pid below which it was found, UINT32_MAX: below the shim only; text: its command */
 	ACT_READ, /* readings of GPUs are wanted now. Not answered but by AEV_READINGS */
 	ACT_LOOK, /* procs: which of them live? result: bit i is set for the i-th */
+	ACT_KEEP_SPEC, /* job, prepare (only what a fetch needs): have a copy of the specification on disk */
 	ACT_TIDY_SPECS, /* all but those of agent_each_spec() may go. Not answered */
 };
 

@@ -261,6 +261,9 @@ static void on_coord_message(struct agent *a, const struct msg *m)
 	case MSG_specs_used:
 		specs_on_used(a, &m->u.specs_used);
 		break;
+	case MSG_spec_keep:
+		specs_on_keep(a, &m->u.spec_keep);
+		break;
 	case MSG_allow:
 		peers_on_allow(a, &m->u.allow);
 		break;
@@ -364,6 +367,7 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 	case AEV_DEADLINE:
 		break;
 	case AEV_DONE:
+		specs_on_done(a);
 		if (!stuck_on_done(a))
 			ajob_on_done(a);
 		break;

@@ -74,7 +74,7 @@ struct agent_event {
 	int exit_code; /* 126/127 when the command is at fault, else 0 */
 	bool retry; /* the failure is this node's, not the job's */
 	const char *text; /* one sentence when error != 0; after a sweep: who lives on, or NULL */
-	uint32_t result;
+	uint32_t result; /* DONE of ACT_FETCH, ACT_KEEP_SPEC: 1: a copy is on disk */
 	const struct rec_stuck_proc *stuck; /* DONE of ACT_SWEEP: of those, who got SIGKILL and lives */
 	size_t n_stuck;
 	/* DONE of ACT_LEASE */
@@ -124,6 +124,8 @@ bool agent_attempt_began(const struct agent *a, uint64_t job, uint32_t attempt);
 /* The link to the shim, 0 when there is none now. */
 uint64_t agent_shim_link(const struct agent *a, uint64_t job, uint32_t attempt);
 
+/* Before the first event: this one lies on disk. */
+void agent_spec_found(struct agent *a, const uint8_t hash[32]);
 /* Must the specification with this hash be kept? Everything must, until the coordinator
  * has told which jobs are unfinished. */
 bool agent_spec_needed(const struct agent *a, const uint8_t hash[32]);

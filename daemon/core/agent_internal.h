@@ -391,6 +391,12 @@ void specs_on_over(struct agent *a, uint64_t job);
 void specs_registering(struct agent *a);
 void specs_session_over(struct agent *a);
 void specs_on_used(struct agent *a, const struct rec_specs_used *m);
+/* A copy is being got by the action with this ticket; 'asked': ahead of time, as specs_on_keep() does. */
+void specs_copying(struct agent *a, uint64_t job, const uint8_t hash[32], uint64_t ticket, bool asked);
+void specs_on_keep(struct agent *a, const struct rec_spec_keep *m);
+void specs_on_done(struct agent *a);
+/* The hashes of what is here, one after the other, for the registration; p NULL on ENOMEM. */
+struct bytes specs_held(struct arena *ar, const struct agent *a);
 void specs_free(struct agent *a);
 
 #endif

@@ -450,6 +450,8 @@ void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
 
 	if (p->n_source == 1)
 		peers_unrevoke(a, &p->source[0]);
+	for (size_t i = 0; i < p->n_copies; i++)
+		peers_unrevoke(a, &p->copies[i]);
 	if (j != NULL) {
 		prepare_again(a, j);
 		return;
@@ -471,6 +473,8 @@ void ajob_on_prepare(struct agent *a, const struct rec_prepare *p)
 	make_cookie(a, j);
 	j->phase = AJ_FETCHING;
 	ajob_action(a, j, ACT_FETCH, &j->ticket_fetch);
+	if (j->prepare.u.prepare.keep)
+		specs_copying(a, j->job, j->prepare.u.prepare.spec_hash.p, j->ticket_fetch, false);
 	ajob_action(a, j, ACT_LEASE, &j->ticket_lease);
 }
 

@@ -4,8 +4,9 @@
  *      ^-------------------------- named again <-----------------------------'
  *                                               (30 s) --> out: what it reads is cut
  *
- * The coordinator names them per job: the source of the specification (in
- * 'prepare', as long as we hold the job), and others (in 'allow', the whole
+ * The coordinator names them per job: the node where it was submitted (in
+ * 'prepare', as long as we hold the job; those that only hold a copy of the
+ * specification may nothing by that), and others (in 'allow', the whole
  * list each time). Fading bridges the time in which a restarted coordinator
  * does not yet know who watches what: no reader notices. 'revoke' has none: a
  * key that left the cluster is out at once.
@@ -260,7 +261,7 @@ void peers_unrevoke(struct agent *a, const struct rec_peer *p)
 
 static bool is_source(const struct ajob *j, const uint8_t *key)
 {
-	const struct rec_prepare *p = &j->prepare.u.prepare;
+	const struct rec_prepare *p = &j->prepare.u.prepare; /* its copies are no sources of questions */
 
 	return p->n_source == 1 && p->source[0].key.n == 32 &&
 	       memcmp(p->source[0].key.p, key, 32) == 0;

@@ -142,7 +142,9 @@ void session_register(struct agent *a)
 				  &r->held[r->n_held++]);
 	report_fit(&ar, r->held, r->n_held);
 	r->n_keys = peers_keys(&ar, a, &r->keys);
-	if (r->keys == NULL)
+	MSG_SET(r, node_register, keeps_specs, true);
+	r->specs = specs_held(&ar, a);
+	if (r->keys == NULL || r->specs.p == NULL)
 		a->oom = true;
 	act_send(a->out, a->coord_link, &m);
 	specs_registering(a);

@@ -347,6 +347,9 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_notice:
 		jobs_on_notice(c, n, &m->u.notice);
 		break;
+	case MSG_spec_kept:
+		specs_kept(c, n, m->u.spec_kept.job);
+		break;
 	case MSG_prepared:
 		jobs_on_prepared(c, n, &m->u.prepared);
 		break;

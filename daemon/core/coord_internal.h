@@ -51,6 +51,7 @@
 #define LEASE_MARGIN_MS 5000 /* a shim's last means comes SHIM_GUARD_MS after lease and grace; clocks that
                               * differ by 1 % in three minutes */
 #define PAST_MAX 32u /* attempts remembered; each fits a row */
+#define SPEC_SOURCES_MAX 8
 #define BARRED_MAX 64u
 #define SPARES_MAX 64u
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
@@ -101,6 +102,7 @@ struct node {
 	struct rec_addr *addrs; /* own copy */
 	size_t n_addrs;
 	uint32_t peer_port, cpus;
+	bool keeps_specs; /* its agent keeps copies of specifications, and hands them out */
 	char software[65];
 	uint32_t jobs; /* places it holds in unfinished jobs */
 	struct node *next_removed;
@@ -345,6 +347,13 @@ struct job {
 	mono_t restart_at; /* backoff; never: none */
 	mono_t run_since; /* of this attempt; never: it does not run */
 	uint64_t used_ms; /* by those before */
+
+	/* see coord_specs.c: nodes that have told that they hold its specification, and those of
+	 * them that this attempt is sent to for it */
+	struct node **copies;
+	size_t n_copies;
+	struct node *sources[SPEC_SOURCES_MAX];
+	size_t n_sources;
 
 	/* the client to be told when the submit is stored */
 	uint64_t ack_link;
@@ -721,7 +730,7 @@ uint32_t asker(const struct clink *l, uint32_t claimed);
 /* coord_peers.c */
 /* The nodes of an attempt in node rank order, NULL those that nobody knows any more; in the step's arena. */
 size_t peers_nodes(struct coord *c, struct job *j, uint32_t attempt, struct node ***ret);
-/* Where the job was submitted: which nodes may fetch its specification. */
+/* Where the job was submitted, and where copies lie: which nodes may fetch its specification. */
 void peers_tell_source(struct coord *c, struct job *j);
 /* The job's nodes: who may read its output. */
 void peers_tell_places(struct coord *c, struct job *j);
@@ -731,16 +740,33 @@ void peers_unplaced(struct coord *c, struct job *j);
 void peers_moved(struct coord *c, struct job *j, const struct place *old, size_t n);
 /* A node that has just registered: about all jobs. */
 void peers_tell_all(struct coord *c, const struct node *n);
+/* One node, about one job. */
+void peers_tell(struct coord *c, const struct node *n, struct job *j);
 void peers_check_keys(struct coord *c, const struct clink *l, const struct rec_node_register *r);
 /* A node's watch has ended; told at the end of the step. */
 void peers_unwatched(struct coord *c, struct job *j);
 void peers_flush(struct coord *c);
 
 /* coord_specs.c */
-/* All unfinished jobs that were submitted at this registered node. */
-void specs_tell(struct coord *c, const struct node *n);
-/* The job is over for good: to the node where it was submitted. */
-void specs_over(struct coord *c, const struct job *j);
+/* A node tells what it holds; then it hears what it must keep, or get. */
+void specs_registered(struct coord *c, struct node *n, const struct rec_node_register *r);
+/* It has, or has not, got a copy for this job. */
+void specs_kept(struct coord *c, struct node *n, uint64_t job);
+void specs_node_left(struct coord *c, const struct node *n);
+/* Before the nodes of an attempt are told to prepare: who they will be sent to. */
+void specs_choose(struct coord *c, struct job *j);
+/* Whether this node hands out the specification, beside the one where it was submitted. */
+bool specs_is_source(const struct job *j, const struct node *n);
+/* Fills source, copies and what else 'prepare' says of it to the node of place i. */
+void specs_fill(struct coord *c, struct job *j, uint32_t i, struct rec_prepare *p, struct rec_peer *source);
+/* Nodes that are held beside the places get a copy ahead of time. */
+void specs_to_spares(struct coord *c, struct job *j);
+/* False: it waits for a node that has it (why says so), or nobody has it and it is over. */
+bool specs_there(struct coord *c, struct job *j);
+/* Could this node get it now? */
+bool specs_reach(struct coord *c, const struct job *j, const struct node *n);
+/* The job is over for good: to all that may hold it. */
+void specs_over(struct coord *c, struct job *j);
 
 /* coord_history.c */
 /* Places in 'ranks' of those that are kept, in order: all of a few, else the bad ones. */

@@ -103,6 +103,7 @@ void job_free(struct coord *c, struct job *j)
 		free(j->notices[i]);
 	story_free(j);
 	restart_free(j);
+	free(j->copies);
 	free(j);
 }
 
@@ -444,11 +445,13 @@ static void go_prepare(struct coord *c, struct job *j)
 	coord_wake_at(c, j->prepare_until);
 	free(j->why);
 	j->why = NULL;
+	specs_choose(c, j);
 	peers_tell_source(c, j);
 	for (uint32_t i = 0; i < j->n_places; i++) {
 		j->places[i].phase = PL_ASSIGNED;
 		job_send_prepare(c, j, i);
 	}
+	specs_to_spares(c, j);
 	job_changed(c, j);
 }
 
@@ -830,32 +833,6 @@ void jobs_on_stored(struct coord *c, const struct pending *p, int error, const c
 
 /* ---- scheduling and deadlines ---------------------------------------------------------- */
 
-/* Command and environment are where the job was submitted, and nowhere else for sure. */
-static bool has_source(struct coord *c, struct job *j)
-{
-	const struct node *n = node_find(c, j->submit_node);
-	const char *why;
-
-	if (n == NULL) {
-		job_end(c, j, 1, "node %s, where it was submitted, was taken out of the cluster, and the job's command "
-			"and environment with it: submit it again", j->submit_node);
-		job_check_final(c, j);
-		return false;
-	}
-	if (n->link != NULL && !n->silent && !n->quarantined)
-		return true;
-	why = arena_printf(&c->out->arena, "waiting for node %s (%s), where it was submitted: its command and "
-			   "environment are there", n->name, node_state(n));
-	if (why == NULL) {
-		c->oom = true;
-	} else if (j->why == NULL || strcmp(j->why, why) != 0) {
-		coord_set_text(c, &j->why, "%s", why);
-		job_changed(c, j);
-	}
-	j->start_by = MONO_NEVER;
-	return false;
-}
-
 static void try_place(struct coord *c, struct job *j)
 {
 	struct err e = { 0 };
@@ -892,7 +869,7 @@ static void schedule_one(struct coord *c, struct job *j)
 		j->retry_save = MONO_NEVER;
 	if (!j->stored || !mono_is_never(j->retry_save) || !restart_due(c, j))
 		place_reserve(c, j);
-	else if (has_source(c, j))
+	else if (specs_there(c, j))
 		try_place(c, j);
 }
 

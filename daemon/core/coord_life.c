@@ -32,14 +32,12 @@ static struct clink *place_link(const struct job *j, uint32_t i)
 
 void job_send_prepare(struct coord *c, struct job *j, uint32_t i)
 {
-	struct node *src = node_find(c, j->submit_node);
 	struct rec_prepare *p;
-	struct rec_peer peer;
+	struct rec_peer source;
 	struct msg m;
 
-	if (place_link(j, i) == NULL || src == NULL)
+	if (place_link(j, i) == NULL)
 		return;
-	nodes_fill_peer(src, &peer);
 	msg_init(&m, MSG_prepare);
 	p = &m.u.prepare;
 	p->job = j->id;
@@ -47,10 +45,7 @@ void job_send_prepare(struct coord *c, struct job *j, uint32_t i)
 	p->boot_id = j->places[i].boot_id;
 	p->uid = j->uid;
 	p->user = j->user;
-	p->spec_hash = (struct bytes){ j->spec_hash, 32 };
-	p->spec_size = j->spec_size;
-	p->source = &peer;
-	p->n_source = 1;
+	specs_fill(c, j, i, p, &source);
 	p->node_rank = i;
 	p->nnodes = j->nnodes;
 	p->rank_base = i * j->ppn;

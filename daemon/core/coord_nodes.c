@@ -498,7 +498,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	send_revokes(c, l);
 	peers_check_keys(c, l, r);
 	peers_tell_all(c, n);
-	specs_tell(c, n);
+	specs_registered(c, n, r);
 	cordon_tell(c, n, false);
 	jobs_node_up(c, n, r, fresh);
 	c->have_dirty = true;
@@ -555,6 +555,7 @@ static void node_take_out(struct coord *c, struct node *n)
 		coord_close(c, n->link, "node removed");
 	}
 	n->link = n->rival = NULL;
+	specs_node_left(c, n);
 	changed(c, n, "its key is out");
 	a = act_add(c->out, ACT_DROP_KEY); /* and those that have not registered yet */
 	memcpy(a->key, n->key, 32);

@@ -1,6 +1,7 @@
 /* coord_peers.c - who may read what of a job, and at which node
  *
- *   where it was submitted   the job's nodes: its specification, until the job is over
+ *   where it was submitted   the job's nodes and spares: its specification, until the job is over
+ *   where copies of it lie   the same, when the attempt is sent there (coord_specs.c)
  *   where it runs or ran     the nodes of those who watch it: its output, as long as they do
  *
  * A node is told the whole list of a job whenever it may have changed, and
@@ -29,7 +30,7 @@ static void add(struct peers *p, const struct node *n, const struct node *holder
 
 static bool hands_out(const struct node *n, const struct job *j)
 {
-	return !j->saved && strcmp(j->submit_node, n->name) == 0;
+	return !j->saved && (strcmp(j->submit_node, n->name) == 0 || specs_is_source(j, n));
 }
 
 static const struct past *past_of(const struct job *j, uint32_t attempt)
@@ -80,6 +81,8 @@ static void collect(const struct node *n, struct job *j, struct peers *ret)
 {
 	for (size_t i = 0; hands_out(n, j) && i < j->n_places; i++)
 		add(ret, j->places[i].node, n);
+	for (size_t i = 0; hands_out(n, j) && i < j->n_kept; i++)
+		add(ret, j->kept[i].node, n);
 	list_foreach(e, &j->watches) {
 		const struct watch *w = list_entry(e, struct watch, of_job);
 
@@ -98,7 +101,7 @@ static bool is_read_at(const struct job *j, const struct node *n)
 
 static size_t most(struct job *j)
 {
-	size_t n = j->n_places;
+	size_t n = j->n_places + j->n_kept;
 
 	list_foreach(e, &j->watches)
 		n++;
@@ -118,7 +121,7 @@ static void send(struct coord *c, const struct node *n, const struct job *j,
 	act_send(c->out, n->link->id, &m);
 }
 
-static void tell(struct coord *c, const struct node *n, struct job *j)
+void peers_tell(struct coord *c, const struct node *n, struct job *j)
 {
 	struct peers p = { 0 };
 
@@ -133,15 +136,24 @@ static void tell(struct coord *c, const struct node *n, struct job *j)
 	send(c, n, j, &p);
 }
 
+/* Somebody else than the node itself takes part; or did, in an attempt before. */
+static bool is_asked(const struct job *j, const struct node *n)
+{
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].node != n)
+			return true;
+	return j->max_restarts > 0;
+}
+
 void peers_tell_source(struct coord *c, struct job *j)
 {
 	const struct node *src = node_find(c, j->submit_node);
 
-	for (size_t i = 0; src != NULL && i < j->n_places; i++)
-		if (j->places[i].node != src) {
-			tell(c, src, j);
-			return;
-		}
+	if (src != NULL && is_asked(j, src))
+		peers_tell(c, src, j);
+	for (size_t i = 0; i < j->n_sources; i++)
+		if (j->sources[i] != src && is_asked(j, j->sources[i]))
+			peers_tell(c, j->sources[i], j);
 }
 
 void peers_tell_places(struct coord *c, struct job *j)
@@ -150,13 +162,13 @@ void peers_tell_places(struct coord *c, struct job *j)
 	uint32_t i;
 
 	for (i = 0; i < j->n_places; i++)
-		tell(c, j->places[i].node, j);
+		peers_tell(c, j->places[i].node, j);
 	for (size_t k = 0; k < j->n_past; k++) {
 		size_t n = peers_nodes(c, j, j->past[k].attempt, &v);
 
 		for (size_t m = 0; m < n; m++)
 			if (v[m] != NULL && job_place_of(j, v[m], &i) == NULL)
-				tell(c, v[m], j);
+				peers_tell(c, v[m], j);
 	}
 }
 
@@ -177,7 +189,7 @@ void peers_moved(struct coord *c, struct job *j, const struct place *old, size_t
 
 	for (size_t k = 0; k < n; k++)
 		if (job_place_of(j, old[k].node, &i) == NULL)
-			tell(c, old[k].node, j);
+			peers_tell(c, old[k].node, j);
 }
 
 void peers_tell_all(struct coord *c, const struct node *n)
@@ -187,7 +199,7 @@ void peers_tell_all(struct coord *c, const struct node *n)
 
 		if (hands_out(n, j) ? j->n_places > 0 :
 				      is_read_at(j, n))
-			tell(c, n, j);
+			peers_tell(c, n, j);
 	}
 }
 

@@ -94,12 +94,17 @@ static void prepare_anew(struct coord *c, struct job *j)
 	job_unprepared(j);
 	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
 	coord_wake_at(c, j->prepare_until);
+	if (j->max_restarts > 0) { /* others may hold a copy now; of who asks, some have been told */
+		specs_choose(c, j);
+		peers_tell_source(c, j);
+	}
 	for (uint32_t i = 0; i < j->n_places; i++) {
 		if (j->places[i].phase >= PL_STARTED)
 			continue;
 		j->places[i].phase = PL_ASSIGNED;
 		job_send_prepare(c, j, i);
 	}
+	specs_to_spares(c, j);
 }
 
 /* What the nodes have told of their ranks may have decided the job: then

@@ -128,6 +128,8 @@ struct later *agent_later_new(enum agent_event_type type);
 void agent_later(struct agent_io *io, struct later *l);
 /* DONE with a ticket; text is copied (NULL when error is 0). */
 void agent_done(struct agent_io *io, uint64_t ticket, int error, bool retry, const char *text);
+/* error 0; text NULL: nothing to say */
+void agent_done_well(struct agent_io *io, uint64_t ticket, uint32_t result, const char *text);
 /* What `systemctl status` shows; when registration, jobs or launcher may have changed. */
 void agent_tell_status(struct agent_io *io);
 _Noreturn void agent_no_memory(void);

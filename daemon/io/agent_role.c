@@ -198,18 +198,31 @@ void agent_later(struct agent_io *io, struct later *l)
 	uv_idle_start(&io->idle, on_idle);
 }
 
-void agent_done(struct agent_io *io, uint64_t ticket, int error, bool retry, const char *text)
+static struct later *done_new(uint64_t ticket, const char *text)
 {
 	struct later *l = agent_later_new(AEV_DONE);
 
 	l->ev.ticket = ticket;
+	if (text != NULL && (l->ev.text = arena_strdup(&l->arena, text)) == NULL)
+		agent_no_memory();
+	return l;
+}
+
+void agent_done(struct agent_io *io, uint64_t ticket, int error, bool retry, const char *text)
+{
+	const char *why = text != NULL ? text : strerror(-error);
+	struct later *l = done_new(ticket, error != 0 ? why : NULL);
+
 	l->ev.error = error;
 	l->ev.retry = retry;
-	if (error != 0) {
-		l->ev.text = arena_strdup(&l->arena, text != NULL ? text : strerror(-error));
-		if (l->ev.text == NULL)
-			agent_no_memory();
-	}
+	agent_later(io, l);
+}
+
+void agent_done_well(struct agent_io *io, uint64_t ticket, uint32_t result, const char *text)
+{
+	struct later *l = done_new(ticket, text);
+
+	l->ev.result = result;
 	agent_later(io, l);
 }
 
@@ -294,6 +307,11 @@ static void on_specs_old(uv_timer_t *t)
 		specs_drop_old(io->specs);
 }
 
+static void spec_found(void *arg, const uint8_t hash[32])
+{
+	agent_spec_found(arg, hash);
+}
+
 static int make_core(struct agent_io *io, struct err *e)
 {
 	char where[300];
@@ -310,7 +328,10 @@ static int make_core(struct agent_io *io, struct err *e)
 	c.probe = probe_create(io);
 	random_fill(&c.incarnation, sizeof(c.incarnation));
 	io->core = agent_create(&c, clock_mono());
-	return io->core != NULL ? 0 : err_set(e, ENOMEM, "out of memory");
+	if (io->core == NULL)
+		return err_set(e, ENOMEM, "out of memory");
+	specs_each(io->specs, spec_found, io->core);
+	return 0;
 }
 
 static void init_handles(struct agent_io *io)

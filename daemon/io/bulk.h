@@ -7,7 +7,7 @@
  *   bulk_source.c what the shim has told of its files
  *   bulk_spool.c  the files themselves
  *   bulk_stdin.c  standard input, from a client to a shim
- *   bulk_fetch.c  a specification from the node where it was submitted
+ *   bulk_fetch.c  a specification from a node that has it
  *   bulk_pool.c   links to other agents: dialled on demand, shared, closed when idle
  *
  * Bytes only: lines and labels are the client's business. Memory is bounded by
@@ -35,8 +35,8 @@ void bulk_revoke(struct bulk *b, const uint8_t key[32]);
 /* This peer may not read or feed this job any more. */
 void bulk_peer_out(struct bulk *b, struct conn *c, uint64_t job);
 
-/* prepare->spec_hash from here or from prepare->source, within 15 s. May answer
- * from inside the call when it lies in memory. */
+/* prepare->spec_hash from here, or from prepare->source or one of its copies, within
+ * 15 s. May answer from inside the call when it lies in memory. */
 void bulk_fetch_spec(struct bulk *b, const struct rec_prepare *p, specs_cb cb, void *arg);
 
 #endif

@@ -1,8 +1,11 @@
-/* bulk_fetch.c - specifications, from the node where they were submitted
+/* bulk_fetch.c - specifications, from the nodes that have them
  *
- * Here (memory, disk) or from prepare->source by a peer link, within 15 s. The
- * source may hear of us a moment after we hear of the job, so a refusal is
- * tried again until then.
+ * Here (memory, disk), or by a peer link from the node where the job was
+ * submitted or from one that keeps a copy: in the coordinator's order, round
+ * and round, within 15 s. One that does not answer for 4 s is left for the next.
+ * Each may hear of us a moment after we hear of the job, so a refusal is no last
+ * word; one that sends something else is not asked again. Whatever comes is
+ * compared with the hash, which came from the coordinator: nobody else can change it.
  *
  * A peer that may speak about a job can ask for any hash: 256 bits that only
  * the job's nodes were told.
@@ -17,17 +20,23 @@
 #include "proto/spec.h"
 
 #define FETCH_MS 15000
+#define STUCK_MS 4000
 #define PIECE (256u << 10)
+#define SOURCES_MAX 10
 
 struct fetch {
 	struct list at;
 	struct bulk *b;
 	struct arena arena;
-	struct rec_peer source;
+	struct fetch_source {
+		struct rec_peer peer;
+		bool bad;
+	} from[SOURCES_MAX];
+	unsigned n_from, now; /* which is asked */
 	uint64_t job;
 	uint8_t hash[32];
 	uint32_t size;
-	mono_t until, retry_at;
+	mono_t until, retry_at, stuck_at;
 	uint32_t delay_ms;
 	struct pool_user user;
 	char *p;
@@ -46,35 +55,80 @@ static void fetch_free(struct fetch *f)
 	free(f);
 }
 
+/* Without a source: what was found here says it all. */
 static void fetch_fail(struct fetch *f, int error, const char *why)
 {
-	const struct rec_addr *a = f->source.n_addrs > 0 ? &f->source.addrs[0] : NULL;
-	char text[900];
+	const struct rec_peer *p = f->n_from > 0 ? &f->from[f->now].peer : NULL;
+	const struct rec_addr *a = p != NULL && p->n_addrs > 0 ? &p->addrs[0] : NULL;
+	char text[900], more[60] = "";
 
-	snprintf(text, sizeof(text), SPEC_NOT_FETCHED "%s (%s:%u): %s",
-		 f->source.node, a != NULL ? a->ip : "no address", f->source.port, why);
+	if (f->n_from > 1)
+		snprintf(more, sizeof(more), " (the last of %u nodes that have it)", f->n_from);
+	if (p != NULL)
+		snprintf(text, sizeof(text), SPEC_NOT_FETCHED "%s (%s:%u)%s: %s", p->node,
+			 a != NULL ? a->ip : "no address", p->port, more, why);
+	else
+		snprintf(text, sizeof(text), SPEC_NOT_FETCHED "%s itself: %s", f->b->io->id.node, why);
 	f->cb(f->arg, error, NULL, text);
 	fetch_free(f);
 }
 
-/* Again, unless it is too late. */
-static void fetch_retry(struct fetch *f, const char *why)
+/* False: none is left that could be asked. */
+static bool next_source(struct fetch *f)
 {
-	mono_t at = mono_add_ms(clock_mono(), bulk_backoff(&f->delay_ms));
+	for (unsigned i = 1; i <= f->n_from; i++) {
+		unsigned k = (f->now + i) % f->n_from;
 
+		if (f->from[k].bad)
+			continue;
+		if (k <= f->now) /* all were asked: a pause */
+			f->retry_at = mono_add_ms(clock_mono(), bulk_backoff(&f->delay_ms));
+		else
+			f->retry_at = clock_mono();
+		f->now = k;
+		return true;
+	}
+	return false;
+}
+
+/* The next one, unless it is too late. */
+static void fetch_retry(struct fetch *f, int error, const char *why)
+{
 	snprintf(f->why, sizeof(f->why), "%s", why);
 	pool_detach(&f->user);
 	free(f->p);
 	f->p = NULL;
 	f->n = 0;
-	f->retry_at = at;
-	bulk_due(f->b, at);
+	f->stuck_at = MONO_NEVER;
+	if (next_source(f))
+		bulk_due(f->b, f->retry_at);
+	else
+		fetch_fail(f, error, why);
+}
+
+/* It has sent something else. */
+static void fetch_bad(struct fetch *f, int error, const char *why)
+{
+	f->from[f->now].bad = true;
+	fetch_retry(f, error, why);
+}
+
+static void fetch_begin(struct fetch *f)
+{
+	f->stuck_at = f->n_from > 1 ? mono_add_ms(clock_mono(), STUCK_MS) : MONO_NEVER;
+	bulk_due(f->b, f->stuck_at);
+	pool_attach(f->b->pool, &f->from[f->now].peer, &f->user);
 }
 
 static void verified(void *arg, int rc, struct spec_blob *b, const char *text)
 {
 	struct fetch *f = arg;
 
+	if (rc == -EBADMSG) {
+		f->until = mono_add_ms(clock_mono(), FETCH_MS);
+		fetch_bad(f, rc, text);
+		return;
+	}
 	if (rc != 0) {
 		fetch_fail(f, rc, text);
 		return;
@@ -90,7 +144,7 @@ static void on_up(struct pool_user *u)
 
 	f->p = malloc(f->size + 1);
 	if (f->p == NULL) {
-		fetch_retry(f, "out of memory");
+		fetch_retry(f, -ENOMEM, "out of memory");
 		return;
 	}
 	f->n = 0;
@@ -104,7 +158,7 @@ static void on_up(struct pool_user *u)
 static void on_json(struct pool_user *u, const struct msg *m)
 {
 	if (m->type == MSG_refused)
-		fetch_retry(list_entry(u, struct fetch, user), m->u.refused.text);
+		fetch_retry(list_entry(u, struct fetch, user), -EACCES, m->u.refused.text);
 }
 
 static void on_data(struct pool_user *u, const struct data_header *h, const char *p, size_t n)
@@ -113,19 +167,21 @@ static void on_data(struct pool_user *u, const struct data_header *h, const char
 	char *whole;
 
 	if (h->fd != 3 || h->offset != f->n || n > f->size - f->n) {
-		fetch_fail(f, -EPROTO, "it sent something else");
+		fetch_bad(f, -EPROTO, "it sent something else");
 		return;
 	}
 	memcpy(f->p + f->n, p, n);
 	f->n += n;
+	if (!mono_is_never(f->stuck_at))
+		f->stuck_at = mono_add_ms(clock_mono(), STUCK_MS);
 	if (!(h->flags & DATA_EOF))
 		return;
 	if (f->n != f->size) {
-		fetch_fail(f, -EPROTO, "it sent less than there should be");
+		fetch_bad(f, -EPROTO, "it sent less than there should be");
 		return;
 	}
 	pool_detach(&f->user);
-	f->until = MONO_NEVER; /* the pool thread answers in any case */
+	f->until = f->stuck_at = MONO_NEVER; /* the pool thread answers in any case */
 	whole = f->p;
 	f->p = NULL;
 	specs_verify(f->b->io->specs, whole, f->n, f->hash, verified, f);
@@ -133,12 +189,12 @@ static void on_data(struct pool_user *u, const struct data_header *h, const char
 
 static void on_down(struct pool_user *u, const char *why)
 {
-	fetch_retry(list_entry(u, struct fetch, user), why);
+	fetch_retry(list_entry(u, struct fetch, user), -EHOSTUNREACH, why);
 }
 
 static const struct pool_user_ops ops = { on_up, on_json, on_data, on_down };
 
-/* Not here. Then from the source; ourselves being the source, nowhere. */
+/* Not here. Then from others; when we are the only one, from nowhere. */
 static void looked_here(void *arg, int rc, struct spec_blob *b, const char *text)
 {
 	struct fetch *f = arg;
@@ -146,20 +202,37 @@ static void looked_here(void *arg, int rc, struct spec_blob *b, const char *text
 	if (rc == 0) {
 		f->cb(f->arg, 0, b, NULL);
 		fetch_free(f);
-	} else if (bulk_own_key(f->b, f->source.key)) {
+	} else if (f->n_from == 0) {
 		fetch_fail(f, rc, text);
 	} else {
 		f->until = mono_add_ms(clock_mono(), FETCH_MS);
 		bulk_due(f->b, f->until);
-		pool_attach(f->b->pool, &f->source, &f->user);
+		fetch_begin(f);
 	}
+}
+
+/* Who has left the cluster is told without an address. */
+static void add_source(struct fetch *f, const struct rec_peer *p)
+{
+	if (f->n_from < SOURCES_MAX && p->n_addrs > 0 && !bulk_own_key(f->b, p->key))
+		bulk_copy_peer(&f->arena, p, &f->from[f->n_from++].peer);
+}
+
+static void add_sources(struct fetch *f, const struct rec_prepare *p)
+{
+	for (size_t i = 0; !p->copies_first && i < p->n_source; i++)
+		add_source(f, &p->source[i]);
+	for (size_t i = 0; i < p->n_copies; i++)
+		add_source(f, &p->copies[i]);
+	for (size_t i = 0; p->copies_first && i < p->n_source; i++)
+		add_source(f, &p->source[i]);
 }
 
 void bulk_fetch_spec(struct bulk *b, const struct rec_prepare *p, specs_cb cb, void *arg)
 {
 	struct fetch *f;
 
-	if (p->spec_size > SPEC_MAX || p->spec_hash.n != 32 || p->n_source != 1) {
+	if (p->spec_size > SPEC_MAX || p->spec_hash.n != 32) {
 		cb(arg, -EINVAL, NULL, "the order to prepare names no usable specification");
 		return;
 	}
@@ -168,9 +241,9 @@ void bulk_fetch_spec(struct bulk *b, const struct rec_prepare *p, specs_cb cb, v
 	f->job = p->job;
 	f->size = p->spec_size;
 	memcpy(f->hash, p->spec_hash.p, 32);
-	bulk_copy_peer(&f->arena, &p->source[0], &f->source);
+	add_sources(f, p);
 	f->until = MONO_NEVER; /* the pool thread answers in any case: looked_here() */
-	f->retry_at = MONO_NEVER;
+	f->retry_at = f->stuck_at = MONO_NEVER;
 	f->user.ops = &ops;
 	f->cb = cb;
 	f->arg = arg;
@@ -190,11 +263,13 @@ mono_t fetch_tick(struct bulk *b, mono_t now)
 			fetch_fail(f, -ETIMEDOUT, f->why);
 			continue;
 		}
+		if (mono_due(f->stuck_at, now))
+			fetch_retry(f, -ETIMEDOUT, "no answer within 4 s"); /* several: one is left */
 		if (mono_due(f->retry_at, now)) {
 			f->retry_at = MONO_NEVER;
-			pool_attach(b->pool, &f->source, &f->user);
+			fetch_begin(f);
 		}
-		next = mono_min(next, mono_min(f->until, f->retry_at));
+		next = mono_min(next, mono_min(f->until, mono_min(f->retry_at, f->stuck_at)));
 	}
 	return next;
 }

@@ -19,7 +19,8 @@
 struct fetch {
 	struct agent_io *io;
 	uint64_t ticket, job;
-	uint32_t attempt;
+	uint32_t attempt, uid;
+	bool keep; /* on disk, too */
 };
 
 struct wanted {
@@ -27,28 +28,61 @@ struct wanted {
 	size_t n, cap;
 };
 
+/* On disk or not: the launch has what it needs. */
+static void copied(void *arg, int rc, struct spec_blob *b, const char *text)
+{
+	struct fetch *f = arg;
+
+	if (rc == 0)
+		specs_release(f->io->specs, b->hash, agent_spec_needed(f->io->core, b->hash));
+	agent_done_well(f->io, f->ticket, rc == 0, text);
+	free(f);
+}
+
+static void copy(struct fetch *f, const struct spec_blob *b)
+{
+	char *p = malloc(b->n + 1);
+
+	if (p == NULL) {
+		copied(f, -ENOMEM, NULL, "out of memory");
+		return;
+	}
+	memcpy(p, b->p, b->n);
+	specs_store(f->io->specs, p, b->n, f->uid, copied, f);
+}
+
 static void fetched(void *arg, int rc, struct spec_blob *b, const char *text)
 {
 	struct fetch *f = arg;
 	struct job_io *j = job_io_find(f->io, f->job, f->attempt);
 
-	if (rc == 0 && j != NULL) { /* else it was cleaned up meanwhile */
+	if (rc == 0 && j != NULL) { /* else it was cleaned up meanwhile, or is to be kept only */
 		spec_unref(j->spec);
 		j->spec = spec_ref(b);
+	}
+	if (rc == 0 && f->keep) {
+		copy(f, b);
+		return;
 	}
 	agent_done(f->io, f->ticket, rc, rc != 0, text);
 	free(f);
 }
 
-static void fetch(struct agent_io *io, const struct action *a)
+static void fetch_spec(struct agent_io *io, const struct action *a)
 {
 	struct fetch *f = agent_alloc(sizeof(*f));
+
+	*f = (struct fetch){ io, a->ticket, a->job, a->attempt, a->prepare->uid, a->prepare->keep };
+	bulk_fetch_spec(io->bulk, a->prepare, fetched, f);
+}
+
+static void fetch(struct agent_io *io, const struct action *a)
+{
 	struct job_io *j = job_io_get(io, a->job, a->attempt);
 
 	j->uid = a->prepare->uid;
 	j->uid_known = true;
-	*f = (struct fetch){ io, a->ticket, a->job, a->attempt };
-	bulk_fetch_spec(io->bulk, a->prepare, fetched, f);
+	fetch_spec(io, a);
 }
 
 static void lease(struct agent_io *io, const struct action *a)
@@ -174,6 +208,9 @@ void perform_agent(struct agent_io *io, const struct action *a)
 		break;
 	case ACT_FETCH:
 		fetch(io, a);
+		break;
+	case ACT_KEEP_SPEC:
+		fetch_spec(io, a);
 		break;
 	case ACT_LEASE:
 		lease(io, a);

@@ -312,6 +312,11 @@ int specs_create(uv_loop_t *loop, const char *state_dir, const struct specs_limi
 	return 0;
 }
 
+void specs_each(struct specs *s, void (*f)(void *arg, const uint8_t hash[32]), void *arg)
+{
+	specs_disk_each(s->disk, f, arg);
+}
+
 void specs_destroy(struct specs *s)
 {
 	if (s == NULL)

@@ -1,10 +1,10 @@
 /* specs.h - jobs' specifications: stored where they were submitted, fetched where they run
  *
- * STATE/specs/HASH.UID holds what was submitted here: an acknowledged job
- * needs it until it ends, whatever restarts meanwhile. Which ones are needed
- * the agent's core knows (agent_spec_needed()); what is not may go. All files
- * of one user, and all of all users, are limited. What is fetched for a launch
- * stays in memory only.
+ * STATE/specs/HASH.UID holds what was submitted here, and copies for jobs that may
+ * be started again: an acknowledged job needs it until it ends, whatever restarts
+ * meanwhile. Which ones are needed the agent's core knows (agent_spec_needed());
+ * what is not may go. All files of one user, and all of all users, are limited.
+ * What is fetched for a job that will not be started again stays in memory only.
  */
 #ifndef NA_IO_SPECS_H
 #define NA_IO_SPECS_H
@@ -29,6 +29,9 @@ void spec_unref(struct spec_blob *b); /* NULL is fine */
 int specs_create(uv_loop_t *loop, const char *state_dir, const struct specs_limits *limits,
 		 struct specs **ret, struct err *e);
 void specs_destroy(struct specs *s); /* at exit */
+
+/* All that lie on disk: before the loop runs. */
+void specs_each(struct specs *s, void (*f)(void *arg, const uint8_t hash[32]), void *arg);
 
 /* rc 0 and a blob (borrowed: spec_ref it), or -errno and a sentence. */
 typedef void (*specs_cb)(void *arg, int rc, struct spec_blob *b, const char *text);

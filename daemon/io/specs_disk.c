@@ -224,6 +224,18 @@ void specs_disk_close(struct specs_disk *d)
 	free(d);
 }
 
+void specs_disk_each(struct specs_disk *d, void (*f)(void *arg, const uint8_t hash[32]), void *arg)
+{
+	uv_mutex_lock(&d->lock);
+	list_foreach(l, &d->kept) {
+		const struct kept *k = list_entry(l, struct kept, at);
+
+		if (k->on_disk)
+			f(arg, k->hash);
+	}
+	uv_mutex_unlock(&d->lock);
+}
+
 /* ---- reading ------------------------------------------------------------------------ */
 
 /* Reads a whole file of at most SPEC_MAX bytes. */

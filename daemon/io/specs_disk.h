@@ -28,6 +28,8 @@ void specs_disk_close(struct specs_disk *d);
  * seq: of the order, ever growing; see specs_disk_drop(). */
 int specs_disk_store(struct specs_disk *d, const char *p, size_t n, uint32_t uid, uint64_t seq,
 		     uint8_t ret_hash[32], struct err *e);
+/* All that lie there. */
+void specs_disk_each(struct specs_disk *d, void (*f)(void *arg, const uint8_t hash[32]), void *arg);
 /* malloc'ed. -ENOENT when it is not here, or not whole. */
 int specs_disk_load(struct specs_disk *d, const uint8_t hash[32], char **ret, size_t *ret_n,
 		    struct err *e);

@@ -65,6 +65,7 @@ void simagent_start(struct sim *s, struct agent_actor *a)
 	LINE(&s->w, a->name, "starts, life %u, boot %s", a->proc.life, a->boot_id);
 	a->core = agent_create(&conf, proc_mono(s, &a->proc));
 	actions_init(&a->acts);
+	simagent_find_specs(a);
 	simagent_adopt_all(s, a);
 	ev.addrs = &addr;
 	ev.n_addrs = 1;
@@ -126,8 +127,17 @@ void simagent_reboot(struct sim *s, struct agent_actor *a, int64_t down_ns)
 	world_at(&s->w, s->w.now + down_ns, EV_RESTART, &a->proc, 1, NULL);
 }
 
+void simagent_lost(struct sim *s, struct agent_actor *a)
+{
+	a->dead = true;
+	LINE(&s->w, a->name, "is LOST for good");
+	simagent_reboot(s, a, SECOND);
+}
+
 static void restart(struct sim *s, struct agent_actor *a, bool booted)
 {
+	if (a->dead)
+		return;
 	if (booted) {
 		new_boot(s, a);
 		a->host_up = true;

@@ -22,7 +22,8 @@ struct done {
 	const struct rec_prepare *prepare; /* what the action was about; own copy of the few fields */
 	uint32_t node_rank, nprocs;
 	int64_t until;
-	uint32_t source, spec;
+	uint32_t sources[10], n_sources, now, spec; /* hosts that are asked, in turn */
+	bool keep;
 	struct rec_proof_result *results;
 	size_t n_results;
 	struct rec_stuck_proc *stuck;
@@ -121,6 +122,17 @@ void simagent_uploader_gone(struct agent_actor *a, const struct conn *c)
 	}
 }
 
+void simagent_find_specs(struct agent_actor *a)
+{
+	uint8_t hash[32];
+
+	for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
+		plan_hash(i, hash);
+		if (a->specs[i])
+			agent_spec_found(a->core, hash);
+	}
+}
+
 static void tidy_specs(struct agent_actor *a)
 {
 	uint8_t hash[32];
@@ -132,15 +144,29 @@ static void tidy_specs(struct agent_actor *a)
 	}
 }
 
-/* The source answers a request for it. */
-static void hand_out(struct sim *s, struct agent_actor *src, struct done *d)
+/* It is written while the answer is on its way, unless nobody wants it any more. */
+static void got_spec(struct agent_actor *a, struct done *d)
 {
-	if (src->specs[d->spec])
+	uint8_t hash[32];
+
+	plan_hash(d->spec, hash);
+	if (!d->keep || !agent_spec_needed(a->core, hash))
 		return;
+	a->specs[d->spec] = a->had_spec[d->spec] = true;
+	d->result = 1;
+}
+
+/* The source answers a request for it. */
+static void hand_out(struct sim *s, struct agent_actor *a, struct agent_actor *src, struct done *d)
+{
+	if (src->specs[d->spec]) {
+		got_spec(a, d);
+		return;
+	}
 	if (check_job(s, d->job)->final[0] == '\0')
 		sim_fail(s, "a specification is kept as long as a job may need it (job %llu, %s)",
 			 (unsigned long long)d->job, src->name);
-	fails(d, ENOENT, false, "the submitting node does not hold the specification");
+	fails(d, ENOENT, false, "the node does not hold the specification");
 }
 
 /* ---- one action each ------------------------------------------------------------- */
@@ -158,33 +184,52 @@ static uint32_t agent_of_key(const struct sim *s, const uint8_t *key)
 	return NODES_MAX;
 }
 
+static void ask_there(struct sim *s, struct done *d, const struct rec_peer *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t host = agent_of_key(s, v[i].key.p);
+
+		if (host < NODES_MAX && d->n_sources < 10)
+			d->sources[d->n_sources++] = host;
+	}
+}
+
 static void do_fetch(struct sim *s, struct agent_actor *a, const struct action *act)
 {
+	const struct rec_prepare *p = act->prepare;
 	struct done *d = answer(s, act);
 
-	d->source = agent_of_key(s, act->prepare->source[0].key.p);
-	d->spec = spec_of(act->prepare->spec_hash.p);
+	d->spec = spec_of(p->spec_hash.p);
+	d->keep = p->keep;
+	if (a->specs[d->spec])
+		d->sources[d->n_sources++] = a->idx;
+	if (!p->copies_first)
+		ask_there(s, d, p->source, p->n_source);
+	ask_there(s, d, p->copies, p->n_copies);
+	if (p->copies_first)
+		ask_there(s, d, p->source, p->n_source);
 	d->until = s->w.now + 5 * SECOND;
 	world_at(&s->w, s->w.now + rng_range(&s->w.rng, MS, 10 * MS), EV_FETCH, &a->proc, 0, d);
 }
 
-/* The source answers when it knows that we may ask: its 'allow' may still be on its way. */
+/* A source answers when it knows that we may ask: its 'allow' may still be on
+ * its way. Meanwhile the others are asked. */
 void simagent_fetch_poll(struct sim *s, struct agent_actor *a, const struct event *e)
 {
 	struct done *d = e->p;
-	struct agent_actor *src = d->source < NODES_MAX ? &s->agents[d->source] : NULL;
+	struct agent_actor *src = d->n_sources > 0 ? &s->agents[d->sources[d->now++ % d->n_sources]] : NULL;
 	bool there = src != NULL && src->proc.up && src->proc.resume_at <= s->w.now &&
 		     (src == a || (!src->cut_peers && !a->cut_peers));
 
 	if (there && rng_chance(&s->w.rng, s->fetch_fails))
 		fails(d, EIO, false, "the specification could not be read");
 	else if (there && (src == a || agent_peer_may(src->core, a->key, d->job)))
-		hand_out(s, src, d);
+		hand_out(s, a, src, d);
 	else if (s->w.now < d->until) {
 		world_at(&s->w, s->w.now + 50 * MS, EV_FETCH, &a->proc, 0, d);
 		return;
 	} else {
-		fails(d, EHOSTUNREACH, false, "the submitting node does not hand out the specification");
+		fails(d, EHOSTUNREACH, false, "no node hands out the specification");
 	}
 	answer_in(s, a, d, MS, 10 * MS);
 }
@@ -402,6 +447,7 @@ void simagent_perform(struct sim *s, struct agent_actor *a, const struct action 
 		do_dial(s, a);
 		break;
 	case ACT_FETCH:
+	case ACT_KEEP_SPEC:
 		do_fetch(s, a, act);
 		break;
 	case ACT_LEASE:

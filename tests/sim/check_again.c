@@ -111,6 +111,11 @@ void again_stored(struct sim *s, struct jobrec *j, const struct rec_row_job *r)
 		all_leased = all_leased && r->places[i].leased;
 	if (all_leased)
 		j->leased_attempt = r->attempt;
+	j->unleased = 0;
+	for (size_t i = 0; i < r->n_places; i++)
+		for (uint32_t k = 0; k < s->n_agents; k++)
+			if (!r->places[i].leased && strcmp(r->places[i].node, s->agents[k].name) == 0)
+				j->unleased |= 1u << k;
 }
 
 /* Lost, and it was to be started again: then it is. */

@@ -41,13 +41,51 @@ static const struct agent_actor *let_in(const struct sim *s, const struct agent_
 	return NULL;
 }
 
+/* Nothing is to be expected of it any more. */
+static bool out_host(const struct sim *s, uint32_t host)
+{
+	return removed_host(s, host) || s->agents[host].dead;
+}
+
+/* The one that had its command and environment is lost for good, and no other has ever had them. */
+static bool spec_lost(const struct sim *s, const struct client *k)
+{
+	if (!s->agents[k->agent].dead)
+		return false;
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (!s->agents[i].dead && s->agents[i].had_spec[k->plan_no])
+			return false;
+	return true;
+}
+
+/* Its attempt may still run on a host that is lost for good, for all that the coordinator
+ * knows since its restart: nobody has told it of a lease there. */
+static bool never_gone(const struct sim *s, const struct jobrec *j)
+{
+	for (uint32_t h = 0; s->coord.proc.life > 1 && h < s->n_agents; h++)
+		if (s->agents[h].dead && (j->unleased >> h & 1))
+			return true;
+	return false;
+}
+
+/* A job waits for the host that is lost for good, and rightly so: nothing comes to its end any more. */
+static bool all_waits(const struct sim *s)
+{
+	for (uint32_t i = 1; i < JOBS_MAX; i++)
+		for (uint32_t k = 0; s->jobs[i].seen && s->jobs[i].final[0] == '\0' && k < s->n_clients; k++)
+			if (s->clients[k].plan == s->jobs[i].plan &&
+			    (spec_lost(s, &s->clients[k]) || never_gone(s, &s->jobs[i])))
+				return true;
+	return false;
+}
+
 /* Nodes that it wants were taken out: it waits for others, which do not come here. */
 static bool waits_for_ever(const struct sim *s, const struct client *k)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < s->n_agents; i++)
-		if (!removed_host(s, i) &&
+		if (!out_host(s, i) &&
 		    (k->plan->hosts == NULL || strstr(k->plan->hosts, s->agents[i].name) != NULL))
 			n++;
 	return s->removal && k->job < JOBS_MAX && s->jobs[k->job].final[0] == '\0' &&
@@ -78,8 +116,10 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 	*ret_patience = 0;
 	if (!admin_done(s))
 		return "the administrator's wishes are done";
+	if (all_waits(s))
+		return NULL;
 	for (uint32_t i = 0; i < s->n_clients; i++)
-		if (!s->clients[i].over && !removed_host(s, s->clients[i].agent) &&
+		if (!s->clients[i].over && !out_host(s, s->clients[i].agent) &&
 		    !waits_for_ever(s, &s->clients[i])) {
 			snprintf(text, sizeof(text), "client %u (job %" PRIu64 ") is told it is over", i,
 				 s->clients[i].job);
@@ -91,7 +131,7 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 			return text;
 		}
 	for (uint32_t i = 0; i < s->n_shims; i++)
-		if (simshim_alive(s->shims[i]) > 0 && !removed_host(s, s->shims[i]->host)) {
+		if (simshim_alive(s->shims[i]) > 0 && !out_host(s, s->shims[i]->host)) {
 			snprintf(text, sizeof(text), "nothing of job %" PRIu64 " lives on %s (%u processes)",
 				 s->shims[i]->job, s->agents[s->shims[i]->host].name,
 				 simshim_alive(s->shims[i]));
@@ -100,7 +140,7 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 	for (uint32_t i = 0; i < s->n_agents; i++) {
 		const struct agent_actor *a = &s->agents[i];
 
-		if (removed_host(s, i))
+		if (out_host(s, i))
 			continue; /* nobody tells it anything any more */
 		if (!a->proc.up || !agent_registered(a->core) || a->files != NULL) {
 			snprintf(text, sizeof(text), "%s is %s", a->name,
@@ -109,18 +149,18 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 		}
 	}
 	for (uint32_t i = 0; i < s->n_agents; i++)
-		if (!removed_host(s, i) && !keeps_specs(s, i) && has_specs(s, &s->agents[i])) {
+		if (!out_host(s, i) && !keeps_specs(s, i) && has_specs(s, &s->agents[i])) {
 			snprintf(text, sizeof(text), "%s is rid of specifications", s->agents[i].name);
 			return text;
 		}
 	for (uint32_t i = 0; i < s->n_agents; i++)
-		if (!removed_host(s, i) && let_in(s, &s->agents[i]) != NULL) {
+		if (!out_host(s, i) && let_in(s, &s->agents[i]) != NULL) {
 			snprintf(text, sizeof(text), "%s lets %s in no more", s->agents[i].name,
 				 let_in(s, &s->agents[i])->name);
 			return text;
 		}
 	for (uint32_t i = 0; i < s->n_shims; i++)
-		if (s->shims[i]->proc.up && !removed_host(s, s->shims[i]->host)) {
+		if (s->shims[i]->proc.up && !out_host(s, s->shims[i]->host)) {
 			snprintf(text, sizeof(text), "the shim of job %" PRIu64 " leaves %s",
 				 s->shims[i]->job, s->agents[s->shims[i]->host].name);
 			*ret_patience = BYE_NS;
@@ -183,6 +223,14 @@ static bool code_explained(const struct sim *s, uint64_t job, const struct jobre
 	return !any && s->n_faults > 0 && j->exit_code == 1; /* not ready in time */
 }
 
+static bool any_started(const struct sim *s, uint64_t job)
+{
+	for (const struct exec *x = s->execs; x != NULL; x = x->next)
+		if (x->job == job)
+			return true;
+	return false;
+}
+
 static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
 {
 	uint32_t good = 0, world = j->plan->nnodes * j->plan->ppn;
@@ -196,6 +244,9 @@ static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
 		return;
 	}
 	again_outcome(s, job, j);
+	if (s->must_end_well && s->crash.n == 0 && s->n_faults <= 1 && any_started(s, job))
+		sim_fail(s, "a job whose submit node is lost goes on elsewhere (job %" PRIu64 ": %s with %u in attempt "
+			    "%u)", job, j->final, j->exit_code, j->attempt);
 	if (s->loss_allowed || j->lost_allowed)
 		return;
 	if (strcmp(j->final, "lost") == 0)

@@ -23,7 +23,7 @@ static const char *const names[FT_KINDS] = {
 	[FT_DISK_FULL] = "disks are full",	  [FT_CUT_PEERS] = "peers cannot be reached",
 	[FT_WALL_JUMP] = "wall clock jumps",	  [FT_LINEAGE] = "coordinator's database is made anew",
 	[FT_LAUNCHER_CRASH] = "launcher crashes", [FT_STOP_LAUNCHER] = "launcher is stopped",
-	[FT_CLIENT_CRASH] = "client crashes",
+	[FT_CLIENT_CRASH] = "client crashes",	  [FT_HOST_LOST] = "host is lost for good",
 	[FT_GPU_STRANGER] = "a stranger takes a GPU", [FT_GPU_LOST] = "GPU is lost",
 	[FT_GPU_GONE] = "GPU is gone",		  [FT_GPU_UNCLEAR] = "a GPU's processes are not known",
 	[FT_DRIVER_BROKEN] = "driver is broken",  [FT_DRIVER_ABSENT] = "driver is absent",
@@ -178,6 +178,9 @@ static void over(struct sim *s, const struct fault *f)
 	case FT_CUT_PEERS:
 		s->agents[f->host].cut_peers = false;
 		break;
+	case FT_HOST_LOST: /* its peers' kernels have given up: TCP_USER_TIMEOUT */
+		net_host_back(s, (int)f->host);
+		break;
 	default:
 		gpus_fault(s, f->host, f->gpu, f->ends, false);
 		break;
@@ -239,6 +242,9 @@ static void begin(struct sim *s, struct fault *f)
 		break;
 	case FT_REBOOT:
 		simagent_reboot(s, a, f->lasts);
+		break;
+	case FT_HOST_LOST:
+		simagent_lost(s, a);
 		break;
 	case FT_SHIM_KILL:
 		kill_a_shim(s, f->host);
@@ -327,6 +333,7 @@ static bool hits(struct sim *s, const struct fault *f)
 	case FT_AGENT_LEAVE:
 		return a->proc.up;
 	case FT_REBOOT:
+	case FT_HOST_LOST:
 		return a->host_up;
 	case FT_SHIM_KILL:
 	case FT_STOP_SHIM:

@@ -97,6 +97,29 @@ void scn_again_spare(struct sim *s)
 	}
 }
 
+/* The node where it was submitted, often that of rank 0, is lost for good: what is
+ * to be run is known elsewhere. */
+void scn_again_submitter(struct sim *s)
+{
+	uint32_t nnodes = (uint32_t)rng_range(&s->w.rng, 1, 2);
+	struct client *k = submit(s, nnodes, 1, 3);
+
+	k->agent = rng_chance(&s->w.rng, 700) ? 0 : some_host(s);
+	k->plan->hosts = NULL;
+	k->plan->spares = nnodes == 1 ? 1 : (uint32_t)rng_below(&s->w.rng, 2);
+	k->plan->run_ms = rng_range(&s->w.rng, 8000, 15000);
+	scn_spice(s, k->plan);
+	s->must_end_well = true;
+	fault_at(s, scn_ms(s, 1500, 7000), FT_HOST_LOST, k->agent, 20 * SECOND);
+	s->heal_at += (int64_t)s->node_lost_ms * MS + 40 * SECOND;
+	if (rng_chance(&s->w.rng, 200))
+		scn_fault(s, 1000, s->node_lost_ms + 10000, FT_COORD_CRASH, 0, scn_ms(s, 20, 5000));
+	if (rng_chance(&s->w.rng, 200))
+		scn_fault(s, 1000, s->node_lost_ms + 10000, FT_AGENT_CRASH, some_host(s), scn_ms(s, 20, 5000));
+	if (rng_chance(&s->w.rng, 100)) /* the next one, too */
+		scn_fault(s, 1000, s->node_lost_ms + 10000, FT_REBOOT, some_host(s), scn_ms(s, 4000, 9000));
+}
+
 /* A rank fails in the first attempts; with some luck the last one is good. */
 void scn_again_any(struct sim *s)
 {

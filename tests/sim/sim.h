@@ -163,6 +163,8 @@ struct agent_actor {
 	bool cut_peers; /* no connections with other nodes */
 	uint32_t disk_full; /* permille of status writes that fail */
 	bool specs[CLIENTS_MAX]; /* specifications on its disk, by plan */
+	bool had_spec[CLIENTS_MAX]; /* it has fetched it once, to keep it */
+	bool dead; /* its host has lost power for good */
 	struct conn *spec_holder[CLIENTS_MAX]; /* the connection that has sent it, while it is open */
 	struct gpu_host *gpus; /* NULL: no probe runs here */
 	uint32_t share, share_of; /* a virtual node's; 0 of 0: all of them */
@@ -278,6 +280,7 @@ struct jobrec {
 	uint32_t attempt; /* durable */
 	bool between; /* ... and over */
 	uint32_t leased_attempt; /* the last one whose shims all keep a lease, durable */
+	uint32_t unleased; /* bits: hosts of its places that are not known to keep the lease */
 	uint32_t chosen_attempt; /* the last one that was looked at, see check_again.c */
 	bool acked;
 	uint32_t proved_attempt, proved_by; /* bits: hosts that have told what they reached in it */
@@ -367,6 +370,7 @@ struct sim {
 	bool undying; /* some process may outlive SIGKILL */
 	bool leases; /* some jobs may be started again */
 	bool repeats; /* agents say again what they have said of attempts that are over */
+	bool must_end_well; /* what is started again has enough left to do so */
 	bool old_shims; /* shims are of a version that knows no leases */
 	bool disk_was_full; /* the cause of an end may be lost with a crash then */
 	bool no_progress_checks; /* outcome is not predicted */
@@ -448,6 +452,9 @@ void simagent_feed(struct sim *s, struct agent_actor *a, struct agent_event *ev)
 /* actor_files.c: what an agent asks the world for */
 void simagent_perform(struct sim *s, struct agent_actor *a, const struct action *act);
 void simagent_done(struct sim *s, struct agent_actor *a, const struct event *e);
+void simagent_find_specs(struct agent_actor *a); /* before its first event */
+/* Its host loses power for good. */
+void simagent_lost(struct sim *s, struct agent_actor *a);
 void simagent_fetch_poll(struct sim *s, struct agent_actor *a, const struct event *e);
 void simagent_uploaded(struct agent_actor *a, struct conn *c, const uint8_t hash[32]);
 void simagent_uploader_gone(struct agent_actor *a, const struct conn *c);
@@ -570,6 +577,7 @@ enum fault_kind {
 	FT_LAUNCHER_CRASH,
 	FT_STOP_LAUNCHER,
 	FT_CLIENT_CRASH, /* one of them; for: until it comes back with its client id */
+	FT_HOST_LOST, /* power loss; it never comes back */
 	FT_GPU_STRANGER, /* from here on: one GPU of that host, or all; for: how long */
 	FT_GPU_LOST,
 	FT_GPU_GONE,
