@@ -72,7 +72,7 @@ static void judge(struct coord *c, const struct job *j, struct candidate *x)
 	x->barred = restart_barred(j, x->node);
 	x->want = j->all_gpus ? has : j->gpus;
 	x->fit = FIT_NOW;
-	if (!node_usable(x->node) || node_cordoned(x->node) || !specs_reach(c, j, x->node) || (truth == GPU_UNKNOWN && !none))
+	if (!node_usable(x->node) || node_cordoned(x->node) || (truth == GPU_UNKNOWN && !none))
 		x->fit = FIT_AWAY;
 	else if (x->want > has)
 		x->fit = FIT_NEVER;
@@ -80,6 +80,8 @@ static void judge(struct coord *c, const struct job *j, struct candidate *x)
 		x->fit = FIT_BUSY;
 	else if (x->want > 0 && mono_before(x->node->kept_from, job_would_end(c, j)))
 		x->fit = FIT_BEHIND;
+	if (x->fit > FIT_AWAY && !specs_reach(c, j, x->node))
+		x->fit = FIT_AWAY;
 }
 
 static int by_load(const void *a, const void *b)

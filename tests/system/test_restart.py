@@ -168,6 +168,83 @@ def test_the_coordinator_may_be_killed_while_one_attempt_follows_the_other(site)
     assert site.job(job)["attempt"] == 2
 
 
+# ---- the submit node is lost ---------------------------------------------
+
+TELLS = """
+import json, os, sys, time
+d, rank, attempt = sys.argv[1], os.environ['RANK'], os.environ['NODEAGENT_ATTEMPT']
+with open(f'{d}/told.{rank}.{attempt}.new', 'wb') as f:
+    f.write(b'\\n'.join([*map(os.fsencode, sys.argv[2:]), os.environb[b'KEPT']]))
+os.rename(f.name, f'{d}/told.{rank}.{attempt}')
+print(f'attempt {attempt} of {rank}', flush=True)
+while not os.path.exists(f'{d}/go'):
+    time.sleep(0.05)
+print(f'rank {rank} is done', flush=True)
+"""
+
+
+def copies(site, node):
+    d = site.path(node, "specs")
+    return [os.path.join(d, name) for name in sorted(os.listdir(d))]
+
+
+def told(d, attempt, n):
+    paths = [f"{d}/told.{rank}.{attempt}" for rank in range(n)]
+    return all(map(os.path.exists, paths)) and [open(p, "rb").read() for p in paths]
+
+
+def test_an_attempt_needs_nothing_of_the_node_where_the_job_was_submitted(site):
+    """It had rank 0, and never comes back. One copy of the command is gone, one has been changed: the third will do."""
+    site.head(conf=f"[coordinator]\nnode_lost_timeout = {LOST}s\n")
+    a1, a2 = [site.node(f"a{i}") for i in (1, 2, 3, 4)][:2]
+    d = work_dir(site)
+    odd = b"of \xff\nbytes"
+    job = site.detach("-N", 3, "--spares", 1, "--max-restarts", 1, "--grace", "1s", "--", PYTHON, "-c", TELLS, d, os.fsdecode(odd), "",
+                      env={**site.env, "KEPT": "a secret"})
+    want = [odd + b"\n\n" + b"a secret"] * 3
+    assert wait_until(lambda: told(d, 1, 3), 20 * SLOW, "attempt 1 runs") == want
+    j = site.job(job)
+    assert (j["nodes"], j["spares"], j["submit_node"]) == (["a1", "a2", "a3"], ["a4"], "a1")
+    wait_until(lambda: all(copies(site, n) for n in ("a1", "a2", "a3", "a4")), 10 * SLOW, "each has a copy")
+    names = {os.path.basename(copies(site, n)[0]) for n in ("a1", "a2", "a3", "a4")}
+    assert len(names) == 1, names
+    for n in ("a2", "a4"):
+        st = os.stat(copies(site, n)[0])
+        assert st.st_mode & 0o777 == 0o600 and st.st_uid == site.uid and os.stat(site.path(n, "specs")).st_mode & 0o77 == 0
+    a2.kill()  # what an agent that was restarted finds counts as well
+    site.stop_daemon("a2")
+    site.via = "a3"
+    site.agent("a2")
+
+    os.unlink(copies(site, "a4")[0])
+    with open(copies(site, "a2")[0], "r+b") as f:
+        f.seek(-3, os.SEEK_END)
+        f.write(b"RET")
+    a1.kill()
+    kill(shim_of(j["ranks"][0]["pid"]))
+    assert wait_until(lambda: told(d, 2, 3), 60 * SLOW, "attempt 2 runs") == want
+    j = site.job(job)
+    assert (j["nodes"], j["attempt"], j["barred"]) == (["a2", "a3", "a4"], 2, ["a1"])
+    wait_until(lambda: copies(site, "a4"), 5, "and the next one could begin there")
+
+    # all that a user asks is answered elsewhere, and the end waits for nobody
+    assert sorted(site.ctl("logs", job, "--stdout").ok().out.split("\n"))[1:] == [f"[a{r + 2}:{r}] attempt 2 of {r}" for r in range(3)]
+    attached = site.popen("attach", job)
+    out = Reader(attached.stdout)
+    time.sleep(1)
+    begun = time.monotonic()
+    site.write("work/go", "")
+    assert site.wait_end(job, 10)["exit_code"] == 0
+    assert attached.wait(10) == 0
+    out.wait("rank 2 is done")
+    assert time.monotonic() - begun < 5 * SLOW
+    assert "a1" in site.ctl("job", job).ok().out
+    wait_until(lambda: not any(copies(site, n) for n in ("a2", "a3", "a4")), 5 * SLOW, "copies are given back")
+    site.daemons.pop("a1")
+    site.agent("a1")
+    wait_until(lambda: not copies(site, "a1"), 10 * SLOW, "and so is the first one, when its node is there again")
+
+
 # ---- ranks that fail ----------------------------------------------------
 
 FAILS = "echo attempt $NODEAGENT_ATTEMPT of rank $RANK; [ $RANK = 0 ] || exec sleep 100; [ $NODEAGENT_ATTEMPT -gt %d ] || exit %d; exit 0"

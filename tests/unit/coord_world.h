@@ -55,6 +55,8 @@ struct world {
 	const char *boot; /* of the coordinator's host; NULL: not known */
 	uint64_t job; /* that prepared(), ranks() and ended() speak of: 1 */
 	bool ours; /* ranks that nodes hold died of our signal */
+	bool keeps_specs; /* nodes that register say that they keep copies */
+	const uint8_t *has_spec; /* ... and, not NULL, that they hold this one */
 	bool no_master; /* nodes that were started cannot say where rank 0 listens */
 };
 
@@ -258,6 +260,10 @@ UNUSED static uint64_t node_up_held(struct world *w, const char *name, const cha
 	m.u.node_register.n_addrs = 1;
 	m.u.node_register.held = &h;
 	m.u.node_register.n_held = phase != NULL;
+	if (w->keeps_specs)
+		MSG_SET(&m.u.node_register, node_register, keeps_specs, true);
+	if (w->has_spec != NULL)
+		m.u.node_register.specs = (struct bytes){ w->has_spec, 32 };
 	say(w, l, &m);
 	return l;
 }

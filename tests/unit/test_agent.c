@@ -1968,6 +1968,158 @@ static void of_two_registrations_only_the_answer_to_the_second_counts(void **sta
 	assert_true(asked(w, ACT_TIDY_SPECS));
 }
 
+/* ---- copies of specifications ---------------------------------------------------------- */
+
+static const uint8_t copy_key[32] = { 0xcc };
+
+/* Of a job that may be started again. */
+static void prepare_to_keep(struct world *w)
+{
+	struct rec_peer src, copy = { .node = "gpu07", .key = { copy_key, 32 }, .port = 7001 };
+	struct msg m;
+
+	fill_prepare(&m, &src, 1000);
+	m.u.prepare.spec_hash = (struct bytes){ spec_a, 32 };
+	m.u.prepare.copies = &copy;
+	m.u.prepare.n_copies = 1;
+	MSG_SET(&m.u.prepare, prepare, keep, true);
+	say(w, COORD, &m);
+}
+
+static void copied(struct world *w, enum action_type t, uint32_t result)
+{
+	struct agent_event ev = { .type = AEV_DONE, .ticket = ticket_of(w, t), .result = result,
+				  .text = result == 0 ? "no room" : NULL };
+
+	assert_int_not_equal(ev.ticket, 0);
+	feed(w, &ev);
+}
+
+static void keep_spec(struct world *w)
+{
+	struct rec_peer copy = { .node = "gpu07", .key = { copy_key, 32 }, .port = 7001 };
+	struct msg m;
+
+	msg_init(&m, MSG_spec_keep);
+	m.u.spec_keep.job = 1;
+	m.u.spec_keep.hash = (struct bytes){ spec_a, 32 };
+	m.u.spec_keep.size = 10;
+	m.u.spec_keep.uid = 1000;
+	m.u.spec_keep.copies = &copy;
+	m.u.spec_keep.n_copies = 1;
+	say(w, COORD, &m);
+}
+
+/* The hashes that the last registration has told, in bytes. */
+static size_t told_held(struct world *w)
+{
+	struct agent_event ev = { .type = AEV_ADDRS };
+	struct msg m;
+	size_t n;
+
+	feed(w, &ev); /* registers anew */
+	assert_true(last(w, COORD, MSG_node_register, &m));
+	assert_true(m.u.node_register.keeps_specs);
+	n = m.u.node_register.specs.n;
+	msg_finish(&m);
+	return n;
+}
+
+static void a_copy_is_kept_until_its_job_is_over(void **state)
+{
+	struct world *w = *state;
+
+	specs_used(w, 0, NULL, false);
+	prepare_to_keep(w);
+	assert_true(agent_spec_needed(w->a, spec_a)); /* from now on: it is being written */
+	copied(w, ACT_FETCH, 1);
+	assert_int_equal(count(w, COORD, MSG_spec_kept), 1);
+	do_forget(w); /* the attempt */
+	assert_true(agent_spec_needed(w->a, spec_a));
+	assert_int_equal(told_held(w), 32);
+	specs_used(w, 1, spec_a, false);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	assert_false(asked(w, ACT_DROP_SPEC));
+	job_over(w, 1);
+	assert_true(asked(w, ACT_DROP_SPEC));
+	assert_false(agent_spec_needed(w->a, spec_a));
+	assert_int_equal(told_held(w), 0);
+}
+
+static void a_copy_that_comes_while_a_list_is_on_its_way_is_told_once_more(void **state)
+{
+	struct world *w = *state;
+	struct agent_event ev = { .type = AEV_ADDRS };
+
+	specs_used(w, 0, NULL, false);
+	prepare_to_keep(w);
+	feed(w, &ev); /* registers: it is not here yet */
+	copied(w, ACT_FETCH, 1);
+	specs_used(w, 0, NULL, false);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	assert_int_equal(count(w, COORD, MSG_spec_kept), 2);
+	assert_int_equal(told_held(w), 32);
+	specs_used(w, 0, NULL, false); /* the job was over meanwhile */
+	assert_false(agent_spec_needed(w->a, spec_a));
+}
+
+/* A full disk is no reason not to run. */
+static void a_copy_that_cannot_be_kept_does_not_stop_the_job(void **state)
+{
+	struct world *w = *state;
+
+	specs_used(w, 0, NULL, false);
+	prepare_to_keep(w);
+	copied(w, ACT_FETCH, 0);
+	done(w, ACT_LEASE, 0);
+	assert_true(asked(w, ACT_SPAWN));
+	assert_int_equal(count(w, COORD, MSG_spec_kept), 0);
+	assert_false(agent_spec_needed(w->a, spec_a));
+	assert_int_equal(told_held(w), 0);
+}
+
+static void who_holds_a_copy_may_nothing_by_that(void **state)
+{
+	struct world *w = *state;
+
+	prepare_to_keep(w);
+	assert_false(agent_peer_may(w->a, copy_key, 1));
+	assert_false(agent_peer_allowed(w->a, copy_key));
+}
+
+static void a_spare_fetches_once_and_tells_each_time(void **state)
+{
+	struct world *w = *state;
+
+	specs_used(w, 0, NULL, false);
+	keep_spec(w);
+	keep_spec(w);
+	assert_int_equal(ticket_of(w, ACT_KEEP_SPEC), 1);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	assert_int_equal(count(w, COORD, MSG_spec_kept), 0);
+	copied(w, ACT_KEEP_SPEC, 1);
+	assert_int_equal(count(w, COORD, MSG_spec_kept), 1);
+	keep_spec(w);
+	assert_int_equal(count(w, COORD, MSG_spec_kept), 2);
+	job_over(w, 1);
+	assert_false(agent_spec_needed(w->a, spec_a));
+}
+
+static void what_lies_on_disk_is_told_at_the_registration(void **state)
+{
+	struct world *w = *state;
+
+	agent_spec_found(w->a, spec_a);
+	agent_spec_found(w->a, spec_b);
+	agent_spec_found(w->a, spec_a);
+	assert_int_equal(told_held(w), 64);
+	specs_used(w, 0, NULL, false); /* to the registration before */
+	assert_true(agent_spec_needed(w->a, spec_b));
+	specs_used(w, 1, spec_a, false);
+	assert_true(agent_spec_needed(w->a, spec_a));
+	assert_false(agent_spec_needed(w->a, spec_b));
+}
+
 static void stopping_ends_the_jobs_and_then_is_idle(void **state)
 {
 	struct world *w = *state;
@@ -2257,6 +2409,12 @@ int main(void)
 		T(a_submit_that_was_never_sent_keeps_nothing),
 		T(a_job_that_ended_while_we_were_away_is_not_in_the_next_list),
 		T(of_two_registrations_only_the_answer_to_the_second_counts),
+		T(a_copy_is_kept_until_its_job_is_over),
+		T(a_copy_that_comes_while_a_list_is_on_its_way_is_told_once_more),
+		T(a_copy_that_cannot_be_kept_does_not_stop_the_job),
+		T(who_holds_a_copy_may_nothing_by_that),
+		T(a_spare_fetches_once_and_tells_each_time),
+		T(what_lies_on_disk_is_told_at_the_registration),
 		T(stopping_ends_the_jobs_and_then_is_idle),
 		T(a_coordinator_that_wants_fewer_heartbeats_is_given_longer),
 	};

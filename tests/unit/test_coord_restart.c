@@ -5,6 +5,8 @@
 #define GRACE_S 2
 #define MARGIN_S 5
 
+static const uint8_t spec[32] = { 1 };
+
 struct wish {
 	uint32_t nnodes, max_restarts, spares;
 	bool any;
@@ -13,7 +15,6 @@ struct wish {
 
 static void submit_wish(struct world *w, uint64_t link, struct wish x)
 {
-	static const uint8_t hash[32] = { 1 };
 	struct msg m;
 
 	msg_init(&m, MSG_submit);
@@ -26,7 +27,7 @@ static void submit_wish(struct world *w, uint64_t link, struct wish x)
 	m.u.submit.time_s = x.time_s;
 	MSG_SET(&m.u.submit, submit, grace_ms, 1000 * GRACE_S);
 	m.u.submit.command = "true";
-	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
+	m.u.submit.spec_hash = (struct bytes){ spec, 32 };
 	m.u.submit.spec_size = 10;
 	MSG_SET(&m.u.submit, submit, uid, 1000);
 	m.u.submit.user = "li";
@@ -623,6 +624,191 @@ static void a_job_whose_command_was_taken_out_of_the_cluster_ends(void **state)
 	assert_why(w, "node gpu01, where it was submitted, was taken out of the cluster");
 }
 
+/* ---- copies of the specification ------------------------------------------------ */
+
+static void says_kept(struct world *w, uint64_t link)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_spec_kept);
+	m.u.spec_kept.job = w->job;
+	m.u.spec_kept.hash = (struct bytes){ spec, 32 };
+	say(w, link, &m);
+}
+
+/* The last 'allow' for this node names the other one. */
+static bool lets_in(struct world *w, uint64_t link, const char *name)
+{
+	struct msg m;
+	bool yes = false;
+
+	if (!last_to(w, link, MSG_allow, &m))
+		return false;
+	for (size_t i = 0; i < m.u.allow.n_peers; i++)
+		yes = yes || strcmp(m.u.allow.peers[i].node, name) == 0;
+	msg_finish(&m);
+	return yes;
+}
+
+/* Where the node of this link is sent for the specification: "gpu02 (gpu01)", the source in brackets if it is last. */
+static const char *sent_to(struct world *w, uint64_t link)
+{
+	static char text[200];
+	struct rec_prepare *p;
+	struct msg m;
+	size_t n = 0;
+
+	assert_true(last_to(w, link, MSG_prepare, &m));
+	p = &m.u.prepare;
+	assert_int_equal(p->n_source, 1);
+	text[0] = '\0';
+	if (!p->copies_first)
+		n += (size_t)snprintf(text, sizeof(text), "%s", p->source[0].node);
+	for (size_t i = 0; i < p->n_copies; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", n > 0 ? " " : "", p->copies[i].node);
+	if (p->copies_first)
+		snprintf(text + n, sizeof(text) - n, " (%s)", p->source[0].node);
+	msg_finish(&m);
+	return text;
+}
+
+static void a_copy_will_do_when_the_node_with_the_command_is_lost(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	w->keeps_specs = true;
+	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	says_kept(w, l[1]);
+	submit_node_is_lost(w, l);
+	assert_true(asked_to_prepare(w, l[1], 2) && asked_to_prepare(w, l[2], 2));
+	assert_string_equal(sent_to(w, l[2]), "gpu02 (gpu01)");
+	assert_true(lets_in(w, l[1], "gpu03"));
+	assert_false(lets_in(w, l[2], "gpu02")); /* it has none to hand out */
+}
+
+static void who_keeps_no_copies_gets_no_attempt_that_depends_on_one(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	w->keeps_specs = true;
+	l[0] = node_up(w, "gpu01");
+	l[1] = node_up(w, "gpu02");
+	w->keeps_specs = false;
+	l[2] = node_up(w, "gpu03");
+	store(w);
+	submit_wish(w, l[0], (struct wish){ 2, 3, 0, false });
+	for (int i = 0; i < 2; i++)
+		says_prepared(w, l[i], 1, true);
+	proved(w, l[1], true, true);
+	proved(w, l[0], false, true);
+	store(w);
+	ranks(w, l[0], 0, "running", 0);
+	ranks(w, l[1], 1, "running", 0);
+	says_kept(w, l[1]);
+	submit_node_is_lost(w, l);
+	assert_job(w, "restarting", -1);
+	assert_false(asked_to_prepare(w, l[2], 2)); /* of an older version: it would ask gpu01 only */
+	l[0] = node_up_held(w, "gpu01", "boot-2", 0, NULL, NULL, 0, 0);
+	store(w);
+	assert_true(asked_to_prepare(w, l[2], 2));
+	assert_string_equal(sent_to(w, l[2]), "gpu01");
+}
+
+static void a_copy_outlives_the_removal_of_the_node_with_the_command(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+	struct msg m;
+
+	w->keeps_specs = true;
+	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	says_kept(w, l[1]);
+	msg_init(&m, MSG_node_remove);
+	m.u.node_remove.rid = 3;
+	m.u.node_remove.node = "gpu01";
+	say(w, link_up(w, WHO_LOCAL, NULL, "client"), &m);
+	store(w);
+	submit_node_is_lost(w, l);
+	for (int i = 0; i < LOST_S; i++) {
+		tick(w, 1000);
+		ping(w, l[1]);
+		ping(w, l[2]);
+		store(w);
+	}
+	assert_true(asked_to_prepare(w, l[2], 2));
+	assert_true(last_to(w, l[2], MSG_prepare, &m));
+	assert_int_equal(m.u.prepare.source[0].n_addrs, 0); /* nobody is sent there any more */
+	assert_true(m.u.prepare.copies_first);
+	msg_finish(&m);
+}
+
+/* The coordinator remembers nothing of copies: their nodes tell it. */
+static void copies_are_told_anew_after_a_restart_of_the_coordinator(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+	uint64_t l[3];
+
+	w->keeps_specs = true;
+	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	says_kept(w, l[1]);
+	submit_node_is_lost(w, l);
+	restart(w);
+	forget_sent(w);
+	l[2] = node_up(w, "gpu03");
+	w->has_spec = spec;
+	l[1] = node_up(w, "gpu02");
+	store(w);
+	assert_true(last_to(w, l[1], MSG_specs_used, &m)); /* and keep it */
+	assert_int_equal(m.u.specs_used.n_uses, 1);
+	msg_finish(&m);
+	assert_true(last_to(w, l[2], MSG_specs_used, &m));
+	assert_int_equal(m.u.specs_used.n_uses, 0);
+	msg_finish(&m);
+}
+
+static void a_spare_gets_a_copy_ahead_of_time_and_gives_it_back(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+	uint64_t l[3];
+
+	w->keeps_specs = true;
+	l[0] = node_up(w, "gpu01");
+	l[1] = node_up(w, "gpu02");
+	l[2] = node_up(w, "gpu03");
+	store(w);
+	submit_wish(w, l[0], (struct wish){ 2, 1, 1, false });
+	assert_true(lets_in(w, l[0], "gpu02") && lets_in(w, l[0], "gpu03"));
+	assert_false(was_told(w, l[1], MSG_spec_keep));
+	assert_true(last_to(w, l[2], MSG_spec_keep, &m));
+	assert_int_equal(m.u.spec_keep.n_copies, 1);
+	assert_string_equal(m.u.spec_keep.copies[0].node, "gpu01");
+	assert_memory_equal(m.u.spec_keep.hash.p, spec, 32);
+	msg_finish(&m);
+	says_kept(w, l[2]);
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 5;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	say(w, l[0], &m);
+	store(w);
+	ended(w, l[0], 0, "killed", 0, true);
+	ended(w, l[1], 1, "killed", 0, true);
+	store(w);
+	for (int i = 0; i < 3; i++) {
+		assert_true(last_to(w, l[i], MSG_forget, &m));
+		assert_true(m.u.forget.over);
+		msg_finish(&m);
+	}
+	assert_false(lets_in(w, l[0], "gpu03"));
+	forget_sent(w);
+	says_kept(w, l[2]); /* one that took long */
+	assert_true(was_told(w, l[2], MSG_forget));
+}
+
 static void who_cannot_fetch_the_command_is_not_left_out(void **state)
 {
 	struct world *w = *state;
@@ -686,6 +872,11 @@ int main(void)
 		T(a_node_that_was_told_to_stop_its_jobs_ends_them_for_good),
 		T(no_attempt_begins_before_the_node_with_the_command_is_back),
 		T(a_job_whose_command_was_taken_out_of_the_cluster_ends),
+		T(a_copy_will_do_when_the_node_with_the_command_is_lost),
+		T(who_keeps_no_copies_gets_no_attempt_that_depends_on_one),
+		T(a_copy_outlives_the_removal_of_the_node_with_the_command),
+		T(copies_are_told_anew_after_a_restart_of_the_coordinator),
+		T(a_spare_gets_a_copy_ahead_of_time_and_gives_it_back),
 		T(who_cannot_fetch_the_command_is_not_left_out),
 		T(a_kill_between_two_attempts_is_the_end),
 		T(a_spare_is_held_and_takes_the_place_of_the_lost_one),
