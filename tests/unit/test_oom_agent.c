@@ -172,7 +172,22 @@ static void say_prepare(struct world *w)
 	msg_init(&m, MSG_prepare);
 	m.u.prepare = (struct rec_prepare){ .job = 1, .attempt = 1, .boot_id = "boot-1", .uid = 1000, .user = "li", .spec_hash = { hash, 32 },
 					    .spec_size = 10, .source = &src, .n_source = 1, .nnodes = 2, .nprocs = 2, .world = 4,
-					    .grace_ms = 5000, .name = "pretrain" };
+					    .grace_ms = 5000, .name = "pretrain", .copies = &src, .n_copies = 1 };
+	MSG_SET(&m.u.prepare, prepare, keep, true);
+	say(w, w->coord, &m);
+}
+
+/* It is the spare of another job. */
+static void say_keep(struct world *w)
+{
+	static const uint8_t other[32] = { 2 };
+	struct rec_addr addr = { .ip = "10.0.0.2", .ifname = "eth0" };
+	struct rec_peer copy = { .node = "gpu02", .key = { hash, 32 }, .addrs = &addr, .n_addrs = 1, .port = 2 };
+	struct msg m;
+
+	msg_init(&m, MSG_spec_keep);
+	m.u.spec_keep = (struct rec_spec_keep){ .job = 2, .hash = { other, 32 }, .size = 10, .uid = 1000,
+						.copies = &copy, .n_copies = 1 };
 	say(w, w->coord, &m);
 }
 
@@ -293,6 +308,7 @@ static void to_coordinator(struct world *w, const struct msg *m)
 			say_prepare(w); /* out of memory for this one request */
 		break;
 	case MSG_proved:
+		say_keep(w);
 		say_start(w);
 		break;
 	case MSG_ended:
@@ -351,7 +367,8 @@ static void done(struct world *w, const struct action *a, int error)
 	static const struct rec_proof_result result = { .kind = "ephemeral", .node = "gpu02", .reached = (const char **)reached, .n_reached = 1 };
 	struct agent_event ev = { .type = AEV_DONE, .ticket = a->ticket, .error = error, .text = error != 0 ? "it was taken" : NULL,
 				  .master_port = 20000, .proof_port = 40000, .ras = ras, .n_ras = 2, .ifname = "eth0",
-				  .results = &result, .n_results = a->type == ACT_PROVE };
+				  .results = &result, .n_results = a->type == ACT_PROVE,
+				  .result = a->type == ACT_FETCH || a->type == ACT_KEEP_SPEC };
 
 	push(w, &ev, NULL);
 }
@@ -407,6 +424,7 @@ static void perform_one(struct world *w, const struct action *a)
 		w->latched = true;
 		break;
 	case ACT_FETCH:
+	case ACT_KEEP_SPEC:
 	case ACT_LEASE:
 	case ACT_PROVE:
 	case ACT_SWEEP:

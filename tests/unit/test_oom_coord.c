@@ -170,16 +170,30 @@ static void node_proves(struct world *w, struct node *n, const struct rec_prove 
 }
 
 /* rid 1: two nodes, rid 2: one. */
+static const uint8_t spec[32] = { 1 };
+
 static void submit(struct world *w, uint32_t rid)
 {
-	static const uint8_t hash[32] = { 1 };
 	struct msg m;
 
 	msg_init(&m, MSG_submit);
 	m.u.submit = (struct rec_submit){ .rid = rid, .client_id = rid == 1 ? "first" : "second", .nnodes = 3 - rid,
-					  .command = "true", .spec_hash = { hash, 32 }, .spec_size = 10, .user = "li" };
+					  .command = "true", .spec_hash = { spec, 32 }, .spec_size = 10, .user = "li" };
 	MSG_SET(&m.u.submit, submit, uid, 1000);
+	if (rid == 2) { /* one node and a spare */
+		MSG_SET(&m.u.submit, submit, max_restarts, 1);
+		MSG_SET(&m.u.submit, submit, spares, 1);
+	}
 	say(w, w->node[0].link, &m);
+}
+
+static void say_kept(struct world *w, const struct node *n, uint64_t job)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_spec_kept);
+	m.u.spec_kept = (struct rec_spec_kept){ .job = job, .hash = { spec, 32 } };
+	say(w, n->link, &m);
 }
 
 /* An attempt starts once on a node: whoever says it again is told how it stands. */
@@ -231,6 +245,9 @@ static void to_node(struct world *w, struct node *n, const struct msg *m)
 		break;
 	case MSG_forget:
 		n->part[m->u.forget.job] = PART_NONE;
+		break;
+	case MSG_spec_keep:
+		say_kept(w, n, m->u.spec_keep.job);
 		break;
 	case MSG_submitted: /* of the client behind the first node; rid 1 or 2 */
 		assert_true(w->job_of[m->u.submitted.rid - 1] == 0 || w->job_of[m->u.submitted.rid - 1] == m->u.submitted.job);
@@ -392,7 +409,9 @@ static void register_node(struct world *w, struct node *n)
 	}
 	msg_init(&m, MSG_node_register);
 	m.u.node_register = (struct rec_node_register){ .node = n->name, .boot_id = "boot-1", .incarnation = 1, .peer_port = 7000,
-							.addrs = &addr, .n_addrs = 1, .held = held, .n_held = n_held };
+							.addrs = &addr, .n_addrs = 1, .held = held, .n_held = n_held,
+							.specs = { spec, 32 } };
+	MSG_SET(&m.u.node_register, node_register, keeps_specs, true);
 	say(w, n->link, &m);
 }
 

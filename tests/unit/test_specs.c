@@ -434,6 +434,25 @@ TEST(what_0_1_has_stored_is_found_and_removed)
 	assert_int_equal(access(then, F_OK), -1);
 }
 
+static void collect(void *arg, const uint8_t hash[32])
+{
+	memcpy(arg, hash, 32);
+	seen.calls++;
+}
+
+TEST(what_lies_there_is_found_at_the_start)
+{
+	uint8_t stored[32], found[32] = { 0 };
+
+	store('m', 100);
+	memcpy(stored, seen.hash, 32);
+	close_store();
+	open_store();
+	specs_each(specs, collect, found);
+	assert_int_equal(seen.calls, 1);
+	assert_memory_equal(found, stored, 32);
+}
+
 TEST(what_came_from_elsewhere_must_have_its_hash)
 {
 	uint8_t hash[32];
@@ -487,6 +506,7 @@ int main(void)
 		T(whose_files_are_whose_is_known_after_a_restart),
 		T(all_users_together_have_a_limit_and_small_files_count_as_blocks),
 		T(what_0_1_has_stored_is_found_and_removed),
+		T(what_lies_there_is_found_at_the_start),
 		T(what_came_from_elsewhere_must_have_its_hash),
 		T(a_full_disk_is_told_and_leaves_nothing),
 	};
