@@ -319,6 +319,7 @@ static void forget_listed(struct agent *a)
 /* Copies that came while we registered: no word of them may have been heard. */
 static void tell_unlisted(struct agent *a)
 {
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): those freed before are off the list */
 	list_foreach(e, &a->spec_uses) {
 		const struct spec_use *u = list_entry(e, struct spec_use, all);
 

@@ -263,8 +263,10 @@ mono_t fetch_tick(struct bulk *b, mono_t now)
 			fetch_fail(f, -ETIMEDOUT, f->why);
 			continue;
 		}
-		if (mono_due(f->stuck_at, now))
-			fetch_retry(f, -ETIMEDOUT, "no answer within 4 s"); /* several: one is left */
+		if (mono_due(f->stuck_at, now)) {
+			fetch_retry(f, -ETIMEDOUT, "no answer within 4 s");
+			continue; /* the tick is set anew */
+		}
 		if (mono_due(f->retry_at, now)) {
 			f->retry_at = MONO_NEVER;
 			fetch_begin(f);
