@@ -229,6 +229,8 @@ def test_an_attempt_needs_nothing_of_the_node_where_the_job_was_submitted(site):
 
     # all that a user asks is answered elsewhere, and the end waits for nobody
     assert sorted(site.ctl("logs", job, "--stdout").ok().out.split("\n"))[1:] == [f"[a{r + 2}:{r}] attempt 2 of {r}" for r in range(3)]
+    r = site.ctl("logs", job, "--attempt", 1, "--stdout")  # but for what lies there
+    assert sorted(r.out.split("\n"))[1:] == [f"[a{k + 1}:{k}] attempt 1 of {k}" for k in (1, 2)] and "a1" in r.err, r
     attached = site.popen("attach", job)
     out = Reader(attached.stdout)
     time.sleep(1)
