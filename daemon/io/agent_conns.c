@@ -395,38 +395,30 @@ static void undecodable(struct conn *c, const char *text, size_t n, int rc, cons
 	}
 }
 
-static bool ranks_lost(const struct rec_rank_state *v, size_t n)
+static void say_lost(const struct conn *c, const struct job_io *j, const struct msg *m, enum lost_say say, uint64_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		if (v[i].lost_bytes != 0)
-			return true;
-	return false;
+	const char *dir = c->io->opts->spool_dir;
+
+	if (say == LOST_BEGINS)
+		log_job(LOG_LVL_WARN, c->job, c->attempt, "its output is being lost (rank %llu%s): there is no room in %s; "
+			"remove files there", (unsigned long long)n, j->nprocs > 1 ? ", perhaps others" : "", dir);
+	else if (say == LOST_ENDS && m->type == MSG_shim_ended)
+		log_job(LOG_LVL_WARN, c->job, c->attempt, "it has ended; %llu bytes of its output were lost, for there was "
+			"no room in %s", (unsigned long long)n, dir);
+	else if (say == LOST_ENDS)
+		log_job(LOG_LVL_WARN, c->job, c->attempt, "its output finds room again in %s; %llu bytes were lost", dir,
+			(unsigned long long)n);
 }
 
-static bool tells_lost(const struct msg *m)
-{
-	if (m->type == MSG_shim_ended)
-		return ranks_lost(m->u.shim_ended.ranks, m->u.shim_ended.n_ranks);
-	if (m->type == MSG_ranks)
-		return ranks_lost(m->u.ranks.ranks, m->u.ranks.n_ranks);
-	for (size_t i = 0; m->type == MSG_shim_grown && i < m->u.shim_grown.n_outs; i++)
-		if (m->u.shim_grown.outs[i].lost != 0)
-			return true;
-	return false;
-}
-
-/* Once a job; as soon as somebody follows its output, else when a rank ends. */
+/* The job's last word may be the first of it: then begin and end are said. */
 static void log_full_disk(const struct conn *c, const struct msg *m)
 {
-	struct job_io *j;
+	struct job_io *j = job_io_find(c->io, c->job, c->attempt);
+	enum lost_say say;
+	uint64_t n = 0;
 
-	if (!tells_lost(m))
-		return;
-	j = job_io_get(c->io, c->job, c->attempt);
-	if (!j->told_full)
-		log_job(LOG_LVL_WARN, c->job, c->attempt, "its output is being lost: there is no room in %s; "
-			"remove files there", c->io->opts->spool_dir);
-	j->told_full = true;
+	while (j != NULL && (say = lost_step(&j->lost, j->nprocs, j->rank_base, m, clock_mono(), &n)) != LOST_NOTHING)
+		say_lost(c, j, m, say, n);
 }
 
 /* Once a job: its user is told while it runs, if anybody follows its output. */

@@ -23,6 +23,7 @@
 #include "io/leaf.h"
 #include "io/link.h"
 #include "io/loop_util.h"
+#include "io/lost.h"
 #include "io/notify.h"
 #include "io/roles.h"
 #include "io/tls.h"
@@ -99,7 +100,7 @@ struct job_io {
 	uint32_t rank_base, nprocs; /* nprocs 0: not known */
 	struct spec_blob *spec; /* fetched, not yet handed to the shim */
 	bool spawning;
-	bool told_full; /* in the log, that its output finds no room */
+	struct lost lost;
 	bool told_given; /* the core, that its oldest output is given back */
 	bool told_left; /* in the log, that processes of it could not be ended */
 	struct proc_id shim; /* our child, or was; start time 0: never */

@@ -94,6 +94,7 @@ void job_io_drop(struct agent_io *io, uint64_t job, uint32_t attempt)
 	list_remove(&j->at);
 	io->n_jobs--;
 	spec_unref(j->spec);
+	lost_finish(&j->lost);
 	free(j);
 }
 

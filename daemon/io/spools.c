@@ -23,6 +23,8 @@
 #define JUMP_MS 600000 /* of the wall clock, between two looks */
 #define TRUST_MS 86400000
 #define LEAST (64u << 10) /* that a job may keep, however many there are */
+#define TELL_MS 600000
+#define TELL_AGAIN_MS 3600000
 #define REMOVE_MAX 16 /* at a time, by the launcher */
 
 struct spools {
@@ -36,7 +38,9 @@ struct spools {
 	size_t n_live;
 	struct spool_list now, next;
 	int rc;
-	bool told_trouble;
+	bool in_trouble;
+	mono_t told_at; /* of it, or of its end */
+	unsigned untold; /* times that it went wrong since */
 	unsigned removing; /* asked of the launcher */
 	int64_t offset_ms; /* wall clock minus monotonic clock, at the last look */
 	bool have_offset;
@@ -165,11 +169,32 @@ static void say_removed(const struct spools *s)
 
 /* ---- removing ----------------------------------------------------------------- */
 
+/* What goes wrong each minute is said once an hour, and that it goes well again: once
+ * it did, and then not before TELL_MS, lest a disk that comes and goes fills the log. */
 static void trouble(struct spools *s, const char *text)
 {
-	if (!s->told_trouble)
-		log_warn("%s", text);
-	s->told_trouble = true;
+	mono_t now = clock_mono();
+	char more[48] = "";
+
+	s->untold++;
+	if (s->told_at.ns != 0 && mono_sub_ms(now, s->told_at) < (s->in_trouble ? TELL_AGAIN_MS : TELL_MS))
+		return;
+	if (s->untold > 1)
+		snprintf(more, sizeof(more), " (%u times since it was said last)", s->untold);
+	log_warn("%s%s", text, more);
+	s->in_trouble = true;
+	s->told_at = now;
+	s->untold = 0;
+}
+
+static void no_trouble(struct spools *s)
+{
+	if (!s->in_trouble)
+		return;
+	log_info("old output can be removed from %.100s again", s->io->opts->spool_dir);
+	s->in_trouble = false;
+	s->told_at = clock_mono();
+	s->untold = 0;
 }
 
 static void remove_work(uv_work_t *req)
@@ -200,6 +225,8 @@ static void removed(uv_work_t *req, int status)
 		snprintf(text, sizeof(text), "old output could not be removed from %.100s: %s",
 			 s->io->opts->spool_dir, strerror(-s->rc));
 		trouble(s, text);
+	} else {
+		no_trouble(s);
 	}
 	again(s, LOOK_MS); /* what is gone is listed no more then */
 }
@@ -212,6 +239,8 @@ static void launcher_removed(void *arg, int error, uint32_t result, const char *
 	s->removing--;
 	if (error != 0)
 		trouble(s, text != NULL && *text != '\0' ? text : "the launcher could not remove old output");
+	else
+		no_trouble(s);
 }
 
 static void ask_launcher(struct spools *s)

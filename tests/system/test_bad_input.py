@@ -734,6 +734,7 @@ def test_a_full_disk_holds_up_no_rank_and_is_told(two_hosts):
                      "remove files there", told[-1]), told
     log = [x for x in site.logs().splitlines() if "its output is being lost" in x]
     assert len(log) == 1 and spool in log[0], log
+    assert len(re.findall(r"it has ended; \d{8} bytes of its output were lost", site.logs())) == 1
     # nobody else is disturbed, and small jobs on n2 work while there is room or say so
     assert site.launch("-w", "n1", "--", "echo", "fine").ok().out == "fine\n"
     again = site.launch("-w", "n2", "--", "true")
