@@ -299,7 +299,7 @@ void ajobs_tell_unknown(struct agent *a)
 		m.u.notice.attempt = j->attempt;
 		m.u.notice.text = "what it holds of this job cannot be read any more, so whether its processes live is not "
 				  "known, and they count as alive; look there for processes with this number in "
-				  "NODEAGENT_JOB and end them, then reboot the host, or nodectl node-remove it";
+				  "NODEAGENT_JOB and end them, then reboot the host, or nodectl node-remove --force it";
 		session_send(a, &m);
 	}
 }

@@ -197,7 +197,7 @@ static void unreadable(struct agent_io *io, const char *name, uint64_t job, uint
 
 	if (was_started(io, job, attempt)) {
 		log_job(LOG_LVL_ERROR, job, attempt, "was started here, and its record %s/shims/%s cannot be read: it counts "
-			"as alive until this host is rebooted, or the node is taken out (nodectl node-remove)",
+			"as alive until this host is rebooted, or the node is taken out (nodectl node-remove --force)",
 			io->opts->run_dir, name);
 		agent_feed(io, &ev);
 	} else if (shims_socket_ask(io, job, attempt) != SHIM_GONE) {

@@ -678,7 +678,7 @@ static void a_copy_will_do_when_the_node_with_the_command_is_lost(void **state)
 	uint64_t l[3];
 
 	w->keeps_specs = true;
-	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, false, 0 }, true, l);
 	says_kept(w, l[1]);
 	submit_node_is_lost(w, l);
 	assert_true(asked_to_prepare(w, l[1], 2) && asked_to_prepare(w, l[2], 2));
@@ -698,7 +698,7 @@ static void who_keeps_no_copies_gets_no_attempt_that_depends_on_one(void **state
 	w->keeps_specs = false;
 	l[2] = node_up(w, "gpu03");
 	store(w);
-	submit_wish(w, l[0], (struct wish){ 2, 3, 0, false });
+	submit_wish(w, l[0], (struct wish){ 2, 3, 0, false, 0 });
 	for (int i = 0; i < 2; i++)
 		says_prepared(w, l[i], 1, true);
 	proved(w, l[1], true, true);
@@ -723,11 +723,12 @@ static void a_copy_outlives_the_removal_of_the_node_with_the_command(void **stat
 	struct msg m;
 
 	w->keeps_specs = true;
-	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, false, 0 }, true, l);
 	says_kept(w, l[1]);
 	msg_init(&m, MSG_node_remove);
 	m.u.node_remove.rid = 3;
 	m.u.node_remove.node = "gpu01";
+	m.u.node_remove.force = true;
 	say(w, link_up(w, WHO_LOCAL, NULL, "client"), &m);
 	store(w);
 	submit_node_is_lost(w, l);
@@ -752,7 +753,7 @@ static void copies_are_told_anew_after_a_restart_of_the_coordinator(void **state
 	uint64_t l[3];
 
 	w->keeps_specs = true;
-	run_pair(w, (struct wish){ 2, 3, 0, false }, true, l);
+	run_pair(w, (struct wish){ 2, 3, 0, false, 0 }, true, l);
 	says_kept(w, l[1]);
 	submit_node_is_lost(w, l);
 	restart(w);
@@ -780,7 +781,7 @@ static void a_spare_gets_a_copy_ahead_of_time_and_gives_it_back(void **state)
 	l[1] = node_up(w, "gpu02");
 	l[2] = node_up(w, "gpu03");
 	store(w);
-	submit_wish(w, l[0], (struct wish){ 2, 1, 1, false });
+	submit_wish(w, l[0], (struct wish){ 2, 1, 1, false, 0 });
 	assert_true(lets_in(w, l[0], "gpu02") && lets_in(w, l[0], "gpu03"));
 	assert_false(was_told(w, l[1], MSG_spec_keep));
 	assert_true(last_to(w, l[2], MSG_spec_keep, &m));
