@@ -7,7 +7,7 @@ static uint64_t total(const struct lost *l)
 {
 	uint64_t n = 0;
 
-	for (uint32_t i = 0; i < l->n; i++)
+	for (uint32_t i = 0; l->ranks != NULL && i < l->n; i++)
 		n += l->ranks[i].all;
 	return n;
 }
@@ -15,7 +15,7 @@ static uint64_t total(const struct lost *l)
 /* Counts only grow; who tells the older one was overtaken. */
 static bool rank_lost(struct lost *l, uint32_t local, uint64_t bytes)
 {
-	if (local >= l->n || bytes <= l->ranks[local].all)
+	if (l->ranks == NULL || local >= l->n || bytes <= l->ranks[local].all)
 		return false;
 	l->ranks[local].all = bytes;
 	return true;
@@ -23,7 +23,7 @@ static bool rank_lost(struct lost *l, uint32_t local, uint64_t bytes)
 
 static bool stream_lost(struct lost *l, uint32_t local, uint32_t fd, uint64_t bytes)
 {
-	uint64_t *of = local < l->n ? l->ranks[local].of : NULL;
+	uint64_t *of = l->ranks != NULL && local < l->n ? l->ranks[local].of : NULL;
 
 	if (of == NULL || fd == 0 || bytes <= of[fd - 1])
 		return false;
