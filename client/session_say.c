@@ -352,6 +352,32 @@ int session_job_code(const struct rec_job_info *j)
 	return strcmp(j->state, "done") == 0 ? 0 : EXIT_REFUSED;
 }
 
+/* Without the sequences that colour it or move the cursor: they would be shown as
+ * "?[31m". */
+static void add_plain(struct buf *b, const char *p, size_t n)
+{
+	struct buf plain;
+
+	buf_init(&plain);
+	for (size_t i = 0, end; i < n; i = end) {
+		const char *esc = memchr(p + i, 27, n - i);
+
+		end = esc ? (size_t)(esc - p) : n;
+		buf_add(&plain, p + i, end - i);
+		if (!esc)
+			break;
+		if (end + 1 < n && p[end + 1] == '[') {
+			for (end += 2; end < n && p[end] >= ' ' && p[end] < '@'; end++)
+				;
+			end += end < n && p[end] >= '@' && p[end] <= '~';
+		} else {
+			buf_addc(&plain, p[end++]);
+		}
+	}
+	term_add_clean(b, buf_str(&plain), plain.len);
+	buf_finish(&plain);
+}
+
 /* The last lines a rank wrote, indented. */
 static void say_tail(struct session *s, const struct bytes *tail)
 {
@@ -382,8 +408,7 @@ static void say_tail(struct session *s, const struct bytes *tail)
 		}
 		buf_init(&b);
 		buf_adds(&b, "  ");
-		term_add_clean(&b, shown ? shown + 1 : from,
-			       (size_t)(stop - (shown ? shown + 1 : from)));
+		add_plain(&b, shown ? shown + 1 : from, (size_t)(stop - (shown ? shown + 1 : from)));
 		streams_say(&s->streams, buf_str(&b));
 		buf_finish(&b);
 		from = nl ? nl + 1 : end;

@@ -359,7 +359,7 @@ def test_a_failure_is_told_with_rank_node_pid_and_last_lines(ctl, agent):
     p = ctl.popen("launch", "-N", 2, "--", "true")
     agent.submitted()
     agent.start("gpu01", "gpu02", each=8)
-    tail = b"".join(b"line %d\n" % i for i in range(20)) + b"1%\r99%\nlast\x1b[2J\n"
+    tail = b"".join(b"line %d\n" % i for i in range(20)) + b"1%\r99%\nlast\x1b[2J \x1b[1;31mred\x1b[0m\x1bX\x1b[\n"
     agent.end(exit_code=7, why="15 ranks were ended by us", notices=["gpu02 lost 10 bytes"], first=[
         {"rank": 11, "state": "exited", "pid": 40112, "code": 7, "tail": base64.b64encode(tail).decode()}],
         start_wall_ms="1000", end_wall_ms="373500")
@@ -367,7 +367,7 @@ def test_a_failure_is_told_with_rank_node_pid_and_last_lines(ctl, agent):
     assert code == 7
     assert err.splitlines() == [
         "job 18", "job 18 FAILED 6m12s: rank 11 (gpu02, pid 40112) exited with code 7",
-        *[f"  line {i}" for i in range(12, 20)], "  99%", "  last?[2J", "  15 ranks were ended by us", "job 18: gpu02 lost 10 bytes"]
+        *[f"  line {i}" for i in range(12, 20)], "  99%", "  last red?X", "  15 ranks were ended by us", "job 18: gpu02 lost 10 bytes"]
 
 
 @pytest.mark.parametrize("first, code, text", [
