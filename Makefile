@@ -156,6 +156,15 @@ SIM_STORE := $(addprefix $(B)/daemon/io/,store_db.o store_group.o)
 $(B)/sim: $(SIM) $(SIM_STORE) $(SIM_ARCHIVES)
 	$(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $(SIM) $(SIM_STORE) -Wl,--start-group $(SIM_ARCHIVES) -Wl,--end-group $(DAEMONLIBS)
 
+# The way of a rank's output: the agent's and the client's part of it are no cores, and run on a world of their own
+FLOW_PARTS := $(addprefix $(B)/daemon/io/,bulk.o bulk_follow.o bulk_part.o bulk_serve.o bulk_source.o bulk_spool.o \
+  bulk_begin.o) $(addprefix $(B)/client/,streams.o sink.o label.o) $(B)/daemon/shim/output.o
+FLOW := $(call objects,tests/sim/output)
+FLOW_WRAP := -Wl,--wrap=write,--wrap=fallocate,--wrap=spool_stream,--wrap=spool_stamps
+$(B)/sim-output: $(FLOW) $(FLOW_PARTS) $(B)/libproto.a $(B)/libcommon.a
+	$(CC) $(LDSAN) $(LDFLAGS) $(FLOW_WRAP) -Wl,--as-needed -o $@ $(FLOW) $(FLOW_PARTS) -Wl,--start-group $(B)/libproto.a \
+	  $(B)/libcommon.a -Wl,--end-group -lcjson -lm
+
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZERS): $(B)/%: $(B)/%.o $(ARCHIVES)
 	$(CC) $(LDSAN) -fsanitize=fuzzer $(LDFLAGS) -Wl,--as-needed -o $@ $< \
@@ -168,7 +177,7 @@ $(BENCH): $(B)/%: $(B)/%.o
 .PHONY: unit-programs sim-program fuzz-programs bench-programs fakes
 unit-programs: $(UNIT) $(FAKES)
 fakes: $(FAKES)
-sim-program: $(if $(SIM),$(B)/sim)
+sim-program: $(if $(SIM),$(B)/sim $(B)/sim-output)
 fuzz-programs: $(FUZZERS) $(ARCHIVES) $(B)/daemon/main.o $(WORKER)
 bench-programs: $(BENCH)
 
@@ -196,6 +205,7 @@ lint:
 sim:
 	@$(MAKE) --no-print-directory SAN=0 sim-program
 	build/sim --seeds $(SEEDS)
+	build/sim-output --seeds $$(($(SEEDS) / 20))
 
 sim-exhaustive:
 	@$(MAKE) --no-print-directory SAN=0 sim-program
