@@ -247,6 +247,10 @@ void job_update_rank(struct coord *c, struct job *j, uint32_t node_rank,
 	r->ours = s->ours;
 	r->core = s->core;
 	r->start_wall_ms = s->start_wall_ms != 0 ? s->start_wall_ms : r->start_wall_ms;
+	/* That it was told to start may not have been stored: a full disk, a restart, a shim that
+	 * was stopped until its end. What ran has output, and is not to look as if it never did. */
+	if (j->start_wall_ms == 0)
+		j->start_wall_ms = r->start_wall_ms;
 	r->end_wall_ms = s->end_wall_ms;
 	r->maybe_first = s->maybe_first;
 	if (s->text != NULL && r->text == NULL)

@@ -102,7 +102,7 @@ static void note_starts(struct seen_job *s, const struct rec_job_info *j)
 		if (!MSG_HAS(&j->attempts[i], attempt_info, start_wall_ms))
 			note_never(s, j->attempts[i].attempt);
 	}
-	if (s->over && !told && !MSG_HAS(j, job_info, start_wall_ms))
+	if (s->over && !told && !MSG_HAS(j, job_info, start_wall_ms) && strcmp(j->state, "done") != 0)
 		note_never(s, s->attempt);
 }
 

@@ -55,6 +55,8 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	if (!is_final(r->state) || j->final[0] != '\0')
 		return;
 	snprintf(j->final, sizeof(j->final), "%s", r->state);
+	if (strcmp(r->state, "done") == 0 && r->start_wall_ms == 0) /* its output would be taken for none */
+		sim_fail(s, "a job that has done its work was started at some time (job %" PRIu64 ")", r->job);
 	cause_over(s, r);
 	j->exit_code = r->exit_code;
 	j->over_at = s->w.now;

@@ -687,6 +687,40 @@ static void a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job(vo
 	assert_job(w, "failed", 143);
 }
 
+/* The row with 'running' never came to the disk, and the shims were stopped until their ranks' end:
+ * only that tells when they were started. */
+static void a_job_of_which_only_the_end_is_heard_was_started_all_the_same(void **state)
+{
+	struct world *w = *state;
+	struct rec_rank_state r = { .state = "exited", .start_wall_ms = 777 };
+	struct rec_job_info *i;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	restart(w);
+	w->no_master = true; /* their agents have not heard their shims */
+	a = node_up_held(w, "gpu01", "boot-1", 1, "starting", "waiting", 0, 0);
+	b = node_up_held(w, "gpu02", "boot-1", 1, "starting", "waiting", 1, 0);
+	w->no_master = false;
+	assert_job(w, "recovering", -1);
+	MSG_SET(&r, rank_state, code, 0);
+	for (r.rank = 0; r.rank < 2; r.rank++) {
+		msg_init(&m, MSG_ended);
+		m.u.ended.job = w->job;
+		m.u.ended.attempt = 1;
+		m.u.ended.ranks = &r;
+		m.u.ended.n_ranks = 1;
+		say(w, r.rank == 0 ? a : b, &m);
+	}
+	store(w);
+	i = job_one(w, &m);
+	assert_non_null(i);
+	assert_string_equal(i->state, "done");
+	assert_int_equal(i->start_wall_ms, 777);
+	msg_finish(&m);
+}
+
 static void a_rank_that_exits_well_because_its_node_stops_has_not_done_its_work(void **state)
 {
 	struct world *w = *state;
@@ -1613,6 +1647,7 @@ int main(void)
 		T(a_client_may_leave_when_all_reachable_nodes_are_clean),
 		T(a_running_job_survives_the_coordinator),
 		T(a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job),
+		T(a_job_of_which_only_the_end_is_heard_was_started_all_the_same),
 		T(a_rank_that_exits_well_because_its_node_stops_has_not_done_its_work),
 		T(a_half_started_job_is_started_everywhere_after_a_restart),
 		T(a_node_whose_shim_has_not_spoken_yet_is_waited_for),
