@@ -158,7 +158,7 @@ $(B)/sim: $(SIM) $(SIM_STORE) $(SIM_ARCHIVES)
 
 # The way of a rank's output: the agent's and the client's part of it are no cores, and run on a world of their own
 FLOW_PARTS := $(addprefix $(B)/daemon/io/,bulk.o bulk_follow.o bulk_part.o bulk_serve.o bulk_source.o bulk_spool.o \
-  bulk_begin.o) $(addprefix $(B)/client/,streams.o sink.o label.o) $(B)/daemon/shim/output.o
+  bulk_begin.o) $(addprefix $(B)/client/,streams.o sink.o label.o term.o) $(B)/daemon/shim/output.o
 FLOW := $(call objects,tests/sim/output)
 FLOW_WRAP := -Wl,--wrap=write,--wrap=fallocate,--wrap=spool_stream,--wrap=spool_stamps
 $(B)/sim-output: $(FLOW) $(FLOW_PARTS) $(B)/libproto.a $(B)/libcommon.a
