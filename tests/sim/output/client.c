@@ -67,7 +67,7 @@ static void on_line(struct client *c, struct seen *s, const struct truth *t, con
 		broken("reader %u: %s: goes on at %" PRIu64 " after %" PRIu64 ", with %" PRIu64 " bytes told as missing", c->i, name,
 		       at, s->next, s->gap);
 	if (at + n + whole > t->most || memcmp(t->p + at, text, n) != 0 || (whole && t->p[at + n] != '\n'))
-		broken("reader %u: %s: at %" PRIu64 " there is something else than \"%.*s\"", c->i, name, at, (int)n, text);
+		broken("reader %u: %s: at %" PRIu64 " there is something else than \"%.*s\"", c->i, name, at, n < 60 ? (int)n : 60, text);
 	counts.bytes += n + whole;
 	s->next = at + n + whole;
 	s->gap = 0;
