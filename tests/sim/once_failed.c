@@ -8,24 +8,24 @@
 #include "tests/sim/sim.h"
 
 const struct once_failed once_failed[] = {
-	/* left-ready; test_coord: what_is_alive_at_a_place_that_is_over_is_ended_and_then_forgotten */
+	/* left-ready; test_coord_again: what_is_alive_at_a_place_that_is_over_is_ended_and_then_forgotten */
 	{ "no-ports", 47 },
 	{ "chaos", 2449 },
-	/* master-forgotten; test_agent: an_adopted_shim_knows_what_it_was_started_with */
+	/* master-forgotten; test_agent_adopt: an_adopted_shim_knows_what_it_was_started_with */
 	{ "start-interrupted", 121 },
 	{ "start-interrupted", 422 },
 	{ "chaos", 10291 },
-	/* unspoken-lost; test_coord: a_node_whose_shim_has_not_spoken_yet_is_waited_for */
+	/* unspoken-lost; test_coord_again: a_node_whose_shim_has_not_spoken_yet_is_waited_for */
 	{ "stopped-shim", 106 },
-	/* unknown-started; test_coord: a_node_that_cannot_tell_yet_whether_it_has_started_is_waited_for
+	/* unknown-started; test_coord_again: a_node_that_cannot_tell_yet_whether_it_has_started_is_waited_for
 	 * and what_was_taken_for_started_and_stands_ready_is_started */
 	{ "chaos", 502370 },
 	{ "stopped-shim", 261 },
-	/* ready-taken-for-started; test_coord: what_was_told_as_starting_and_stands_ready_is_started */
+	/* ready-taken-for-started; test_coord_again: what_was_told_as_starting_and_stands_ready_is_started */
 	{ "chaos", 100312 },
 	/* heard-once-more; test_coord: a_node_that_is_heard_once_more_is_shown_silent_as_soon_again */
 	{ "all-silent", 13 },
-	/* cut-short-unseen; test_coord: a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job */
+	/* cut-short-unseen; test_coord_again: a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job */
 	{ "agent-leaves", 7 },
 	/* own-absence; test_coord: a_coordinator_that_was_stopped_has_not_heard_anybody */
 	{ "silent-node", 193 },
@@ -36,10 +36,10 @@ const struct once_failed once_failed[] = {
 	 * a_job_whose_choice_cannot_be_saved_is_not_overtaken */
 	{ "gpus", 2313 },
 	/* absent-driver-shows-all; test_coord_gpus:
-	 * where_there_were_GPUs_they_are_hidden_while_no_driver_is_there, test_agent:
+	 * where_there_were_GPUs_they_are_hidden_while_no_driver_is_there, test_agent_gpus:
 	 * GPUs_that_nobody_had_seen_are_hidden_from_a_job_that_was_given_none */
 	{ "gpus-chaos", 396 },
-	/* shifted-at-start; test_agent: indices_that_shift_before_the_start_are_told_with_it */
+	/* shifted-at-start; test_agent_gpus: indices_that_shift_before_the_start_are_told_with_it */
 	{ "gpus-chaos", 948 },
 	/* more-not-free; test_coord_queue:
 	 * who_waits_is_asked_again_when_there_are_more_GPUs_but_no_more_free_ones */
@@ -47,7 +47,7 @@ const struct once_failed once_failed[] = {
 	/* first-word-overtakes; test_coord_queue:
 	 * a_job_in_a_nodes_first_word_after_a_silence_does_not_overtake_those_who_waited_for_it */
 	{ "gpus-chaos", 1936 },
-	/* given-up-watch; test_agent: a_watch_that_is_given_up_is_taken_back */
+	/* given-up-watch; test_agent_requests: a_watch_that_is_given_up_is_taken_back */
 	{ "gpus-chaos", 122596 },
 	/* sibling-unlooked; test_coord_gpus: one_job_on_two_virtual_nodes_gets_no_GPU_twice */
 	{ "gpus-shared", 415 },
