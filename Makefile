@@ -63,8 +63,9 @@ LAUNCHER := $(call objects,daemon/launcher)
 CLIENT := $(call objects,client)
 HW := $(call objects,daemon/hw)
 PROBE := $(call objects,daemon/probe)
+NCCL := $(call objects,daemon/nccl)
 
-PROGS := $(B)/nodeagentd $(B)/nodectl $(B)/nodeagent-shim $(B)/nodeagent-launcher
+PROGS := $(B)/nodeagentd $(B)/nodectl $(B)/nodeagent-shim $(B)/nodeagent-launcher $(B)/nodeagent-nccl
 # readings of hardware want libibverbs and hwloc; without them nodes run jobs and show no ports
 HWLIBS := $(shell pkg-config --libs libibverbs hwloc 2>/dev/null)
 ifneq ($(HWLIBS),)
@@ -94,6 +95,10 @@ $(B)/nodeagent-shim: $(SHIM) $(B)/libproto.a $(B)/libcommon.a
 $(B)/nodeagent-launcher: $(LAUNCHER) $(B)/libcommon.a
 	$(LINK)
 
+# CUDA and NCCL are those of the environment under test: loaded at run time
+$(B)/nodeagent-nccl: $(NCCL) $(B)/libcommon.a
+	$(LINK) -lcjson -ldl -lm
+
 $(B)/nodeagent-probe: $(PROBE) $(HW) $(B)/libproto.a $(B)/libcommon.a
 	$(LINK) $(HWLIBS) -lcjson -ldl -pthread -lm
 
@@ -108,12 +113,13 @@ $(WORKER): $(B)/tests/worker/allreduce.o
 
 # Everything but the mains, as archives: a test takes the object it names.
 # client/ and daemon/io/ have link.o each, so a test gets one or the other.
-LIBS := core io shim launcher client $(if $(HWLIBS),hw probe)
+LIBS := core io shim launcher client nccl $(if $(HWLIBS),hw probe)
 $(B)/libcore.a: $(CORE)
 $(B)/libio.a: $(IO)
 $(B)/libshim.a: $(filter-out %/main.o,$(SHIM))
 $(B)/liblauncher.a: $(filter-out %/main.o,$(LAUNCHER))
 $(B)/libclient.a: $(filter-out %/main.o,$(CLIENT))
+$(B)/libnccl.a: $(filter-out %/main.o,$(NCCL))
 $(B)/libhw.a: $(HW)
 $(B)/libprobe.a: $(filter-out %/main.o,$(PROBE))
 $(LIBS:%=$(B)/lib%.a):
@@ -148,7 +154,14 @@ $(B)/tests/fake/libfailmalloc.so: FAKE := -DFAILCALL_MALLOC
 $(FAILCALL): tests/fake/failcall.c
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -fPIE -fsanitize% -fno-sanitize% -D_FORTIFY_SOURCE%,$(ALLCFLAGS)) $(FAKE) -MF $@.d -fPIC -shared -o $@ $<
-FAKES := $(NVMLS) $(FAILCALL)
+# CUDA and NCCL that are none, as an environment keeps them
+FAKE_ENV := $(addprefix $(B)/tests/fake/env/lib/,libcudart.so.12 libnccl.so.2)
+$(B)/tests/fake/env/lib/libcudart.so.12: tests/fake/cudart.c
+$(B)/tests/fake/env/lib/libnccl.so.2: tests/fake/nccl.c
+$(FAKE_ENV): daemon/nccl/abi.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fPIE -fsanitize% -fno-sanitize%,$(ALLCFLAGS)) -MF $@.d -fPIC -shared -o $@ $(filter %.c,$^) -ldl
+FAKES := $(NVMLS) $(FAILCALL) $(FAKE_ENV)
 
 SIM := $(call objects,tests/sim)
 SIM_ARCHIVES := $(B)/libcore.a $(B)/libshim.a $(B)/libproto.a $(B)/libcommon.a
@@ -265,6 +278,7 @@ install: all
 	$(INSTALL) -m 755 $(B)/nodeagentd $(DESTDIR)$(PREFIX)/sbin/nodeagentd
 	$(INSTALL) -m 755 $(B)/nodeagent-shim $(DESTDIR)$(LIBEXEC)/nodeagent-shim
 	$(INSTALL) -m 755 $(B)/nodeagent-launcher $(DESTDIR)$(LIBEXEC)/nodeagent-launcher
+	$(INSTALL) -m 755 $(B)/nodeagent-nccl $(DESTDIR)$(LIBEXEC)/nodeagent-nccl
 	$(if $(HWLIBS),$(INSTALL) -m 755 $(B)/nodeagent-probe $(DESTDIR)$(LIBEXEC)/nodeagent-probe)
 	set -e; for m in docs/man/*.[1-8]; do $(INSTALL) -m 644 $$m $(DESTDIR)$(SHARE)/man/man$${m##*.}/$${m##*/}; done
 	set -e; for u in $(UNITS); do $(call install_text,systemd/$$u,$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u); done

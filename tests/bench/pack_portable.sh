@@ -11,7 +11,7 @@ out=${1:-build/portable}
 make --no-print-directory -j2 B="$out/obj" LDFLAGS="-Wl,-rpath,'\$\$ORIGIN/../lib'" all worker bench-programs >/dev/null
 rm -rf "${out:?}/bin" "${out:?}/lib"
 mkdir -p "$out/bin" "$out/lib"
-for p in nodeagentd nodectl nodeagent-shim nodeagent-launcher nodeagent-probe worker-allreduce; do
+for p in nodeagentd nodectl nodeagent-shim nodeagent-launcher nodeagent-probe nodeagent-nccl worker-allreduce; do
 	[ -e "$out/obj/$p" ] || continue # the probe needs libibverbs and hwloc
 	install -m 755 "$out/obj/$p" "$out/bin/$p"
 	strip "$out/bin/$p"
