@@ -40,7 +40,7 @@ _nodectl_launch() {
 _nodectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i verb='' at=0
 	local global="--dir --socket --json --help"
-	local verbs="launch attach logs kill jobs job status nodes node ports gpus token node-remove drain resume help"
+	local verbs="launch attach logs kill jobs job status nodes node ports gpus token node-remove drain resume check help"
 	_nodectl_call=("${COMP_WORDS[0]}")
 	COMPREPLY=()
 
@@ -112,6 +112,16 @@ _nodectl() {
 		;;
 	token) if ((COMP_CWORD == at + 1)); then _nodectl_reply create; else
 		_nodectl_reply "--ttl --uses --nodes --submit --uids $global"
+	fi ;;
+	check) if ((COMP_CWORD == at + 1)); then _nodectl_reply nccl; else
+		case $prev in
+		-w | --hosts | -x | --exclude) _nodectl_hosts ;;
+		--env) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+		-N | --nodes | -G | --gpus-per-node | --procs-per-node | --mib | --timeout) ;;
+		--ops) _nodectl_reply "broadcast reduce all_reduce all_gather reduce_scatter gather send_recv" ;;
+		*) _nodectl_reply "-N --nodes -w --hosts -x --exclude -G --gpus-per-node --procs-per-node --env --mib --ops --timeout \
+			--bisect --no-expect -v --verbose $global" ;;
+		esac
 	fi ;;
 	help) _nodectl_reply "$verbs" ;;
 	esac
