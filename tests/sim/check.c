@@ -97,18 +97,33 @@ static bool worth_a_look(const char *text, size_t len)
 	return false;
 }
 
+/* Its state is among the first words. */
+static bool tells_an_end(const char *text, size_t len)
+{
+	static const char *const ends[] = { "\"state\":\"done\"", "\"state\":\"failed\"", "\"state\":\"lost\"" };
+	size_t n = len < 120 ? len : 120;
+
+	for (size_t i = 0; i < 3 && len > 16 && memcmp(text + 6, "job_update", 10) == 0; i++)
+		if (memmem(text, n, ends[i], strlen(ends[i])) != NULL)
+			return true;
+	return false;
+}
+
 /* What the coordinator says may be said only when it is on disk. */
 void check_sent(struct sim *s, struct conn *c, int side, const char *text, size_t len)
 {
 	const struct proc *to = c->end[1 - side].proc;
 	struct msg m;
 
-	if (!worth_a_look(text, len) || msg_decode(text, len, &m, NULL) < 0)
+	if ((!worth_a_look(text, len) && !tells_an_end(text, len)) || msg_decode(text, len, &m, NULL) < 0)
 		return;
 	if (m.type == MSG_node_registered)
 		silence_registered(s, c);
 	if (m.type == MSG_status)
 		silence_shown(s, &m.u.status);
+	if (m.type == MSG_job_update && m.u.job_update.n_job == 1 && is_final(m.u.job_update.job[0].state) &&
+	    check_job(s, m.u.job_update.job[0].job)->final[0] == '\0')
+		sim_fail(s, "5: an end is told only when it is on disk (job %" PRIu64 ")", m.u.job_update.job[0].job);
 	if (m.type == MSG_submitted && !check_job(s, m.u.submitted.job)->seen)
 		sim_fail(s, "3: a submit is acknowledged only when it is on disk (job %" PRIu64 ")",
 			 m.u.submitted.job);

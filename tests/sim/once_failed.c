@@ -62,6 +62,10 @@ const struct once_failed once_failed[] = {
 	{ "gpus-shared", 102 },
 	/* more-not-free, once more */
 	{ "gpus-return", 184 },
+	/* first-word-overtakes, master-forgotten, given-up-watch, once more */
+	{ "gpus-chaos", 20630 },
+	{ "start-interrupted", 20014 },
+	{ "impatient", 20022 },
 	/* wal-unsettled: watched-chaos 8565 as it was then; now scenario power finds it */
 	/* ready-taken-for-started, sibling-seen-by-reading, status-unread: once more, since
 	 * there are workers, memory that comes back and records that are read again */
