@@ -66,6 +66,10 @@ const struct once_failed once_failed[] = {
 	{ "gpus-chaos", 20630 },
 	{ "start-interrupted", 20014 },
 	{ "impatient", 20022 },
+	/* refused-in-file */
+	{ "power", 1498 },
+	/* own-absence, once more */
+	{ "silent-node", 559 },
 	/* wal-unsettled: watched-chaos 8565 as it was then; now scenario power finds it */
 	/* ready-taken-for-started, sibling-seen-by-reading, status-unread: once more, since
 	 * there are workers, memory that comes back and records that are read again */
