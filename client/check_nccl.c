@@ -157,6 +157,23 @@ static void transport(const struct check_lines *c, const char *scope, struct buf
 	}
 }
 
+static void text_how(const struct check_lines *c, struct buf *b)
+{
+	for (int k = 0; k < 2; k++) {
+		const char *scope = k == 0 ? "inside" : "between";
+		struct buf how;
+
+		buf_init(&how);
+		transport(c, scope, &how);
+		if (how.len > 0) {
+			buf_adds(b, k == 0 ? "in a node: " : "between nodes: ");
+			buf_adds(b, buf_str(&how));
+			buf_addc(b, '\n');
+		}
+		buf_finish(&how);
+	}
+}
+
 static bool has_scope(const struct check_lines *c, const char *scope)
 {
 	for (size_t i = 0; i < c->n; i++)
@@ -171,7 +188,6 @@ static void text_results(const struct check_lines *c, struct buf *b, unsigned co
 					   "gather", "send_recv" };
 	bool inside = has_scope(c, "inside"), between = has_scope(c, "between");
 	struct out *o = out_text_create(b, columns, false);
-	struct buf how;
 
 	if (!inside && !between) {
 		out_destroy(o);
@@ -195,18 +211,6 @@ static void text_results(const struct check_lines *c, struct buf *b, unsigned co
 	out_end(o);
 	out_end(o);
 	out_destroy(o);
-	for (int k = 0; k < 2; k++) {
-		const char *scope = k == 0 ? "inside" : "between";
-
-		buf_init(&how);
-		transport(c, scope, &how);
-		if (how.len > 0) {
-			buf_adds(b, k == 0 ? "in a node: " : "between nodes: ");
-			buf_adds(b, buf_str(&how));
-			buf_addc(b, '\n');
-		}
-		buf_finish(&how);
-	}
 }
 
 static void text_verbose(const struct check_lines *c, struct buf *b, unsigned columns)
@@ -226,8 +230,8 @@ static void text_verbose(const struct check_lines *c, struct buf *b, unsigned co
 		out_str(o, NULL, "OPERATION", str(m, "op"));
 		out_cell(o, "BYTES", OUT_RIGHT, OUT_PLAIN, "%.0f", num(m, "bytes"));
 		out_cell(o, "US", OUT_RIGHT, OUT_PLAIN, "%.1f", num(m, "time_us"));
-		out_cell(o, "ALGBW", OUT_RIGHT, OUT_PLAIN, "%.1f", num(m, "algbw"));
-		out_cell(o, "BUSBW", OUT_RIGHT, OUT_PLAIN, "%.1f", num(m, "busbw"));
+		out_cell(o, "ALGBW GB/S", OUT_RIGHT, OUT_PLAIN, "%.1f", num(m, "algbw"));
+		out_cell(o, "BUSBW GB/S", OUT_RIGHT, OUT_PLAIN, "%.1f", num(m, "busbw"));
 		out_cell(o, "WRONG", OUT_RIGHT, num(m, "wrong") > 0 ? OUT_BAD : OUT_PLAIN, "%.0f", num(m, "wrong"));
 		out_end(o);
 	}
@@ -245,6 +249,8 @@ static void text_ranks(const cJSON *m, struct buf *b, unsigned columns)
 	cJSON_ArrayForEach(r, list) {
 		struct buf t;
 
+		if (str(r, "text")[0] && !is(r, "is", "waits") && strstr(str(m, "text"), str(r, "text")) != NULL && !str(r, "said")[0])
+			continue; /* the headline says it */
 		if (all++ >= 8)
 			continue;
 		shown++;
@@ -271,7 +277,7 @@ static void text_said(const cJSON *m, struct buf *b, unsigned columns)
 	struct buf t;
 
 	buf_init(&t);
-	buf_adds(&t, is(m, "severity", "bad") ? "BAD " : "WARN ");
+	buf_adds(&t, is(m, "severity", "bad") ? "BAD " : is(m, "severity", "note") ? "" : "WARN ");
 	if (is(m, "scope", "inside") && str(m, "node")[0]) {
 		clean(&t, str(m, "node"));
 		buf_adds(&t, ": ");
@@ -315,6 +321,7 @@ void check_lines_text(const struct check_lines *c, struct buf *b, unsigned colum
 		text_verbose(c, b, columns);
 	else
 		text_results(c, b, columns);
+	text_how(c, b);
 	for (size_t i = 0; i < c->n; i++)
 		if (is(c->line[i], "kind", "problem") || is(c->line[i], "kind", "finding"))
 			text_said(c->line[i], b, columns);

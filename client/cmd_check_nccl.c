@@ -36,8 +36,8 @@ static const struct opt opts[] = {
 	{ PROCS, 0, "procs-per-node", "K", "K ranks on each node, where nobody manages GPUs" },
 	{ ENV_PREFIX, 0, "env", "PREFIX", "NCCL and CUDA of this environment (conda or venv), as your training uses them" },
 	{ MIB, 0, "mib", "N", "size of the arrays in MiB, 1 to 4096 (default 128)" },
-	{ OPS, 0, "ops", "LIST", "only these operations: all_reduce,send_recv ..." },
-	{ TIMEOUT, 0, "timeout", "S", "seconds until an operation counts as hung (default 20)" },
+	{ OPS, 0, "ops", "LIST", "only these of broadcast,reduce,all_reduce,all_gather,reduce_scatter,gather,send_recv" },
+	{ TIMEOUT, 0, "timeout", "T", "until an operation counts as hung: 20s (default), 1m ..." },
 	{ BISECT, 0, "bisect", NULL, "search for slow nodes and links even if nothing seems slow" },
 	{ NO_EXPECT, 0, "no-expect", NULL, "do not compare with what this hardware should reach" },
 	{ VERBOSE, 'v', "verbose", NULL, "each operation on each node" },
@@ -45,13 +45,27 @@ static const struct opt opts[] = {
 };
 
 struct check {
-	const char *nodes, *hosts, *exclude, *gpus, *procs, *prefix, *mib, *ops, *timeout;
+	const char *nodes, *hosts, *exclude, *gpus, *procs, *prefix, *mib, *ops;
+	char timeout[12]; /* seconds */
 	bool bisect, no_expect, verbose;
 	/* found out */
 	char n_nodes[12], n_gpus[12], inside[32], between[32];
 	char gpu[97]; /* the first node's */
 	double low_between;
 };
+
+static int take_timeout(const struct ctl *c, const char *value, struct check *k)
+{
+	uint64_t ms;
+	struct err e;
+
+	if (opts_duration("--timeout", value, 600000, &ms, &e) < 0)
+		return ctl_usage(c, "%s", e.text);
+	if (ms < 1000)
+		return ctl_usage(c, "--timeout %s: 1s to 10m", value);
+	snprintf(k->timeout, sizeof(k->timeout), "%u", (unsigned)((ms + 999) / 1000));
+	return CTL_GO;
+}
 
 static int take(const struct ctl *c, int id, const char *value, struct check *k)
 {
@@ -67,7 +81,7 @@ static int take(const struct ctl *c, int id, const char *value, struct check *k)
 	case ENV_PREFIX: k->prefix = value; break;
 	case MIB: k->mib = value; break;
 	case OPS: k->ops = value; break;
-	case TIMEOUT: k->timeout = value; break;
+	case TIMEOUT: break;
 	case BISECT: k->bisect = true; break;
 	case NO_EXPECT: k->no_expect = true; break;
 	default: k->verbose = true; break;
@@ -77,10 +91,29 @@ static int take(const struct ctl *c, int id, const char *value, struct check *k)
 	if ((id == NODES && opts_uint("-N", value, 1, 65536, &n, &e) < 0) ||
 	    (id == GPUS && opts_uint("-G", value, 1, 1024, &n, &e) < 0) ||
 	    (id == PROCS && opts_uint("--procs-per-node", value, 1, 1024, &n, &e) < 0) ||
-	    (id == MIB && opts_uint("--mib", value, 1, 4096, &n, &e) < 0) ||
-	    (id == TIMEOUT && opts_uint("--timeout", value, 1, 600, &n, &e) < 0))
+	    (id == MIB && opts_uint("--mib", value, 1, 4096, &n, &e) < 0))
 		return ctl_usage(c, "%s", e.text);
-	return CTL_GO;
+	return id == TIMEOUT ? take_timeout(c, value, k) : CTL_GO;
+}
+
+static const char *const op_names[] = { "broadcast", "reduce", "all_reduce", "all_gather", "reduce_scatter", "gather",
+					"send_recv", NULL };
+
+static int check_ops(const struct ctl *c, const char *list)
+{
+	for (const char *at = list;; at++) {
+		size_t n = strcspn(at, ",");
+		const char *const *name = op_names;
+
+		while (*name != NULL && (strlen(*name) != n || strncmp(*name, at, n) != 0))
+			name++;
+		if (*name == NULL)
+			return ctl_usage(c, "--ops: \"%.*s\" is none of broadcast, reduce, all_reduce, all_gather, reduce_scatter, "
+					    "gather, send_recv", (int)n, at);
+		at += n;
+		if (*at == '\0')
+			return CTL_GO;
+	}
 }
 
 /* ---- what there is, and what it should reach -------------------------------------- */
@@ -126,7 +159,7 @@ static int look(const struct ctl *c, struct check *k, const struct hostlist *in,
 			continue;
 		if (gpus == 0 && !k->procs)
 			return ctl_fail(EXIT_UNREACHABLE, "%s has no GPU that a job may have: nodectl gpus tells why; the check "
-					"needs GPUs", node->name);
+					"needs GPUs (--procs-per-node where nobody manages them)", node->name);
 		if (n == 0 && node->n_gpu_list > 0 && node->gpu_list[0].name != NULL)
 			snprintf(k->gpu, sizeof(k->gpu), "%.96s", node->gpu_list[0].name);
 		fewest = n == 0 || gpus < fewest ? gpus : fewest;
@@ -135,7 +168,7 @@ static int look(const struct ctl *c, struct check *k, const struct hostlist *in,
 	}
 	if (n == 0)
 		return ctl_fail(EXIT_UNREACHABLE, "no node has a GPU that a job may have: nodectl gpus tells why; the check "
-				"needs GPUs");
+				"needs GPUs (--procs-per-node where nobody manages them)");
 	snprintf(k->n_nodes, sizeof(k->n_nodes), "%u", n);
 	snprintf(k->n_gpus, sizeof(k->n_gpus), "%u", fewest);
 	k->low_between = slowest;
@@ -393,7 +426,9 @@ static int run(struct ctl *c)
 	}
 	if (k.gpus != NULL && k.procs != NULL)
 		return ctl_usage(c, "-G and --procs-per-node exclude each other: there is one rank for each GPU");
-	r = find_out(c, &k);
+	r = k.ops != NULL ? check_ops(c, k.ops) : CTL_GO;
+	if (r == CTL_GO)
+		r = find_out(c, &k);
 	return r == CTL_GO ? launch(c, &k) : r;
 }
 

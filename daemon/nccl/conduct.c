@@ -65,22 +65,44 @@ static bool all_have_come(struct conductor *k)
 	return false;
 }
 
-/* Ranks that lack something: no GPU, no library. */
+static bool lacks(const struct conductor *k, uint32_t i, const char *error)
+{
+	return strcmp(wire_str(k->cast.players[i].hello, "error"), error) == 0;
+}
+
+/* "node1" or "node1 and 63 more" that lack the same. */
+static void report_lack(struct conductor *k, uint32_t first, const char *error)
+{
+	uint32_t more = 0, node = k->cast.players[first].node, last = node;
+	char text[900];
+
+	for (uint32_t i = first + 1; i < k->cast.world; i++) {
+		more += lacks(k, i, error) && k->cast.players[i].node != last && k->cast.players[i].node != node;
+		last = k->cast.players[i].node;
+	}
+	if (more > 0)
+		snprintf(text, sizeof text, "%.64s and %u more: %.700s", k->cast.nodes[node], more, error);
+	else
+		snprintf(text, sizeof text, "%.64s: %.700s", k->cast.nodes[node], error);
+	report_problem(text, NULL);
+}
+
+/* Ranks that lack something: no GPU, no library. Each lack is told once. */
 static bool all_are_able(struct conductor *k)
 {
 	bool able = true;
 
 	for (uint32_t i = 0; i < k->cast.world; i++) {
 		const char *error = wire_str(k->cast.players[i].hello, "error");
-		char text[900];
+		bool told = false;
 
+		for (uint32_t b = 0; b < i && error[0] != '\0' && !told; b++)
+			told = lacks(k, b, error);
 		if (error[0] == '\0')
 			continue;
-		if (able || k->cast.players[i].node != k->cast.players[i - 1].node) { /* once for each node */
-			snprintf(text, sizeof text, "%.64s: %.700s", k->cast.nodes[k->cast.players[i].node], error);
-			report_problem(text, NULL);
-		}
 		able = false;
+		if (!told)
+			report_lack(k, i, error);
 	}
 	return able;
 }
@@ -313,12 +335,21 @@ static void search(struct conductor *k, const uint32_t *nodes, size_t n)
 	if (found == 0) {
 		char text[200];
 
-		snprintf(text, sizeof text, "no pair and no group of %zu nodes is slower than the others (%u rounds)", n,
+		snprintf(text, sizeof text, "no pair and no group of these %zu nodes is slower than the others (%u rounds)", n,
 			 bisect_rounds(b));
-		report_warning(text, n < 4 ? "of few nodes none can be told apart: check with more, or give what is expected"
-					   : NULL);
+		report_note(text, n < 4 ? "one of few nodes cannot be told from the others: check together with more" : NULL);
 	}
 	bisect_destroy(b);
+}
+
+/* One GPU has nobody to speak with. */
+static bool has_pairs(struct conductor *k)
+{
+	if (k->cast.world > 1)
+		return true;
+	report_problem("there is one GPU only, and NCCL's operations need two: nothing was checked",
+		       "check on more GPUs of the node (-G), or on more nodes (-N)");
+	return false;
 }
 
 static void check_all(struct conductor *k)
@@ -369,7 +400,7 @@ int conduct(const struct check_options *o, const struct check_rank *me, int list
 	stage = &k.cast;
 	signal(SIGTERM, on_term);
 	signal(SIGINT, on_term);
-	if (!all_have_come(&k) || !all_are_able(&k) || !all_are_equal(&k)) {
+	if (!all_have_come(&k) || !all_are_able(&k) || !all_are_equal(&k) || !has_pairs(&k)) {
 		worse(&k, CHECK_UNABLE);
 	} else {
 		report_env(&k.cast);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Beneath a prefix, newest first: wheels of CUDA 13, of CUDA 12 and 11, conda's own. */
 static const char *const cuda_globs[] = {
@@ -190,6 +191,9 @@ int library_load(struct library *lib, const char *prefix, struct err *e)
 
 	*lib = (struct library){ .nccl_version = 0 };
 	read_driver(lib->driver);
+	if (prefix && access(prefix, X_OK) < 0)
+		return err_set(e, ENOENT, "the environment %.200s cannot be entered: %s; it must be there on each node", prefix,
+			       strerror(errno));
 	r = find(&cuda, prefix, &lib->cuda_handle, lib->cuda_path, e);
 	if (r == 0)
 		r = bind_cuda(lib, e);

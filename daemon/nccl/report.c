@@ -67,6 +67,11 @@ void report_warning(const char *text, const char *fix)
 	say("problem", "warn", text, fix);
 }
 
+void report_note(const char *text, const char *fix)
+{
+	say("problem", "note", text, fix);
+}
+
 static void env_node(const struct cast *c, uint32_t node, struct jw *w)
 {
 	const cJSON *first = NULL;

@@ -17,6 +17,7 @@ void report_failed(const struct cast *c, const struct team *t, const char *scope
 /* Anything else that ends a check. */
 void report_problem(const char *text, const char *fix);
 void report_warning(const char *text, const char *fix);
+void report_note(const char *text, const char *fix); /* nothing is wrong */
 /* What a search has found; names of nodes by the cast's index. */
 void report_finding(const struct cast *c, const struct bisect_finding *f, uint32_t round);
 /* A node whose inside is slow beside the others'. */

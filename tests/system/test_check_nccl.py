@@ -52,7 +52,7 @@ def test_wrong_data_names_the_rank(nodes):
 
 def test_a_rank_that_stops_is_named_at_the_deadline(nodes):
     env = fake(nodes, FAKE_NCCL_FAULT="stop all_reduce", FAKE_NCCL_FAULT_RANK="2")
-    r = check(nodes, "-N", "4", "--procs-per-node", "1", "--timeout", "1", "--ops", "all_reduce", env=env)
+    r = check(nodes, "-N", "4", "--procs-per-node", "1", "--timeout", "1s", "--ops", "all_reduce", env=env)
     assert r.code == 1 and "rank 2 (node3" in r.out and "does not answer" in r.out, r
     assert r.seconds < 20 * SLOW
     assert "all_reduce hangs" in r.out
@@ -60,13 +60,13 @@ def test_a_rank_that_stops_is_named_at_the_deadline(nodes):
 
 def test_a_rank_that_ends_is_named_before_those_that_follow(nodes):
     env = fake(nodes, FAKE_NCCL_FAULT="exit all_reduce", FAKE_NCCL_FAULT_RANK="1")
-    r = check(nodes, "-N", "2", "--procs-per-node", "1", "--timeout", "3", "--ops", "all_reduce", env=env)
+    r = check(nodes, "-N", "2", "--procs-per-node", "1", "--timeout", "3s", "--ops", "all_reduce", env=env)
     assert r.code != 0 and "all_reduce: rank 1 (node2" in r.out and "has ended" in r.out, r
 
 
 def test_one_that_waits_in_vain_and_one_that_fails_are_told_apart(nodes):
     env = fake(nodes, FAKE_NCCL_FAULT="withhold all_reduce", FAKE_NCCL_FAULT_RANK="1")
-    r = check(nodes, "-N", "2", "--procs-per-node", "1", "--timeout", "1", "--ops", "all_reduce", env=env)
+    r = check(nodes, "-N", "2", "--procs-per-node", "1", "--timeout", "1s", "--ops", "all_reduce", env=env)
     assert r.code == 1 and "all 2 ranks wait for data that does not come" in r.out, r
     env = fake(nodes, FAKE_NCCL_FAULT="fail join", FAKE_NCCL_FAULT_RANK="1")
     r = check(nodes, "-N", "2", "--procs-per-node", "1", "--ops", "all_reduce", env=env)
@@ -81,6 +81,11 @@ def test_the_slow_node_is_found_by_pairs(nodes):
     assert "nodectl drain" in r.out
 
 
+def test_a_search_that_finds_nothing_is_no_warning(nodes):
+    r = check(nodes, "-N", "4", "--procs-per-node", "1", "--bisect", "-v", "--ops", "all_reduce").ok()
+    assert "slower than the others" in r.out and "WARN" not in r.out and "between nodes: SHM" in r.out and "BUSBW GB/S" in r.out, r
+
+
 def test_different_versions_are_found_before_the_start(nodes):
     env = fake(nodes, FAKE_NCCL_VERSION_RANK="1:22105")
     r = check(nodes, "-N", "2", "--procs-per-node", "1", env=env)
@@ -92,11 +97,19 @@ def test_what_is_missing_is_said(nodes):
     r = nodes.ctl("check", "nccl")
     assert r.code == 3 and "GPU" in r.err, r
     r = check(nodes, "-N", "1", "--procs-per-node", "1", prefix="/nonexistent")
-    assert r.code == 3 and "libcudart" in r.out and "/nonexistent" in r.out, r
+    assert r.code == 3 and "cannot be entered" in r.out and "/nonexistent" in r.out, r
+    r = check(nodes, "-N", "1", "--procs-per-node", "1", prefix="/tmp")
+    assert r.code == 3 and "libcudart" in r.out and "beneath /tmp" in r.out, r
     r = check(nodes, "-N", "1", "--procs-per-node", "1", env=fake(nodes, FAKE_CUDA_GPUS="-1"))
     assert r.code == 3 and "driver" in r.out, r
     r = nodes.ctl("check", "nccl", "-w", "node9")
     assert r.code != 0 and "node9" in r.err, r
+    r = check(nodes, "-N", "3", "--procs-per-node", "2", prefix="/nonexistent")
+    assert r.code == 3 and "node1 and 2 more: the environment /nonexistent cannot be entered" in " ".join(r.out.split()), r
+    r = check(nodes, "-N", "1", "--procs-per-node", "1")
+    assert r.code == 3 and "nothing was checked" in r.out and "NOT ok" in r.out, r
+    r = nodes.ctl("check", "nccl", "--ops", "all_reduce,foo")
+    assert r.code == 2 and '"foo" is none of broadcast' in r.err, r
     r = nodes.ctl("check", "nccl", "--env", "relative")
     assert r.code == 2 and "absolute" in r.err, r
 
