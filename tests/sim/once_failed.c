@@ -24,7 +24,9 @@ const struct once_failed once_failed[] = {
 	/* ready-taken-for-started; test_coord_again: what_was_told_as_starting_and_stands_ready_is_started */
 	{ "chaos", 100312 },
 	/* heard-once-more; test_coord: a_node_that_is_heard_once_more_is_shown_silent_as_soon_again */
-	{ "all-silent", 13 },
+	{ "all-silent", 1005 },
+	/* sweep-by-number; test_proc: a_signal_needs_the_right_start_time */
+	{ "shim-killed", 1256 },
 	/* cut-short-unseen; test_coord_again: a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job */
 	{ "agent-leaves", 7 },
 	/* own-absence; test_coord: a_coordinator_that_was_stopped_has_not_heard_anybody */
