@@ -27,6 +27,8 @@ const struct once_failed once_failed[] = {
 	{ "all-silent", 1005 },
 	/* sweep-by-number; test_proc: a_signal_needs_the_right_start_time */
 	{ "shim-killed", 1256 },
+	/* unleased-trusted; test_coord_restart: who_keeps_no_lease_is_waited_for_until_it_speaks */
+	{ "again-silent", 1022 },
 	/* cut-short-unseen; test_coord_again: a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job */
 	{ "agent-leaves", 7 },
 	/* own-absence; test_coord: a_coordinator_that_was_stopped_has_not_heard_anybody */
