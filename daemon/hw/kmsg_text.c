@@ -123,6 +123,21 @@ static bool oom_summary(const char *text, struct hw_event *e)
 	return true;
 }
 
+/* "0000:17:00", "0000:17:00.0". What a process is called may begin as xid() and port()
+ * want it, and has 5 bytes left behind that, followed by " [PID]: segfault at ... in FILE". */
+static bool is_pci(const char *s)
+{
+	size_t domain = strspn(s, "0123456789abcdefABCDEF");
+
+	if ((domain != 4 && domain != 8) || s[domain] != ':')
+		return false;
+	s += domain;
+	for (int i = 0; i < 2; i++, s += 3)
+		if (s[0] != ':' || strspn(s + 1, "0123456789abcdefABCDEF") != 2)
+			return false;
+	return !*s || (s[0] == '.' && s[1] >= '0' && s[1] <= '7' && !s[2]);
+}
+
 static bool xid(const char *text, struct hw_event *e)
 {
 	const char *p = text;
@@ -134,7 +149,7 @@ static bool xid(const char *text, struct hw_event *e)
 	p += strncmp(p, "PCI:", 4) == 0 ? 4 : 0;
 	take(e->pci, sizeof e->pci, p, " )"); /* of a part of it: " GPU-I:05 GPU-CI:00" */
 	p += strcspn(p, ")");
-	if (!e->pci[0] || strncmp(p, "): ", 3) != 0 || !number(p + 3, 65535, &n))
+	if (!is_pci(e->pci) || strncmp(p, "): ", 3) != 0 || !number(p + 3, 65535, &n))
 		return false;
 	e->kind = "xid";
 	e->xid = hw_u32((uint32_t)n);
@@ -190,6 +205,8 @@ static bool port(const char *text, struct hw_event *e)
 	if (strncmp(text, "mlx5_core ", 10) != 0 || n < 9 || strcmp(text + n - 9, "Link down") != 0)
 		return false;
 	take(e->pci, sizeof e->pci, text + 10, " ");
+	if (!is_pci(e->pci))
+		return false;
 	dev = text + 10 + strcspn(text + 10, " ");
 	dev += strspn(dev, " ");
 	take(e->device, sizeof e->device, dev, ": ");

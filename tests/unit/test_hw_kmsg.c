@@ -106,6 +106,15 @@ TEST(a_process_name_forges_no_oom_kill_and_no_xid)
 	assert_int_equal(e.pid.v, 4711);
 	assert_true(parse("6,1,2,-;NVRM: Xid (): 7[4711]: segfault at 0 ip 1 sp 2 error 4 in x[1+2]"));
 	assert_string_equal(e.kind, "fault");
+	assert_true(parse("6,1,2,-;NVRM: Xid (PCI:[4711]: segfault at 0 ip 1 sp 2 error 4 in x): 79, pid=12[1+2]"));
+	assert_string_equal(e.kind, "fault");
+	assert_int_equal(e.pid.v, 4711);
+	assert_true(parse("6,1,2,-;NVRM: Xid (000 [4711]: segfault at 0 ip 1 sp 2 error 4 in x): 79, pid=12[1+2]"));
+	assert_string_equal(e.kind, "fault");
+	assert_int_equal(e.pid.v, 4711);
+	/* a file's name may be so long that the line is cut within it */
+	assert_true(parse("6,1,2,-;mlx5_core 0000 [4711]: segfault at 0 ip 1 sp 2 error 4 in x Link down"));
+	assert_string_equal(e.kind, "fault");
 	assert_true(parse("6,1,2,-;x[4711]: segfault at 0 ip 1 sp 2 error 4 in NVRM: Xid (PCI:0000:17:00): 79[1+2]"));
 	assert_string_equal(e.kind, "fault");
 	assert_true(parse("6,1,2,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
