@@ -348,7 +348,7 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 		jobs_on_notice(c, n, &m->u.notice);
 		break;
 	case MSG_spec_kept:
-		specs_kept(c, n, m->u.spec_kept.job);
+		specs_kept(c, n, &m->u.spec_kept);
 		break;
 	case MSG_prepared:
 		jobs_on_prepared(c, n, &m->u.prepared);

@@ -750,8 +750,8 @@ void peers_flush(struct coord *c);
 /* coord_specs.c */
 /* A node tells what it holds; then it hears what it must keep, or get. */
 void specs_registered(struct coord *c, struct node *n, const struct rec_node_register *r);
-/* It has, or has not, got a copy for this job. */
-void specs_kept(struct coord *c, struct node *n, uint64_t job);
+/* It says that it has got a copy. */
+void specs_kept(struct coord *c, struct node *n, const struct rec_spec_kept *m);
 void specs_node_left(struct coord *c, const struct node *n);
 /* Before the nodes of an attempt are told to prepare: who they will be sent to. */
 void specs_choose(struct coord *c, struct job *j);

@@ -291,10 +291,15 @@ void specs_to_spares(struct coord *c, struct job *j)
 		send_keep(c, j, j->kept[i].node);
 }
 
-void specs_kept(struct coord *c, struct node *n, uint64_t job)
+/* Who was asked for a copy was told the hash. Another one would be sent the job's nodes, and
+ * learn from their questions what it may then ask for elsewhere: the hash is the key to it. */
+void specs_kept(struct coord *c, struct node *n, const struct rec_spec_kept *m)
 {
+	uint64_t job = m->job;
 	struct job *j = job_find(c, job);
 
+	if (j != NULL && !j->saved && (m->hash.n != 32 || memcmp(m->hash.p, j->spec_hash, 32) != 0))
+		return;
 	if (j != NULL && !j->saved)
 		add_copy(c, j, n);
 	else if (job < c->next_job) /* a newer one is not ours to judge */

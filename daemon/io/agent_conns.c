@@ -424,9 +424,9 @@ static void log_full_disk(const struct conn *c, const struct msg *m)
 /* Once a job: its user is told while it runs, if anybody follows its output. */
 static void feed_given(struct conn *c, struct agent_event *ev, const struct msg *m)
 {
-	struct job_io *j = job_io_get(c->io, c->job, c->attempt);
+	struct job_io *j = job_io_find(c->io, c->job, c->attempt); /* NULL: it is cleaned up */
 
-	for (size_t i = 0; !j->told_given && i < m->u.shim_grown.n_outs; i++) {
+	for (size_t i = 0; j != NULL && !j->told_given && i < m->u.shim_grown.n_outs; i++) {
 		if (m->u.shim_grown.outs[i].given == 0)
 			continue;
 		j->told_given = true;

@@ -626,14 +626,19 @@ static void a_job_whose_command_was_taken_out_of_the_cluster_ends(void **state)
 
 /* ---- copies of the specification ------------------------------------------------ */
 
-static void says_kept(struct world *w, uint64_t link)
+static void says_kept_of(struct world *w, uint64_t link, const uint8_t hash[32])
 {
 	struct msg m;
 
 	msg_init(&m, MSG_spec_kept);
 	m.u.spec_kept.job = w->job;
-	m.u.spec_kept.hash = (struct bytes){ spec, 32 };
+	m.u.spec_kept.hash = (struct bytes){ hash, 32 };
 	say(w, link, &m);
+}
+
+static void says_kept(struct world *w, uint64_t link)
+{
+	says_kept_of(w, link, spec);
 }
 
 /* The last 'allow' for this node names the other one. */
@@ -685,6 +690,23 @@ static void a_copy_will_do_when_the_node_with_the_command_is_lost(void **state)
 	assert_string_equal(sent_to(w, l[2]), "gpu02 (gpu01)");
 	assert_true(lets_in(w, l[1], "gpu03"));
 	assert_false(lets_in(w, l[2], "gpu02")); /* it has none to hand out */
+}
+
+/* Others would tell it the hash, and that is all one needs to ask for the environment. */
+static void who_claims_a_copy_without_the_hash_is_not_sent_the_jobs_nodes(void **state)
+{
+	static const uint8_t guess[32] = { 7 };
+	struct world *w = *state;
+	uint64_t l[3];
+
+	w->keeps_specs = true;
+	run_pair(w, (struct wish){ 2, 3, 0, false, 0 }, true, l);
+	says_kept_of(w, l[2], guess);
+	says_kept(w, l[1]);
+	submit_node_is_lost(w, l);
+	assert_true(asked_to_prepare(w, l[1], 2) && asked_to_prepare(w, l[2], 2));
+	assert_string_equal(sent_to(w, l[1]), " (gpu01)");
+	assert_false(lets_in(w, l[2], "gpu02"));
 }
 
 static void who_keeps_no_copies_gets_no_attempt_that_depends_on_one(void **state)
@@ -874,6 +896,7 @@ int main(void)
 		T(no_attempt_begins_before_the_node_with_the_command_is_back),
 		T(a_job_whose_command_was_taken_out_of_the_cluster_ends),
 		T(a_copy_will_do_when_the_node_with_the_command_is_lost),
+		T(who_claims_a_copy_without_the_hash_is_not_sent_the_jobs_nodes),
 		T(who_keeps_no_copies_gets_no_attempt_that_depends_on_one),
 		T(a_copy_outlives_the_removal_of_the_node_with_the_command),
 		T(copies_are_told_anew_after_a_restart_of_the_coordinator),
