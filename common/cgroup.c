@@ -157,6 +157,21 @@ static int write_kill(int dir, const char *name)
 	return r;
 }
 
+/* Also beneath it: who owns it may have made more of them there. */
+static bool populated(int dir, const char *name)
+{
+	int fd = cgroup_open(dir, name, "cgroup.events", O_RDONLY);
+	char text[128];
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return strstr(text, "populated 1") != NULL;
+}
+
 int cgroup_kill_in(int dir, const char *name, int wait_ms, struct proc_id *ret_left)
 {
 	const struct timespec pause = { 0, PAUSE_MS * 1000000L };
@@ -164,11 +179,12 @@ int cgroup_kill_in(int dir, const char *name, int wait_ms, struct proc_id *ret_l
 	pid_t left = 0;
 
 	*ret_left = (struct proc_id){ 0 };
-	if (seen <= 0)
+	if (seen < 0 || (seen == 0 && !populated(dir, name)))
 		return seen;
+	seen += seen == 0;
 	r = write_kill(dir, name);
 	for (int ms = 0; ms < wait_ms; ms += PAUSE_MS) {
-		if (each_process(dir, name, r < 0, &left) <= 0)
+		if (each_process(dir, name, r < 0, &left) <= 0 && !populated(dir, name))
 			return seen;
 		nanosleep(&pause, NULL);
 	}

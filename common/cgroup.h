@@ -20,8 +20,9 @@ int cgroup_open_own(char ret_path[PATH_MAX], struct err *e);
 int cgroup_open_path(const char *path);
 /* DIR/NAME/FILE, or DIR/NAME itself (file NULL). A descriptor or -errno. */
 int cgroup_open(int dir, const char *name, const char *file, int flags);
-/* SIGKILLs everything in DIR/NAME and waits up to wait_ms for its end. Number of processes
- * seen, or -errno (-ENOENT: no such cgroup). *ret_left: one that lives all the same, or pid 0. */
+/* SIGKILLs everything in DIR/NAME (beneath it, too, where there is cgroup.kill) and waits up to
+ * wait_ms for its end. Number of processes seen, of those beneath at least one, or -errno
+ * (-ENOENT: no such cgroup). *ret_left: one that lives in it all the same, or pid 0. */
 int cgroup_kill_in(int dir, const char *name, int wait_ms, struct proc_id *ret_left);
 
 #endif

@@ -131,6 +131,38 @@ static void a_member_is_killed_a_stranger_beside_it_is_not(void **state)
 	rmdir(REAL);
 }
 
+static void what_hides_in_a_cgroup_beneath_is_killed(void **state)
+{
+	struct proc_id left;
+	char text[24];
+	int dir_fd, n;
+	pid_t member;
+	bool gone;
+
+	if (mkdir(REAL, 0755) < 0 && errno != EEXIST)
+		skip();
+	if (mkdir(REAL "/nodeagent-7.1", 0755) < 0 && errno != EEXIST)
+		skip();
+	dir_fd = open(REAL, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (faccessat(dir_fd, "nodeagent-7.1/cgroup.kill", F_OK, 0) < 0 || mkdir(REAL "/nodeagent-7.1/own", 0755) < 0) {
+		close(dir_fd);
+		skip();
+	}
+	member = child();
+	snprintf(text, sizeof text, "%d", (int)member);
+	put(REAL "/nodeagent-7.1/own/cgroup.procs", text);
+	n = cgroup_kill_in(dir_fd, "nodeagent-7.1", 300, &left);
+	gone = ended(member);
+	finish(member);
+	assert_int_equal(n, 1);
+	assert_true(gone);
+	assert_int_equal(cgroup_kill_in(dir_fd, "nodeagent-7.1", 300, &left), 0);
+	close(dir_fd);
+	rmdir(REAL "/nodeagent-7.1/own");
+	rmdir(REAL "/nodeagent-7.1");
+	rmdir(REAL);
+}
+
 static void lines_of_those_who_are_left_come_back_as_they_went(void **state)
 {
 	char lines[200] = "";
@@ -164,6 +196,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_pid_that_is_in_the_list_but_not_in_the_cgroup_is_left_alone),
 		cmocka_unit_test(a_member_is_killed_a_stranger_beside_it_is_not),
+		cmocka_unit_test(what_hides_in_a_cgroup_beneath_is_killed),
 		cmocka_unit_test(lines_of_those_who_are_left_come_back_as_they_went),
 	};
 
