@@ -10,9 +10,12 @@
 #include <string.h>
 
 #include "common/utf8.h"
+#include "proto/frame.h"
 #include "proto/workers.h"
 
-#define WORDS_MAX 400000 /* bytes of a registration that may be words; a frame is 1 MiB */
+#define WORDS_MAX 400000 /* bytes of a message that may be words; a frame is 1 MiB */
+#define OTHERS_MAX 131072 /* ... what else is in a registration: keys, specifications, addresses */
+#define RANK_BYTES 200 /* ... and what there is of each rank without words */
 #define WORKER_BYTES 150 /* one in a message, without words */
 
 static bool over(const struct local_rank *r)
@@ -138,7 +141,8 @@ static size_t text_size(const char *s)
 
 static size_t words_of(const struct rec_rank_state *r)
 {
-	size_t n = r->tail.n * 4 / 3 + text_size(r->exception) + r->n_workers * WORKER_BYTES;
+	size_t n = r->tail.n * 4 / 3 + text_size(r->exception) + text_size(r->text) + text_size(r->cause) +
+		   r->n_workers * WORKER_BYTES;
 
 	for (size_t i = 0; i < r->n_workers; i++)
 		n += text_size(r->workers[i].exception);
@@ -174,22 +178,37 @@ static void leave_out(struct arena *ar, struct rec_rank_state *r, int what)
 		r->tail = (struct bytes){ NULL, 0 };
 	else if (what == 1)
 		spare_workers(ar, r, true);
-	else
+	else if (what == 2)
 		r->exception = NULL;
+	else
+		r->text = r->cause = NULL;
+}
+
+static size_t words_of_all(const struct rec_held *held, size_t n, size_t *ret_max)
+{
+	size_t words = 0, ranks = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		ranks += held[i].n_ranks;
+		for (size_t k = 0; k < held[i].n_ranks; k++)
+			words += words_of(&held[i].ranks[k]);
+	}
+	*ret_max = ranks * RANK_BYTES + OTHERS_MAX < FRAME_MAX ? FRAME_MAX - OTHERS_MAX - ranks * RANK_BYTES : 0;
+	*ret_max = *ret_max < WORDS_MAX ? *ret_max : WORDS_MAX;
+	return words;
 }
 
 void report_fit(struct arena *ar, struct rec_held *held, size_t n)
 {
-	size_t words = 0;
+	size_t words, max;
 
 	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < held[i].n_ranks; k++) {
+		for (size_t k = 0; k < held[i].n_ranks; k++)
 			spare_workers(ar, &held[i].ranks[k], false);
-			words += words_of(&held[i].ranks[k]);
-		}
-	for (int what = 0; what < 3; what++)
-		for (size_t i = 0; i < n && words > WORDS_MAX; i++)
-			for (size_t k = 0; k < held[i].n_ranks; k++) {
+	words = words_of_all(held, n, &max);
+	for (int what = 0; what < 4; what++)
+		for (size_t i = 0; i < n && words > max; i++)
+			for (size_t k = 0; k < held[i].n_ranks && (what < 3 || words > max); k++) {
 				words -= words_of(&held[i].ranks[k]);
 				leave_out(ar, &held[i].ranks[k], what);
 				words += words_of(&held[i].ranks[k]);
@@ -272,8 +291,10 @@ void report_times(struct agent *a)
 
 void report_ended(struct agent *a, struct ajob *j)
 {
+	struct rec_held h = { 0 };
 	struct arena ar;
 	struct msg m;
+	size_t max;
 
 	arena_init(&ar);
 	msg_init(&m, MSG_ended);
@@ -283,6 +304,10 @@ void report_ended(struct agent *a, struct ajob *j)
 	if (j->lapsed)
 		MSG_SET(&m.u.ended, ended, lapsed, true);
 	m.u.ended.n_ranks = report_fill(&ar, a, j, &m.u.ended.ranks);
+	h.ranks = m.u.ended.ranks;
+	h.n_ranks = m.u.ended.n_ranks;
+	if (words_of_all(&h, 1, &max) > max)
+		report_fit(&ar, &h, 1); /* in place */
 	session_send(a, &m);
 	arena_finish(&ar);
 }

@@ -224,6 +224,48 @@ static void adopt_ended_launcher(struct world *w, uint64_t job)
 	buf_finish(&b);
 }
 
+static void what_many_ranks_say_of_themselves_fits_too(void **state)
+{
+	struct world *w = *state;
+	static struct rec_rank_state ranks[4096];
+	static char words[501];
+	struct rec_shim_ended ended = { .ranks = ranks, .n_ranks = 4096 };
+	struct rec_row_held h = { .job = 7, .attempt = 1, .boot_id = "boot-1", .lineage = 42, .cookie = "c0ffee" };
+	struct agent_event ev = { .type = AEV_ADOPT, .held = &h, .latched = true, .ended = &ended };
+	const char *text = NULL;
+	struct rec_peer src;
+	struct msg m;
+	struct buf b;
+
+	memset(words, 'x', 500);
+	for (uint32_t i = 0; i < 4096; i++)
+		ranks[i] = (struct rec_rank_state){ .rank = i, .state = "failed", .text = words };
+	fill_prepare(&m, &src, 1000);
+	m.u.prepare.job = 7;
+	m.u.prepare.nprocs = m.u.prepare.world = 4096;
+	buf_init(&b);
+	assert_int_equal(msg_encode(&m, &b, NULL), 0);
+	h.prepare = (struct bytes){ (uint8_t *)b.data, b.len };
+	feed(w, &ev);
+	buf_finish(&b);
+	connect_coord(w);
+	for (size_t i = 0; i < w->n; i++)
+		if (w->seen[i].text != NULL && strstr(w->seen[i].text, "node_register") != NULL)
+			text = w->seen[i].text;
+	assert_non_null(text);
+	assert_in_range(strlen(text), 100000, FRAME_MAX - 131072); /* room for keys, addresses and specifications */
+	text = NULL;
+	msg_init(&m, MSG_end);
+	m.u.end.job = 7;
+	m.u.end.attempt = 1;
+	say(w, COORD, &m);
+	for (size_t i = 0; i < w->n; i++)
+		if (w->seen[i].text != NULL && strstr(w->seen[i].text, "\"ended\"") != NULL)
+			text = w->seen[i].text;
+	assert_non_null(text);
+	assert_in_range(strlen(text), 100000, FRAME_MAX);
+}
+
 /* Or the coordinator would never hear this node again. */
 static void all_that_is_held_fits_a_registration(void **state)
 {
@@ -545,6 +587,7 @@ int main(void)
 		T(the_table_of_peers_has_an_end_and_fading_ones_go_first),
 		T(a_job_is_forgotten_only_when_nothing_lives),
 		COLD(all_that_is_held_fits_a_registration),
+		COLD(what_many_ranks_say_of_themselves_fits_too),
 		COLD(an_adopted_running_shim_is_told_as_running),
 		COLD(an_adopted_shim_knows_what_it_was_started_with),
 		COLD(a_shim_that_speaks_late_is_told_of_again),
