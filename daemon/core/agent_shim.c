@@ -182,6 +182,20 @@ static void tell_stuck(struct agent *a, struct ajob *j, const struct rec_shim_st
 	j->end_text = agent_strdup(a, text);
 }
 
+/* What became another user's the launcher can end, and a cgroup of ours: with it goes the
+ * shim, which has told all it knows. Not answered to the job, which is over; whether
+ * they live is looked for in any case. */
+static void end_foreign(struct agent *a, struct ajob *j, const struct rec_shim_stuck *s)
+{
+	uint64_t unheard;
+
+	for (size_t i = 0; i < s->n_procs; i++)
+		if (s->procs[i].foreign) {
+			ajob_action(a, j, ACT_SWEEP, &unheard);
+			return;
+		}
+}
+
 /* SIGKILL was sent again and again for half a minute. The shim goes on; the job
  * need not wait for it, and nobody gets work here meanwhile. */
 static void on_shim_stuck(struct agent *a, struct ajob *j, const struct rec_shim_stuck *s)
@@ -192,6 +206,7 @@ static void on_shim_stuck(struct agent *a, struct ajob *j, const struct rec_shim
 	stuck_met(a, j->job, s->procs, s->n_procs);
 	report_rest(a, j, "lost", 0, j->end_text != NULL ? j->end_text : "it cannot be killed");
 	ajob_ended(a, j);
+	end_foreign(a, j, s);
 }
 
 /* The shim of a job that nobody asks for any more: it was given up, and is over now. */

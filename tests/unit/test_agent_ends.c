@@ -92,16 +92,23 @@ static void whom_a_sweep_has_left_alive_is_told(void **state)
 	msg_finish(&m);
 }
 
-static void shim_stuck(struct world *w)
+static void shim_stuck_by(struct world *w, bool foreign)
 {
 	struct rec_stuck_proc p = { .pid = 4711, .start_time = 99, .name = "python",
 				    .text = "state D (disk sleep) in nfs_wait_bit_killable" };
 	struct msg m;
 
+	if (foreign)
+		MSG_SET(&p, stuck_proc, foreign, true);
 	msg_init(&m, MSG_shim_stuck);
 	m.u.shim_stuck.procs = &p;
 	m.u.shim_stuck.n_procs = 1;
 	say(w, SHIM, &m);
+}
+
+static void shim_stuck(struct world *w)
+{
+	shim_stuck_by(w, false);
 }
 
 /* The answer to the last look: who of two lives. */
@@ -146,6 +153,24 @@ static void a_rank_that_cannot_be_killed_ends_the_job_and_is_told_until_it_is_go
 	forget(w);
 	tick(w, 4000);
 	assert_false(asked(w, ACT_LOOK)); /* nobody is looked for */
+}
+
+static void what_the_shim_may_not_signal_is_ended_by_who_may(void **state)
+{
+	struct world *w = *state;
+	struct agent_event ev = { .type = AEV_DONE };
+
+	to_running(w);
+	shim_stuck_by(w, true);
+	assert_int_equal(count(w, COORD, MSG_stuck), 1);
+	assert_int_equal(count(w, COORD, MSG_ended), 1);
+	ev.ticket = ticket_of(w, ACT_SWEEP);
+	assert_true(ev.ticket != 0);
+	forget(w);
+	feed(w, &ev);
+	down(w, SHIM);
+	assert_false(asked(w, ACT_SWEEP));
+	assert_int_equal(count(w, COORD, MSG_ended), 0);
 }
 
 static void what_outlives_a_sweep_is_told_before_the_job_ends_there(void **state)
@@ -298,6 +323,7 @@ int main(void)
 		T(whom_a_sweep_has_left_alive_is_told),
 		T(a_rank_that_cannot_be_killed_ends_the_job_and_is_told_until_it_is_gone),
 		T(what_outlives_a_sweep_is_told_before_the_job_ends_there),
+		T(what_the_shim_may_not_signal_is_ended_by_who_may),
 		T(docker_in_a_job_is_told_once_and_looked_for_less_and_less),
 		T(those_whom_the_coordinator_has_stored_are_looked_for),
 		T(the_shim_of_a_job_that_was_given_up_is_let_go_when_it_ends),
