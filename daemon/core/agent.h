@@ -108,8 +108,10 @@ bool agent_peer_allowed(const struct agent *a, const uint8_t key[32]);
 /* This key is out: it is not dialled either. */
 bool agent_peer_revoked(const struct agent *a, const uint8_t key[32]);
 /* For io/bulk.c. All answer from the present state. */
-/* The peer with this key may read this job's output / feed its stdin / fetch its specification. */
+/* The peer with this key may read this job's output and feed its stdin. */
 bool agent_peer_may(const struct agent *a, const uint8_t key[32], uint64_t job);
+/* ... or at least fetch its specification. */
+bool agent_peer_may_fetch(const struct agent *a, const uint8_t key[32], uint64_t job);
 /* The client on this link watches this job (the coordinator has said yes). */
 bool agent_client_may(const struct agent *a, uint64_t link, uint64_t job);
 /* Where the watched job's output lies, from the last job_update: borrowed until

@@ -25,6 +25,7 @@
 struct allowed {
 	uint8_t key[32];
 	mono_t until; /* fading; MONO_NEVER: allowed */
+	mono_t reads_until; /* then it may only fetch the specification; MONO_NEVER: more than that */
 };
 
 /* Of one job. */
@@ -135,7 +136,7 @@ static bool make_room(struct agent *a)
 	return a->n_allowed < PEERS_MAX;
 }
 
-static void set_add(struct agent *a, struct peer_set *s, const uint8_t *key)
+static void set_add(struct agent *a, struct peer_set *s, const uint8_t *key, bool spec_only)
 {
 	struct allowed *w = find(s, key);
 
@@ -155,8 +156,13 @@ static void set_add(struct agent *a, struct peer_set *s, const uint8_t *key)
 		w = &s->v[s->n++];
 		a->n_allowed++;
 		memcpy(w->key, key, 32);
+		w->reads_until = a->now;
 	}
 	w->until = MONO_NEVER;
+	if (!spec_only)
+		w->reads_until = MONO_NEVER;
+	else if (mono_is_never(w->reads_until)) /* it fades, too */
+		w->reads_until = mono_add_ms(a->now, FADE_MS);
 }
 
 static struct peer_set *set_new(struct agent *a, uint64_t job)
@@ -193,7 +199,7 @@ void peers_on_allow(struct agent *a, const struct rec_allow *m)
 		if (m->peers[i].key.n != 32)
 			continue;
 		peers_unrevoke(a, &m->peers[i]);
-		set_add(a, s, m->peers[i].key.p);
+		set_add(a, s, m->peers[i].key.p, m->peers[i].spec_only);
 	}
 	if (s->n == 0)
 		set_free(a, s);
@@ -270,6 +276,7 @@ static bool is_source(const struct ajob *j, const uint8_t *key)
 bool agent_peer_may(const struct agent *a, const uint8_t key[32], uint64_t job)
 {
 	const struct peer_set *s = set_find(a, job);
+	const struct allowed *w;
 
 	if (agent_peer_revoked(a, key))
 		return false;
@@ -279,7 +286,15 @@ bool agent_peer_may(const struct agent *a, const uint8_t key[32], uint64_t job)
 		if (j->job == job && is_source(j, key))
 			return true;
 	}
-	return s != NULL && find(s, key) != NULL;
+	w = s != NULL ? find(s, key) : NULL;
+	return w != NULL && !mono_due(w->reads_until, a->now);
+}
+
+bool agent_peer_may_fetch(const struct agent *a, const uint8_t key[32], uint64_t job)
+{
+	const struct peer_set *s = set_find(a, job);
+
+	return agent_peer_may(a, key, job) || (s != NULL && find(s, key) != NULL && !agent_peer_revoked(a, key));
 }
 
 bool agent_peer_allowed(const struct agent *a, const uint8_t key[32])

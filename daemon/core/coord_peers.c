@@ -18,14 +18,17 @@ struct peers {
 	size_t n;
 };
 
-static void add(struct peers *p, const struct node *n, const struct node *holder)
+static void add(struct peers *p, const struct node *n, const struct node *holder, bool spec_only)
 {
 	if (n == holder || n->removed || p->n == JOB_NODES_MAX)
 		return;
 	for (size_t i = 0; i < p->n; i++)
-		if (p->v[i].node == n->name)
+		if (p->v[i].node == n->name) {
+			p->v[i].spec_only = p->v[i].spec_only && spec_only;
 			return;
-	nodes_fill_peer(n, &p->v[p->n++]);
+		}
+	nodes_fill_peer(n, &p->v[p->n]);
+	p->v[p->n++].spec_only = spec_only;
 }
 
 static bool hands_out(const struct node *n, const struct job *j)
@@ -80,14 +83,14 @@ static bool reads_at(const struct watch *w, const struct node *n)
 static void collect(const struct node *n, struct job *j, struct peers *ret)
 {
 	for (size_t i = 0; hands_out(n, j) && i < j->n_places; i++)
-		add(ret, j->places[i].node, n);
+		add(ret, j->places[i].node, n, true);
 	for (size_t i = 0; hands_out(n, j) && i < j->n_kept; i++)
-		add(ret, j->kept[i].node, n);
+		add(ret, j->kept[i].node, n, true);
 	list_foreach(e, &j->watches) {
 		const struct watch *w = list_entry(e, struct watch, of_job);
 
 		if (w->link->node != NULL && reads_at(w, n))
-			add(ret, w->link->node, n);
+			add(ret, w->link->node, n, false);
 	}
 }
 

@@ -316,7 +316,7 @@ void fetch_serve(struct bulk *b, struct conn *peer, const struct rec_spec_get *m
 {
 	struct asked *a;
 
-	if (!agent_peer_may(b->io->core, peer->key, m->job)) {
+	if (!agent_peer_may_fetch(b->io->core, peer->key, m->job)) {
 		conn_refuse(peer->link, m->sid, "denied",
 			    "node %s has not been told that you take part in job %" PRIu64,
 			    b->io->id.node, m->job);

@@ -33,6 +33,27 @@ static void live(struct world *w, int seconds)
 	}
 }
 
+static void who_may_fetch_the_specification_may_not_read_or_feed_the_job(void **state)
+{
+	struct rec_peer v = { .node = "a", .port = 1, .key = { ann, 32 }, .spec_only = true };
+	struct world *w = *state;
+	struct msg m;
+
+	msg_init(&m, MSG_allow);
+	m.u.allow = (struct rec_allow){ .job = 5, .peers = &v, .n_peers = 1, .whole = true };
+	say(w, COORD, &m);
+	assert_true(agent_peer_may_fetch(w->a, ann, 5) && agent_peer_allowed(w->a, ann));
+	assert_false(agent_peer_may(w->a, ann, 5) || agent_peer_may_fetch(w->a, ann, 6));
+	allow(w, 5, ann, NULL, true); /* it watches now */
+	assert_true(agent_peer_may(w->a, ann, 5));
+	say(w, COORD, &m);
+	live(w, 25);
+	assert_true(agent_peer_may(w->a, ann, 5)); /* as above */
+	live(w, 10);
+	assert_false(agent_peer_may(w->a, ann, 5));
+	assert_true(agent_peer_may_fetch(w->a, ann, 5));
+}
+
 static void a_withdrawn_peer_is_out_after_a_while_and_what_it_reads_is_cut(void **state)
 {
 	struct world *w = *state;
@@ -578,6 +599,7 @@ static void no_attempt_is_prepared_beside_a_living_one(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(who_may_fetch_the_specification_may_not_read_or_feed_the_job),
 		T(a_withdrawn_peer_is_out_after_a_while_and_what_it_reads_is_cut),
 		T(who_is_not_named_after_a_registration_is_out_and_who_is_notices_nothing),
 		T(without_a_coordinator_nobody_is_put_out),

@@ -641,7 +641,7 @@ static void says_kept(struct world *w, uint64_t link)
 	says_kept_of(w, link, spec);
 }
 
-/* The last 'allow' for this node names the other one. */
+/* The last 'allow' for this node names the other one, as all who are no watchers for the specification only. */
 static bool lets_in(struct world *w, uint64_t link, const char *name)
 {
 	struct msg m;
@@ -650,7 +650,7 @@ static bool lets_in(struct world *w, uint64_t link, const char *name)
 	if (!last_to(w, link, MSG_allow, &m))
 		return false;
 	for (size_t i = 0; i < m.u.allow.n_peers; i++)
-		yes = yes || strcmp(m.u.allow.peers[i].node, name) == 0;
+		yes = yes || (strcmp(m.u.allow.peers[i].node, name) == 0 && m.u.allow.peers[i].spec_only);
 	msg_finish(&m);
 	return yes;
 }
