@@ -277,31 +277,43 @@ static void each_name(struct agent_io *io,
 	closedir(d);
 }
 
-/* Before any record of this boot is made. Without a note nothing is concluded. */
-static void note_boot(struct agent_io *io)
+/* Is the note here of this boot? Without a note nothing is concluded. */
+static bool look_at_boot(struct agent_io *io)
 {
 	int run = open(io->opts->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	size_t n = 0;
 	char *p = run >= 0 ? read_small(run, "boot", 64, &n) : NULL;
 	bool same = p != NULL && strcmp(p, io->boot_id) == 0;
-	char path[600];
-	struct err e;
 
 	other_boot_noted = p != NULL && n == strlen(io->boot_id) && !same;
 	free(p);
 	if (run >= 0)
 		close(run);
+	return same;
+}
+
+static void note_boot(struct agent_io *io)
+{
+	char path[600];
+	struct err e;
+
 	snprintf(path, sizeof(path), "%s/boot", io->opts->run_dir);
-	if (same || file_save(path, io->boot_id, strlen(io->boot_id), 0600, &e) == 0)
+	if (file_save(path, io->boot_id, strlen(io->boot_id), 0600, &e) == 0)
 		return;
 	log_warn("%s; a record that cannot be read will count as alive over a reboot", e.text);
 	if (unlink(path) != 0 && errno != ENOENT)
 		give_up_unread(io);
 }
 
+/* Another boot's records go before its note does: an end in between must not leave them as this one's. */
 void adopt_all(struct agent_io *io)
 {
-	note_boot(io);
+	bool same = look_at_boot(io);
+
+	if (!same && !other_boot_noted)
+		note_boot(io);
 	each_name(io, adopt_record, true);
 	each_name(io, remove_orphan, false);
+	if (other_boot_noted)
+		note_boot(io);
 }

@@ -343,13 +343,19 @@ int db_row(struct db *d, const struct store_row *row, struct err *e)
 	return r;
 }
 
+/* Its index in memory grows after the sync: without memory the file has all of it, too. */
+static bool may_be_whole(int error)
+{
+	return error == SQLITE_IOERR_FSYNC || (error & 0xff) == SQLITE_NOMEM || error == SQLITE_IOERR_NOMEM;
+}
+
 int db_commit(struct db *d, struct err *e)
 {
 	int r = run(d, d->commit, e);
 
 	if (r == 0)
 		d->open_end = false;
-	else if (sqlite3_extended_errcode(d->sql) == SQLITE_IOERR_FSYNC)
+	else if (may_be_whole(sqlite3_extended_errcode(d->sql)))
 		d->open_end = true;
 	return r;
 }
