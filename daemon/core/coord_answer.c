@@ -143,16 +143,21 @@ static void fill_ranks(struct arena *a, struct coord *c, struct job *j, bool all
 /* While it is settled but not over (a node is silent): the code is decided. */
 static const char *settled_why(struct arena *a, const struct job *j)
 {
-	const char *away = "";
+	const struct node *away = NULL;
 	char text[700];
 
 	for (size_t k = 0; k < j->n_places; k++)
 		if (j->places[k].phase < PL_ENDED && j->places[k].node->silent)
-			away = j->places[k].node->name;
+			away = j->places[k].node;
 	snprintf(text, sizeof(text), "%s", j->ending != NULL ? j->ending : "ending");
 	if (j->first >= 0)
 		why_of_first(j, text, sizeof(text));
-	return arena_printf(a, "%s; node %s does not answer: its ranks are ended when it returns", text, away);
+	if (away == NULL)
+		return arena_printf(a, "%s", text);
+	if (away->removed)
+		return arena_printf(a, "%s; node %s was taken out of the cluster: its ranks count as lost soon", text,
+				    away->name);
+	return arena_printf(a, "%s; node %s does not answer: its ranks are ended when it returns", text, away->name);
 }
 
 void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struct rec_job_info *i)

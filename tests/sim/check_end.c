@@ -79,7 +79,8 @@ static bool all_waits(const struct sim *s)
 	return false;
 }
 
-/* Nodes that it wants were taken out: it waits for others, which do not come here. */
+/* Nodes that it wants were taken out: it waits for others, which do not come here. Not so
+ * one whose code was told already: that one comes to its end when its node counts as lost. */
 static bool waits_for_ever(const struct sim *s, const struct client *k)
 {
 	uint32_t n = 0;
@@ -88,7 +89,7 @@ static bool waits_for_ever(const struct sim *s, const struct client *k)
 		if (!out_host(s, i) &&
 		    (k->plan->hosts == NULL || strstr(k->plan->hosts, s->agents[i].name) != NULL))
 			n++;
-	return s->removal && k->job < JOBS_MAX && s->jobs[k->job].final[0] == '\0' &&
+	return s->removal && k->job < JOBS_MAX && !k->settled && s->jobs[k->job].final[0] == '\0' &&
 	       n < k->plan->nnodes + k->plan->spares;
 }
 
