@@ -130,8 +130,9 @@ void check_sent(struct sim *s, struct conn *c, int side, const char *text, size_
 	if (m.type == MSG_prepare && check_job(s, m.u.prepare.job)->attempt < m.u.prepare.attempt)
 		sim_fail(s, "1: nodes are asked to prepare only when their choice is on disk (job %" PRIu64
 			    ", attempt %u)", m.u.prepare.job, m.u.prepare.attempt);
+	/* of one that never was there it may have been told to keep the specification */
 	if (m.type == MSG_forget && to->kind == PK_AGENT && m.u.forget.job < JOBS_MAX &&
-	    s->jobs[m.u.forget.job].final[0] == '\0' &&
+	    s->jobs[m.u.forget.job].seen && s->jobs[m.u.forget.job].final[0] == '\0' &&
 	    s->jobs[m.u.forget.job].attempt <= m.u.forget.attempt && !s->jobs[m.u.forget.job].between)
 		sim_fail(s, "8: a node is told to forget a job only when its end is on disk (job %" PRIu64
 			    ")", m.u.forget.job);

@@ -368,6 +368,28 @@ static void a_registering_node_is_told_its_unfinished_jobs(void **state)
 	assert_int_equal(told_used(w, a), 0);
 }
 
+/* What it registered with was heard before the disk failed. */
+static void a_node_that_was_told_of_a_job_that_is_not_taken_is_told_that_it_is_over(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	struct msg m;
+
+	store(w);
+	submit(w, a, "c1", 1);
+	link_down(w, a);
+	a = node_up(w, "gpu01");
+	assert_true(last_to(w, a, MSG_specs_used, &m));
+	assert_int_equal(m.u.specs_used.n_uses, 1);
+	msg_finish(&m);
+	w->disk_full = true;
+	store(w);
+	assert_true(last_to(w, a, MSG_forget, &m));
+	assert_int_equal(m.u.forget.job, 1);
+	assert_true(m.u.forget.over);
+	msg_finish(&m);
+}
+
 static void a_repeated_submit_says_whether_its_specification_is_needed(void **state)
 {
 	struct world *w = *state;
@@ -615,6 +637,7 @@ int main(void)
 		T(an_excluded_node_that_is_not_there_is_named_at_submit),
 		T(only_the_submitting_node_is_told_that_a_job_is_over_and_only_when_saved),
 		T(a_registering_node_is_told_its_unfinished_jobs),
+		T(a_node_that_was_told_of_a_job_that_is_not_taken_is_told_that_it_is_over),
 		T(a_repeated_submit_says_whether_its_specification_is_needed),
 		T(the_jobs_nodes_may_fetch_its_specification_until_it_is_over),
 		T(a_reader_of_an_ended_job_is_let_in_only_while_it_watches),
