@@ -141,6 +141,7 @@ struct node {
 	size_t n_stuck;
 	int64_t stuck_wall_ms; /* since when there are some */
 	mono_t kept_from; /* of one scheduling pass: who wants its GPUs must be gone by then */
+	mono_t away_until; /* it is away, and a job keeps its place in the queue for so long; MONO_NEVER: none does */
 	struct events *events; /* what happened there; NULL: nothing yet */
 };
 

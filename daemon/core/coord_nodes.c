@@ -92,7 +92,7 @@ int node_insert(struct coord *c, struct node *n)
 	if (map_put(&c->keys, key_id(n->key), n) < 0)
 		return -ENOMEM;
 	memmove(&c->nodes[at + 1], &c->nodes[at], (c->n_nodes - at) * sizeof(struct node *));
-	n->kept_from = MONO_NEVER;
+	n->kept_from = n->away_until = MONO_NEVER;
 	c->nodes[at] = n;
 	c->n_nodes++;
 	return 0;
@@ -284,6 +284,12 @@ static void node_deadline(struct coord *c, struct node *n)
 		} else {
 			coord_wake_at(c, silent);
 		}
+	}
+	if (mono_due(n->away_until, c->now)) {
+		n->away_until = MONO_NEVER;
+		c->have_dirty = true; /* who stands behind that job may pass now */
+	} else if (!mono_is_never(n->away_until)) {
+		coord_wake_at(c, n->away_until);
 	}
 	if (n->jobs == 0)
 		return;

@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define AWAY_MS 30000
+
 enum fit {
 	FIT_NEVER, /* it has not that many GPUs */
 	FIT_AWAY, /* not reachable, cordoned, full, or its GPUs are not known */
@@ -566,14 +568,35 @@ static bool is_first(const struct choice *ch)
 	return true;
 }
 
+/* Its agent or we were restarted, or a connection broke: most likely it is back long before
+ * a later job that got in now would be over. How many GPUs it has is then what it had. */
+static bool soon_back(struct coord *c, const struct job *j, const struct candidate *x)
+{
+	const struct node *n = x->node;
+	mono_t until = mono_add_ms(n->heard, AWAY_MS < c->conf.node_lost_ms ? AWAY_MS : c->conf.node_lost_ms);
+
+	if (n->removed || n->quarantined || node_cordoned(n) || n->boot_id[0] == '\0')
+		return false;
+	if (n->link != NULL && !n->silent)
+		return n->awaits_first && node_gpu_truth(n) == GPU_UNKNOWN;
+	if (mono_due(until, c->now) || (n->ever && !j->all_gpus && j->gpus > count(n->gpus_all)))
+		return false;
+	coord_wake_at(c, until);
+	x->node->away_until = until;
+	return true;
+}
+
 /* Who waits for GPUs keeps the nodes it could use from later jobs that might
  * still run when it could start; but not when it could not run even if all of
  * them were free. */
 static void reserve(struct coord *c, struct job *j, struct choice *ch)
 {
+	size_t could = count_fit(ch, FIT_BUSY);
 	mono_t at;
 
-	if (count_fit(ch, FIT_BUSY) < need(j))
+	for (size_t i = 0; could < need(j) && i < ch->n; i++)
+		could += ch->v[i].fit == FIT_AWAY && soon_back(c, j, &ch->v[i]);
+	if (could < need(j))
 		return;
 	at = can_start(c, j, ch);
 	j->start_by = is_first(ch) ? at : MONO_NEVER;

@@ -10,7 +10,8 @@
  * The promise is of the latest moment. That a job may end long before its limit
  * counts for nothing here: whoever wants to be let in says how long it takes.
  * A node that fails, or a stranger's process on a GPU, breaks the promise; and
- * a job without a limit in the way gives none: then nobody may pass.
+ * a job without a limit in the way gives none: then nobody may pass. A node that is
+ * away for a moment, as when its agent is upgraded, lets nobody in (coord_place.c).
  */
 #include "core/coord_internal.h"
 

@@ -104,6 +104,31 @@ TEST(only_the_first_in_line_is_promised_a_start)
 	assert_int_equal(starts_in_s(w, 3), -1);
 }
 
+/* 30 s; later it counts as gone for now. */
+TEST(a_node_whose_agent_is_restarted_costs_nobody_his_place)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2), b = box(w, "gpu02", 2);
+
+	want(w, a, 1, "gpu02", 1, false);
+	run(w, b);
+	want(w, a, 2, NULL, 2, false);
+	link_down(w, b);
+	tick_alive(w, a, 1000);
+	want(w, a, 1, NULL, 1, false);
+	assert_string_equal(given(w, a), "none");
+	b = box_holding(w, "gpu02", 1); /* back; its probe has not spoken */
+	assert_string_equal(given(w, a), "none");
+	read_gpus(w, b, &(struct box){ .gpus = 2, .stranger = 0, .of_job = 1 });
+	assert_string_equal(given(w, a), "none");
+	link_down(w, b);
+	tick_alive(w, a, 28000);
+	assert_string_equal(given(w, a), "none");
+	tick_alive(w, a, 3000);
+	store(w);
+	assert_string_equal(given(w, a), "0");
+}
+
 TEST(a_job_is_not_overtaken_while_it_is_being_stored)
 {
 	struct world *w = *state;
@@ -151,6 +176,7 @@ TEST(what_a_job_had_that_was_not_saved_goes_to_who_waits)
 	struct world *w = *state;
 	uint64_t a = box(w, "gpu01", 1), b = silent_box(w, "gpu02");
 
+	read_gpus(w, b, &(struct box){ .broken = true, .stranger = -1 });
 	want(w, a, 2, "gpu[01-02]", 1, false);
 	ask(w, a, 1, "gpu01", 1, false);
 	read_gpus(w, b, &(struct box){ .gpus = 1, .stranger = -1 });
@@ -280,6 +306,19 @@ static void drain(struct world *w, const char *node)
 	store(w);
 }
 
+TEST(a_node_that_never_had_as_many_is_not_waited_for)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 2), b = box(w, "gpu02", 1);
+
+	box(w, "gpu03", 2);
+	drain(w, "gpu03");
+	want(w, a, 2, NULL, 2, false);
+	link_down(w, b);
+	want(w, a, 1, "gpu01", 1, false);
+	assert_string_equal(given(w, a), "0");
+}
+
 TEST(who_has_not_enough_nodes_for_its_spares_keeps_none_from_others)
 {
 	struct world *w = *state;
@@ -383,11 +422,13 @@ TEST(what_an_older_job_holds_is_not_taken_for_left_by_a_younger_one_after_a_rest
 	struct world *w = *state;
 	uint64_t a = box(w, "gpu01", 1), b = silent_box(w, "gpu02");
 
+	read_gpus(w, b, &(struct box){ .broken = true, .stranger = -1 });
 	want(w, a, 2, "gpu[01-02]", 1, false);
 	assert_string_equal(given(w, a), "none");
 	want(w, a, 1, "gpu01", 1, false);
 	assert_string_equal(given(w, a), "0");
 	run(w, a);
+	last_read = (struct box){ .gpus = 1, .stranger = -1 };
 	end_well(w, a);
 	w->job = 1;
 	read_gpus(w, b, &(struct box){ .gpus = 1, .stranger = -1 });
@@ -469,6 +510,8 @@ int main(void)
 		T(a_limit_that_runs_lets_ever_shorter_jobs_pass),
 		T(who_is_being_ended_is_over_after_its_grace),
 		T(only_the_first_in_line_is_promised_a_start),
+		T(a_node_whose_agent_is_restarted_costs_nobody_his_place),
+		T(a_node_that_never_had_as_many_is_not_waited_for),
 		T(a_job_is_not_overtaken_while_it_is_being_stored),
 		T(a_job_whose_choice_cannot_be_saved_is_not_overtaken),
 		T(what_a_job_had_that_was_not_saved_goes_to_who_waits),
