@@ -210,6 +210,13 @@ static void is_held(struct coord *c, struct job *j, uint32_t i, const struct rec
 		start_again(c, j, i);
 }
 
+/* Given up before: nothing of it lives there. */
+static bool shows_gone(const struct place *p, const struct rec_node_register *r, const struct rec_held *h)
+{
+	return p->phase == PL_LOST &&
+	       (strcmp(p->boot_id, r->boot_id) != 0 || h == NULL || strcmp(h->phase, "ended") == 0);
+}
+
 static void place_up(struct coord *c, struct job *j, uint32_t i, const struct rec_node_register *r,
 		     bool *again)
 {
@@ -217,8 +224,7 @@ static void place_up(struct coord *c, struct job *j, uint32_t i, const struct re
 	const struct rec_held *h = held_of(r, j->id, j->attempt);
 	enum place_phase before = p->phase;
 
-	if (p->phase == PL_LOST && (strcmp(p->boot_id, r->boot_id) != 0 || h == NULL ||
-				    strcmp(h->phase, "ended") == 0))
+	if (shows_gone(p, r, h))
 		job_place_gone(c, j, i);
 	if (p->phase >= PL_ENDED)
 		return;
@@ -280,8 +286,13 @@ void jobs_node_up(struct coord *c, struct node *n, const struct rec_node_registe
 		bool again = false;
 		uint32_t i;
 
-		if (job_over(j) || !j->stored || j->placing || job_place_of(j, n, &i) == NULL)
+		if (!j->stored || j->placing || j->saved || job_place_of(j, n, &i) == NULL)
 			continue;
+		if (job_over(j)) { /* its end is on its way to disk; then its GPUs are given back, or kept */
+			if (shows_gone(&j->places[i], r, held_of(r, j->id, j->attempt)))
+				j->places[i].gone = true;
+			continue;
+		}
 		place_up(c, j, i, r, &again);
 		/* Its listeners and ports may be gone: all prepare once more (idempotent). */
 		if (again && j->state == JOB_PREPARING)

@@ -89,6 +89,13 @@ const struct once_failed once_failed[] = {
 	{ "again-gpus", 128 },
 	{ "again-gpus", 1767 },
 	{ "again-gpus", 3011 },
+	/* test_coord_gpus: a_node_that_is_back_while_its_lost_job_is_saved_has_its_GPUs_again */
+	{ "gpus-chaos", 277428 },
+	{ "gpus-chaos", 513140 },
+	/* test_coord_requests: a_node_that_was_told_of_a_job_that_is_not_taken_is_told_that_it_is_over */
+	{ "gpus-chaos", 339340 },
+	/* test_coord_queue: a_node_whose_agent_is_restarted_costs_nobody_his_place */
+	{ "queue", 708615 },
 };
 
 const size_t n_once_failed = sizeof(once_failed) / sizeof(once_failed[0]);

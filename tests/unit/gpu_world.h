@@ -54,8 +54,8 @@ UNUSED static void read_gpus(struct world *w, uint64_t link, const struct box *x
 	say(w, link, &m);
 }
 
-/* A registered node whose probe has not spoken yet, with a job that runs there, or 0. */
-UNUSED static uint64_t box_of(struct world *w, const char *name, const char *boot, uint64_t job)
+/* Registers a node, with a job that runs there, or 0. What the disk is asked for is not answered yet. */
+UNUSED static void box_asking(struct world *w, const char *name, const char *boot, uint64_t job, uint64_t *ret)
 {
 	uint64_t l = link_up(w, WHO_NODE, name, "agent");
 	struct rec_addr addr = { .ip = "10.0.0.1", .ifname = "eth0" };
@@ -75,6 +75,15 @@ UNUSED static uint64_t box_of(struct world *w, const char *name, const char *boo
 	m.u.node_register.n_held = job != 0;
 	MSG_SET(&m.u.node_register, node_register, probe, true);
 	say(w, l, &m);
+	*ret = l;
+}
+
+/* A registered node whose probe has not spoken yet. */
+UNUSED static uint64_t box_of(struct world *w, const char *name, const char *boot, uint64_t job)
+{
+	uint64_t l;
+
+	box_asking(w, name, boot, job, &l);
 	store(w);
 	return l;
 }

@@ -234,6 +234,50 @@ TEST(what_a_lost_job_left_running_is_in_use)
 	assert_string_equal(given(w, a), "0");
 }
 
+/* Its only node is not heard any more; that this is its end is not on disk yet. */
+static void given_up(struct world *w, uint64_t node)
+{
+	link_down(w, node);
+	tick(w, 119000);
+	store(w);
+	tick(w, 2000);
+	assert_true(w->n_queue > 0);
+	assert_non_null(strstr(w->queue[w->n_queue - 1].rows[0].json, "\"state\":\"lost\""));
+}
+
+/* Its last word is older than the job's end on disk, and none other comes. */
+TEST(a_node_that_is_back_while_its_lost_job_is_saved_has_its_GPUs_again)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+
+	want(w, a, 1, NULL, 1, false);
+	run(w, a);
+	given_up(w, a);
+	box_asking(w, "gpu01", "boot-of-gpu01", 0, &a);
+	store(w);
+	tick(w, 1);
+	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = -1 });
+	want(w, a, 1, "gpu01", 1, false);
+	assert_string_equal(given(w, a), "0");
+}
+
+TEST(what_lives_on_while_its_lost_job_is_saved_keeps_its_GPUs)
+{
+	struct world *w = *state;
+	uint64_t a = box(w, "gpu01", 1);
+
+	want(w, a, 1, NULL, 1, false);
+	run(w, a);
+	given_up(w, a);
+	box_asking(w, "gpu01", "boot-of-gpu01", 1, &a);
+	store(w);
+	tick(w, 1);
+	read_gpus(w, a, &(struct box){ .gpus = 1, .stranger = -1 });
+	want(w, a, 1, "gpu01", 1, false);
+	assert_string_equal(given(w, a), "none");
+}
+
 TEST(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses)
 {
 	struct world *w = *state;
@@ -293,6 +337,10 @@ TEST(a_job_that_cannot_run_anyway_holds_up_nobody)
 	uint64_t a = box(w, "gpu01", 4), b = box(w, "gpu02", 4), c = box(w, "gpu03", 4);
 
 	link_down(w, c);
+	for (int i = 0; i < 16; i++) { /* it is not back soon */
+		tick_alive(w, a, 1000);
+		tick_alive(w, b, 1000);
+	}
 	want(w, a, 3, NULL, 4, false);
 	assert_string_equal(given(w, a), "none");
 	want(w, a, 1, NULL, 1, false);
@@ -759,6 +807,8 @@ int main(void)
 		T(a_reading_older_than_a_jobs_end_says_nothing_of_its_GPU),
 		T(the_GPU_of_a_worker_below_a_launcher_is_named),
 		T(what_a_lost_job_left_running_is_in_use),
+		T(a_node_that_is_back_while_its_lost_job_is_saved_has_its_GPUs_again),
+		T(what_lives_on_while_its_lost_job_is_saved_keeps_its_GPUs),
 		T(a_job_that_was_started_before_GPUs_were_counted_keeps_what_it_uses),
 		T(one_bad_reading_ends_no_job_that_was_accepted),
 		T(a_default_job_prefers_nodes_with_GPUs),
