@@ -75,6 +75,13 @@ uint32_t below_pid(const struct below *b)
 	return w != NULL ? w->pid : 0;
 }
 
+uint32_t below_signal(const struct below *b)
+{
+	const struct rec_worker *w = workers_first(b->workers, b->n_workers);
+
+	return w != NULL && strcmp(w->state, "killed") == 0 ? w->sig : 0;
+}
+
 void below_say_exception(const struct below *b, char *out, size_t size)
 {
 	size_t n = strlen(out);

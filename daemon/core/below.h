@@ -22,6 +22,8 @@ void below_free(struct below *b);
 bool below_say(const struct below *b, const char *node, const char *gpu, char *out, size_t size);
 /* Its pid; 0: there is none. */
 uint32_t below_pid(const struct below *b);
+/* The signal that has killed it; 0: none. */
+uint32_t below_signal(const struct below *b);
 /* Appends ": ValueError: bad at train.py:42". */
 void below_say_exception(const struct below *b, char *out, size_t size);
 

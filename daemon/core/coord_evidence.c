@@ -92,7 +92,39 @@ static uint32_t first_place(const struct job *j)
 	return no / j->ppn;
 }
 
-/* Does it touch this job's part there, and this attempt? */
+/* Below a launcher it is the worker that counts. */
+static uint32_t pid_of(const struct rank *r)
+{
+	uint32_t pid = below_pid(&r->below);
+
+	return pid != 0 ? pid : r->pid;
+}
+
+/* A rank there, or a worker below it. */
+static bool is_own_pid(const struct job *j, const struct place *p, uint32_t pid)
+{
+	size_t at = (size_t)(p - j->places) * j->ppn;
+
+	for (size_t k = at; pid != 0 && k < at + j->ppn && k < j->n_ranks && j->rank_no == NULL; k++) {
+		const struct below *b = &j->ranks[k].below;
+
+		if (j->ranks[k].pid == pid)
+			return true;
+		for (size_t i = 0; i < b->n_workers; i++)
+			if (b->workers[i].pid == pid)
+				return true;
+	}
+	return false;
+}
+
+/* As the kernel's log says it (kmsg_text.c): not one cgroup's limit, but all that is there. */
+static bool of_whole_host(const struct event_seen *x)
+{
+	return strstr(x->text, "the host was out of memory") != NULL;
+}
+
+/* Does it touch this job's part there, and this attempt? A process of nobody's that the OOM
+ * killer has ended does only where the whole host was out of memory. */
 static bool touches(const struct coord *c, const struct job *j, const struct place *p, const struct event_seen *x)
 {
 	if (x->hi_us < begun_us(c, j))
@@ -101,6 +133,8 @@ static bool touches(const struct coord *c, const struct job *j, const struct pla
 		return x->job == j->id;
 	if (x->kind == EV_FAULT)
 		return false;
+	if (x->kind == EV_OOM)
+		return is_own_pid(j, p, x->pid) || of_whole_host(x);
 	if (x->kind == EV_XID) /* who has no GPUs there is not concerned */
 		return listed(p->gpu_ids, x->gpu_id);
 	return x->kind != EV_PORT || j->n_places > 1;
@@ -125,12 +159,15 @@ static void add_clause(char *out, size_t size, unsigned *n, const char *clause)
 		snprintf(out + len, size - len, "%s%.300s", len > 0 ? "; " : "", clause);
 }
 
-/* Below a launcher it is the worker that counts. */
-static uint32_t pid_of(const struct rank *r)
+/* That the OOM killer has struck somebody else beside it is worth a word only where the
+ * rank was killed just so, and not by us. */
+static bool may_concern(const struct job *j, const struct place *p, const struct rank *r, const struct event_seen *x)
 {
-	uint32_t pid = below_pid(&r->below);
+	uint32_t sig = below_pid(&r->below) != 0 ? below_signal(&r->below) : r->state == RK_KILLED ? r->sig : 0;
 
-	return pid != 0 ? pid : r->pid;
+	if (x->kind != EV_OOM || x->job == j->id || is_own_pid(j, p, x->pid))
+		return true;
+	return sig == 9 && !r->ours;
 }
 
 /* Its shim has found the same by the counts. */
@@ -152,7 +189,7 @@ static void from_events(const struct coord *c, const struct job *j, uint32_t pla
 
 		if (before < -AT_ONCE_US || before > window_us(x->kind) || !touches(c, j, p, x) ||
 		    (!here && x->kind != EV_PORT) || (x->kind == EV_OOM && said_already(r, x)) ||
-		    (r->cause != NULL && strstr(r->cause, x->text) != NULL))
+		    (r->cause != NULL && strstr(r->cause, x->text) != NULL) || !may_concern(j, p, r, x))
 			continue;
 		say_before(before, when, sizeof(when));
 		if (here)

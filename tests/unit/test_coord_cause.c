@@ -315,6 +315,90 @@ static void what_happened_near_the_end_is_put_beside_it(void **state)
 	msg_finish(&m);
 }
 
+/* The OOM killer ends pid 77 (the rank) or another one, of which no job is known. */
+static void oom_strikes(struct world *w, uint64_t link, uint32_t pid, const char *where)
+{
+	struct rec_happening h = { .kind = "oom", .mono_us = 1000 };
+	char text[100];
+	struct msg m;
+
+	snprintf(text, sizeof(text), "the kernel's OOM killer ended pid %u: its %s was out of memory", pid, where);
+	if (strcmp(where, "host") == 0)
+		snprintf(text, sizeof(text), "the kernel's OOM killer ended pid %u: the host was out of memory", pid);
+	h.text = text;
+	MSG_SET(&h, happening, pid, pid);
+	MSG_SET(&h, happening, at_mono_us, w->now.ns / 1000 - 400000);
+	MSG_SET(&h, happening, at_error_us, 200);
+	msg_init(&m, MSG_happened);
+	m.u.happened.happenings = &h;
+	m.u.happened.n_happenings = 1;
+	say(w, link, &m);
+}
+
+/* What is said of the end of rank 0, and how many moments of the story tell of the OOM killer. */
+static size_t oom_and_end(struct world *w, uint32_t pid, const char *where, struct end e, char why[400])
+{
+	uint64_t a, b;
+	struct msg m;
+	size_t told = 0;
+
+	running_pair(w, &a, &b);
+	tick(w, 3000);
+	oom_strikes(w, a, pid, where);
+	e.at_us = 1000, e.error_us = 300;
+	dies(w, a, e);
+	store(w);
+	is_gone(w, a, e);
+	is_gone(w, b, (struct end){ .rank = 1 });
+	snprintf(why, 400, "%s", job_one(w, &m)->why);
+	for (size_t i = 0; i < m.u.jobs.jobs->n_story; i++)
+		told += strncmp(m.u.jobs.jobs->story[i].text, "the kernel's OOM", 16) == 0;
+	msg_finish(&m);
+	return told;
+}
+
+static void an_OOM_kill_in_a_strangers_cgroup_is_no_cause(void **state)
+{
+	char why[400];
+
+	assert_int_equal(oom_and_end(*state, 13694, "cgroup", (struct end){ .code = 7 }, why), 0);
+	assert_string_equal(why, "rank 0 (gpu01, pid 77) exited with code 7");
+}
+
+/* Not even where it was killed: a limit that it is not under. */
+static void an_OOM_kill_in_a_strangers_cgroup_is_no_cause_of_a_SIGKILL(void **state)
+{
+	char why[400];
+
+	oom_and_end(*state, 13694, "cgroup", (struct end){ .sig = 9 }, why);
+	assert_string_equal(why, "rank 0 (gpu01, pid 77) was killed by signal 9");
+}
+
+static void a_host_without_memory_is_no_cause_of_an_exit_code(void **state)
+{
+	char why[400];
+
+	assert_int_equal(oom_and_end(*state, 13694, "host", (struct end){ .code = 7 }, why), 1);
+	assert_string_equal(why, "rank 0 (gpu01, pid 77) exited with code 7");
+}
+
+static void a_host_without_memory_is_said_where_somebody_has_killed_the_rank(void **state)
+{
+	char why[400];
+
+	oom_and_end(*state, 13694, "host", (struct end){ .sig = 9 }, why);
+	assert_non_null(strstr(why, "killed by signal 9: the kernel's OOM killer ended pid 13694: the host was out"));
+}
+
+/* An agent that was just restarted may not have known whose it was. */
+static void the_OOM_killer_has_ended_the_rank_itself(void **state)
+{
+	char why[400];
+
+	assert_int_equal(oom_and_end(*state, 77, "cgroup", (struct end){ .sig = 9 }, why), 1);
+	assert_non_null(strstr(why, "killed by signal 9: the kernel's OOM killer ended pid 77: its cgroup was out"));
+}
+
 /* The GPUs of a job are forgotten once it is saved; what comes later is told of no job. */
 static void a_saved_job_is_told_nothing_more(void **state)
 {
@@ -442,6 +526,11 @@ int main(void)
 		T(a_saved_job_is_told_nothing_more),
 		T(what_was_before_the_start_is_no_evidence),
 		T(nothing_happened_after_it_was_heard_of),
+		T(an_OOM_kill_in_a_strangers_cgroup_is_no_cause),
+		T(an_OOM_kill_in_a_strangers_cgroup_is_no_cause_of_a_SIGKILL),
+		T(a_host_without_memory_is_no_cause_of_an_exit_code),
+		T(a_host_without_memory_is_said_where_somebody_has_killed_the_rank),
+		T(the_OOM_killer_has_ended_the_rank_itself),
 		T(what_happened_is_cut_to_what_has_room),
 	};
 
