@@ -347,6 +347,9 @@ struct job {
 	int64_t delay_ms;
 	mono_t restart_at; /* backoff; never: none */
 	mono_t run_since; /* of this attempt; never: it does not run */
+	char *proof_why; /* own: a connection was not proved; NULL: none so far */
+	const struct node *suspect; /* ... to this node, which may be dead: by proof_until we know */
+	mono_t proof_until;
 	uint64_t used_ms; /* by those before */
 
 	/* see coord_specs.c: nodes that have told that they hold its specification, and those of

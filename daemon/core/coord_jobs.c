@@ -15,6 +15,7 @@
 #include "core/coord_internal.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "proto/spec.h"
 
 #define MINUTE_NS INT64_C(60000000000)
+#define SUSPECT_MS 500 /* after a node that has died would be silent */
 
 const char *job_state_name(enum job_state s)
 {
@@ -98,6 +100,7 @@ void job_free(struct coord *c, struct job *j)
 	free(j->name);
 	free(j->command);
 	free(j->ending);
+	free(j->proof_why);
 	free(j->why);
 	for (size_t i = 0; i < j->n_notices; i++)
 		free(j->notices[i]);
@@ -430,6 +433,10 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 
 void job_unprepared(struct job *j)
 {
+	free(j->proof_why);
+	j->proof_why = NULL;
+	j->suspect = NULL;
+	j->proof_until = MONO_NEVER;
 	j->leases_ticket = 0;
 	j->leases_stored = j->start_waits = false;
 }
@@ -563,6 +570,11 @@ static bool all_places(const struct job *j, enum place_phase at_least)
 	return true;
 }
 
+static bool answers(const struct node *n)
+{
+	return n != NULL && n->link != NULL && !n->silent && !n->removed;
+}
+
 /* It could not get command and environment: that may well be the fault of the node that has them. */
 static bool not_fetched(const struct rec_prepared *r)
 {
@@ -584,7 +596,8 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 		return;
 	if (!r->ok && (j->state == JOB_PREPARING || j->state == JOB_RUNNING)) {
 		/* Also when 'start' is on its way: its shim died before it came. It still owes us 'ended'. */
-		if (r->retry || (j->attempt > 1 && r->code != 126 && r->code != 127)) /* it could be prepared before */
+		if (r->retry || (not_fetched(r) && !answers(node_find(c, j->submit_node))) ||
+		    (j->attempt > 1 && r->code != 126 && r->code != 127)) /* it could be prepared before */
 			restart_blame(j, END_NODE, not_fetched(r) ? NULL : n);
 		job_end(c, j, MSG_HAS(r, prepared, code) ? r->code : 1, "node %s: %s", n->name,
 			r->text != NULL ? r->text : "it cannot prepare the job");
@@ -652,6 +665,50 @@ static bool choose_master(struct job *j)
 	return false;
 }
 
+/* A node that has died while connections are tried is only known as one that cannot be reached,
+ * until it is silent. What may restart waits for that: it ends for good only where the node lives. */
+static void not_proved(struct coord *c, struct job *j, const struct node *suspect, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static void not_proved(struct coord *c, struct job *j, const struct node *suspect, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	if (j->proof_why != NULL)
+		return; /* the first one stays */
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (j->max_restarts == 0 || suspect == NULL) {
+		job_end(c, j, 1, "%s", text);
+		return;
+	}
+	j->proof_why = coord_strdup(c, text);
+	j->suspect = suspect;
+	j->proof_until = answers(suspect) ? mono_add_ms(c->now, c->conf.unreachable_ms + SUSPECT_MS) : c->now;
+	j->proof_until = mono_min(j->proof_until, j->prepare_until);
+	coord_wake_at(c, j->proof_until);
+}
+
+static void proof_deadline(struct coord *c, struct job *j)
+{
+	if (j->proof_why == NULL || j->state != JOB_PREPARING)
+		return;
+	if (!mono_due(j->proof_until, c->now)) {
+		coord_wake_at(c, j->proof_until);
+		return;
+	}
+	if (answers(j->suspect)) {
+		job_end(c, j, 1, "%s", j->proof_why);
+	} else {
+		restart_blame(j, END_NODE, j->suspect);
+		job_end(c, j, 1, "node %s was lost while the connections between the nodes were tried",
+			j->suspect->name);
+	}
+	job_check_final(c, j);
+}
+
 static void no_master(struct coord *c, struct job *j)
 {
 	const struct node *zero = j->places[0].node;
@@ -659,7 +716,8 @@ static void no_master(struct coord *c, struct job *j)
 	for (size_t i = 1; i < j->n_places; i++) {
 		if (j->places[i].reached != 0)
 			continue;
-		job_end(c, j, 1,
+		not_proved(
+			c, j, zero,
 			"node %s cannot reach node %s, where rank 0 would listen on port %u (%s); "
 			"open the port range between the nodes, or leave one of them out with -x",
 			j->places[i].node->name, zero->name, j->master_port,
@@ -689,7 +747,8 @@ void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *r)
 		if (strcmp(x->kind, "master") == 0) {
 			take_master_result(j, p, x);
 		} else if (x->n_reached == 0) {
-			job_end(c, j, 1,
+			not_proved(
+				c, j, j->places[(me + 1) % j->n_places].node,
 				"node %s cannot reach an ephemeral port of node %s (%s): NCCL and Gloo "
 				"use such ports; let the firewall pass TCP between the nodes",
 				n->name, x->node, x->text != NULL ? x->text : "no answer");
@@ -939,6 +998,7 @@ static void say_who_is_late(struct coord *c, struct job *j)
 
 static void job_deadlines(struct coord *c, struct job *j)
 {
+	proof_deadline(c, j);
 	if (j->state == JOB_PREPARING && mono_due(j->prepare_until, c->now)) {
 		say_who_is_late(c, j);
 		job_check_final(c, j);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proto/spec.h"
 #include "tests/sim/sim.h"
 
 /* Answer to an action, on its way. */
@@ -229,7 +230,7 @@ void simagent_fetch_poll(struct sim *s, struct agent_actor *a, const struct even
 		world_at(&s->w, s->w.now + 50 * MS, EV_FETCH, &a->proc, 0, d);
 		return;
 	} else {
-		fails(d, EHOSTUNREACH, false, "no node hands out the specification");
+		fails(d, EHOSTUNREACH, false, SPEC_NOT_FETCHED "any: none hands it out");
 	}
 	answer_in(s, a, d, MS, 10 * MS);
 }

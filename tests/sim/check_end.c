@@ -224,14 +224,6 @@ static bool code_explained(const struct sim *s, uint64_t job, const struct jobre
 	return !any && s->n_faults > 0 && j->exit_code == 1; /* not ready in time */
 }
 
-static bool any_started(const struct sim *s, uint64_t job)
-{
-	for (const struct exec *x = s->execs; x != NULL; x = x->next)
-		if (x->job == job)
-			return true;
-	return false;
-}
-
 static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
 {
 	uint32_t good = 0, world = j->plan->nnodes * j->plan->ppn;
@@ -245,7 +237,7 @@ static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
 		return;
 	}
 	again_outcome(s, job, j);
-	if (s->must_end_well && s->crash.n == 0 && s->n_faults <= 1 && any_started(s, job))
+	if (s->must_end_well && s->crash.n == 0 && s->n_faults <= 1)
 		sim_fail(s, "a job whose submit node is lost goes on elsewhere (job %" PRIu64 ": %s with %u in attempt "
 			    "%u)", job, j->final, j->exit_code, j->attempt);
 	if (s->loss_allowed || j->lost_allowed)

@@ -452,6 +452,7 @@ const struct scenario scenarios[] = {
 	{ "again-coord", 3, scn_again_coord, false },
 	{ "again-spare", 4, scn_again_spare, true },
 	{ "again-submitter", 4, scn_again_submitter, true },
+	{ "again-preparing", 4, scn_again_preparing, false },
 	{ "again-any", 2, scn_again_any, true },
 	{ "again-repeats", 2, scn_again_repeats, false },
 	{ "again-kill", 2, scn_again_kill, true },

@@ -60,6 +60,7 @@ void scn_again_coord(struct sim *s);
 void scn_again_spare(struct sim *s);
 void scn_again_any(struct sim *s);
 void scn_again_submitter(struct sim *s);
+void scn_again_preparing(struct sim *s);
 void scn_again_kill(struct sim *s);
 void scn_again_repeats(struct sim *s);
 void scn_again_chaos(struct sim *s);

@@ -120,6 +120,25 @@ void scn_again_submitter(struct sim *s)
 		scn_fault(s, 1000, s->node_lost_ms + 10000, FT_REBOOT, some_host(s), scn_ms(s, 4000, 9000));
 }
 
+/* A host is lost for good while the job is being prepared: fetching, spawning, proving. */
+void scn_again_preparing(struct sim *s)
+{
+	int64_t at = scn_ms(s, 100, 1500);
+	struct client *k = client_add(s, some_host(s), at);
+
+	k->plan->nnodes = (uint32_t)rng_range(&s->w.rng, 2, 3);
+	k->plan->ppn = 1;
+	k->plan->max_restarts = 3;
+	k->plan->run_ms = rng_range(&s->w.rng, 500, 3000);
+	s->leases = true;
+	s->must_end_well = true;
+	s->prove_fails = 0;
+	fault_at(s, at + scn_ms(s, 15, 120), FT_HOST_LOST, some_host(s), 20 * SECOND);
+	s->heal_at += (int64_t)s->node_lost_ms * MS + 40 * SECOND;
+	if (rng_chance(&s->w.rng, 200))
+		scn_fault(s, 1000, 6000, FT_COORD_CRASH, 0, scn_ms(s, 20, 5000));
+}
+
 /* A rank fails in the first attempts; with some luck the last one is good. */
 void scn_again_any(struct sim *s)
 {

@@ -387,6 +387,101 @@ static void a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes(voi
 	assert_false(asked_to_prepare(w, l[2], 2));
 }
 
+/* gpu01 tries an ephemeral port of gpu02, or gpu02 rank 0's. */
+static void cannot_reach(struct world *w, uint64_t from, const char *kind)
+{
+	struct rec_proof_result r = { .kind = kind, .node = "x", .text = "connection refused" };
+	struct msg m;
+
+	msg_init(&m, MSG_proved);
+	m.u.proved.job = w->job;
+	m.u.proved.attempt = 1;
+	m.u.proved.results = &r;
+	m.u.proved.n_results = 1;
+	say(w, from, &m);
+	store(w);
+}
+
+/* Attempt 1 is prepared on gpu01 and gpu02, and their connections are tried. */
+static void try_pair(struct world *w, uint32_t max_restarts, uint64_t l[3])
+{
+	l[0] = node_up(w, "gpu01");
+	l[1] = node_up(w, "gpu02");
+	l[2] = node_up(w, "gpu03");
+	store(w);
+	submit_wish(w, l[0], (struct wish){ .nnodes = 2, .max_restarts = max_restarts });
+	says_prepared(w, l[0], 1, true);
+	says_prepared(w, l[1], 1, true);
+	store(w);
+}
+
+/* Its silence is not known yet when the other one tells that it cannot be reached. */
+static void a_node_that_dies_while_connections_are_tried_is_a_lost_node(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	try_pair(w, 3, l);
+	cannot_reach(w, l[0], "ephemeral");
+	assert_job(w, "preparing", -1);
+	gpu02_silent(w, l, 10);
+	assert_why(w, "node gpu02 was lost while the connections between the nodes were tried");
+	ended(w, l[0], 0, "killed", 0, true);
+	gpu02_silent(w, l, LOST_S + 1);
+	assert_true(asked_to_prepare(w, l[0], 2));
+	assert_true(asked_to_prepare(w, l[2], 2));
+}
+
+static void that_of_rank_0_too(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	try_pair(w, 3, l);
+	link_down(w, l[0]);
+	cannot_reach(w, l[1], "master");
+	tick(w, 1);
+	store(w);
+	assert_why(w, "node gpu01 was lost while the connections between the nodes were tried");
+	ended(w, l[1], 1, "killed", 0, true);
+	for (int i = 0; i < LOST_S + 1; i++) {
+		tick(w, 1000);
+		ping(w, l[1]);
+		ping(w, l[2]);
+		store(w);
+	}
+	assert_job(w, "restarting", -1);
+	assert_why(w, "waiting for node gpu01 (down), where it was submitted");
+}
+
+static void who_lives_and_cannot_be_reached_is_the_networks_affair(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	try_pair(w, 3, l);
+	cannot_reach(w, l[0], "ephemeral");
+	for (int i = 0; i < 5; i++) {
+		ping(w, l[1]);
+		gpu02_silent(w, l, 1);
+	}
+	assert_why(w, "node gpu01 cannot reach an ephemeral port of node x (connection refused)");
+	ended(w, l[0], 0, "killed", 0, true);
+	ended(w, l[1], 1, "killed", 0, true);
+	store(w);
+	assert_job(w, "failed", 1);
+}
+
+static void who_may_not_restart_is_told_at_once(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+
+	try_pair(w, 0, l);
+	cannot_reach(w, l[0], "ephemeral");
+	assert_job(w, "ending", -1);
+}
+
 static void what_cannot_be_executed_is_not_tried_again(void **state)
 {
 	struct world *w = *state;
@@ -886,6 +981,10 @@ int main(void)
 		T(the_next_attempt_is_on_disk_before_anybody_hears_of_it),
 		T(a_failed_rank_is_the_jobs_own_affair_unless_any_was_said),
 		T(a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes),
+		T(a_node_that_dies_while_connections_are_tried_is_a_lost_node),
+		T(that_of_rank_0_too),
+		T(who_lives_and_cannot_be_reached_is_the_networks_affair),
+		T(who_may_not_restart_is_told_at_once),
 		T(what_cannot_be_executed_is_not_tried_again),
 		T(who_keeps_a_lease_is_on_disk_before_the_start),
 		T(what_a_node_cannot_tell_of_is_not_taken_for_gone),
