@@ -121,7 +121,10 @@ static void add_state(struct items *all, const struct rec_node_info *n)
 	const char *fix = "on \001: systemctl status nodeagentd, and the network to this host";
 	struct buf b;
 
-	if (twins)
+	if (twins && n->jobs)
+		fix = "stop the one that should not be, then nodectl node-remove --force \001 (jobs hold it) and join the "
+		      "other again";
+	else if (twins)
 		fix = "stop the one that should not be, then nodectl node-remove \001 and join the other again";
 	buf_init(&b);
 	buf_adds(&b, n->state);

@@ -510,7 +510,15 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 	buf_finish(&b);
 }
 
-static void attempt_row(struct out *o, const struct rec_attempt_info *a)
+static bool any_guilty(const struct rec_job_info *j)
+{
+	for (size_t i = 0; i < j->n_attempts; i++)
+		if (j->attempts[i].guilty && *j->attempts[i].guilty)
+			return true;
+	return false;
+}
+
+static void attempt_row(struct out *o, const struct rec_attempt_info *a, bool guilty)
 {
 	struct buf b;
 
@@ -524,7 +532,7 @@ static void attempt_row(struct out *o, const struct rec_attempt_info *a)
 		render_duration(&b, (uint64_t)(a->end_wall_ms - a->start_wall_ms));
 	out_cell(o, "TIME", 0, OUT_PLAIN, "%s", b.len ? buf_str(&b) : "-");
 	out_uint(o, "exit_code", "CODE", a->exit_code);
-	cut_attr(o, "guilty", "LEFT OUT", a->guilty ? a->guilty : "");
+	cut_attr(o, "guilty", guilty ? "LEFT OUT" : NULL, a->guilty ? a->guilty : "");
 	out_attr(o, &(struct out_attr){ .key = "why", .title = "WHY", .kind = a->why ? OUT_STR : OUT_NULL,
 					.s = a->why, .flags = OUT_WRAP });
 	out_end(o);
@@ -558,7 +566,7 @@ static void restarts(struct out *o, const struct rec_job_info *j)
 	names_line(o, "spares", strcmp(j->state, "restarting") == 0 ? "held" : "spares", j->spares, j->n_spares);
 	out_start(o, "attempts", OUT_TABLE);
 	for (size_t i = 0; i < j->n_attempts; i++)
-		attempt_row(o, &j->attempts[i]);
+		attempt_row(o, &j->attempts[i], any_guilty(j));
 	out_end(o);
 	buf_finish(&b);
 }

@@ -156,12 +156,18 @@ static const char *twins(const struct node *n)
 	return n->same_host ? "two agents on its host" : "two machines";
 }
 
+/* A node that jobs hold is taken out by force only. */
+static const char *force(const struct node *n)
+{
+	return n->jobs > 0 ? "--force " : "";
+}
+
 static void refuse_twin(struct coord *c, struct clink *l, const struct node *n)
 {
 	coord_refuse(c, l, 0, "denied",
 		     "node %s is quarantined: %s used its key at the same time; stop one of them, remove "
-		     "the node ('nodectl node-remove %s') and enrol it again",
-		     n->name, twins(n), n->name);
+		     "the node ('nodectl node-remove %s%s') and enrol it again",
+		     n->name, twins(n), force(n), n->name);
 	l->node = NULL;
 	coord_close(c, l, "quarantined");
 }
@@ -868,7 +874,7 @@ void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)
 	struct node *same = node_find(c, j->node), *n;
 	struct pending *pd;
 	struct action *p;
-	char text[256];
+	char text[300];
 
 	/* Asked again, because the answer got lost: the secret is right, the use was its own. */
 	if (same != NULL && same32(same->key, l->key) && secret_fits(c, t, j)) {
@@ -886,8 +892,8 @@ void nodes_on_join(struct coord *c, struct clink *l, const struct rec_join *j)
 	if (same != NULL) {
 		snprintf(text, sizeof(text),
 			 "the cluster already has a node named %s; choose another name with --name, "
-			 "or first remove the old one: nodectl node-remove %s",
-			 same->name, same->name);
+			 "or first remove the old one: nodectl node-remove %s%s",
+			 same->name, force(same), same->name);
 		refuse_join(c, l, j->node, "denied", text);
 		return;
 	}

@@ -65,6 +65,7 @@ static void two_live_sessions_of_two_boots_are_quarantined(void **state)
 	assert_string_equal(state_of(w, "gpu01", s), "quarantined");
 	assert_true(last_to(w, old, MSG_refused, &m));
 	assert_non_null(strstr(m.u.refused.text, "two machines"));
+	assert_non_null(strstr(m.u.refused.text, "'nodectl node-remove gpu01'"));
 	msg_finish(&m);
 }
 
@@ -134,6 +135,30 @@ static void a_stranger_may_only_join(void **state)
 
 	assert_true(was_told(w, l, MSG_refused));
 	assert_int_equal(w->closed[w->n_closed - 1], l);
+}
+
+/* A node that jobs hold is taken out by force only: what is advised works. */
+static void who_is_to_remove_a_node_with_jobs_is_told_of_force(void **state)
+{
+	struct world *w = *state;
+	uint64_t old, to;
+	char token[160];
+	struct msg m;
+
+	running_pair(w, &old, &to);
+	new_token(w, token);
+	join_with(w, "k9", "gpu01", token, MSG_refused);
+	assert_true(last_to(w, w->next_link, MSG_refused, &m));
+	assert_non_null(strstr(m.u.refused.text, "nodectl node-remove --force gpu01"));
+	msg_finish(&m);
+	node_up_held(w, "gpu01", "boot-2", 0, NULL, NULL, 0, 0);
+	tick(w, 1100);
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	say(w, old, &m);
+	assert_true(last_to(w, old, MSG_refused, &m));
+	assert_non_null(strstr(m.u.refused.text, "'nodectl node-remove --force gpu01'"));
+	msg_finish(&m);
 }
 
 static bool may_submit_as(struct world *w, const char *node, const uint32_t *uid_min, uint32_t uid)
@@ -589,6 +614,7 @@ int main(void)
 		T(a_node_that_is_heard_once_more_is_shown_silent_as_soon_again),
 		T(a_dead_agent_is_down_at_once),
 		T(two_live_sessions_of_two_boots_are_quarantined),
+		T(who_is_to_remove_a_node_with_jobs_is_told_of_force),
 		T(two_agents_of_one_boot_with_one_key_are_quarantined),
 		T(agents_that_are_restarted_are_not_taken_for_copies),
 		T(a_stranger_may_only_join),
