@@ -64,6 +64,7 @@ struct request {
 	char *text; /* as sent to the coordinator, for sending again; own copy */
 	size_t len;
 	struct arena peer_arena; /* watch: where the output lies */
+	bool peers_go_on; /* ... and some of them are still to come */
 	struct rec_peer *peers;
 	size_t n_peers;
 	uint32_t attempt;

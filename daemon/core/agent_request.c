@@ -263,6 +263,23 @@ static uint32_t *answer_rid(struct msg *m)
 	}
 }
 
+/* Those of many nodes come in pieces. */
+static void add_peers(struct agent *a, struct request *r, const struct rec_job_update *u)
+{
+	struct rec_peer *v = arena_alloc(&r->peer_arena, (r->n_peers + u->n_peers) * sizeof(*v));
+	struct rec_peer *more = peers_copy(&r->peer_arena, u->peers, u->n_peers);
+
+	if (v == NULL || more == NULL) {
+		a->oom = true;
+		return;
+	}
+	if (r->n_peers > 0)
+		memcpy(v, r->peers, r->n_peers * sizeof(*v));
+	memcpy(v + r->n_peers, more, u->n_peers * sizeof(*v));
+	r->peers = v;
+	r->n_peers += u->n_peers;
+}
+
 /* Remembers where the output lies and hides it from the client. */
 static void keep_peers(struct agent *a, struct request *r, struct rec_job_update *u)
 {
@@ -271,13 +288,14 @@ static void keep_peers(struct agent *a, struct request *r, struct rec_job_update
 		peers_unrevoke(a, &u->peers[i]);
 	if (u->n_job == 1)
 		r->attempt = u->job[0].attempt;
-	if (u->n_peers > 0) {
+	if (u->n_peers > 0 && !r->peers_go_on) {
 		arena_finish(&r->peer_arena);
-		r->peers = peers_copy(&r->peer_arena, u->peers, u->n_peers);
-		r->n_peers = r->peers != NULL ? u->n_peers : 0;
-		if (r->peers == NULL)
-			a->oom = true;
+		r->peers = NULL;
+		r->n_peers = 0;
 	}
+	if (u->n_peers > 0)
+		add_peers(a, r, u);
+	r->peers_go_on = u->more;
 	u->peers = NULL;
 	u->n_peers = 0;
 }
@@ -313,6 +331,8 @@ bool request_on_answer(struct agent *a, const struct msg *m)
 	*rid = r->client_rid;
 	if (m->type == MSG_job_update)
 		keep_peers(a, r, &copy.u.job_update);
+	if (m->type == MSG_job_update && m->u.job_update.more)
+		return true; /* who follows its output needs them all */
 	act_send(a->out, r->link, &copy);
 	if (!more_follows(m) && (!r->is_watch || m->type == MSG_refused))
 		request_free(a, r);
@@ -326,7 +346,7 @@ void requests_again(struct agent *a)
 	list_foreach_safe(e, &a->requests) {
 		struct request *r = list_entry(e, struct request, all);
 
-		r->sent = false;
+		r->sent = r->peers_go_on = false;
 		specs_sent(a, r->rid, false);
 		refuse_unknown(a, r); /* another coordinator may have come */
 	}

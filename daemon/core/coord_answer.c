@@ -597,6 +597,38 @@ static void show_earlier(struct arena *a, struct rec_job_info *i, uint32_t attem
 	i->nodes = NULL;
 }
 
+#define PEERS_BYTES (384u << 10) /* beside a job that has as many names of nodes, and a history */
+
+/* As JSON, about. */
+static size_t peer_weight(const struct rec_peer *p)
+{
+	size_t bytes = 100 + strlen(p->node);
+
+	for (size_t i = 0; i < p->n_addrs; i++)
+		bytes += 24 + strlen(p->addrs[i].ip) + (p->addrs[i].ifname != NULL ? strlen(p->addrs[i].ifname) : 0);
+	return bytes;
+}
+
+/* Thousands of nodes with many addresses do not fit one frame. */
+static void send_in_pieces(struct coord *c, struct watch *w, struct msg *m)
+{
+	struct rec_job_update *u = &m->u.job_update;
+	struct rec_peer *all = u->peers;
+	size_t n = u->n_peers, at = 0;
+
+	do {
+		size_t bytes = 0, k = 0;
+
+		while (at + k < n && (k == 0 || bytes + peer_weight(&all[at + k]) <= PEERS_BYTES))
+			bytes += peer_weight(&all[at + k++]);
+		u->peers = n > 0 ? &all[at] : NULL;
+		u->n_peers = k;
+		at += k;
+		u->more = at < n;
+		act_send(c->out, w->link->id, m);
+	} while (at < n);
+}
+
 static void send_update(struct coord *c, struct watch *w)
 {
 	static const struct node nobody = { .name = "?", .removed = true };
@@ -629,7 +661,7 @@ static void send_update(struct coord *c, struct watch *w)
 		w->peers_attempt = at;
 		peers_tell_places(c, j);
 	}
-	act_send(c->out, w->link->id, &m);
+	send_in_pieces(c, w, &m);
 	arena_finish(&a);
 }
 

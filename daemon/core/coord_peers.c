@@ -18,6 +18,7 @@ struct peers {
 	size_t n;
 };
 
+/* Their addresses are nothing to who lets them in: thousands would not fit one frame with them. */
 static void add(struct peers *p, const struct node *n, const struct node *holder, bool spec_only)
 {
 	if (n == holder || n->removed || p->n == JOB_NODES_MAX)
@@ -28,6 +29,8 @@ static void add(struct peers *p, const struct node *n, const struct node *holder
 			return;
 		}
 	nodes_fill_peer(n, &p->v[p->n]);
+	p->v[p->n].addrs = NULL;
+	p->v[p->n].n_addrs = 0;
 	p->v[p->n++].spec_only = spec_only;
 }
 

@@ -127,6 +127,52 @@ static void a_watch_that_is_given_up_is_taken_back(void **state)
 	assert_int_equal(count(w, COORD, MSG_unwatch), 1);
 }
 
+static void update(struct world *w, uint32_t rid, const char *node, bool more)
+{
+	static const uint8_t key[32] = { 9 };
+	struct rec_addr at = { .ip = "10.0.0.7" };
+	struct rec_peer p = { .node = node, .key = { key, 32 }, .addrs = &at, .n_addrs = 1, .port = 7000 };
+	struct rec_job_info job = { .job = 1, .state = "running", .user = "li", .command = "true", .nnodes = 2, .world = 2 };
+	struct msg m;
+
+	msg_init(&m, MSG_job_update);
+	m.u.job_update.rid = rid;
+	m.u.job_update.job = &job;
+	m.u.job_update.n_job = 1;
+	m.u.job_update.peers = &p;
+	m.u.job_update.n_peers = 1;
+	m.u.job_update.more = more;
+	say(w, COORD, &m);
+}
+
+/* The client, who asks for its output then, hears of the job when all are there. */
+static void peers_that_come_in_pieces_are_put_together(void **state)
+{
+	struct world *w = *state;
+	const struct rec_peer *v;
+	uint32_t attempt, rid;
+	struct msg m;
+
+	client_hello(w);
+	msg_init(&m, MSG_watch);
+	m.u.watch.rid = 7;
+	m.u.watch.job = 1;
+	say(w, CLIENT, &m);
+	assert_true(last(w, COORD, MSG_watch, &m));
+	rid = m.u.watch.rid;
+	msg_finish(&m);
+	update(w, rid, "gpu05", true);
+	assert_int_equal(count(w, CLIENT, MSG_job_update), 0);
+	update(w, rid, "gpu06", false);
+	assert_int_equal(count(w, CLIENT, MSG_job_update), 1);
+	assert_int_equal(agent_job_peers(w->a, CLIENT, 1, &v, &attempt), 2);
+	assert_string_equal(v[0].node, "gpu05");
+	assert_string_equal(v[1].node, "gpu06");
+	update(w, rid, "gpu07", false); /* another attempt's */
+	assert_int_equal(agent_job_peers(w->a, CLIENT, 1, &v, &attempt), 1);
+	assert_string_equal(v[0].node, "gpu07");
+}
+
 /* It may have read the order before it was stopped, and go on with it later. */
 static void of_an_unanswered_submit_it_is_said_that_it_may_have_been_taken(void **state)
 {
@@ -360,6 +406,7 @@ int main(void)
 		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
 		T(what_an_older_coordinator_would_ignore_is_refused),
 		T(a_watch_that_is_given_up_is_taken_back),
+		T(peers_that_come_in_pieces_are_put_together),
 		T(of_an_unanswered_submit_it_is_said_that_it_may_have_been_taken),
 		T(a_request_is_sent_again_after_a_reconnect),
 		T(one_client_cannot_flood_the_coordinator),
