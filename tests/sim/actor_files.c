@@ -224,7 +224,10 @@ void simagent_fetch_poll(struct sim *s, struct agent_actor *a, const struct even
 
 	if (there && rng_chance(&s->w.rng, s->fetch_fails))
 		fails(d, EIO, false, "the specification could not be read");
-	else if (there && (src == a || agent_peer_may_fetch(src->core, a->key, d->job)))
+	else if (there && src == a && d->n_sources > 1 && !a->specs[d->spec]) {
+		world_at(&s->w, s->w.now + MS, EV_FETCH, &a->proc, 0, d); /* its own was nobody's any more: the others are asked */
+		return;
+	} else if (there && (src == a || agent_peer_may_fetch(src->core, a->key, d->job)))
 		hand_out(s, a, src, d);
 	else if (s->w.now < d->until) {
 		world_at(&s->w, s->w.now + 50 * MS, EV_FETCH, &a->proc, 0, d);
