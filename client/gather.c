@@ -8,6 +8,8 @@
 
 static bool has_more(const struct msg *m)
 {
+	if (m->type == MSG_checks)
+		return m->u.checks.more;
 	return m->type == MSG_status ? m->u.status.more : m->type == MSG_jobs && m->u.jobs.more;
 }
 
@@ -102,6 +104,31 @@ static bool merge_nodes(struct gathered *g)
 	return true;
 }
 
+/* The last piece has the counts. */
+static bool merge_checks(struct gathered *g)
+{
+	struct rec_checks *all = &g->all.u.checks;
+	struct rec_check_row *rows;
+	size_t total = 0;
+
+	for (size_t i = 0; i < g->n; i++)
+		total += g->pieces[i].u.checks.n_rows;
+	rows = arena_alloc(&g->all.arena, (total + 1) * sizeof(*rows));
+	if (!rows)
+		return false;
+	*all = g->pieces[g->n - 1].u.checks;
+	all->rows = rows;
+	all->n_rows = 0;
+	for (size_t i = 0; i < g->n; i++) {
+		const struct rec_checks *k = &g->pieces[i].u.checks;
+
+		if (k->n_rows)
+			memcpy(rows + all->n_rows, k->rows, k->n_rows * sizeof(*rows));
+		all->n_rows += k->n_rows;
+	}
+	return true;
+}
+
 /* The usual answer is one piece and is taken as it is. */
 static bool merge(struct gathered *g)
 {
@@ -109,6 +136,8 @@ static bool merge(struct gathered *g)
 	arena_init(&g->all.arena);
 	if (g->n == 1)
 		return true;
+	if (g->all.type == MSG_checks)
+		return merge_checks(g);
 	return merge_jobs(g) && (g->all.type != MSG_status || merge_nodes(g));
 }
 

@@ -309,6 +309,8 @@ static uint32_t answer_rid(const struct msg *m)
 		return m->u.status.rid;
 	case MSG_jobs:
 		return m->u.jobs.rid;
+	case MSG_checks:
+		return m->u.checks.rid;
 	case MSG_submitted:
 		return m->u.submitted.rid;
 	case MSG_token:

@@ -113,7 +113,12 @@ _nodectl() {
 	token) if ((COMP_CWORD == at + 1)); then _nodectl_reply create; else
 		_nodectl_reply "--ttl --uses --nodes --submit --uids $global"
 	fi ;;
-	check) if ((COMP_CWORD == at + 1)); then _nodectl_reply nccl; else
+	check) if ((COMP_CWORD == at + 1)) && [[ $cur != -* ]]; then _nodectl_reply "nccl ib. gpu. node."; elif [[ ${COMP_WORDS[at + 1]} != nccl ]]; then
+		case $prev in
+		-w | --hosts) _nodectl_hosts ;;
+		*) if [[ $cur == -* ]]; then _nodectl_reply "-w --hosts -v --verbose --explain $global"; else _nodectl_reply "ib. gpu. node."; fi ;;
+		esac
+	else
 		case $prev in
 		-w | --hosts | -x | --exclude) _nodectl_hosts ;;
 		--env) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;

@@ -176,6 +176,11 @@ static struct request *adopt_request(struct agent *a, struct alink *l, struct ms
 		m->u.status_get.rid = r != NULL ? r->rid : 0;
 		MSG_SET(&m->u.status_get, status_get, uid, l->uid);
 		break;
+	case MSG_checks_get:
+		r = request_new(a, l, m->u.checks_get.rid);
+		m->u.checks_get.rid = r != NULL ? r->rid : 0;
+		MSG_SET(&m->u.checks_get, checks_get, uid, l->uid);
+		break;
 	case MSG_jobs_get:
 		r = request_new(a, l, m->u.jobs_get.rid);
 		m->u.jobs_get.rid = r != NULL ? r->rid : 0;
@@ -250,6 +255,8 @@ static uint32_t *answer_rid(struct msg *m)
 		return &m->u.status.rid;
 	case MSG_jobs:
 		return &m->u.jobs.rid;
+	case MSG_checks:
+		return &m->u.checks.rid;
 	case MSG_ok:
 		return &m->u.ok.rid;
 	case MSG_refused:
@@ -304,7 +311,7 @@ static void keep_peers(struct agent *a, struct request *r, struct rec_job_update
 static bool more_follows(const struct msg *m)
 {
 	return (m->type == MSG_status && m->u.status.more) ||
-	       (m->type == MSG_jobs && m->u.jobs.more);
+	       (m->type == MSG_jobs && m->u.jobs.more) || (m->type == MSG_checks && m->u.checks.more);
 }
 
 static void send_waiting(struct agent *a)

@@ -87,6 +87,7 @@ void coord_destroy(struct coord *c)
 		node_free(n);
 	}
 	topology_free(c);
+	checks_finish(c);
 	queue_free(c);
 	free(c->nodes);
 	map_finish(&c->keys);
@@ -379,6 +380,9 @@ static bool request(struct coord *c, struct clink *l, const struct msg *m)
 		return true;
 	case MSG_status_get:
 		answer_status(c, l, &m->u.status_get);
+		return true;
+	case MSG_checks_get:
+		answer_checks(c, l, &m->u.checks_get);
 		return true;
 	case MSG_jobs_get:
 		answer_jobs(c, l, &m->u.jobs_get);

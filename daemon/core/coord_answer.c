@@ -241,7 +241,7 @@ static void fill_verdicts(struct arena *a, struct coord *c, struct node *n, stru
 
 	if (v == NULL)
 		return;
-	off = verdicts_of(a, c, n, v);
+	off = verdicts_of(a, c, n, v, NULL);
 	if (n->has_skew)
 		MSG_SET(i, node_info, skew_bad, off);
 	i->attention = v->v;

@@ -312,7 +312,7 @@ static void judge(struct arena *a, const struct node *n, uint32_t slot, struct v
 			       how_much(a, g), LEFT_MS / 1000, (unsigned long long)s->left_by, whose(a, g));
 	x->fix = arena_printf(a, "with nodeagentd stopped on %s: nvidia-smi --gpu-reset -i %u; else reboot it", n->name,
 			      g->index);
-	v->kind[v->n] = (struct verdict_kind){ "GPU", "not released" };
+	v->kind[v->n] = (struct verdict_kind){ .noun = "GPU", .is = "not released" };
 	v->n += x->subject != NULL && x->text != NULL;
 }
 

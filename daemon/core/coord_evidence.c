@@ -324,3 +324,16 @@ void evidence_on_happened(struct coord *c, struct node *n, const struct rec_happ
 	for (size_t i = 0; i < m->n_happenings; i++)
 		note(c, n, &m->happenings[i]);
 }
+
+/* How many of this kind were there in the last so many microseconds? Of the last EVENTS_MAX. */
+uint32_t evidence_count(const struct coord *c, const struct node *n, const char *kind, int64_t within_us)
+{
+	enum seen_kind k;
+	uint32_t count = 0;
+
+	if (n->events == NULL || !kind_from(kind, &k))
+		return 0;
+	for (size_t i = 0; i < n->events->n; i++)
+		count += n->events->v[i].kind == k && c->now.ns / 1000 - n->events->v[i].hi_us <= within_us;
+	return count;
+}

@@ -22,6 +22,8 @@
  *   coord_readings.c  what nodes' probes read: GPUs that are free, clocks
  *   coord_clean.c  GPUs that a job has left, until they are seen to be as before
  *   coord_verdicts.c  what these mean, and since when
+ *   coord_hold.c  ... and those that come and go
+ *   coord_checks.c  all checks of all nodes, for nodectl check
  *   coord_topology.c  a node's topology, asked for on its behalf
  */
 #ifndef NA_CORE_COORD_INTERNAL_H
@@ -131,6 +133,10 @@ struct node {
 	size_t n_stale;
 	uint64_t gpus_left; /* a job had them, and they are not seen to be as before it */
 	uint64_t gpus_kept; /* of these: for so long that somebody has to look */
+	struct port_base *bases; /* see coord_checks.c */
+	size_t n_bases;
+	struct held_verdict *held_verdicts; /* see coord_hold.c */
+	size_t n_held_verdicts;
 	struct seen *seen; /* verdicts that were passed on it last, see coord_verdicts.c */
 	size_t n_seen;
 	bool clock_off; /* as judged last */
@@ -409,6 +415,9 @@ struct coord {
 	char boot_id[37]; /* of the coordinator's own host; "" unknown */
 	struct list asked; /* topologies */
 	uint32_t next_asked;
+	struct tally *tally; /* what nodes are like, see coord_checks.c; NULL: not looked yet */
+	mono_t tally_at;
+	uint64_t readings_seen, tally_of;
 	mono_t wake; /* lower bound of the next deadline */
 	bool have_dirty, have_unwatched;
 	struct hold *holds; /* of one scheduling pass, see coord_queue.c */
@@ -482,10 +491,22 @@ void nodes_on_drain(struct coord *c, struct clink *l, const struct rec_node_drai
 /* coord_verdicts.c */
 /* Judges, and fills in the times; whether the clock is off. Texts live in the
  * arena, in the node and its readings. */
-bool verdicts_of(struct arena *a, struct coord *c, struct node *n, struct verdicts *ret);
+bool verdicts_of(struct arena *a, struct coord *c, struct node *n, struct verdicts *ret, struct checks *rows);
+uint64_t verdict_key(const struct verdicts *v, size_t i); /* what it is about and its kind */
+bool verdict_judged(const struct node *n, struct verdict_kind k); /* there is something to judge it by */
 /* Judges only to know later since when it is so. */
 void verdicts_note(struct coord *c, struct node *n);
 void verdicts_on_skew(struct coord *c, struct node *n); /* the same, when its clock went wrong or right */
+
+/* coord_hold.c */
+void hold_verdicts(struct arena *a, struct coord *c, struct node *n, struct verdicts *v);
+
+/* coord_checks.c */
+void checks_note(struct coord *c, struct node *n); /* after each reading */
+void checks_fill(struct coord *c, struct node *n, struct verdict_in *in);
+void checks_finish(struct coord *c);
+void checks_node_finish(struct node *n);
+void answer_checks(struct coord *c, struct clink *l, const struct rec_checks_get *g);
 
 /* coord_readings.c */
 void node_free(struct node *n);
@@ -690,6 +711,7 @@ const char *why_others(struct arena *a, const struct job *j);
 void evidence_on_happened(struct coord *c, struct node *n, const struct rec_happened *m);
 /* Looks for what happened near the job's first end. */
 void evidence_attach(struct coord *c, struct job *j);
+uint32_t evidence_count(const struct coord *c, const struct node *n, const char *kind, int64_t within_us);
 void evidence_gpu(struct rank *r, const struct place *p); /* a rank has just ended */
 
 /* coord_story.c */

@@ -22,15 +22,17 @@ void node_free(struct node *n)
 	free(n->stuck);
 	node_drain_free(n);
 	free(n->events);
+	checks_node_finish(n);
 	free(n->stale);
 	free(n);
 }
 
-static void forget_readings(struct node *n)
+static void forget_readings(struct coord *c, struct node *n)
 {
 	if (n->have_readings)
 		msg_finish(&n->readings);
 	memset(&n->readings, 0, sizeof(n->readings));
+	c->readings_seen++;
 	n->have_readings = false;
 	gpus_forget(n);
 }
@@ -42,7 +44,7 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	enum gpu_truth truth_before = node_gpu_truth(n);
 	int r;
 
-	forget_readings(n); /* first: the new ones fit where the old ones were */
+	forget_readings(c, n); /* first: the new ones fit where the old ones were */
 	r = msg_copy(m, &n->readings);
 	if (r == -ENOMEM)
 		c->oom = true;
@@ -55,6 +57,7 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	clean_look(c, n);
 	n->ever_gpus = n->ever_gpus || n->gpus_all != 0;
 	n->ever_ports = n->ever_ports || n->readings.u.readings.n_ports > 0;
+	checks_note(c, n);
 	verdicts_note(c, n);
 	/* of virtual nodes' GPUs it counts which they are, not only how many */
 	if (node_gpus_free(c, n, false) != free_before || node_gpus(n) != all_before ||
@@ -68,7 +71,7 @@ void readings_registered(struct coord *c, struct node *n, bool probe, bool again
 {
 	if (again && n->probe == probe)
 		return;
-	forget_readings(n);
+	forget_readings(c, n);
 	n->ever_gpus = n->ever_ports = false;
 	n->has_skew = false;
 	n->probe = n->awaits_first = probe;

@@ -21,7 +21,7 @@ struct seen {
 #define SEEN_MAX 128 /* kept of a node at most */
 
 /* FNV-1a of what the verdict is about and of its kind. */
-static uint64_t key_of(const struct verdicts *v, size_t i)
+uint64_t verdict_key(const struct verdicts *v, size_t i)
 {
 	const char *const parts[] = { v->v[i].subject, v->kind[i].noun != NULL ? v->kind[i].noun : "",
 				      v->kind[i].is };
@@ -44,14 +44,34 @@ static const struct seen *find(const struct node *n, uint64_t key)
 	return NULL;
 }
 
-/* Was there anything to judge it by? What could not be judged may still be so. */
-static bool was_judged(const struct node *n, const struct seen *s)
+static bool judged(const struct node *n, bool clock, bool gpu)
 {
 	const struct rec_readings *r = node_readings(n);
 
-	if (s->clock)
+	if (clock)
 		return n->has_skew;
-	return r != NULL && !verdict_is_out(r, s->gpu ? "nvml" : "verbs", s->gpu ? "nvml" : "sysfs");
+	return r != NULL && !verdict_is_out(r, gpu ? "nvml" : "verbs", gpu ? "nvml" : "sysfs");
+}
+
+static bool of_clock(struct verdict_kind k)
+{
+	return k.noun == NULL && strcmp(k.is, "clock") == 0;
+}
+
+static bool of_gpu(struct verdict_kind k)
+{
+	return k.noun != NULL && strcmp(k.noun, "GPU") == 0;
+}
+
+bool verdict_judged(const struct node *n, struct verdict_kind k)
+{
+	return judged(n, of_clock(k), of_gpu(k));
+}
+
+/* Was there anything to judge it by? What could not be judged may still be so. */
+static bool was_judged(const struct node *n, const struct seen *s)
+{
+	return judged(n, s->clock, s->gpu);
 }
 
 static size_t count_unjudged(const struct node *n)
@@ -77,9 +97,9 @@ static void remember(struct coord *c, struct node *n, struct verdicts *v)
 		struct rec_attention *x = &v->v[i];
 		const struct seen *before;
 
-		seen[i].key = key_of(v, i);
-		seen[i].clock = v->kind[i].noun == NULL && strcmp(v->kind[i].is, "clock") == 0;
-		seen[i].gpu = v->kind[i].noun != NULL && strcmp(v->kind[i].noun, "GPU") == 0;
+		seen[i].key = verdict_key(v, i);
+		seen[i].clock = of_clock(v->kind[i]);
+		seen[i].gpu = of_gpu(v->kind[i]);
 		before = find(n, seen[i].key);
 		seen[i].since_wall_ms = before != NULL ? before->since_wall_ms : c->wall_ms;
 		if (MSG_HAS(x, attention, since_wall_ms) && x->since_wall_ms <= c->wall_ms)
@@ -117,12 +137,15 @@ static uint64_t strange_indices(struct coord *c, const struct node *n)
 	return mask;
 }
 
-bool verdicts_of(struct arena *a, struct coord *c, struct node *n, struct verdicts *ret)
+bool verdicts_of(struct arena *a, struct coord *c, struct node *n, struct verdicts *ret, struct checks *rows)
 {
 	struct verdict_in in = clock_in(c, n);
 
 	in.strange_gpus = strange_indices(c, n);
+	in.rows = rows;
+	checks_fill(c, n, &in);
 	verdict_node(a, &in, ret);
+	hold_verdicts(a, c, n, ret);
 	clean_verdicts(a, n, ret);
 	cordon_verdicts(a, n, ret);
 	remember(c, n, ret);
@@ -145,6 +168,6 @@ void verdicts_note(struct coord *c, struct node *n)
 	struct arena a;
 
 	arena_init(&a);
-	verdicts_of(&a, c, n, &v);
+	verdicts_of(&a, c, n, &v, NULL);
 	arena_finish(&a);
 }

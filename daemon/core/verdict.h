@@ -21,6 +21,15 @@
 /* ... and this far while the kernel says that nobody steers it: it goes on drifting. */
 #define SKEW_UNSTEERED_US 100000
 
+struct tally;
+struct checks;
+
+/* The best that a port was seen at since it was first seen. */
+struct port_base {
+	char device[65];
+	uint32_t port, rate_mbps, lanes;
+};
+
 struct verdict_in {
 	const char *node;
 	const struct rec_readings *readings; /* NULL: none yet */
@@ -28,12 +37,19 @@ struct verdict_in {
 	int64_t skew_us;
 	uint64_t skew_error_us;
 	uint64_t strange_gpus; /* bit i: a process of no job of ours uses GPU i */
+	bool has_happened; /* its agent tells what happens; if so, in the last hour: */
+	uint32_t ooms, xids, ports_down;
+	const struct tally *peers; /* what nodes are like, this one too; NULL: not known */
+	const struct port_base *bases;
+	size_t n_bases;
+	struct checks *rows; /* what each check has found is added; NULL: nobody asks */
 };
 
 /* What is the same in verdicts that speak of the same trouble. */
 struct verdict_kind {
 	const char *noun; /* what it befalls: "port", "GPU"; NULL: the node */
 	const char *is; /* "Initializing": without numbers that change */
+	const char *id; /* of the check; NULL: the coordinator's own */
 };
 
 /* v[i].since_wall_ms is set where the readings tell, else it is the caller's to know. */

@@ -1,0 +1,305 @@
+/* cmd_check.c - nodectl check [ID]: what the checks of all nodes have found, and what they are
+ *
+ * The coordinator judges; equal findings of many nodes are put together here. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/commands.h"
+#include "client/render.h"
+#include "client/term.h"
+#include "common/hostlist.h"
+
+enum { HOSTS = 1, EXPLAIN, VERBOSE };
+
+static const struct opt opts[] = {
+	{ HOSTS, 'w', "hosts", "HOSTLIST", "of these nodes only: gpu[01-04,07]" },
+	{ EXPLAIN, 0, "explain", NULL, "what the check reads, its threshold and who says so, the remedy" },
+	{ VERBOSE, 'v', "verbose", NULL, "all checks, not only what is not ok" },
+	{ 0 },
+};
+
+struct wish {
+	const char *id, *hosts;
+	bool explain, verbose;
+};
+
+/* ---- in JSON ------------------------------------------------------------------------ */
+
+static void json_row(struct out *o, const struct rec_check_row *r)
+{
+	out_start(o, NULL, OUT_ROW);
+	out_str(o, "id", NULL, r->id);
+	out_str(o, "node", NULL, r->node);
+	out_str(o, "what", NULL, r->what);
+	out_str(o, "verdict", NULL, r->verdict);
+	out_str(o, "reading", NULL, r->reading);
+	out_str(o, "text", NULL, r->text);
+	out_str(o, "fix", NULL, r->fix);
+	if (MSG_HAS(r, check_row, since_wall_ms))
+		out_int(o, "since_ms", NULL, r->since_wall_ms);
+	else
+		out_null(o, "since_ms");
+	out_end(o);
+}
+
+static void json_about(struct out *o, const struct rec_check_about *a)
+{
+	out_start(o, NULL, OUT_ROW);
+	out_str(o, "id", NULL, a->id);
+	out_str(o, "title", NULL, a->title);
+	out_str(o, "reads", NULL, a->reads);
+	out_str(o, "threshold", NULL, a->threshold);
+	out_str(o, "source", NULL, a->source);
+	out_str(o, "remedy", NULL, a->remedy);
+	out_end(o);
+}
+
+static void json(struct out *o, const struct wish *w, const struct rec_checks *k)
+{
+	out_start(o, w->explain ? "about" : "checks", OUT_TABLE);
+	for (size_t i = 0; i < k->n_about && w->explain; i++)
+		json_about(o, &k->about[i]);
+	for (size_t i = 0; i < k->n_rows && !w->explain; i++)
+		json_row(o, &k->rows[i]);
+	out_end(o);
+	if (w->explain)
+		return;
+	out_uint(o, "nodes", NULL, k->nodes);
+	out_uint(o, "ok", NULL, k->ok);
+	out_uint(o, "warn", NULL, k->warn);
+	out_uint(o, "bad", NULL, k->bad);
+	out_uint(o, "unknown", NULL, k->unknown);
+}
+
+/* ---- for people ---------------------------------------------------------------------- */
+
+static int grade(const struct rec_check_row *r)
+{
+	return strcmp(r->verdict, "bad") == 0 ? 0 : strcmp(r->verdict, "warn") == 0 ? 1 : strcmp(r->verdict, "unknown") == 0 ? 2 : 3;
+}
+
+static int worse(const void *pa, const void *pb)
+{
+	const struct rec_check_row *a = pa, *b = pb;
+	int c = grade(a) - grade(b);
+
+	if (c == 0)
+		c = strcmp(a->id, b->id);
+	if (c == 0)
+		c = node_name_cmp(a->node, b->node);
+	return c != 0 ? c : node_name_cmp(a->what != NULL ? a->what : "", b->what != NULL ? b->what : "");
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return (a == NULL) == (b == NULL) && (a == NULL || strcmp(a, b) == 0);
+}
+
+/* Of several nodes, and else alike? What is unknown or ok is so of several ports and GPUs, too. */
+static bool alike(const struct rec_check_row *a, const struct rec_check_row *b)
+{
+	return strcmp(a->id, b->id) == 0 && strcmp(a->verdict, b->verdict) == 0 && (a->text == NULL || same_text(a->what, b->what)) &&
+	       same_text(a->text, b->text) && same_text(a->fix, b->fix) && (a->text != NULL || same_text(a->reading, b->reading));
+}
+
+/* "gpu[01-04] mlx5_2", "gpu[01-04] (36)": where equal rows are from; they are marked as shown. */
+static char *nodes_like(const struct rec_check_row *rows, size_t n, size_t i, bool *shown)
+{
+	const char **names = calloc(n - i, sizeof(*names));
+	size_t k = 0, things = 0;
+	bool one = true; /* the same port or GPU of each */
+	struct buf b;
+	char *text;
+
+	for (size_t m = i; names != NULL && m < n && strcmp(rows[m].id, rows[i].id) == 0 && grade(&rows[m]) == grade(&rows[i]); m++)
+		if (!shown[m] && alike(&rows[i], &rows[m])) {
+			if (k == 0 || strcmp(names[k - 1], rows[m].node) != 0)
+				names[k++] = rows[m].node;
+			one = one && same_text(rows[i].what, rows[m].what);
+			things++;
+			shown[m] = true;
+		}
+	text = names != NULL ? hostlist_format(names, k) : NULL;
+	free(names);
+	buf_init(&b);
+	buf_adds(&b, text != NULL ? text : "?");
+	if (!one)
+		buf_addf(&b, " (%zu)", things);
+	else if (rows[i].what != NULL)
+		buf_addf(&b, " %s", rows[i].what);
+	free(text);
+	return buf_steal(&b, NULL);
+}
+
+static void add_row(struct out *o, const struct rec_check_row *r, const char *nodes)
+{
+	static const char *const words[] = { "BAD", "WARN", "unknown", "ok" };
+	static const enum out_tone tones[] = { OUT_BAD, OUT_WARN, OUT_DIM, OUT_GOOD };
+	int g = grade(r);
+
+	out_start(o, NULL, OUT_ROW);
+	out_cell(o, "VERDICT", 0, tones[g], "%s", words[g]);
+	out_cell(o, "CHECK", 0, OUT_PLAIN, "%s", r->id);
+	out_cell(o, "WHERE", OUT_SHRINK, OUT_PLAIN, "%s", nodes);
+	if (r->fix != NULL)
+		out_cell(o, "", OUT_WRAP, OUT_PLAIN, "%s  fix: %s", r->text != NULL ? r->text : "", r->fix);
+	else
+		out_cell(o, "", OUT_WRAP, OUT_PLAIN, "%s", r->text != NULL ? r->text : r->reading != NULL ? r->reading : "");
+	out_end(o);
+}
+
+/* Unknown ones are counted, and shown when asked for: a host without GPUs has many. */
+static void table(struct out *o, const struct wish *w, struct rec_check_row *rows, size_t n)
+{
+	bool *shown = calloc(n + 1, sizeof(*shown));
+
+	qsort(rows, n, sizeof(*rows), worse);
+	out_start(o, "checks", OUT_TABLE);
+	for (size_t i = 0; shown != NULL && i < n; i++) {
+		char *nodes;
+
+		if (shown[i])
+			continue;
+		nodes = nodes_like(rows, n, i, shown);
+		if (w->verbose || grade(&rows[i]) < 2 || w->id != NULL)
+			add_row(o, &rows[i], nodes != NULL ? nodes : rows[i].node);
+		free(nodes);
+	}
+	out_end(o);
+	free(shown);
+}
+
+static void add_count(struct buf *b, uint32_t n, const char *what, bool *first)
+{
+	if (n == 0)
+		return;
+	buf_addf(b, "%s%u %s", *first ? ": " : ", ", n, what);
+	*first = false;
+}
+
+/* "412 checks on 8 nodes: 2 bad, 1 warn, 9 unknown" */
+static void counts(struct out *o, const struct rec_checks *k)
+{
+	uint64_t all = (uint64_t)k->ok + k->warn + k->bad + k->unknown;
+	bool first = true;
+	struct buf b;
+
+	buf_init(&b);
+	buf_addf(&b, "%llu check%s on %u node%s", (unsigned long long)all, all == 1 ? "" : "s", k->nodes, k->nodes == 1 ? "" : "s");
+	add_count(&b, k->bad, "bad", &first);
+	add_count(&b, k->warn, "warn", &first);
+	add_count(&b, k->unknown, "unknown", &first);
+	if (first)
+		buf_adds(&b, all != 0 ? ": all ok" : "");
+	out_data(o, NULL, buf_str(&b));
+	buf_finish(&b);
+}
+
+static void about(struct out *o, const struct rec_checks *k)
+{
+	if (k->n_about == 1) {
+		const struct rec_check_about *a = &k->about[0];
+
+		out_start(o, NULL, OUT_OBJECT);
+		out_str(o, "id", "check", a->id);
+		out_str(o, "title", "what", a->title);
+		out_str(o, "reads", "reading", a->reads);
+		out_str(o, "threshold", "threshold", a->threshold);
+		out_str(o, "source", "source", a->source);
+		out_str(o, "remedy", "remedy", a->remedy);
+		out_end(o);
+		return;
+	}
+	out_start(o, "about", OUT_TABLE);
+	for (size_t i = 0; i < k->n_about; i++) {
+		out_start(o, NULL, OUT_ROW);
+		out_cell(o, "CHECK", 0, OUT_PLAIN, "%s", k->about[i].id);
+		out_cell(o, "THRESHOLD", OUT_WRAP, OUT_PLAIN, "%s: %s", k->about[i].title, k->about[i].threshold);
+		out_end(o);
+	}
+	out_end(o);
+}
+
+/* ---- the command ---------------------------------------------------------------------- */
+
+static int ask(const struct ctl *c, const struct wish *w, struct gathered *ret)
+{
+	struct link l;
+	struct msg m;
+	int r = ctl_connect(c, &l);
+
+	if (r != CTL_GO)
+		return r;
+	msg_init(&m, MSG_checks_get);
+	m.u.checks_get.rid = link_id(&l);
+	m.u.checks_get.nodes = w->hosts;
+	m.u.checks_get.id = w->id;
+	m.u.checks_get.all = w->verbose || w->id != NULL;
+	m.u.checks_get.explain = w->explain;
+	r = ctl_gather(&l, &m, m.u.checks_get.rid, MSG_checks, ret);
+	link_close(&l);
+	return r;
+}
+
+static int print(const struct ctl *c, const struct wish *w, const struct rec_checks *k)
+{
+	struct buf b;
+	struct out *o = ctl_out(c, &b);
+	int r;
+
+	if (c->json)
+		json(o, w, k);
+	else if (w->explain)
+		about(o, k);
+	else {
+		table(o, w, k->rows, k->n_rows);
+		counts(o, k);
+	}
+	r = ctl_print(o, &b);
+	return r != 0 ? r : !w->explain && k->bad > 0;
+}
+
+static int run(struct ctl *c)
+{
+	struct wish w = { .id = NULL };
+	struct gathered g;
+	struct opts o;
+	const char *value;
+	int id, r;
+
+	ctl_options(c, &o);
+	while ((id = ctl_option(c, &o, &value, &r)) != OPT_END) {
+		if (r != CTL_GO)
+			return r;
+		if (id == OPT_OPERAND && w.id != NULL)
+			return ctl_usage(c, "\"%s\" is one word too many; nodes are named with -w", value);
+		if (id == OPT_OPERAND)
+			w.id = value;
+		else if (id == HOSTS)
+			w.hosts = value;
+		else if (id == EXPLAIN)
+			w.explain = true;
+		else
+			w.verbose = true;
+	}
+	if (w.id != NULL && strlen(w.id) > 48)
+		return ctl_usage(c, "\"%.60s\" is no check; nodectl check --explain lists them", w.id);
+	r = ask(c, &w, &g);
+	if (r != CTL_GO)
+		return r == EXIT_REFUSED ? EXIT_UNREACHABLE : r; /* 1 means that something is bad */
+	r = print(c, &w, &g.all.u.checks);
+	gather_finish(&g);
+	return r;
+}
+
+const struct command cmd_check = {
+	.verb = "check",
+	.args = "[ID] [-w HOSTLIST] [-v] [--explain]",
+	.brief = "ports, GPUs and nodes: what is not as it should be, and what to do",
+	.help = "Runs all checks over what the nodes have read last, and shows what is bad or warns. ID is one check "
+		"(ib.state) or, with a dot at its end, a group of them (gpu.); --explain tells what it reads, where the limit is "
+		"and who says so. What could not be read is unknown, never ok. Exit code: 0 nothing is bad, 1 something is, 2 the "
+		"command line is wrong, 3 there is no such check or node, or nobody answers.",
+	.opts = opts,
+	.run = run,
+};

@@ -1,0 +1,55 @@
+/* tally.h - what most things of a kind are like: the measure where nobody says what is right
+ *
+ * Ports of one model have one rate, nodes have one driver. Values are counted
+ * per kind and model; things that differ from nearly all others stand out.
+ */
+#ifndef NA_CORE_TALLY_H
+#define NA_CORE_TALLY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/message.h"
+
+enum tally_kind {
+	TALLY_RATE, /* Mb/s of Active ports of a model */
+	TALLY_LANES,
+	TALLY_FIRMWARE, /* of ports of a model */
+	TALLY_PKEY,
+	TALLY_DRIVER, /* of nodes */
+	TALLY_GPUS, /* number of GPUs of nodes that have any */
+	TALLY_NVLINKS, /* of GPUs of a model */
+	TALLY_PCIE, /* generation and width that GPUs of a model can have */
+};
+
+#define TALLY_MAX 256 /* different values in all; what comes later is not counted */
+
+struct tally_entry {
+	uint8_t kind;
+	char model[66], value[66];
+	uint32_t n;
+};
+
+struct tally {
+	uint32_t nodes; /* with readings */
+	uint32_t nodes_init; /* with a port that waits for a subnet manager */
+	uint32_t nodes_active; /* with an Active InfiniBand port */
+	size_t n;
+	struct tally_entry v[TALLY_MAX];
+};
+
+/* How a value stands among its like. */
+struct tally_view {
+	const char *most; /* the value of more than half of them; NULL: there is none */
+	uint32_t n_most, n_same, n_all; /* with it; with the value asked about; of this kind and model */
+};
+
+void tally_node(struct tally *t, const struct rec_readings *r);
+void tally_add(struct tally *t, enum tally_kind kind, const char *model, const char *value);
+void tally_look(const struct tally *t, enum tally_kind kind, const char *model, const char *value,
+		struct tally_view *ret);
+/* The model of a port's device, which ports that may be compared have in common. */
+const char *tally_port_model(const struct rec_port *p);
+
+#endif

@@ -1,0 +1,660 @@
+/* test_checks.c - each check's verdicts, from readings as they were recorded or are documented */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "core/check.h"
+
+#define TEST(name) static void name(void **state)
+#define GIB (UINT64_C(1) << 30)
+
+static struct arena ar;
+static struct verdicts v;
+static struct checks rows;
+static struct tally tally;
+
+static void judge(struct verdict_in *in)
+{
+	arena_finish(&ar);
+	arena_init(&ar);
+	rows = (struct checks){ .n = 0 };
+	in->node = "gpu03";
+	in->rows = &rows;
+	verdict_node(&ar, in, &v);
+}
+
+static const struct check_is *row(const char *id, const char *what)
+{
+	for (size_t i = 0; i < rows.n; i++)
+		if (strcmp(rows.v[i].id, id) == 0 && (what == NULL || (rows.v[i].what && strcmp(rows.v[i].what, what) == 0)))
+			return &rows.v[i].is;
+	return NULL;
+}
+
+static void expect(const char *id, enum check_verdict want, const char *words)
+{
+	const struct check_is *is = row(id, NULL);
+	const char *text;
+
+	if (want == CHECK_SKIP) {
+		assert_null(is);
+		return;
+	}
+	assert_non_null(is);
+	if (is->verdict != want)
+		print_error("%s: %s, %s\n", id, check_verdict_name(is->verdict), is->text ? is->text : is->reading ? is->reading : "-");
+	assert_int_equal(is->verdict, want);
+	text = want == CHECK_WARN || want == CHECK_BAD ? is->text : is->reading;
+	if (words != NULL && (text == NULL || strstr(text, words) == NULL))
+		print_error("%s says: %s\n", id, text ? text : "-");
+	assert_true(words == NULL || (text != NULL && strstr(text, words) != NULL));
+}
+
+static struct rec_source sources[] = { { .name = "sysfs", .ok = true }, { .name = "nvml", .ok = true, .version = "550.54.15" } };
+
+static void with(struct rec_readings *r, struct verdict_in *in)
+{
+	r->sources = sources;
+	r->n_sources = 2;
+	in->readings = r;
+	judge(in);
+}
+
+static void of_port(struct rec_port *p, struct verdict_in *in)
+{
+	struct rec_readings r = { .ports = p, .n_ports = 1 };
+
+	with(&r, in);
+}
+
+static void of_gpus(struct rec_gpu *g, size_t n, struct verdict_in *in)
+{
+	struct rec_readings r = { .gpus = g, .n_gpus = n };
+
+	with(&r, in);
+}
+
+static void of_host(struct rec_host *h, struct rec_port *p, struct rec_gpu *g)
+{
+	struct rec_readings r = { .host = h, .n_host = 1, .ports = p, .n_ports = p != NULL, .gpus = g, .n_gpus = g != NULL };
+	struct verdict_in in = { 0 };
+
+	with(&r, &in);
+}
+
+/* ConnectX-7 of an HGX H100: fw_ver, board_id and rate as its sysfs shows them. */
+static struct rec_port ndr(const char *device)
+{
+	struct rec_port p = { .device = device, .port = 1, .state = "Active", .phys_state = "LinkUp", .link_layer = "InfiniBand",
+			      .speed = "NDR", .fw = "28.39.1002", .board = "MT_0000000838" };
+
+	MSG_SET(&p, port, rate_mbps, 400000);
+	MSG_SET(&p, port, lanes, 4);
+	MSG_SET(&p, port, lid, 7);
+	MSG_SET(&p, port, sm_lid, 1);
+	return p;
+}
+
+static void crowd(struct rec_port p, int n)
+{
+	struct rec_readings r = { .ports = &p, .n_ports = 1 };
+
+	for (int i = 0; i < n; i++)
+		tally_node(&tally, &r);
+}
+
+/* ---- the table itself ------------------------------------------------------------------- */
+
+TEST(each_check_has_a_name_of_its_own_and_says_all_that_explain_shows)
+{
+	for (const struct check *c = check_table; c->id != NULL; c++) {
+		for (const struct check *d = c + 1; d->id != NULL; d++)
+			assert_string_not_equal(c->id, d->id);
+		assert_true(strlen(c->id) <= 48 && c->judge != NULL);
+		assert_true(*c->title && strlen(c->title) <= 128 && *c->reads && strlen(c->reads) <= 512);
+		assert_true(*c->threshold && strlen(c->threshold) <= 512 && *c->source && strlen(c->source) <= 512);
+		assert_true(*c->remedy && strlen(c->remedy) <= 256); /* counters take it as their fix */
+	}
+	assert_true(check_matches(&check_table[0], "node.") && check_matches(&check_table[0], NULL));
+	assert_false(check_matches(&check_table[0], "node") || check_matches(&check_table[0], "node.cloc"));
+}
+
+TEST(what_is_not_read_is_unknown_and_never_ok)
+{
+	struct rec_port p = { .device = "mlx5_0", .port = 1 };
+	struct rec_gpu g = { .index = 0 };
+	struct rec_readings r = { .ports = &p, .n_ports = 1, .gpus = &g, .n_gpus = 1 };
+	struct verdict_in in = { 0 };
+
+	with(&r, &in);
+	assert_true(rows.n > 40);
+	for (size_t i = 0; i < rows.n; i++) {
+		const char *id = rows.v[i].id;
+
+		/* that these are there, and nobody uses the GPU, is what was read */
+		if (strcmp(id, "node.sources") == 0 || strcmp(id, "gpu.present") == 0 || strcmp(id, "gpu.strangers") == 0 ||
+		    strcmp(id, "ib.layers") == 0 || strcmp(id, "ib.state") == 0 || strcmp(id, "gpu.driver") == 0 || strcmp(id, "gpu.count") == 0)
+			continue;
+		if (rows.v[i].is.verdict != CHECK_UNKNOWN)
+			print_error("%s\n", id);
+		assert_int_equal(rows.v[i].is.verdict, CHECK_UNKNOWN);
+		assert_non_null(rows.v[i].is.reading);
+	}
+}
+
+TEST(of_a_source_that_hangs_all_is_unknown_and_told_once)
+{
+	struct rec_source s = { .name = "nvml", .text = "does not answer" };
+	struct rec_gpu g = { .index = 0, .text = "not read for 9 s" };
+	struct rec_readings r = { .sources = &s, .n_sources = 1, .gpus = &g, .n_gpus = 1 };
+	struct verdict_in in = { .readings = &r };
+
+	judge(&in);
+	assert_int_equal(v.n, 1);
+	expect("gpu.present", CHECK_UNKNOWN, "source");
+	expect("node.sources", CHECK_BAD, "nvml: does not answer");
+}
+
+/* ---- ports -------------------------------------------------------------------------------- */
+
+TEST(of_several_nodes_that_wait_it_is_the_manager)
+{
+	struct rec_port p = ndr("mlx5_2");
+	struct verdict_in in = { .peers = &tally };
+
+	p.state = "Initializing";
+	memset(&tally, 0, sizeof(tally));
+	crowd(p, 1);
+	of_port(&p, &in);
+	expect("ib.state", CHECK_BAD, "it may be down for all, or this port alone");
+	crowd(p, 2);
+	of_port(&p, &in);
+	expect("ib.state", CHECK_BAD, "Ports of 3 nodes are so: the subnet manager is down");
+	expect("ib.lid", CHECK_UNKNOWN, "not Active");
+	expect("ib.rate", CHECK_UNKNOWN, "not Active"); /* a port that is not up shows 10 Gb/s */
+}
+
+TEST(a_rate_is_compared_with_its_like_and_with_better_times)
+{
+	struct rec_port p = ndr("mlx5_2"), slow = ndr("mlx5_2");
+	struct port_base base = { .device = "mlx5_2", .port = 1, .rate_mbps = 400000, .lanes = 4 };
+	struct verdict_in in = { .peers = &tally };
+
+	memset(&tally, 0, sizeof(tally));
+	of_port(&p, &in);
+	expect("ib.rate", CHECK_UNKNOWN, "nothing to compare");
+	crowd(p, 7);
+	of_port(&p, &in);
+	expect("ib.rate", CHECK_OK, "400 Gb/s NDR");
+	expect("ib.width", CHECK_OK, "4X");
+	slow.rate_mbps = 100000;
+	slow.lanes = 1;
+	crowd(slow, 1);
+	of_port(&slow, &in);
+	expect("ib.rate", CHECK_BAD, "100 Gb/s, 7 of 8 ports of its model are at 400 Gb/s");
+	expect("ib.width", CHECK_BAD, "1X");
+	assert_int_equal(v.n, 1); /* told once */
+	assert_string_equal(v.v[0].subject, "gpu03 mlx5_2");
+	in = (struct verdict_in){ .bases = &base, .n_bases = 1 };
+	of_port(&slow, &in);
+	expect("ib.rate", CHECK_BAD, "it was at 400 Gb/s before");
+	of_port(&p, &in);
+	expect("ib.rate", CHECK_OK, NULL);
+}
+
+TEST(two_lanes_are_right_where_all_are_split_and_doubtful_where_one_is)
+{
+	struct rec_port p = ndr("mlx5_0"), split = ndr("mlx5_1");
+	struct verdict_in in = { .peers = &tally };
+
+	split.rate_mbps = 200000;
+	split.lanes = 2;
+	memset(&tally, 0, sizeof(tally));
+	crowd(split, 8);
+	of_port(&split, &in);
+	expect("ib.rate", CHECK_OK, "200 Gb/s");
+	memset(&tally, 0, sizeof(tally));
+	crowd(p, 7);
+	crowd(split, 1);
+	of_port(&split, &in);
+	expect("ib.rate", CHECK_WARN, "right on a split cable");
+	split.board = "MT_0000000000"; /* another model is not compared */
+	crowd(split, 1);
+	of_port(&split, &in);
+	expect("ib.rate", CHECK_UNKNOWN, "nothing to compare");
+}
+
+static struct rec_counter counter(const char *name, uint64_t value, uint64_t delta)
+{
+	struct rec_counter c = { .name = name };
+
+	MSG_SET(&c, counter, value, value);
+	MSG_SET(&c, counter, delta, delta);
+	return c;
+}
+
+TEST(counters_are_judged_by_what_they_grew_and_not_by_what_they_are)
+{
+	static const struct {
+		const char *name;
+		uint64_t value, delta;
+		enum check_verdict want;
+	} cases[] = {
+		{ "symbol_error", 65000, 0, CHECK_OK }, { "symbol_error", 9, 9, CHECK_OK }, { "symbol_error", 10, 10, CHECK_WARN },
+		{ "symbol_error", 4000, 120, CHECK_BAD }, { "link_error_recovery", 11, 11, CHECK_WARN }, { "link_downed", 1, 1, CHECK_OK },
+		{ "link_downed", 4, 4, CHECK_BAD }, { "port_rcv_errors", 1000, 1000, CHECK_BAD }, { "port_rcv_remote_physical_errors", 100, 100, CHECK_WARN },
+		{ "port_xmit_discards", 99, 99, CHECK_OK }, { "local_link_integrity_errors", 1, 1, CHECK_WARN },
+		{ "excessive_buffer_overrun_errors", 1, 1, CHECK_WARN }, { "local_ack_timeout_err", 10, 10, CHECK_WARN },
+		{ "rnr_nak_retry_err", 1, 1, CHECK_WARN }, { "out_of_sequence", 999, 999, CHECK_OK },
+	};
+	struct verdict_in in = { 0 };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct rec_counter c = counter(cases[i].name, cases[i].value, cases[i].delta);
+		struct rec_port p = ndr("mlx5_0");
+		char id[64];
+
+		p.counters = &c;
+		p.n_counters = 1;
+		MSG_SET(&p, port, counters_s, 3600);
+		of_port(&p, &in);
+		snprintf(id, sizeof(id), "ib.counters.%s", cases[i].name);
+		expect(id, cases[i].want, cases[i].want == CHECK_OK ? NULL : "in the last hour");
+		expect(strcmp(cases[i].name, "symbol_error") == 0 ? "ib.counters.port_rcv_errors" : "ib.counters.symbol_error", CHECK_OK, "+0");
+	}
+}
+
+TEST(a_counter_at_its_end_or_that_is_not_to_be_had_is_told)
+{
+	struct rec_counter c[2] = { counter("link_downed", 255, 0), { .name = "symbol_error", .text = "N/A (no PMA)" } };
+	struct rec_port p = ndr("mlx5_0");
+	struct verdict_in in = { 0 };
+
+	c[0].stuck = true;
+	p.counters = c;
+	p.n_counters = 2;
+	MSG_SET(&p, port, counters_s, 60);
+	of_port(&p, &in);
+	expect("ib.counters.link_downed", CHECK_WARN, "at its maximum (255)");
+	assert_non_null(strstr(row("ib.counters.link_downed", NULL)->fix, "perfquery -R -C mlx5_0 -P 1"));
+	expect("ib.counters.symbol_error", CHECK_UNKNOWN, "N/A (no PMA)");
+	expect("ib.counters.port_rcv_errors", CHECK_OK, "in the last 60 s");
+	p = ndr("mlx5_0");
+	p.counters_text = "not read any more: the driver complained";
+	of_port(&p, &in);
+	expect("ib.counters.symbol_error", CHECK_UNKNOWN, "the driver complained");
+	p.excluded = true;
+	of_port(&p, &in);
+	expect("ib.counters.symbol_error", CHECK_SKIP, NULL);
+}
+
+TEST(a_port_that_comes_and_goes_is_flapping)
+{
+	struct rec_port p = ndr("mlx5_0");
+	struct rec_counter c = counter("link_downed", 9, 5);
+	struct verdict_in in = { 0 };
+
+	MSG_SET(&p, port, losses, 1);
+	of_port(&p, &in);
+	expect("ib.flap", CHECK_OK, "1 times");
+	p.losses = 2;
+	of_port(&p, &in);
+	expect("ib.flap", CHECK_WARN, "2 times");
+	p.counters = &c; /* the hardware has seen more than we did */
+	p.n_counters = 1;
+	MSG_SET(&p, port, counters_s, 3600);
+	of_port(&p, &in);
+	expect("ib.flap", CHECK_BAD, "5 times");
+}
+
+TEST(firmware_and_partitions_that_differ_are_told)
+{
+	struct rec_port p = ndr("mlx5_0"), old = ndr("mlx5_0");
+	struct verdict_in in = { .peers = &tally };
+
+	old.fw = "28.37.1014";
+	MSG_SET(&p, port, pkey, 0xffff);
+	MSG_SET(&p, port, pkeys, 1);
+	MSG_SET(&old, port, pkey, 0x8001);
+	memset(&tally, 0, sizeof(tally));
+	crowd(p, 3);
+	crowd(old, 1);
+	of_port(&p, &in);
+	expect("ib.firmware", CHECK_OK, "28.39.1002");
+	expect("ib.pkey", CHECK_OK, "0xffff, 1 in use");
+	of_port(&old, &in);
+	expect("ib.firmware", CHECK_WARN, "3 of 4 ports of its model (MT_0000000838) have 28.39.1002");
+	expect("ib.pkey", CHECK_WARN, "its partition is 0x0001, that of 3 of 4 ports 0x7fff");
+	memset(&tally, 0, sizeof(tally));
+	crowd(p, 1);
+	crowd(old, 1);
+	of_port(&p, &in); /* nobody knows which is right */
+	expect("ib.firmware", CHECK_WARN, "several others");
+}
+
+TEST(ports_of_one_model_with_both_link_layers_are_told)
+{
+	struct rec_port p[2] = { ndr("mlx5_0"), ndr("mlx5_1") };
+	struct rec_readings r = { .ports = p, .n_ports = 2 };
+	struct verdict_in in = { 0 };
+
+	with(&r, &in);
+	expect("ib.layers", CHECK_OK, NULL);
+	p[1].link_layer = "Ethernet";
+	with(&r, &in);
+	expect("ib.layers", CHECK_WARN, "mlx5_1 speaks Ethernet and mlx5_0 InfiniBand");
+	p[1].board = "MT_0000000359"; /* a card for storage */
+	with(&r, &in);
+	expect("ib.layers", CHECK_OK, NULL);
+}
+
+/* ---- GPUs ---------------------------------------------------------------------------------- */
+
+TEST(what_holds_clocks_down_is_told_unless_it_is_meant)
+{
+	static const struct {
+		uint64_t bits;
+		enum check_verdict want;
+		const char *words;
+	} cases[] = { { 0, CHECK_OK, "not held" }, { 1, CHECK_OK, "idle" }, { 4, CHECK_OK, "full load" }, { 2, CHECK_OK, "setting" },
+		      { 0x48, CHECK_BAD, "too hot" }, { 0x88, CHECK_BAD, "power brake" }, { 8, CHECK_BAD, "half or less" },
+		      { 0x20, CHECK_WARN, "hot" } };
+	struct verdict_in in = { 0 };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct rec_gpu g = { .index = 0, .name = "NVIDIA A800-SXM4-80GB" };
+
+		MSG_SET(&g, gpu, throttle, cases[i].bits);
+		of_gpus(&g, 1, &in);
+		expect("gpu.throttle", cases[i].want, cases[i].words);
+	}
+}
+
+TEST(heat_is_measured_by_the_GPUs_own_limit)
+{
+	struct rec_gpu g = { .index = 0 };
+	struct verdict_in in = { 0 };
+
+	MSG_SET(&g, gpu, temp_c, 84);
+	of_gpus(&g, 1, &in);
+	expect("gpu.temp", CHECK_OK, "84 C, slows down at 90 C");
+	g.temp_c = 85;
+	of_gpus(&g, 1, &in);
+	expect("gpu.temp", CHECK_WARN, "85 C");
+	MSG_SET(&g, gpu, slow_c, 84);
+	of_gpus(&g, 1, &in);
+	expect("gpu.temp", CHECK_BAD, "slows down at 84 C");
+}
+
+TEST(replaced_rows_pending_failed_and_many)
+{
+	struct rec_gpu g = { .index = 0 };
+	struct verdict_in in = { 0 };
+
+	MSG_SET(&g, gpu, remap_uncorrected, 1);
+	MSG_SET(&g, gpu, remap_corrected, 3);
+	of_gpus(&g, 1, &in);
+	expect("gpu.remap", CHECK_OK, "1 after uncorrectable errors, 3 after correctable ones");
+	g.remap_uncorrected = 8;
+	of_gpus(&g, 1, &in);
+	expect("gpu.remap", CHECK_WARN, "8 rows");
+	g.remap_pending = true;
+	of_gpus(&g, 1, &in);
+	expect("gpu.remap", CHECK_WARN, "next reset");
+	g.remap_failed = true;
+	of_gpus(&g, 1, &in);
+	expect("gpu.remap", CHECK_BAD, "could not be replaced");
+}
+
+TEST(a_GPU_with_a_lower_limit_or_asleep_though_busy_is_slow)
+{
+	struct rec_gpu g[4];
+	struct verdict_in in = { 0 };
+
+	for (uint32_t i = 0; i < 4; i++) {
+		g[i] = (struct rec_gpu){ .index = i, .name = "NVIDIA H100 80GB HBM3" };
+		MSG_SET(&g[i], gpu, power_limit_mw, i == 0 ? 350000 : 700000);
+	}
+	of_gpus(g, 4, &in);
+	expect("gpu.power", CHECK_WARN, "350 W, lower than that of 3 of its 3 equals");
+	assert_int_equal(row("gpu.power", "GPU 1")->verdict, CHECK_OK);
+	g[0].power_limit_mw = 700000;
+	MSG_SET(&g[0], gpu, pstate, 8);
+	MSG_SET(&g[0], gpu, util, 97);
+	of_gpus(g, 4, &in);
+	expect("gpu.power", CHECK_WARN, "busy (97 %) in power state P8");
+	g[0].util = 0;
+	of_gpus(g, 4, &in);
+	expect("gpu.power", CHECK_OK, "state P8");
+}
+
+TEST(a_PCIe_link_is_narrow_always_and_slow_only_while_it_is_busy)
+{
+	struct rec_gpu g = { .index = 0 };
+	struct verdict_in in = { 0 };
+
+	MSG_SET(&g, gpu, pcie_gen, 1);
+	MSG_SET(&g, gpu, pcie_gen_max, 4);
+	MSG_SET(&g, gpu, pcie_width, 16);
+	MSG_SET(&g, gpu, pcie_width_max, 16);
+	MSG_SET(&g, gpu, util, 0);
+	of_gpus(&g, 1, &in);
+	expect("gpu.pcie", CHECK_OK, "generation 1 of 4, x16 of x16");
+	g.util = 80;
+	of_gpus(&g, 1, &in);
+	expect("gpu.pcie", CHECK_WARN, "generation 1 of 4");
+	g.pcie_width = 8;
+	of_gpus(&g, 1, &in);
+	expect("gpu.pcie", CHECK_WARN, "8 lanes of 16");
+}
+
+static struct rec_gpu linked(const char *name, uint32_t links)
+{
+	struct rec_gpu g = { .index = 0, .name = name };
+
+	MSG_SET(&g, gpu, nvlinks, links);
+	return g;
+}
+
+TEST(NVLinks_are_counted_by_the_model)
+{
+	struct rec_gpu g[2] = { linked("NVIDIA A800-SXM4-80GB", 8), linked("NVIDIA A800-SXM4-80GB", 8) };
+	struct verdict_in in = { .peers = &tally };
+	struct rec_readings r = { .gpus = g, .n_gpus = 1 };
+
+	memset(&tally, 0, sizeof(tally));
+	of_gpus(g, 2, &in);
+	expect("gpu.nvlink", CHECK_OK, "8 active");
+	g[0].name = "NVIDIA A100-SXM4-80GB"; /* which has half as many again */
+	of_gpus(g, 2, &in);
+	expect("gpu.nvlink", CHECK_BAD, "8 NVLinks are active, its model has 12");
+	g[0].nvlinks = 0;
+	of_gpus(g, 2, &in);
+	expect("gpu.nvlink", CHECK_WARN, "NCCL goes over PCIe");
+	of_gpus(g, 1, &in); /* a virtual machine's one GPU */
+	expect("gpu.nvlink", CHECK_SKIP, NULL);
+	g[0] = linked("NVIDIA L40S", 0);
+	of_gpus(g, 1, &in);
+	expect("gpu.nvlink", CHECK_SKIP, NULL);
+	g[0] = linked("NVIDIA A30", 4); /* bridged or not: its peers tell */
+	for (int i = 0; i < 7; i++)
+		tally_node(&tally, &r);
+	g[0].nvlinks = 2;
+	tally_node(&tally, &r);
+	of_gpus(g, 1, &in);
+	expect("gpu.nvlink", CHECK_BAD, "7 of 8 GPUs of its model have 4");
+}
+
+TEST(driver_and_count_are_compared_with_other_nodes)
+{
+	struct rec_gpu g[8];
+	struct rec_readings r = { .gpus = g, .n_gpus = 8, .sources = sources, .n_sources = 2 };
+	struct verdict_in in = { .peers = &tally };
+
+	for (uint32_t i = 0; i < 8; i++)
+		g[i] = (struct rec_gpu){ .index = i, .name = "NVIDIA A800-SXM4-80GB" };
+	memset(&tally, 0, sizeof(tally));
+	for (int i = 0; i < 3; i++)
+		tally_node(&tally, &r);
+	of_gpus(g, 8, &in);
+	expect("gpu.driver", CHECK_OK, "550.54.15");
+	expect("gpu.count", CHECK_OK, "8");
+	sources[1].version = "535.161.08";
+	r.n_gpus = 7;
+	tally_node(&tally, &r);
+	of_gpus(g, 7, &in);
+	expect("gpu.driver", CHECK_WARN, "535.161.08, that of 3 of 4 nodes 550.54.15");
+	expect("gpu.count", CHECK_WARN, "it has 7 GPUs, 3 of 4 nodes have 8");
+	sources[1].version = "550.54.15";
+}
+
+TEST(fabric_manager_and_peermem_are_asked_for_where_they_are_needed)
+{
+	struct rec_host h = { .cpus = 1 };
+	struct rec_port p = ndr("mlx5_0");
+	struct rec_gpu g = { .index = 0 };
+
+	of_host(&h, &p, &g);
+	expect("gpu.fabricmanager", CHECK_UNKNOWN, "not read");
+	MSG_SET(&h, host, nvswitch, false);
+	MSG_SET(&h, host, peermem, false);
+	MSG_SET(&h, host, open_modules, false);
+	of_host(&h, &p, &g);
+	expect("gpu.fabricmanager", CHECK_SKIP, NULL);
+	expect("gpu.peermem", CHECK_WARN, "through host memory");
+	h.open_modules = true;
+	h.nvswitch = true;
+	MSG_SET(&h, host, fabricmanager, false);
+	of_host(&h, &p, &g);
+	expect("gpu.fabricmanager", CHECK_BAD, "802");
+	expect("gpu.peermem", CHECK_OK, "dma-buf");
+	h.fabricmanager = true;
+	of_host(&h, NULL, &g);
+	expect("gpu.fabricmanager", CHECK_OK, "it runs");
+	expect("gpu.peermem", CHECK_SKIP, NULL); /* without InfiniBand */
+	MSG_SET(&g, gpu, persistence, false);
+	of_host(&h, NULL, &g);
+	expect("gpu.persistence", CHECK_WARN, "off");
+}
+
+/* ---- nodes ---------------------------------------------------------------------------------- */
+
+static struct rec_mount mount_of(const char *path, uint64_t total, uint64_t available)
+{
+	struct rec_mount m = { .path = path, .type = "ext4" };
+
+	MSG_SET(&m, mount, total, total);
+	MSG_SET(&m, mount, available, available);
+	return m;
+}
+
+TEST(file_systems_that_hang_are_full_or_small)
+{
+	struct rec_mount m[3] = { mount_of("/", 900 * GIB, 300 * GIB), mount_of("/data", 30000 * GIB, 900 * GIB),
+				  mount_of("/dev/shm", 500 * GIB, 400 * GIB) };
+	struct rec_host h = { .mounts = m, .n_mounts = 3 };
+
+	of_host(&h, NULL, NULL);
+	expect("node.disk", CHECK_OK, "/data has the least"); /* 3 %, which is a lot */
+	expect("node.mounts", CHECK_OK, "3 answer");
+	expect("node.shm", CHECK_OK, "400.0 GiB of 500.0 GiB");
+	m[0].available = 10 * GIB;
+	m[2].available = m[2].total = 64 << 20;
+	of_host(&h, NULL, NULL);
+	expect("node.disk", CHECK_WARN, "/ is nearly full");
+	expect("node.shm", CHECK_WARN, "64 MiB of 64 MiB");
+	assert_int_equal(v.n, 0); /* setup is not trouble */
+	m[0].available = 100 << 20;
+	m[2].available = 1 << 20;
+	of_host(&h, NULL, NULL);
+	expect("node.disk", CHECK_BAD, "100 MiB of 900.0 GiB");
+	expect("node.shm", CHECK_BAD, "bus error");
+	m[1] = (struct rec_mount){ .path = "/data", .type = "nfs4" };
+	MSG_SET(&m[1], mount, hung, true);
+	of_host(&h, NULL, NULL);
+	expect("node.mounts", CHECK_BAD, "/data (nfs4) does not answer");
+	h.n_mounts = 0;
+	of_host(&h, NULL, NULL);
+	expect("node.mounts", CHECK_UNKNOWN, NULL);
+	expect("node.shm", CHECK_UNKNOWN, NULL);
+}
+
+TEST(memory_limits_and_huge_pages)
+{
+	struct rec_host h = { .cpus = 1 };
+	struct rec_port p = ndr("mlx5_0");
+
+	MSG_SET(&h, host, mem_total, 1000 * GIB);
+	MSG_SET(&h, host, mem_available, 40 * GIB);
+	MSG_SET(&h, host, memlock, 8 << 20);
+	MSG_SET(&h, host, nofile, 524288);
+	MSG_SET(&h, host, nproc, UINT64_MAX);
+	MSG_SET(&h, host, hugepages, 300000);
+	MSG_SET(&h, host, hugepages_free, 300000);
+	MSG_SET(&h, host, hugepage_size, 2 << 20);
+	of_host(&h, &p, NULL);
+	expect("node.mem", CHECK_OK, "40.0 GiB of 1000.0 GiB");
+	expect("node.memlock", CHECK_WARN, "8 MiB");
+	expect("node.limits", CHECK_OK, "524288 open files, unlimited processes");
+	expect("node.hugepages", CHECK_WARN, "585.9 GiB");
+	h.mem_available = 3 * GIB;
+	h.memlock = UINT64_MAX;
+	h.nofile = 1024;
+	h.hugepages_free = 1000;
+	of_host(&h, &p, NULL);
+	expect("node.mem", CHECK_BAD, "kill processes");
+	expect("node.memlock", CHECK_OK, "unlimited");
+	expect("node.limits", CHECK_WARN, "Too many open files");
+	expect("node.hugepages", CHECK_OK, NULL);
+	of_host(&h, NULL, NULL);
+	expect("node.memlock", CHECK_SKIP, NULL);
+}
+
+TEST(the_kernels_log_is_counted_and_no_attention)
+{
+	struct verdict_in in = { .has_happened = true, .ooms = 2, .ports_down = 2 };
+
+	judge(&in);
+	expect("node.kmsg.oom", CHECK_WARN, "2 in the last hour");
+	expect("node.kmsg.port", CHECK_OK, NULL);
+	expect("node.kmsg.xid", CHECK_OK, "0 in");
+	assert_int_equal(v.n, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_check_has_a_name_of_its_own_and_says_all_that_explain_shows),
+		cmocka_unit_test(what_is_not_read_is_unknown_and_never_ok),
+		cmocka_unit_test(of_a_source_that_hangs_all_is_unknown_and_told_once),
+		cmocka_unit_test(of_several_nodes_that_wait_it_is_the_manager),
+		cmocka_unit_test(a_rate_is_compared_with_its_like_and_with_better_times),
+		cmocka_unit_test(two_lanes_are_right_where_all_are_split_and_doubtful_where_one_is),
+		cmocka_unit_test(counters_are_judged_by_what_they_grew_and_not_by_what_they_are),
+		cmocka_unit_test(a_counter_at_its_end_or_that_is_not_to_be_had_is_told),
+		cmocka_unit_test(a_port_that_comes_and_goes_is_flapping),
+		cmocka_unit_test(firmware_and_partitions_that_differ_are_told),
+		cmocka_unit_test(ports_of_one_model_with_both_link_layers_are_told),
+		cmocka_unit_test(what_holds_clocks_down_is_told_unless_it_is_meant),
+		cmocka_unit_test(heat_is_measured_by_the_GPUs_own_limit),
+		cmocka_unit_test(replaced_rows_pending_failed_and_many),
+		cmocka_unit_test(a_GPU_with_a_lower_limit_or_asleep_though_busy_is_slow),
+		cmocka_unit_test(a_PCIe_link_is_narrow_always_and_slow_only_while_it_is_busy),
+		cmocka_unit_test(NVLinks_are_counted_by_the_model),
+		cmocka_unit_test(driver_and_count_are_compared_with_other_nodes),
+		cmocka_unit_test(fabric_manager_and_peermem_are_asked_for_where_they_are_needed),
+		cmocka_unit_test(file_systems_that_hang_are_full_or_small),
+		cmocka_unit_test(memory_limits_and_huge_pages),
+		cmocka_unit_test(the_kernels_log_is_counted_and_no_attention),
+	};
+	int r;
+
+	arena_init(&ar);
+	r = cmocka_run_group_tests_name("checks", tests, NULL, NULL);
+	arena_finish(&ar);
+	return r;
+}
