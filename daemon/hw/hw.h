@@ -85,6 +85,13 @@ struct hw_gpu {
 	size_t n_procs;
 };
 
+struct hw_counter {
+	const char *name;
+	struct hw_u64 value, delta; /* delta: its growth in counters_s */
+	bool stuck; /* at its maximum: it counts no more */
+	char text[49]; /* why it could not be read */
+};
+
 struct hw_port {
 	char device[65];
 	uint32_t port;
@@ -103,6 +110,13 @@ struct hw_port {
 	int64_t since_wall_ms; /* when a change of state was seen; 0: none was */
 	bool excluded; /* by configuration: its device is not asked anything */
 	char text[HW_TEXT_SIZE]; /* what could not be read, and why */
+	struct hw_counter *counters; /* of errors; in the arena of the readings; those that are 0 are not there */
+	size_t n_counters;
+	struct hw_u32 counters_s; /* so long they are watched, an hour at most; unknown: they are not */
+	char counters_text[129]; /* why not */
+	struct hw_u64 rx_bytes, tx_bytes;
+	struct hw_u32 losses; /* times it ceased to be Active in the last hour */
+	struct hw_u32 pkey, pkeys; /* index 0; in use */
 };
 
 struct hw_host {

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hw/counters.h"
 #include "hw/kmsg_text.h"
 
 #define RECORD_MAX 8192 /* the kernel gives one record a read, at most this long */
@@ -69,6 +70,10 @@ static void keep(struct kmsg *k, const char *line, size_t len)
 
 	if (!kmsg_parse(line, len, &e, &at))
 		return;
+	if (strcmp(e.kind, "complaint") == 0) {
+		counters_complain(e.pci);
+		return;
+	}
 	e.mono_us = hw_now().ns / 1000;
 	if (e.mono_us <= k->last_us)
 		e.mono_us = k->last_us + 1;

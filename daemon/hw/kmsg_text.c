@@ -215,6 +215,20 @@ static bool port(const char *text, struct hw_event *e)
 	return true;
 }
 
+/* "mlx5_core 0000:47:00.0: mlx5_cmd_out_err:838:(pid 4122): ACCESS_REG(0x805) op_mod(0x1) failed, ...":
+ * what reading the counters of a restricted function makes the driver say. */
+static bool complaint(const char *text, struct hw_event *e)
+{
+	if (strncmp(text, "mlx5_core ", 10) != 0 || !strstr(text, "ACCESS_REG(0x805)") || !strstr(text, "failed"))
+		return false;
+	take(e->pci, sizeof e->pci, text + 10, " ");
+	e->pci[strcspn(e->pci, " ")] = '\0';
+	if (e->pci[0] && e->pci[strlen(e->pci) - 1] == ':')
+		e->pci[strlen(e->pci) - 1] = '\0';
+	e->kind = "complaint";
+	return true;
+}
+
 /* The level and 8 * facility: others than 0 are what programs have written there, such
  * as a system log that forwards whatever users tell it. */
 static bool by_kernel(const char *record)
@@ -226,7 +240,7 @@ static bool by_kernel(const char *record)
 
 bool kmsg_parse(const char *line, size_t len, struct hw_event *ret, int64_t *ret_at_us)
 {
-	static bool (*const known[])(const char *, struct hw_event *) = { oom, oom_summary, xid, fault, port };
+	static bool (*const known[])(const char *, struct hw_event *) = { oom, oom_summary, xid, fault, port, complaint };
 	char copy[LINE_MAX_ + 1];
 	const char *text, *second;
 	uint64_t at;

@@ -8,7 +8,7 @@
 
 #include "hw/hw.h"
 
-/* What one line says; texts are UTF-8 without control characters, cut to fit.
+/* What one line says ("complaint": the driver's, of being asked; it ends no process); texts are UTF-8 without control characters, cut to fit.
  * False: nothing of interest. 'line' need not be terminated and may hold any
  * bytes. With *ret_at_us the time since boot that the line bears, 0 if none. */
 bool kmsg_parse(const char *line, size_t len, struct hw_event *ret, int64_t *ret_at_us);

@@ -127,21 +127,42 @@ void port_state_known(struct port_row *row)
 	if (!row->p.state)
 		return;
 	if (row->last_state && row->last_state != row->p.state) {
+		if (strcmp(row->last_state, "Active") == 0)
+			row->lost[row->n_lost++ % PORT_LOSSES_MAX] = hw_now();
 		row->p.since_wall_ms = hw_wall_ms();
 		row->slow_due = (mono_t){ 0 };
 	}
 	row->last_state = row->p.state;
 }
 
+static uint32_t count_losses(const struct port_row *row, mono_t now)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < row->n_lost && i < PORT_LOSSES_MAX; i++)
+		n += mono_sub_ms(now, row->lost[i]) < PORT_LOSSES_MS;
+	return n;
+}
+
 int ports_publish(const struct ports *ps, struct hw_readings *ret)
 {
+	mono_t now = hw_now();
+
 	if (ps->n == 0)
 		return 0;
 	ret->ports = arena_alloc(&ret->arena, ps->n * sizeof *ret->ports);
 	if (!ret->ports)
 		return -ENOMEM;
-	for (size_t i = 0; i < ps->n; i++)
-		ret->ports[i] = ps->rows[i].p;
+	for (size_t i = 0; i < ps->n; i++) {
+		struct hw_port *p = &ret->ports[i];
+
+		*p = ps->rows[i].p;
+		if (p->excluded)
+			continue;
+		if (ps->rows[i].last_state)
+			p->losses = hw_u32(count_losses(&ps->rows[i], now));
+		counters_publish(&ps->rows[i].counters, now, &ret->arena, p);
+	}
 	ret->n_ports = ps->n;
 	return 0;
 }

@@ -6,10 +6,13 @@
 #ifndef NA_HW_PORTS_H
 #define NA_HW_PORTS_H
 
+#include "hw/counters.h"
 #include "hw/hw.h"
 #include "hw/sysfs.h"
 
 #define PORT_SLOW_MS 30000 /* what changes seldom is read again after this */
+#define PORT_LOSSES_MAX 16
+#define PORT_LOSSES_MS 3600000
 #define PORT_RETRY_MAX_MS 60000
 
 /* Reading a restricted function (switch management on HGX boards) makes the
@@ -35,6 +38,9 @@ struct port_row {
 	struct port_backoff asks[ASK_COUNT];
 	const char *last_state; /* the last one known */
 	mono_t slow_due;
+	struct port_counters counters;
+	mono_t lost[PORT_LOSSES_MAX]; /* when it ceased to be Active, the last ones */
+	unsigned n_lost;
 	bool present;
 };
 

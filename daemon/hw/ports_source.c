@@ -69,11 +69,14 @@ static void read_port(struct ports_source *s, int device_fd, struct port_row *ro
 {
 	const char *why;
 
-	if (excluded(s->o, row->p.device))
+	if (excluded(s->o, row->p.device)) {
 		show_excluded(s, device_fd, row);
-	else if (!s->verbs || !verbs_has(s->verbs, row->p.device, &why) ||
+		return;
+	}
+	if (!s->verbs || !verbs_has(s->verbs, row->p.device, &why) ||
 		 !verbs_port(s->verbs, &s->fs, device_fd, row, now))
 		sysfs_port(&s->fs, device_fd, row, now);
+	sysfs_port_counters(&s->fs, device_fd, row, now);
 }
 
 static void read_device(struct ports_source *s, const char *device, mono_t now)

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define PKEYS_MAX 128
 #define GIDS_MAX 1024 /* entries looked at: mlx5 has 256 for a port with RoCE, soft RoCE 1024 */
 
 static bool is_device(const char *name)
@@ -243,6 +244,37 @@ void sysfs_port_place(const struct sysfs *fs, int device_fd, struct hw_port *p)
 	}
 }
 
+static uint32_t pkey_of(int dir, const char *name)
+{
+	char text[SYSFS_TEXT];
+	uint64_t v;
+
+	return sysfs_read(dir, name, text, sizeof text) > 0 && text_number(text, 65535, &v) ? (uint32_t)v : 0;
+}
+
+/* Partition keys: entries are numbered without gaps, empty ones are 0x0000. */
+static void read_pkeys(int port_fd, struct hw_port *p)
+{
+	int dir = openat(port_fd, "pkeys", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char text[SYSFS_TEXT], name[16];
+	uint32_t in_use = 0;
+
+	p->pkey = p->pkeys = (struct hw_u32){ 0 };
+	if (dir < 0)
+		return;
+	if (sysfs_read(dir, "0", text, sizeof text) > 0) {
+		for (int i = 0; i < PKEYS_MAX; i++) {
+			snprintf(name, sizeof name, "%d", i);
+			if (faccessat(dir, name, F_OK, 0) != 0)
+				break;
+			in_use += pkey_of(dir, name) != 0;
+		}
+		p->pkey = hw_u32(pkey_of(dir, "0"));
+		p->pkeys = hw_u32(in_use);
+	}
+	close(dir);
+}
+
 static void read_slow(const struct sysfs *fs, int device_fd, int port_fd, struct hw_port *p)
 {
 	p->fw[0] = p->board[0] = '\0';
@@ -254,6 +286,20 @@ static void read_slow(const struct sysfs *fs, int device_fd, int port_fd, struct
 	read_layer(port_fd, p);
 	read_netdev(fs, device_fd, port_fd, p);
 	count_gids(port_fd, p);
+	read_pkeys(port_fd, p);
+}
+
+void sysfs_port_counters(const struct sysfs *fs, int device_fd, struct port_row *row, mono_t now)
+{
+	int port_fd;
+
+	if (!mono_due(row->counters.due, now))
+		return;
+	port_fd = port_dir(fs, device_fd, row->p.port);
+	if (port_fd < 0)
+		return;
+	counters_read(&row->counters, port_fd, row->p.pci, now);
+	close(port_fd);
 }
 
 void sysfs_port_slow(const struct sysfs *fs, int device_fd, struct port_row *row, mono_t now)

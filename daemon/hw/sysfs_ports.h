@@ -18,6 +18,8 @@ void sysfs_port(const struct sysfs *fs, int device_fd, struct port_row *row, mon
 /* What changes seldom, when due: link layer, firmware, board, PCI address,
  * NUMA node, interface, GIDs in use. */
 void sysfs_port_slow(const struct sysfs *fs, int device_fd, struct port_row *row, mono_t now);
+/* Its counters, when due. */
+void sysfs_port_counters(const struct sysfs *fs, int device_fd, struct port_row *row, mono_t now);
 /* "rate" alone, for verbs too old to tell a speed. */
 bool sysfs_port_rate(const struct sysfs *fs, int device_fd, uint32_t port, struct port_rate *ret);
 /* PCI address and NUMA node only: nothing of this asks the device. */

@@ -192,7 +192,30 @@ static void put_gpus(struct composer *c, const struct source *src)
 
 /* ---- ports ---------------------------------------------------------------- */
 
-static void put_port_now(const struct hw_port *p, struct rec_port *to)
+/* Without what counts up by itself. */
+static void put_counters(struct composer *c, const struct hw_port *p, struct rec_port *to)
+{
+	PUT_TEXT(to, p, counters_text);
+	if (c->all)
+		PUT(to, port, p, counters_s, 3600u);
+	if (c->all) {
+		PUT(to, port, p, rx_bytes, UINT64_MAX);
+		PUT(to, port, p, tx_bytes, UINT64_MAX);
+	}
+	if (p->n_counters == 0 || !(to->counters = rows(c, p->n_counters, sizeof *to->counters)))
+		return;
+	to->n_counters = p->n_counters;
+	for (size_t i = 0; i < p->n_counters; i++) {
+		to->counters[i].name = p->counters[i].name;
+		PUT(&to->counters[i], counter, &p->counters[i], value, UINT64_MAX);
+		PUT(&to->counters[i], counter, &p->counters[i], delta, UINT64_MAX);
+		if (p->counters[i].stuck)
+			MSG_SET(&to->counters[i], counter, stuck, true);
+		PUT_TEXT(&to->counters[i], &p->counters[i], text);
+	}
+}
+
+static void put_port_now(struct composer *c, const struct hw_port *p, struct rec_port *to)
 {
 	to->state = p->state;
 	to->phys_state = p->phys_state;
@@ -206,6 +229,10 @@ static void put_port_now(const struct hw_port *p, struct rec_port *to)
 	PUT_TEXT(to, p, gid);
 	PUT_TEXT(to, p, text);
 	to->since_wall_ms = p->since_wall_ms;
+	PUT(to, port, p, losses, 65535u);
+	PUT(to, port, p, pkey, 65535u);
+	PUT(to, port, p, pkeys, 65535u);
+	put_counters(c, p, to);
 }
 
 static void put_port(struct composer *c, const struct source *src, const struct hw_port *p,
@@ -221,7 +248,7 @@ static void put_port(struct composer *c, const struct source *src, const struct 
 	PUT_TEXT(to, p, netdev);
 	to->excluded = p->excluded;
 	if (!src->stuck)
-		put_port_now(p, to);
+		put_port_now(c, p, to);
 	else if (!p->excluded)
 		to->text = put_stuck(c, src);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hw/counters.h"
 #include "hw/port_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -70,6 +71,23 @@ static void check_gid(const char *text)
 	must(used == (strpbrk(text, "123456789abcdefABCDEF") != NULL));
 }
 
+/* A value is taken by each counter: growth never exceeds what there is. */
+static void check_counter(const char *text)
+{
+	uint64_t v;
+
+	if (counter_text(text, &v) < 0)
+		return;
+	for (int i = 0; i < CNT_COUNT; i++) {
+		struct counter_row c = { .known = true, .last = v / 2 };
+
+		counter_take(&c, (enum counter_id)i, v, 1, 1);
+		must(c.last == v && c.grown[1] == v - v / 2);
+		counter_take(&c, (enum counter_id)i, 0, 0, 1);
+		must(c.last == 0 && !c.stuck);
+	}
+}
+
 static void check_words(const char *text)
 {
 	const char *layer = text_link_layer(text);
@@ -93,6 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_number(text);
 	check_gid(text);
 	check_words(text);
+	check_counter(text);
 	free(text);
 	return 0;
 }

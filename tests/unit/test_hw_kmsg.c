@@ -50,6 +50,16 @@ TEST(the_summary_names_the_job_by_its_cgroup)
 	assert_false(parse("6,1,2,-;oom-kill:constraint=CONSTRAINT_NONE,task_memcg=/user,task=x,pid=5,uid=0"));
 }
 
+TEST(what_a_driver_says_of_being_asked_is_a_complaint_with_its_device)
+{
+	assert_true(parse("3,1,2,-;mlx5_core 0000:47:00.0: mlx5_cmd_out_err:838:(pid 4122): ACCESS_REG(0x805) op_mod(0x1) failed, "
+			  "status bad parameter(0x3), syndrome (0x1c1f8d), err(-22)"));
+	assert_string_equal(e.kind, "complaint");
+	assert_string_equal(e.pci, "0000:47:00.0");
+	assert_false(parse("3,1,2,-;mlx5_core 0000:47:00.0: mlx5_cmd_out_err:838:(pid 4122): CREATE_QP(0x500) failed, err(-22)"));
+	assert_false(parse("12,1,2,-;mlx5_core 0000:47:00.0: ACCESS_REG(0x805) failed")); /* a user's words */
+}
+
 TEST(an_xid_is_found_with_its_gpu)
 {
 	assert_true(parse("4,1,2,-;NVRM: Xid (PCI:0000:17:00): 79, pid=4711, name=python3, GPU has fallen off"));
@@ -212,6 +222,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_the_oom_killer_did_is_found),
 		cmocka_unit_test(the_summary_names_the_job_by_its_cgroup),
+		cmocka_unit_test(what_a_driver_says_of_being_asked_is_a_complaint_with_its_device),
 		cmocka_unit_test(an_xid_is_found_with_its_gpu),
 		cmocka_unit_test(faults_and_lost_links_are_found),
 			cmocka_unit_test(a_process_name_forges_no_pid),

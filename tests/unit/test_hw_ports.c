@@ -396,9 +396,135 @@ TEST(without_memory_nothing_is_made_up)
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* ---- counters ---------------------------------------------------------------------- */
+
+static uint64_t sum(const struct counter_row *c)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < COUNTER_BUCKETS; i++)
+		n += c->grown[i];
+	return n;
+}
+
+TEST(a_counter_tells_what_it_grew_in_the_last_hour)
+{
+	struct counter_row c = { 0 };
+	struct counter_row d = { 0 };
+
+	counter_take(&c, CNT_SYMBOL_ERROR, 65000, 0, 0); /* what was before is not ours */
+	assert_int_equal(sum(&c), 0);
+	counter_take(&c, CNT_SYMBOL_ERROR, 65010, 0, 0);
+	counter_take(&c, CNT_SYMBOL_ERROR, 65015, 1, 1);
+	assert_int_equal(sum(&c), 15);
+	counter_take(&c, CNT_SYMBOL_ERROR, 65015, 11, 12); /* an hour later the first 5 minutes are out of it */
+	assert_int_equal(sum(&c), 5);
+	counter_take(&c, CNT_SYMBOL_ERROR, 3, 0, 12); /* perfquery -R, and 3 since */
+	assert_int_equal(sum(&c), 8);
+	counter_take(&c, CNT_SYMBOL_ERROR, 3, 1000, 1012); /* nobody looked for long */
+	assert_int_equal(sum(&c), 0);
+	counter_take(&d, CNT_RCV_DATA, UINT64_MAX - 9, 0, 0);
+	counter_take(&d, CNT_RCV_DATA, 10, 0, 0); /* it wraps */
+	assert_int_equal(sum(&d), 20);
+}
+
+TEST(narrow_counters_stick_at_their_maximum_and_wide_ones_go_on)
+{
+	struct counter_row c = { 0 };
+
+	counter_take(&c, CNT_LINK_DOWNED, 254, 0, 0);
+	assert_false(c.stuck);
+	counter_take(&c, CNT_LINK_DOWNED, 255, 0, 0);
+	assert_true(c.stuck);
+	counter_take(&c, CNT_LINK_DOWNED, 256, 0, 0); /* mlx5's are wider */
+	assert_false(c.stuck);
+	counter_take(&c, CNT_LOCAL_INTEGRITY, 15, 0, 0);
+	assert_true(c.stuck);
+	counter_take(&c, CNT_OUT_OF_SEQUENCE, UINT64_MAX, 0, 0);
+	assert_false(c.stuck);
+}
+
+static void put_counters(const char *symbol)
+{
+	tree_file(root, "class/infiniband/mlx5_0/ports/1/counters/symbol_error", symbol);
+	tree_file(root, "class/infiniband/mlx5_0/ports/1/counters/link_downed", "255");
+	tree_file(root, "class/infiniband/mlx5_0/ports/1/counters/port_rcv_errors", "0");
+	tree_file(root, "class/infiniband/mlx5_0/ports/1/counters/port_rcv_data", "1000");
+	tree_file(root, "class/infiniband/mlx5_0/ports/1/hw_counters/out_of_sequence", "N/A (no PMA)");
+}
+
+static const struct hw_counter *counter_of(const struct hw_port *p, const char *name)
+{
+	for (size_t i = 0; i < p->n_counters; i++)
+		if (strcmp(p->counters[i].name, name) == 0)
+			return &p->counters[i];
+	return NULL;
+}
+
+TEST(counters_are_read_and_one_that_cannot_be_costs_itself)
+{
+	const struct hw_port *p;
+
+	tree_port(root, "mlx5_0", 1);
+	put_counters("7");
+	p = only_port();
+	assert_true(p->counters_s.known && p->counters_text[0] == '\0');
+	assert_int_equal(counter_of(p, "symbol_error")->value.v, 7);
+	assert_int_equal(counter_of(p, "symbol_error")->delta.v, 0);
+	assert_true(counter_of(p, "link_downed")->stuck);
+	assert_null(counter_of(p, "port_rcv_errors")); /* 0 is not told */
+	assert_false(counter_of(p, "out_of_sequence")->value.known);
+	assert_string_equal(counter_of(p, "out_of_sequence")->text, "the driver says that it has none");
+	assert_string_equal(counter_of(p, "port_xmit_discards")->text, "absent");
+	assert_int_equal(p->rx_bytes.v, 4000);
+	assert_false(p->tx_bytes.known);
+}
+
+TEST(a_port_without_counters_says_so)
+{
+	const struct hw_port *p;
+
+	tree_port(root, "mlx5_0", 1);
+	p = only_port();
+	assert_false(p->counters_s.known);
+	assert_string_equal(p->counters_text, "none can be read: absent");
+}
+
+TEST(a_device_whose_driver_complains_is_left_alone)
+{
+	struct port_counters pc = { 0 };
+	struct arena a;
+	struct hw_port p = { 0 };
+	mono_t now = { 1000000000 };
+
+	arena_init(&a);
+	counters_read(&pc, -1, "0000:47:00.0", now);
+	assert_true(pc.begun);
+	for (unsigned i = 1; i <= COUNTERS_LAST; i++) {
+		counters_complain("0000:47:00.0");
+		now = mono_add_ms(now, INT64_C(10) * 3600000);
+		counters_read(&pc, -1, "0000:47:00.0", now);
+		assert_int_equal(pc.complaints, i);
+		assert_false(mono_due(pc.due, now));
+		counters_publish(&pc, now, &a, &p);
+		assert_false(p.counters_s.known);
+		assert_non_null(strstr(p.counters_text, i < COUNTERS_LAST ? "less often" : "any more"));
+	}
+	now = mono_add_ms(now, INT64_C(1000) * 3600000);
+	pc.any = true;
+	counters_read(&pc, -1, "0000:47:00.0", now);
+	assert_true(pc.any); /* it was not even tried */
+	arena_finish(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_counter_tells_what_it_grew_in_the_last_hour),
+		cmocka_unit_test(narrow_counters_stick_at_their_maximum_and_wide_ones_go_on),
+		CASE(counters_are_read_and_one_that_cannot_be_costs_itself),
+		CASE(a_port_without_counters_says_so),
+		cmocka_unit_test(a_device_whose_driver_complains_is_left_alone),
 		CASE(a_healthy_port_is_read_whole),
 		CASE(real_sysfs_has_links_for_devices),
 		CASE(devices_and_ports_come_in_natural_order),
