@@ -69,7 +69,7 @@ const struct check check_table[] = {
 	  "nodes of a cluster are alike; a GPU that fell off the bus at boot is not listed at all",
 	  "lspci | grep -i nvidia, dmesg | grep -i nvrm; a GPU that is not listed needs a reboot, or to be reseated", NULL, 0, 0 },
 	{ "gpu.fabricmanager", OF_NODE, check_gpu_fabricmanager, NULL, "NVIDIA fabric manager",
-	  "/proc: a process nv-fabricmanager; /dev/nvidia-nvswitchctl or NVSwitch devices", "bad: NVSwitches, and it does not run",
+	  "/proc: a process nv-fabricmanager; /proc/driver/nvidia-nvswitch/devices", "bad: NVSwitches, and it does not run",
 	  "NVIDIA's Fabric Manager guide: without it CUDA does not start on HGX boards (error 802)",
 	  "systemctl enable --now nvidia-fabricmanager, of the very version of the driver", NULL, 0, 0 },
 	{ "gpu.peermem", OF_NODE, check_gpu_peermem, NULL, "nvidia_peermem",

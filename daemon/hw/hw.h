@@ -53,6 +53,7 @@ struct hw_source {
 	bool ok;
 	bool absent; /* not ok, for there is no such hardware: no fault */
 	char text[HW_TEXT_SIZE];
+	char version[33]; /* of the driver behind it */
 };
 
 struct hw_gpu_proc {
@@ -75,6 +76,14 @@ struct hw_gpu {
 	struct hw_u32 power_mw, power_limit_mw;
 	struct hw_u32 util; /* percent of the last sample (1/6 s to 1 s) in which a kernel ran */
 	struct hw_u64 ecc_corrected, ecc_uncorrected; /* since the driver was loaded */
+	struct hw_u64 throttle; /* why clocks are held down: NVML's bits */
+	struct hw_u32 pstate;
+	struct hw_u32 pcie_gen, pcie_gen_max, pcie_width, pcie_width_max;
+	struct hw_u32 remap_corrected, remap_uncorrected;
+	bool remap_pending, remap_failed; /* when these are known */
+	struct hw_u32 nvlinks, nvlinks_all; /* active; that answer */
+	struct hw_u32 persistence; /* 0 or 1 */
+	struct hw_u32 slow_c;
 	struct hw_u32 xids; /* since the source began to listen; unknown: it cannot listen */
 	struct hw_u32 xid; /* the last one's number */
 	int64_t xid_wall_ms; /* when xid is known */
@@ -119,12 +128,25 @@ struct hw_port {
 	struct hw_u32 pkey, pkeys; /* index 0; in use */
 };
 
+struct hw_mount {
+	char path[129], type[33];
+	struct hw_u64 total, available; /* bytes */
+	bool hung; /* it has not answered for wait_ms */
+	uint64_t wait_ms;
+	char text[65]; /* why it could not be asked */
+};
+
 struct hw_host {
 	struct hw_u32 cpus; /* online */
 	struct hw_u32 numa_nodes;
 	struct hw_u64 mem_total, mem_available; /* bytes */
 	struct hw_u64 clock_error_us; /* the kernel's estimate; unknown unless synchronised */
 	bool clock_known, clock_synced;
+	struct hw_mount *mounts; /* in the arena of the readings */
+	size_t n_mounts;
+	struct hw_u64 memlock, nofile, nproc; /* of who started us; UINT64_MAX: no limit */
+	struct hw_u64 hugepages, hugepages_free, hugepage_size;
+	struct hw_u32 peermem, open_modules, fabricmanager, nvswitch; /* 0 or 1 */
 };
 
 /* Something that has happened and may end a process. */

@@ -362,6 +362,8 @@ static bool session(struct nvml_source *s)
 static void say(const struct nvml_source *s, struct hw_source *ret)
 {
 	hw_say(ret, "nvml", true, "driver %s", s->driver[0] ? s->driver : "of unknown version");
+	if (s->driver[0])
+		hw_copy(ret->version, sizeof ret->version, s->driver);
 	if (s->refused > 0)
 		hw_remark(ret->text, sizeof ret->text, "%u more GPU%s may not be used from here", s->refused,
 			  s->refused == 1 ? "" : "s");

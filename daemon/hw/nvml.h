@@ -12,6 +12,8 @@ struct nvml_gpu {
 	unsigned number; /* NVML's own */
 	const char *trouble; /* why it cannot be read */
 	nvml_ret odd; /* else why its handle or address cannot be had */
+	mono_t slow_due; /* when links, remapped rows and the like are asked for again */
+	struct hw_gpu slow; /* what they said */
 	struct hw_gpu row; /* what stays, and Xid counts; the rest is filled in for each poll */
 };
 

@@ -32,6 +32,8 @@ enum { /* nvmlReturn_t */
 };
 
 #define NVML_TEMPERATURE_GPU 0 /* nvmlTemperatureSensors_t */
+#define NVML_THRESHOLD_SLOWDOWN 1 /* nvmlTemperatureThresholds_t */
+#define NVML_LINKS_MAX 18 /* NVML_NVLINK_MAX_LINKS */
 #define NVML_ECC_CORRECTED 0 /* nvmlMemoryErrorType_t */
 #define NVML_ECC_UNCORRECTED 1
 #define NVML_ECC_VOLATILE 0 /* nvmlEccCounterType_t: since the driver was loaded */
@@ -92,6 +94,17 @@ _Static_assert(sizeof(struct nvml_event) == 32 || sizeof(void *) != 8, "nvmlEven
 	X(nvmlDeviceGetPowerUsage, (nvml_device device, unsigned *milliwatts), false)              \
 	X(nvmlDeviceGetEnforcedPowerLimit, (nvml_device device, unsigned *milliwatts), false)      \
 	X(nvmlDeviceGetUtilizationRates, (nvml_device device, struct nvml_utilization *u), false)  \
+	X(nvmlDeviceGetCurrentClocksThrottleReasons, (nvml_device device, unsigned long long *reasons), false) \
+	X(nvmlDeviceGetPerformanceState, (nvml_device device, int *pstate), false)                 \
+	X(nvmlDeviceGetCurrPcieLinkGeneration, (nvml_device device, unsigned *v), false)           \
+	X(nvmlDeviceGetMaxPcieLinkGeneration, (nvml_device device, unsigned *v), false)            \
+	X(nvmlDeviceGetCurrPcieLinkWidth, (nvml_device device, unsigned *v), false)                \
+	X(nvmlDeviceGetMaxPcieLinkWidth, (nvml_device device, unsigned *v), false)                 \
+	X(nvmlDeviceGetRemappedRows, (nvml_device device, unsigned *corrected, unsigned *uncorrected, \
+				      unsigned *pending, unsigned *failed), false)                 \
+	X(nvmlDeviceGetNvLinkState, (nvml_device device, unsigned link, int *active), false)       \
+	X(nvmlDeviceGetPersistenceMode, (nvml_device device, int *mode), false)                    \
+	X(nvmlDeviceGetTemperatureThreshold, (nvml_device device, int which, unsigned *celsius), false) \
 	X(nvmlDeviceGetTotalEccErrors,                                                             \
 	  (nvml_device device, int type, int counter, unsigned long long *count), false)           \
 	X(nvmlDeviceGetComputeRunningProcesses,                                                    \

@@ -84,6 +84,103 @@ static void read_ecc(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *r
 		row->ecc_uncorrected = hw_u64(v);
 }
 
+/* ---- links, clocks, rows ---------------------------------------------------- */
+
+#define SLOW_MS 30000
+
+static void read_links(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	uint32_t active = 0, all = 0;
+
+	/* a link that there is not is an invalid argument or not supported: no remark */
+	for (unsigned i = 0; i < NVML_LINKS_MAX && s->lib.nvmlDeviceGetNvLinkState && !g->trouble; i++) {
+		int on = 0;
+		nvml_ret r = s->lib.nvmlDeviceGetNvLinkState(g->handle, i, &on);
+
+		if (nvml_gpu_trouble(r) || nvml_session_over(r)) {
+			got(s, g, row, "NVLink", r);
+			return;
+		}
+		if (r != NVML_OK)
+			break;
+		all++;
+		active += on == 1;
+	}
+	if (s->lib.nvmlDeviceGetNvLinkState && !g->trouble) {
+		row->nvlinks = hw_u32(active);
+		row->nvlinks_all = hw_u32(all);
+	}
+}
+
+static void read_rows(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	unsigned corrected = 0, uncorrected = 0, pending = 0, failed = 0;
+
+	if (!ASK(s, g, row, "remapped rows", nvmlDeviceGetRemappedRows, &corrected, &uncorrected, &pending, &failed))
+		return;
+	row->remap_corrected = hw_u32(corrected);
+	row->remap_uncorrected = hw_u32(uncorrected);
+	row->remap_pending = pending != 0;
+	row->remap_failed = failed != 0;
+}
+
+/* What changes seldom, and costs a call for each link. */
+static void read_slow(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	unsigned v = 0;
+	int mode = 0;
+	bool ok;
+
+	read_links(s, g, row);
+	read_rows(s, g, row);
+	ok = ASK(s, g, row, "PCIe maximum generation", nvmlDeviceGetMaxPcieLinkGeneration, &v);
+	read_u32(ok, v, &row->pcie_gen_max);
+	ok = ASK(s, g, row, "PCIe maximum width", nvmlDeviceGetMaxPcieLinkWidth, &v);
+	read_u32(ok, v, &row->pcie_width_max);
+	ok = ASK(s, g, row, "persistence", nvmlDeviceGetPersistenceMode, &mode);
+	read_u32(ok, mode != 0, &row->persistence);
+	ok = ASK(s, g, row, "slowdown temperature", nvmlDeviceGetTemperatureThreshold, NVML_THRESHOLD_SLOWDOWN, &v);
+	read_u32(ok, v, &row->slow_c);
+}
+
+static void take_slow(const struct hw_gpu *from, struct hw_gpu *row)
+{
+	row->nvlinks = from->nvlinks;
+	row->nvlinks_all = from->nvlinks_all;
+	row->remap_corrected = from->remap_corrected;
+	row->remap_uncorrected = from->remap_uncorrected;
+	row->remap_pending = from->remap_pending;
+	row->remap_failed = from->remap_failed;
+	row->pcie_gen_max = from->pcie_gen_max;
+	row->pcie_width_max = from->pcie_width_max;
+	row->persistence = from->persistence;
+	row->slow_c = from->slow_c;
+	hw_copy(row->note, sizeof row->note, from->note);
+}
+
+static void read_health(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	unsigned long long reasons = 0;
+	unsigned v = 0;
+	int pstate = 32;
+	bool ok;
+
+	if (mono_due(g->slow_due, hw_now())) {
+		g->slow = (struct hw_gpu){ .uuid = "" };
+		read_slow(s, g, &g->slow);
+		g->slow_due = mono_add_ms(hw_now(), SLOW_MS);
+	}
+	take_slow(&g->slow, row);
+	if (ASK(s, g, row, "throttle reasons", nvmlDeviceGetCurrentClocksThrottleReasons, &reasons))
+		row->throttle = hw_u64(reasons);
+	ok = ASK(s, g, row, "power state", nvmlDeviceGetPerformanceState, &pstate);
+	read_u32(ok && pstate >= 0 && pstate <= 15, (unsigned)pstate, &row->pstate); /* 32: unknown */
+	ok = ASK(s, g, row, "PCIe generation", nvmlDeviceGetCurrPcieLinkGeneration, &v);
+	read_u32(ok, v, &row->pcie_gen);
+	ok = ASK(s, g, row, "PCIe width", nvmlDeviceGetCurrPcieLinkWidth, &v);
+	read_u32(ok, v, &row->pcie_width);
+}
+
 /* ---- processes ------------------------------------------------------------ */
 
 /* The fourth field of /proc/PID/stat, behind a name that may hold anything. 0: not to be had. */
@@ -232,6 +329,7 @@ static int read_gpu(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *ro
 	if (!g->handle) {
 		look_again(s, g);
 	} else {
+		read_health(s, g, row);
 		read_memory(s, g, row);
 		read_gauges(s, g, row);
 		read_ecc(s, g, row);

@@ -56,6 +56,8 @@ static void put_source(struct composer *c, const struct source *src, const struc
 	else
 		PUT_TEXT(to, line, text);
 	to->ok = line && line->ok && !src->stuck;
+	if (line && !src->stuck)
+		PUT_TEXT(to, line, version);
 	if (line && line->absent && !src->stuck)
 		MSG_SET(to, source, absent, true);
 	if (c->all && src->taken)
@@ -132,7 +134,33 @@ static void put_gauges(const struct hw_gpu *g, struct rec_gpu *to)
 	PUT(to, gpu, g, power_mw, 10000000u);
 	PUT(to, gpu, g, util, 100u);
 	PUT(to, gpu, g, ecc_corrected, UINT64_MAX);
+	PUT(to, gpu, g, pstate, 15u);
+	PUT(to, gpu, g, pcie_gen, 15u);
 	PUT_TEXT(to, g, note);
+}
+
+/* What is wrong with it for a while: of interest at once. Of why its clocks are
+ * held down that is what is not usual: heat, hardware, power brake. */
+#define THROTTLE_ODD UINT64_C(0xe8)
+
+static void put_health(struct composer *c, const struct hw_gpu *g, struct rec_gpu *to)
+{
+	if (g->throttle.known)
+		MSG_SET(to, gpu, throttle, c->all ? g->throttle.v : g->throttle.v & THROTTLE_ODD);
+	PUT(to, gpu, g, pcie_gen_max, 15u);
+	PUT(to, gpu, g, pcie_width, 64u);
+	PUT(to, gpu, g, pcie_width_max, 64u);
+	PUT(to, gpu, g, remap_corrected, 4294967294u);
+	PUT(to, gpu, g, remap_uncorrected, 4294967294u);
+	if (g->remap_uncorrected.known) {
+		MSG_SET(to, gpu, remap_pending, g->remap_pending);
+		MSG_SET(to, gpu, remap_failed, g->remap_failed);
+	}
+	PUT(to, gpu, g, nvlinks, 64u);
+	PUT(to, gpu, g, nvlinks_all, 64u);
+	if (g->persistence.known)
+		MSG_SET(to, gpu, persistence, g->persistence.v != 0);
+	PUT(to, gpu, g, slow_c, 1000u);
 }
 
 /* An Xid that has come has come, whoever hangs now. */
@@ -150,6 +178,7 @@ static void put_gpu_now(struct composer *c, const struct hw_gpu *g, struct rec_g
 	PUT(to, gpu, g, power_limit_mw, 10000000u);
 	PUT(to, gpu, g, ecc_uncorrected, UINT64_MAX);
 	PUT_TEXT(to, g, text);
+	put_health(c, g, to);
 	if (c->all)
 		put_gauges(g, to);
 	if (c->procs && g->n_procs > 0)
@@ -270,6 +299,37 @@ static void put_ports(struct composer *c, const struct source *src)
 
 /* ---- host and topology ---------------------------------------------------- */
 
+/* How full they are is never still; that one hangs is of interest. */
+static void put_mounts(struct composer *c, const struct hw_host *h, struct rec_host *to)
+{
+	size_t n = h->n_mounts < 32 ? h->n_mounts : 32;
+
+	if (n == 0 || !(to->mounts = rows(c, n, sizeof *to->mounts)))
+		return;
+	to->n_mounts = n;
+	for (size_t i = 0; i < n; i++) {
+		const struct hw_mount *m = &h->mounts[i];
+		struct rec_mount *x = &to->mounts[i];
+
+		x->path = m->path;
+		PUT_TEXT(x, m, type);
+		PUT_TEXT(x, m, text);
+		if (m->hung)
+			MSG_SET(x, mount, hung, true);
+		if (m->hung && c->all)
+			MSG_SET(x, mount, wait_ms, m->wait_ms);
+		PUT(x, mount, m, total, UINT64_MAX);
+		if (c->all)
+			PUT(x, mount, m, available, UINT64_MAX);
+	}
+}
+
+#define PUT_BOOL(rec, name, from, field)                                                           \
+	do {                                                                                       \
+		if ((from)->field.known)                                                           \
+			MSG_SET(rec, name, field, (from)->field.v != 0);                           \
+	} while (0)
+
 static void put_host(struct composer *c, const struct source *src)
 {
 	const struct hw_host *h = src->taken->host;
@@ -285,11 +345,22 @@ static void put_host(struct composer *c, const struct source *src)
 	PUT(to, host, h, mem_total, UINT64_MAX);
 	if (src->stuck)
 		return;
+	PUT(to, host, h, memlock, UINT64_MAX);
+	PUT(to, host, h, nofile, UINT64_MAX);
+	PUT(to, host, h, nproc, UINT64_MAX);
+	PUT(to, host, h, hugepages, UINT64_MAX);
+	PUT(to, host, h, hugepage_size, UINT64_MAX);
+	PUT_BOOL(to, host, h, peermem);
+	PUT_BOOL(to, host, h, open_modules);
+	PUT_BOOL(to, host, h, fabricmanager);
+	PUT_BOOL(to, host, h, nvswitch);
+	put_mounts(c, h, to);
 	if (h->clock_known)
 		MSG_SET(to, host, clock_synced, h->clock_synced);
 	if (!c->all)
 		return;
 	PUT(to, host, h, mem_available, UINT64_MAX);
+	PUT(to, host, h, hugepages_free, UINT64_MAX);
 	PUT(to, host, h, clock_error_us, UINT64_MAX);
 }
 

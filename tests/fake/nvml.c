@@ -13,6 +13,7 @@
  *   fail I CODE CALL    one call for this GPU answers CODE: memory temp power limit util ecc procs pci
  *   proc I PID BYTES   a process with a context (BYTES -: not available)
  *   xid I NUMBER       each line that is new is one event
+ *   set I VALUE NAME    NAME of throttle pstate gen genmax width widthmax remapc remapu pending failed links persist slow
  *   hang               nvmlDeviceGetCount_v2 does not return while this is there
  *   freeze             the same, inside the kernel (state D) as far as anybody can see
  *
@@ -38,6 +39,11 @@
 #define PROCS_MAX 256
 #define EVENTS_MAX 4096
 
+enum setting { THROTTLE, PSTATE, GEN, GENMAX, WIDTH, WIDTHMAX, REMAPC, REMAPU, PENDING, FAILED, LINKS, PERSIST, SLOW, SETTINGS };
+static const char *const setting_names[] = { "throttle", "pstate", "gen", "genmax", "width", "widthmax", "remapc", "remapu", "pending",
+					     "failed", "links", "persist", "slow" };
+static const unsigned healthy[] = { [GEN] = 5, [GENMAX] = 5, [WIDTH] = 16, [WIDTHMAX] = 16, [PERSIST] = 1, [SLOW] = 95, [SETTINGS] = 0 };
+
 enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, FAILS };
 static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci", "uuid" };
 
@@ -47,6 +53,7 @@ struct nvml_device {
 	bool refused;
 	unsigned temp;
 	unsigned long long mem; /* 0: 1 GiB */
+	unsigned set[SETTINGS];
 	int fails[FAILS]; /* by call, 0: well */
 	struct nvml_process procs[PROCS_MAX];
 	unsigned n_procs;
@@ -85,6 +92,13 @@ static void take_fail(struct nvml_device *g, int code, const char *call)
 			g->fails[i] = code;
 }
 
+static void take_setting(struct nvml_device *g, unsigned value, const char *name)
+{
+	for (int i = 0; i < SETTINGS; i++)
+		if (!strcmp(name, setting_names[i]))
+			g->set[i] = value;
+}
+
 static nvml_ret answer(nvml_device g, enum call c)
 {
 	return g->code ? g->code : g->fails[c];
@@ -117,6 +131,8 @@ static void take_line(const char *line)
 		gpus[a].mem = (unsigned long long)b << 20;
 	else if (!strcmp(word, "fail"))
 		take_fail(&gpus[a], (int)b, rest);
+	else if (!strcmp(word, "set"))
+		take_setting(&gpus[a], b, rest);
 	else if (!strcmp(word, "proc") && gpus[a].n_procs < PROCS_MAX)
 		take_proc(&gpus[a], b, rest);
 	else if (!strcmp(word, "xid") && n_xids < EVENTS_MAX) {
@@ -153,8 +169,10 @@ static void read_file(void)
 		return;
 	read_at = st.st_mtim;
 	memset(gpus, 0, sizeof gpus);
-	for (unsigned i = 0; i < GPUS_MAX; i++)
+	for (unsigned i = 0; i < GPUS_MAX; i++) {
 		gpus[i] = (struct nvml_device){ .index = i, .temp = 40 + i };
+		memcpy(gpus[i].set, healthy, sizeof gpus[i].set);
+	}
 	count = n_xids = 0;
 	init_code = NVML_OK;
 	hanging = freezing = false;
@@ -304,6 +322,56 @@ nvml_ret nvmlDeviceGetComputeRunningProcesses(nvml_device g, unsigned *n, struct
 }
 
 #ifndef FAKE_OLD
+nvml_ret nvmlDeviceGetCurrentClocksThrottleReasons(nvml_device g, unsigned long long *ret)
+{
+	*ret = g->set[THROTTLE];
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetPerformanceState(nvml_device g, int *ret)
+{
+	*ret = (int)g->set[PSTATE];
+	return g->code;
+}
+
+#define GETTER(name, setting)                                                                      \
+	nvml_ret name(nvml_device g, unsigned *ret)                                                \
+	{                                                                                          \
+		*ret = g->set[setting];                                                            \
+		return g->code;                                                                    \
+	}
+GETTER(nvmlDeviceGetCurrPcieLinkGeneration, GEN)
+GETTER(nvmlDeviceGetMaxPcieLinkGeneration, GENMAX)
+GETTER(nvmlDeviceGetCurrPcieLinkWidth, WIDTH)
+GETTER(nvmlDeviceGetMaxPcieLinkWidth, WIDTHMAX)
+
+nvml_ret nvmlDeviceGetRemappedRows(nvml_device g, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed)
+{
+	*corrected = g->set[REMAPC];
+	*uncorrected = g->set[REMAPU];
+	*pending = g->set[PENDING];
+	*failed = g->set[FAILED];
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetNvLinkState(nvml_device g, unsigned link, int *active)
+{
+	*active = link < g->set[LINKS];
+	return link < NVML_LINKS_MAX && g->set[LINKS] ? g->code : NVML_NOT_SUPPORTED;
+}
+
+nvml_ret nvmlDeviceGetPersistenceMode(nvml_device g, int *ret)
+{
+	*ret = (int)g->set[PERSIST];
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetTemperatureThreshold(nvml_device g, int which, unsigned *ret)
+{
+	*ret = g->set[SLOW];
+	return which == NVML_THRESHOLD_SLOWDOWN ? g->code : 2;
+}
+
 nvml_ret nvmlDeviceGetTotalEccErrors(nvml_device g, int type, int counter, unsigned long long *ret)
 {
 	*ret = type == NVML_ECC_CORRECTED ? 5 : 0;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "hw/counters.h"
+#include "hw/mounts.h"
 #include "hw/port_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -88,6 +89,16 @@ static void check_counter(const char *text)
 	}
 }
 
+static void check_mount(const char *text)
+{
+	struct mount_entry e;
+
+	if (!mountinfo_parse(text, &e))
+		return;
+	must(e.path[0] == '/' && strlen(e.path) < sizeof e.path && e.type[0] && e.device[0]);
+	mount_of_interest(&e);
+}
+
 static void check_words(const char *text)
 {
 	const char *layer = text_link_layer(text);
@@ -112,6 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_gid(text);
 	check_words(text);
 	check_counter(text);
+	check_mount(text);
 	free(text);
 	return 0;
 }

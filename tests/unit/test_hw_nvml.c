@@ -107,6 +107,31 @@ TEST(eight_healthy_gpus_come_in_the_order_of_the_bus)
 	assert_int_equal(r.gpus[0].numa.v, 1);
 }
 
+TEST(links_clocks_and_replaced_rows_are_read)
+{
+	const struct hw_gpu *g;
+
+	show("count 1\nset 0 72 throttle\nset 0 2 pstate\nset 0 1 gen\nset 0 8 width\nset 0 3 remapu\nset 0 1 pending\n"
+	     "set 0 8 links\nset 0 0 persist");
+	poll_gpus();
+	g = &r.gpus[0];
+	assert_int_equal(g->throttle.v, 72);
+	assert_int_equal(g->pstate.v, 2);
+	assert_true(g->pcie_gen.v == 1 && g->pcie_gen_max.v == 5 && g->pcie_width.v == 8 && g->pcie_width_max.v == 16);
+	assert_true(g->remap_uncorrected.v == 3 && g->remap_corrected.known && g->remap_pending && !g->remap_failed);
+	assert_true(g->nvlinks.v == 8 && g->nvlinks_all.v == NVML_LINKS_MAX);
+	assert_true(g->persistence.known && g->persistence.v == 0);
+	assert_int_equal(g->slow_c.v, 95);
+	assert_string_equal(r.sources[0].version, "580.95.05");
+	assert_string_equal(g->note, "");
+	show("count 1\nset 0 8 throttle\nset 0 99 pstate");
+	poll_gpus();
+	g = &r.gpus[0];
+	assert_int_equal(g->throttle.v, 8);
+	assert_false(g->pstate.known);
+	assert_int_equal(g->nvlinks.v, 8); /* what changes seldom is not asked each time */
+}
+
 TEST(a_lost_gpu_keeps_its_row_and_says_why)
 {
 	show("count 4");
@@ -424,6 +449,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(eight_healthy_gpus_come_in_the_order_of_the_bus),
+		CASE(links_clocks_and_replaced_rows_are_read),
 		CASE(a_lost_gpu_keeps_its_row_and_says_why),
 		CASE(a_value_that_cannot_be_read_is_missing_and_no_more),
 		CASE(trouble_that_any_call_tells_of_is_the_gpus),
