@@ -49,6 +49,7 @@ def main():
         tree = Tree(where + "/sys")
         for i in range(9):
             tree.device(f"mlx5_{i}", i)
+            tree.counters(f"mlx5_{i}", symbol_error=3, port_rcv_data=10**12)
         with open(where + "/nvml", "w", encoding="ascii") as f:
             f.write("count 8\n" + "".join(f"proc {i} {sleeper.pid} 1000000000\n" for i in range(8)))
         p = Probe(args.build + "/nodeagent-probe", "--sysfs-root", tree.root, "--nvml",

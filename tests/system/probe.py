@@ -52,6 +52,15 @@ class Tree:
         if not os.path.islink(link):
             os.symlink(f"../../{dev}", link)
 
+    def counters(self, name, **values):
+        """Its error counters, all 0 but for these."""
+        zero = ["symbol_error", "link_error_recovery", "link_downed", "port_rcv_errors", "port_rcv_remote_physical_errors",
+                "port_xmit_discards", "local_link_integrity_errors", "excessive_buffer_overrun_errors", "port_rcv_data", "port_xmit_data"]
+        hw = ["local_ack_timeout_err", "rnr_nak_retry_err", "out_of_sequence"]
+        for folder, names in ("counters", zero), ("hw_counters", hw):
+            for n in names:
+                self.write(f"class/infiniband/{name}/ports/1/{folder}/{n}", str(values.get(n, 0)))
+
     def set(self, name, **files):
         for file, text in files.items():
             self.write(f"class/infiniband/{name}/ports/1/{file}", text)

@@ -82,6 +82,96 @@ TEST(trouble_is_as_old_as_the_readings_say_or_as_our_knowledge_of_it)
 	assert_int_equal(since_of(w, "mlx5_1 Down"), w->wall_ms);
 }
 
+/* Its last words of the node's trouble; "" when there is none. */
+static const char *brief_of(struct world *w, char out[129])
+{
+	struct msg m;
+	const struct rec_node_info *i = show(w, "gpu01", &m);
+
+	snprintf(out, 129, "%s", i->brief != NULL ? i->brief : "");
+	msg_finish(&m);
+	return out;
+}
+
+TEST(what_comes_and_goes_is_held_until_it_has_been_away_for_long)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01");
+	char out[129];
+
+	for (int i = 0; i < 3; i++) {
+		assert_string_equal(brief_of(w, out), ""); /* once or twice: well is well */
+		read_port(w, a, "Initializing", 0);
+		assert_string_equal(brief_of(w, out), "mlx5_1 Initializing");
+		w->now = mono_add_ms(w->now, 60000);
+		read_port(w, a, "Active", 0);
+	}
+	assert_string_equal(brief_of(w, out), "mlx5_1 Initializing, on and off");
+	w->now = mono_add_ms(w->now, 299000);
+	read_port(w, a, "Active", 0);
+	assert_string_equal(brief_of(w, out), "mlx5_1 Initializing, on and off");
+	w->now = mono_add_ms(w->now, 2000);
+	assert_string_equal(brief_of(w, out), "");
+	w->now = mono_add_ms(w->now, 3600000); /* long after it is a first time again */
+	read_port(w, a, "Initializing", 0);
+	read_port(w, a, "Active", 0);
+	assert_string_equal(brief_of(w, out), "");
+}
+
+static void ask_checks(struct world *w, uint64_t l, const char *nodes, const char *id, bool all, struct msg *ret)
+{
+	msg_init(ret, MSG_checks_get);
+	ret->u.checks_get.rid = 5;
+	ret->u.checks_get.nodes = nodes;
+	ret->u.checks_get.id = id;
+	ret->u.checks_get.all = all;
+	say(w, l, ret);
+}
+
+TEST(checks_are_told_with_their_verdicts_and_counted)
+{
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01"), l;
+	int64_t first = w->wall_ms;
+	struct msg m;
+
+	read_port(w, a, "Initializing", 0);
+	w->wall_ms += 5000;
+	l = link_up(w, WHO_LOCAL, NULL, "client");
+	ask_checks(w, l, "gpu01", "ib.state", false, &m);
+	assert_true(last_to(w, l, MSG_checks, &m));
+	assert_int_equal(m.u.checks.n_rows, 1);
+	assert_string_equal(m.u.checks.rows[0].verdict, "bad");
+	assert_string_equal(m.u.checks.rows[0].what, "mlx5_1");
+	assert_int_equal(m.u.checks.rows[0].since_wall_ms, first);
+	assert_true(m.u.checks.bad == 1 && m.u.checks.ok == 0 && m.u.checks.nodes == 1);
+	msg_finish(&m);
+	ask_checks(w, l, NULL, "node.reachable", true, &m);
+	assert_true(last_to(w, l, MSG_checks, &m));
+	assert_int_equal(m.u.checks.n_rows, 3); /* gpu02 and gpu03 never came */
+	assert_true(m.u.checks.bad == 2 && m.u.checks.ok == 1);
+	msg_finish(&m);
+	forget_sent(w);
+	ask_checks(w, l, "gpu09", NULL, false, &m);
+	assert_false(was_told(w, l, MSG_checks));
+	assert_true(was_told(w, l, MSG_refused));
+	forget_sent(w);
+	ask_checks(w, l, NULL, "ib.nonsense", false, &m);
+	assert_true(was_told(w, l, MSG_refused) && !was_told(w, l, MSG_checks));
+	/* three comings: held, and the check is not called ok */
+	for (int i = 0; i < 3; i++) {
+		read_port(w, a, "Active", 0);
+		read_port(w, a, "Initializing", 0);
+	}
+	read_port(w, a, "Active", 0);
+	ask_checks(w, l, "gpu01", "ib.state", true, &m);
+	assert_true(last_to(w, l, MSG_checks, &m));
+	assert_int_equal(m.u.checks.n_rows, 1);
+	assert_string_equal(m.u.checks.rows[0].verdict, "bad");
+	assert_non_null(strstr(m.u.checks.rows[0].text, "comes and goes"));
+	msg_finish(&m);
+}
+
 TEST(a_wrong_clock_is_as_old_as_the_ping_that_told_it)
 {
 	struct world *w = *state;
@@ -220,6 +310,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_ping_is_answered_with_the_times_of_its_coming),
 		T(trouble_is_as_old_as_the_readings_say_or_as_our_knowledge_of_it),
+		T(what_comes_and_goes_is_held_until_it_has_been_away_for_long),
+		T(checks_are_told_with_their_verdicts_and_counted),
 		T(a_wrong_clock_is_as_old_as_the_ping_that_told_it),
 		T(what_a_new_session_has_not_told_yet_is_as_old_as_before),
 		T(a_clock_is_marked_exactly_when_an_attention_tells_of_it),

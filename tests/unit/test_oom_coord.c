@@ -280,6 +280,10 @@ static void admins_wishes(struct world *w)
 	m.u.jobs_get.rid = 3;
 	m.u.jobs_get.all = true;
 	say(w, w->admin, &m);
+	msg_init(&m, MSG_checks_get);
+	m.u.checks_get.rid = 4;
+	m.u.checks_get.all = true;
+	say(w, w->admin, &m);
 }
 
 static void to_admin(struct world *w, const struct msg *m)

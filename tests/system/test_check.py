@@ -1,0 +1,115 @@
+"""test_check.py - nodectl check: real probes over a tree like sysfs's and a library like NVIDIA's, to the screen"""
+import json
+import os
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cluster import BUILD, SLOW, Cluster, wait_until  # noqa: E402
+from probe import Tree  # noqa: E402
+
+FAKE = os.path.join(BUILD, "tests/fake/libnvml.so")
+pytestmark = pytest.mark.skipif(not os.path.exists(os.path.join(BUILD, "nodeagent-probe")), reason="nodeagent-probe is not built")
+
+
+class Lab:
+    """Two nodes with four ports and two GPUs each: all well."""
+
+    def __init__(self, where):
+        self.tree = Tree(os.path.join(where, "sys"))
+        for i in range(4):
+            self.tree.device(f"mlx5_{i}", i, **{"pkeys/0": "0xffff", "pkeys/1": "0x0000"})
+            self.tree.counters(f"mlx5_{i}")
+        self.lib = os.path.join(where, "libnvml.so")
+        shutil.copy(FAKE, self.lib)
+        self.gpus("count 2")
+        self.c = Cluster(2, args=("--sysfs-root", self.tree.root, "--nvml", self.lib))
+        wait_until(lambda: self.verdicts("ib.lid") == {"ok"} and self.verdicts("gpu.temp") == {"ok"}, 20 * SLOW, "all is read")
+
+    def gpus(self, *lines):
+        with open(self.lib + ".conf~", "w", encoding="ascii") as f:
+            f.write("\n".join(lines) + "\n")
+        os.replace(self.lib + ".conf~", self.lib + ".conf")
+
+    def rows(self, *args):
+        r = self.c.ctl("--json", "check", *args)
+        assert r.code in (0, 1), r.err
+        return json.loads(r.out)["checks"]
+
+    def verdicts(self, check):
+        return {r["verdict"] for r in self.rows(check)}
+
+    def not_ok(self):
+        """{(check, what)} that warn or are bad, without what depends on the host that runs the tests."""
+        return {(r["id"], r["what"]) for r in self.rows() if r["verdict"] in ("warn", "bad") and not r["id"].startswith("node.")}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    lab = Lab(str(tmp_path_factory.mktemp("lab")))
+    yield lab
+    lab.c.stop()
+
+
+def test_all_is_well_and_counted(lab):
+    assert lab.not_ok() == set()
+    doc = json.loads(lab.c.ctl("--json", "check").out)
+    assert doc["nodes"] == 2 and doc["ok"] > 100 and doc["bad"] == 0
+    one = json.loads(lab.c.ctl("--json", "check", "-w", "node1", "-v").out)
+    assert one["nodes"] == 1 and len(one["checks"]) == one["ok"] + one["warn"] + one["bad"] + one["unknown"]
+    for check in "ib.state", "ib.rate", "ib.pkey", "ib.counters.symbol_error", "gpu.throttle", "gpu.driver", "node.disk", "node.mounts", "node.limits":
+        assert "unknown" not in lab.verdicts(check), check
+    text = lab.c.ctl("check", "-w", "node1").out
+    assert text.splitlines()[-1].startswith(f"{len(one['checks'])} checks on 1 node"), text
+
+
+# what breaks, and which checks fire: no others may
+@pytest.mark.parametrize("port, gpu, want, words", [
+    ({"state": "2: INIT"}, (), ("ib.state", "mlx5_2"), "Ports of 2 nodes are so: the subnet manager is down"),
+    ({"rate": "100 Gb/sec (4X EDR)"}, (), ("ib.rate", "mlx5_2"), "it was at 400 Gb/s before"),
+    ({"sm_lid": "0x0"}, (), ("ib.lid", "mlx5_2"), "knows no subnet manager"),
+    ({}, ("set 0 72 throttle",), ("gpu.throttle", "GPU 1"), "too hot"),
+    ({}, ("set 0 8 width",), ("gpu.pcie", "GPU 1"), "8 lanes of 16"),
+    ({}, ("temp 0 96",), ("gpu.temp", "GPU 1"), "96 C"),
+])
+def test_one_fault_fires_one_check_and_goes_with_it(lab, port, gpu, want, words):
+    before = {}
+    for file, text in port.items():
+        with open(lab.tree.path(f"class/infiniband/mlx5_2/ports/1/{file}"), encoding="ascii") as f:
+            before[file] = f.read().strip()
+        lab.tree.write(f"class/infiniband/mlx5_2/ports/1/{file}", text)
+    lab.gpus("count 2", *gpu)
+    also = {("ib.width", want[1])} if want[0] == "ib.rate" else set()
+    wait_until(lambda: lab.not_ok() - also == {want}, 12 * SLOW, f"{want} fires and nothing else")
+    rows = [r for r in lab.rows(want[0]) if r["what"] == want[1]]
+    assert len(rows) == (2 if port else 1) and all(words in r["text"] and r["fix"] for r in rows), rows
+    bad = any(r["verdict"] == "bad" for r in rows)
+    assert lab.c.ctl("check", want[0]).code == (1 if bad else 0)
+    if port:  # virtual nodes share the ports, and part the GPUs: two nodes, one row
+        assert f"node[1-2] {want[1]}" in lab.c.ctl("check", want[0]).out
+    for file, text in before.items():
+        lab.tree.write(f"class/infiniband/mlx5_2/ports/1/{file}", text)
+    lab.gpus("count 2")
+    wait_until(lambda: lab.not_ok() == set(), 12 * SLOW, "it is well again")
+
+
+def test_a_storm_of_errors_is_seen_by_its_growth(lab):
+    lab.tree.counters("mlx5_1", symbol_error=60000)
+    wait_until(lambda: ("ib.counters.symbol_error", "mlx5_1") in lab.not_ok(), 12 * SLOW, "60000 new errors are told")
+    row = next(r for r in lab.rows() if r["id"] == "ib.counters.symbol_error")
+    assert row["verdict"] == "bad" and "symbol errors: 60000 in the last" in row["text"] and "cable" in row["fix"]
+
+
+def test_each_check_explains_itself_and_a_wrong_name_is_told(lab):
+    about = json.loads(lab.c.ctl("--json", "check", "--explain").out)["about"]
+    ids = [a["id"] for a in about]
+    assert len(ids) >= 50 and len(set(ids)) == len(ids) and all(a["threshold"] and a["source"] and a["remedy"] for a in about)
+    out = lab.c.ctl("check", "ib.rate", "--explain").out
+    assert all(w in out for w in ("ib.rate", "reading", "threshold", "source", "remedy"))
+    r = lab.c.ctl("check", "ib.nonsense")
+    assert r.code == 3 and "no check" in r.err
+    r = lab.c.ctl("check", "-w", "node7")
+    assert r.code == 3 and "no node named node7" in r.err
+    assert lab.c.ctl("check", "ib.state", "ib.rate").code == 2
