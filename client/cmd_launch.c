@@ -12,6 +12,7 @@
 
 #include "client/commands.h"
 #include "client/launch.h"
+#include "client/net_plan.h"
 #include "common/base64.h"
 #include "common/hostlist.h"
 #include "common/json.h"
@@ -44,10 +45,10 @@ static const struct opt opts[] = {
 	{ MAX_RESTARTS, 0, "max-restarts", "N", "start the job again, up to N times, when a node is lost (default 0)" },
 	{ RESTART_ON, 0, "restart-on", "node|any", "any: also when a process has failed (default: node)" },
 	{ SPARES, 0, "spares", "K", "hold K further nodes, idle, for restarts" },
+	{ NET, 0, "net", "auto|ib|socket", "NCCL's network between nodes; ib: fail rather than use sockets (default: auto)" },
 	{ DRY_RUN, 0, "dry-run", NULL, "show what would be started, and start nothing" },
 	{ LABEL, 0, "label", NULL, "begin each line of output with [node:rank]" },
 	{ NO_LABEL, 0, "no-label", NULL, "never do (default: when there is more than one process)" },
-	{ NET, 0, "net", "KIND", NULL },
 	{ NO_PREFLIGHT, 0, "no-preflight", NULL, NULL },
 	{ 0 },
 };
@@ -55,13 +56,8 @@ static const struct opt opts[] = {
 /* Options of later versions are refused: ignoring one would be a silent lie. */
 static int not_yet(const struct ctl *c, int id)
 {
-	switch (id) {
-	case NET:
-		return ctl_usage(c, "--net is not in this version; NCCL chooses its network, and "
-				    "--env NCCL_IB_DISABLE=1 turns InfiniBand off");
-	default:
-		return ctl_usage(c, "--no-preflight is not in this version: there is no preflight to leave out");
-	}
+	(void)id;
+	return ctl_usage(c, "--no-preflight is not in this version: there is no preflight to leave out");
 }
 
 static int take_list(const struct ctl *c, const char *option, const char *text, struct hostlist *h)
@@ -122,6 +118,14 @@ static int take_restart_on(const struct ctl *c, const char *text, struct rec_sub
 	if (!m->restart_any && strcmp(text, "node") != 0)
 		return ctl_usage(c, "--restart-on takes node (a node was lost) or any (a process has failed, too), not %s",
 				 text);
+	return CTL_GO;
+}
+
+static int take_net(const struct ctl *c, const char *text, struct rec_submit *m)
+{
+	m->net = strcmp(text, "auto") == 0 ? NULL : text;
+	if (m->net && strcmp(text, "ib") != 0 && strcmp(text, "socket") != 0)
+		return ctl_usage(c, "--net takes auto, ib (InfiniBand or RoCE, never sockets) or socket (TCP), not %s", text);
 	return CTL_GO;
 }
 
@@ -189,6 +193,8 @@ static int take_option(struct ctl *c, int id, const char *value, struct launch *
 		return take_number(c, "--max-restarts", value, 0, 1000, &m->max_restarts);
 	case RESTART_ON:
 		return take_restart_on(c, value, m);
+	case NET:
+		return take_net(c, value, m);
 	case SPARES:
 		return take_number(c, "--spares", value, 0, 64, &m->spares);
 	case DRY_RUN:
@@ -342,6 +348,9 @@ static int start(struct ctl *c, struct launch *w)
 
 	if (r < 0)
 		return ctl_usage(c, "%s", e.text);
+	r = net_plan_yours(c, w);
+	if (r != CTL_GO)
+		return r;
 	launch_warn(w);
 	launch_command_text(w->argv, w->command, sizeof(w->command));
 	w->request.u.submit.command = w->command;
@@ -372,6 +381,9 @@ static int run(struct ctl *c)
 	free(w.choices);
 	free(w.dir);
 	free(w.warnings);
+	for (size_t i = 0; w.yours && i < w.request.u.submit.n_net_yours; i++)
+		free(w.yours[i]);
+	free(w.yours);
 	return r;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/net_plan.h"
 #include "client/term.h"
 #include "client/trainer.h"
 
@@ -305,6 +306,7 @@ int launch_dry_run(const struct ctl *c, const struct launch *w)
 	if (c->json)
 		dry_warnings(o, w);
 	dry_environment(o, w);
+	net_plan_ask(c, w, o);
 	out_data(o, NULL, "Nothing was started.");
 	return ctl_print(o, &b);
 }

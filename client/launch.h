@@ -18,6 +18,7 @@ struct launch {
 	struct hostlist hosts, exclude;
 	/* made by launch_prepare() */
 	char *dir; /* absolute */
+	char **yours; /* names in request.net_yours */
 	char *warnings; /* lines, or NULL: see launch_warn() */
 	struct envset env;
 	/* what the request points to */

@@ -315,6 +315,8 @@ static uint32_t answer_rid(const struct msg *m)
 		return m->u.submitted.rid;
 	case MSG_token:
 		return m->u.token.rid;
+	case MSG_plan:
+		return m->u.plan.rid;
 	default:
 		return 0;
 	}

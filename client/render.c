@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "client/job_gpus.h"
+#include "client/net_plan.h"
 #include "client/story.h"
 #include "client/streams.h"
 #include "common/hostlist.h"
@@ -590,6 +591,7 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 	restarts(o, j);
 	sums_line(o, j);
 	sums_json(o, j);
+	net_plan_render(o, j->n_net ? j->net : NULL, j->nnodes == 1, NULL);
 	out_start(o, "ranks", OUT_TABLE);
 	for (size_t i = 0; i < j->n_ranks; i++)
 		rank_row(o, j, &j->ranks[i]);

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { RESTARTS = 1, SPARES = 2, TIME = 4 };
+enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8 };
 
 static const struct feature {
 	uint32_t bit;
@@ -12,6 +12,7 @@ static const struct feature {
 	{ RESTARTS, "restarts", "--max-restarts" },
 	{ SPARES, "spares", "--spares" },
 	{ TIME, "time", "--time" },
+	{ NET, "net", "--net" },
 };
 
 #define COUNT (sizeof(table) / sizeof(table[0]))
@@ -39,7 +40,13 @@ uint32_t features_of(const struct rec_welcome *w)
 
 uint32_t features_needed(const struct rec_submit *s)
 {
-	return (s->max_restarts != 0 ? RESTARTS : 0) | (s->spares != 0 ? SPARES : 0) | (s->time_s != 0 ? TIME : 0);
+	return (s->max_restarts != 0 ? RESTARTS : 0) | (s->spares != 0 ? SPARES : 0) | (s->time_s != 0 ? TIME : 0) |
+	       (s->net != NULL ? NET : 0);
+}
+
+uint32_t features_of_plan(void)
+{
+	return NET;
 }
 
 const char *features_option(uint32_t bits)

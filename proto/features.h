@@ -16,6 +16,8 @@ void features_fill(struct rec_welcome *w);
 uint32_t features_of(const struct rec_welcome *w);
 /* What a job needs, as bits. */
 uint32_t features_needed(const struct rec_submit *s);
+/* What 'plan_get' needs, as bits: it came together with --net. */
+uint32_t features_of_plan(void);
 /* The option that stands for one of these bits ("--max-restarts"); NULL: none is set. */
 const char *features_option(uint32_t bits);
 

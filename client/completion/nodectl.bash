@@ -23,12 +23,13 @@ _nodectl_launch() {
 	--cwd) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
 	--env) mapfile -t COMPREPLY < <(compgen -v -- "$cur") ;;
 	--restart-on) _nodectl_reply "node any" ;;
+	--net) _nodectl_reply "auto ib socket" ;;
 	-N | --nodes | --procs-per-node | --name | --time | --grace | -G | --gpus-per-node | --max-restarts | --spares) ;;
 	*)
 		if [[ $cur == -* ]]; then
 			_nodectl_reply "-N --nodes -w --hosts -x --exclude -G --gpus-per-node --busy-gpus --per-node --per-gpu
 				--procs-per-node --env --clean-env --cwd --name --detach --stdin --time --grace --immediate --max-restarts
-				--restart-on --spares --dry-run
+				--restart-on --spares --net --dry-run
 				--label --no-label $global"
 		else
 			mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")

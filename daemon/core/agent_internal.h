@@ -27,6 +27,7 @@
 #define NODE_JOBS_MAX 128u
 #define NODE_RANKS_MAX 4096u
 #define HAPPENINGS_MAX 32u
+#define START_ENV_MAX 16u /* variables of one 'start', as in messages.def */
 #define CLIENT_LINKS_MAX 256u /* connections one user may have open to this agent */
 #define CLIENT_HELLO_MS 10000
 #define REQUESTS_MAX 64u /* unanswered ones of one client */
@@ -122,6 +123,8 @@ struct ajob {
 	char **ras; /* n_ras own copies */
 	size_t n_ras;
 	char ifname[33];
+	char *start_env[START_ENV_MAX]; /* own: as 'start' brought it */
+	size_t n_start_env;
 	char master_addr[46];
 	uint32_t start_port; /* MASTER_PORT as in 'start' */
 	bool proving_wanted; /* a prove came while the leases were being renewed */

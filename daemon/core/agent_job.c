@@ -69,6 +69,13 @@ static void free_ras(struct ajob *j)
 	j->n_ras = 0;
 }
 
+static void free_start_env(struct ajob *j)
+{
+	for (size_t i = 0; i < j->n_start_env; i++)
+		free(j->start_env[i]);
+	j->n_start_env = 0;
+}
+
 void ajob_free(struct agent *a, struct ajob *j)
 {
 	list_remove(&j->all);
@@ -79,6 +86,7 @@ void ajob_free(struct agent *a, struct ajob *j)
 		below_free(&j->ranks[i].below);
 	}
 	free_ras(j);
+	free_start_env(j);
 	free(j->ranks);
 	free(j->prepare_json);
 	free(j->fail_text);
@@ -588,6 +596,8 @@ void ajob_send_go(struct agent *a, struct ajob *j)
 		m.u.shim_go.ifname = j->ifname;
 	m.u.shim_go.ras = (const char **)j->ras;
 	m.u.shim_go.n_ras = j->n_ras;
+	m.u.shim_go.env = (const char **)j->start_env;
+	m.u.shim_go.n_env = j->n_start_env;
 	/* others may have taken long to prepare, and GPUs come and go */
 	m.u.shim_go.gpus = readings_visible(a, &j->prepare.u.prepare, &indices);
 	MSG_SET(&m.u.shim_go, shim_go, until_mono_ms,
@@ -611,6 +621,14 @@ static void latch_held(struct agent *a, struct ajob *j)
 	act_add(a->out, ACT_UNLISTEN)->job = j->job;
 	if (j->shim_link != 0)
 		ajob_send_go(a, j);
+}
+
+static void take_start_env(struct agent *a, struct ajob *j, const struct rec_start *s)
+{
+	free_start_env(j);
+	for (size_t i = 0; i < s->n_env && i < START_ENV_MAX; i++)
+		if ((j->start_env[j->n_start_env] = agent_strdup(a, s->env[i])) != NULL)
+			j->n_start_env++;
 }
 
 void ajob_on_start(struct agent *a, const struct rec_start *s)
@@ -642,6 +660,7 @@ void ajob_on_start(struct agent *a, const struct rec_start *s)
 	j->start_port = s->master_port;
 	if (s->ifname != NULL)
 		snprintf(j->ifname, sizeof(j->ifname), "%s", s->ifname);
+	take_start_env(a, j, s);
 	j->start_link = a->coord_link;
 	j->phase = AJ_LATCHING;
 	if (j->latched)
@@ -730,6 +749,7 @@ static void done_prove(struct agent *a, struct ajob *j)
 	m.u.proved.attempt = j->attempt;
 	m.u.proved.results = (struct rec_proof_result *)a->ev->results;
 	m.u.proved.n_results = a->ev->n_results;
+	m.u.proved.ifname = j->ifname[0] != '\0' ? j->ifname : NULL;
 	session_send(a, &m);
 }
 

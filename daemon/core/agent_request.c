@@ -202,6 +202,30 @@ static struct request *adopt_request(struct agent *a, struct alink *l, struct ms
 	return r;
 }
 
+/* A question about a job that is not submitted. */
+static void pass_plan(struct agent *a, struct alink *l, struct msg *m)
+{
+	struct rec_plan_get *g = &m->u.plan_get;
+	struct request *r;
+	struct rec_submit s;
+
+	if (g->n_submit != 1) {
+		act_refuse(a->out, l->id, g->rid, "bad-request", "a plan is made for one job");
+		return;
+	}
+	r = request_new(a, l, g->rid);
+	if (r == NULL)
+		return;
+	s = g->submit[0];
+	MSG_SET(&s, submit, uid, l->uid);
+	s.user = l->user;
+	s.node = a->node;
+	g->submit = &s;
+	g->rid = r->rid;
+	r->needs = features_of_plan();
+	pass_on(a, r, m);
+}
+
 static uint32_t rid_of_admin(const struct msg *m)
 {
 	if (m->type == MSG_token_create)
@@ -218,6 +242,10 @@ void request_from_client(struct agent *a, struct alink *l, const struct msg *m)
 
 	if (m->type == MSG_submit) {
 		pass_submit(a, l, &copy);
+		return;
+	}
+	if (m->type == MSG_plan_get) {
+		pass_plan(a, l, &copy);
 		return;
 	}
 	if (m->type == MSG_unwatch) {
@@ -265,6 +293,8 @@ static uint32_t *answer_rid(struct msg *m)
 		return &m->u.job_update.rid;
 	case MSG_token:
 		return &m->u.token.rid;
+	case MSG_plan:
+		return &m->u.plan.rid;
 	default:
 		return NULL;
 	}

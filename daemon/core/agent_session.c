@@ -143,6 +143,7 @@ void session_register(struct agent *a)
 	report_fit(&ar, r->held, r->n_held);
 	r->n_keys = peers_keys(&ar, a, &r->keys);
 	MSG_SET(r, node_register, keeps_specs, true);
+	MSG_SET(r, node_register, sets_env, true);
 	r->specs = specs_held(&ar, a);
 	if (r->keys == NULL || r->specs.p == NULL)
 		a->oom = true;

@@ -399,6 +399,9 @@ static bool request(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_node_remove:
 		nodes_on_remove(c, l, &m->u.node_remove);
 		return true;
+	case MSG_plan_get:
+		net_on_plan(c, l, &m->u.plan_get);
+		return true;
 	case MSG_node_drain:
 		nodes_on_drain(c, l, &m->u.node_drain);
 		return true;

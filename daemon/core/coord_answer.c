@@ -188,6 +188,8 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	if (strcmp(i->state, "restarting") == 0)
 		i->why = restart_why(a, c, j);
 	restart_fill_info(a, j, i);
+	if (ranks)
+		net_fill(j, &i->net, &i->n_net);
 	if (settled && !j->saved)
 		i->why = settled_why(a, j);
 	if (j->saved)

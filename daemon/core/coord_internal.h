@@ -25,6 +25,7 @@
  *   coord_hold.c  ... and those that come and go
  *   coord_checks.c  all checks of all nodes, for nodectl check
  *   coord_topology.c  a node's topology, asked for on its behalf
+ *   coord_net.c  NCCL's network: which settings the ranks get, and plans of jobs
  */
 #ifndef NA_CORE_COORD_INTERNAL_H
 #define NA_CORE_COORD_INTERNAL_H
@@ -54,6 +55,7 @@
                               * differ by 1 % in three minutes */
 #define PAST_MAX 32u /* attempts remembered; each fits a row */
 #define SPEC_SOURCES_MAX 8
+#define START_ENV_MAX 16u /* variables of one 'start', as in messages.def */
 #define BARRED_MAX 64u
 #define SPARES_MAX 64u
 #define EXIT_LOST 255u /* a rank's node was lost: as ssh says when the connection is */
@@ -105,6 +107,7 @@ struct node {
 	size_t n_addrs;
 	uint32_t peer_port, cpus;
 	bool keeps_specs; /* its agent keeps copies of specifications, and hands them out */
+	bool sets_env; /* ... and sets variables that 'start' brings */
 	char software[65];
 	uint32_t jobs; /* places it holds in unfinished jobs */
 	struct node *next_removed;
@@ -214,6 +217,7 @@ struct place {
 	char *proof_text; /* own: why not; or NULL */
 	bool told_lost; /* its last word has told of output that was lost */
 	bool told_away; /* the story says that its node cannot be reached */
+	char ifname[33]; /* its interface of the proved connections; "": not known */
 };
 
 struct rank {
@@ -364,6 +368,8 @@ struct job {
 	size_t n_copies;
 	struct node *sources[SPEC_SOURCES_MAX];
 	size_t n_sources;
+
+	struct job_net *net; /* see coord_net.c; NULL: nothing was asked or chosen */
 
 	/* the client to be told when the submit is stored */
 	uint64_t ack_link;
@@ -587,6 +593,10 @@ const char *job_state_name(enum job_state s);
 const char *job_shown_state(const struct job *j);
 bool job_over(const struct job *j);
 void job_free(struct coord *c, struct job *j);
+/* As asked for, on no list yet. The plan of a job uses these four, too. */
+struct job *job_new(struct coord *c, struct clink *l, const struct rec_submit *s, uint32_t uid);
+bool job_stays_home(struct coord *c, struct clink *l, const struct rec_submit *s, uint32_t rid); /* false: refused */
+void job_unplace(struct coord *c, struct job *j); /* gives back what place_job() has taken */
 int job_alloc_ranks(struct job *j);
 void rank_finish(struct rank *r);
 void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s);
@@ -793,6 +803,19 @@ bool specs_there(struct coord *c, struct job *j);
 bool specs_reach(struct coord *c, const struct job *j, const struct node *n);
 /* The job is over for good: to all that may hold it. */
 void specs_over(struct coord *c, struct job *j);
+
+/* coord_net.c */
+bool net_known(struct coord *c, struct clink *l, const char *asked, uint32_t rid); /* false: refused */
+void net_asked(struct coord *c, struct job *j, const char *asked, const char *const *yours, size_t n_yours);
+void net_forget(struct coord *c, struct job *j); /* what was chosen for an earlier attempt */
+/* Before the ranks are started; notices follow. False: the job is refused, and ends. */
+bool net_choose_job(struct coord *c, struct job *j);
+void net_fill_start(struct coord *c, struct job *j, uint32_t i, struct rec_start *s);
+/* Into messages and rows; borrowed. */
+void net_fill(const struct job *j, struct rec_net_plan **ret, size_t *ret_n);
+void net_load(struct coord *c, struct job *j, const struct rec_net_plan *p);
+void net_free(struct job *j);
+void net_on_plan(struct coord *c, struct clink *l, const struct rec_plan_get *g);
 
 /* coord_history.c */
 /* Places in 'ranks' of those that are kept, in order: all of a few, else the bad ones. */

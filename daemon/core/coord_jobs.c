@@ -106,6 +106,7 @@ void job_free(struct coord *c, struct job *j)
 		free(j->notices[i]);
 	story_free(j);
 	restart_free(j);
+	net_free(j);
 	free(j->copies);
 	free(j);
 }
@@ -221,7 +222,7 @@ static void send_known(struct coord *c, const struct clink *l, uint32_t rid, con
 }
 
 /* A plain node may start jobs on itself only. */
-static bool stays_home(struct coord *c, struct clink *l, const struct rec_submit *s)
+bool job_stays_home(struct coord *c, struct clink *l, const struct rec_submit *s, uint32_t rid)
 {
 	struct hostlist h;
 	bool own = true;
@@ -237,15 +238,14 @@ static bool stays_home(struct coord *c, struct clink *l, const struct rec_submit
 	}
 	if (own && s->nnodes <= 1)
 		return true;
-	coord_refuse(c, l, s->rid, "denied",
+	coord_refuse(c, l, rid, "denied",
 		     "node %s may start jobs on itself only; submit from the head host, or have it "
 		     "enrolled with 'nodectl token create --submit'",
 		     l->node->name);
 	return false;
 }
 
-static struct job *job_new(struct coord *c, struct clink *l, const struct rec_submit *s,
-			   uint32_t uid)
+struct job *job_new(struct coord *c, struct clink *l, const struct rec_submit *s, uint32_t uid)
 {
 	struct job *j = calloc(1, sizeof(*j));
 
@@ -286,6 +286,7 @@ static struct job *job_new(struct coord *c, struct clink *l, const struct rec_su
 	j->settle_at = j->started_at = MONO_NEVER;
 	list_init(&j->all);
 	list_init(&j->watches);
+	net_asked(c, j, s->net, s->net_yours, s->n_net_yours);
 	return j;
 }
 
@@ -321,7 +322,7 @@ void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s
 			     "socket; run this on a node, or name its agent's socket with --socket");
 		return;
 	}
-	if (!request_uid(c, l, s->rid, MSG_HAS(s, submit, uid), s->uid, &uid))
+	if (!request_uid(c, l, s->rid, MSG_HAS(s, submit, uid), s->uid, &uid) || !net_known(c, l, s->net, s->rid))
 		return;
 	if (s->spec_hash.n != 32 || s->spec_size == 0) {
 		coord_refuse(c, l, s->rid, "bad-request", "the job came without a specification");
@@ -337,7 +338,7 @@ void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s
 		j->ack_rid = s->rid;
 		return;
 	}
-	if (!stays_home(c, l, s))
+	if (!job_stays_home(c, l, s, s->rid))
 		return;
 	if (c->have_dirty) /* its node was silent until this word: who waits for it comes first */
 		jobs_schedule(c);
@@ -486,6 +487,8 @@ static void go_start(struct coord *c, struct job *j)
 		j->start_waits = true;
 		return;
 	}
+	if (!net_choose_job(c, j))
+		return;
 	job_unprepared(j);
 	j->state = JOB_RUNNING;
 	j->start_sent = true;
@@ -757,6 +760,7 @@ void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *r)
 		}
 	}
 	p->phase = PL_PROVED;
+	snprintf(p->ifname, sizeof(p->ifname), "%s", r->ifname != NULL ? r->ifname : "");
 	for (size_t i = 1; i < j->n_places; i++)
 		if (j->places[i].phase < PL_PROVED)
 			return;
@@ -772,7 +776,7 @@ void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *r)
 
 /* ---- stored ------------------------------------------------------------------------ */
 
-static void unplace(struct coord *c, struct job *j)
+void job_unplace(struct coord *c, struct job *j)
 {
 	restart_drop_kept(c, j);
 	for (size_t i = 0; i < j->n_places; i++) {
@@ -794,7 +798,7 @@ static void submit_stored(struct coord *c, struct job *j, int error, const char 
 			coord_refuse(c, l, j->ack_rid, "unavailable",
 				     "the coordinator could not save the job, so it was not taken: %s",
 				     text != NULL ? text : "store error");
-		unplace(c, j);
+		job_unplace(c, j);
 		specs_over(c, j); /* a node that has registered meanwhile was told to keep it */
 		job_free(c, j);
 		c->have_dirty = true; /* others may wait for what it had */
@@ -818,7 +822,7 @@ static void placed_stored(struct coord *c, struct job *j, int error)
 		return;
 	}
 	peers_unplaced(c, j);
-	unplace(c, j);
+	job_unplace(c, j);
 	j->attempt--;
 	j->state = JOB_QUEUED;
 	j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);

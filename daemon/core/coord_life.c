@@ -82,6 +82,7 @@ void job_send_start(struct coord *c, struct job *j, uint32_t i)
 	m.u.start.master_port = j->master_port;
 	if (i == 0 && j->master_ifname[0] != '\0')
 		m.u.start.ifname = j->master_ifname;
+	net_fill_start(c, j, i, &m.u.start);
 	act_send(c->out, place_link(j, i)->id, &m);
 }
 

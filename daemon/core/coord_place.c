@@ -489,6 +489,7 @@ static int take_nodes(struct coord *c, struct job *j, const struct choice *ch, s
 	peers_moved(c, j, old, n_old);
 	places_free(old, n_old);
 	j->attempt++;
+	net_forget(c, j);
 	c->know_holds = false;
 	j->between = false;
 	j->start_wall_ms = 0;

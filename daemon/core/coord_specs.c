@@ -71,6 +71,7 @@ static bool is_among(const struct rec_node_register *r, const uint8_t hash[32])
 static void note_held(struct coord *c, struct node *n, const struct rec_node_register *r)
 {
 	n->keeps_specs = r->keeps_specs;
+	n->sets_env = r->sets_env;
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 

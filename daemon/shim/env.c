@@ -11,8 +11,9 @@
 
 #include "common/arena.h"
 
-/* GPUS: ours where the node's GPUs are managed, else the caller's. */
-enum kind { OURS, DEFAULT, DROPPED, GPUS };
+/* GPUS: ours where the node's GPUs are managed, else the caller's. NET: a
+ * default that the coordinator chooses; it may set no other name. */
+enum kind { OURS, DEFAULT, DROPPED, GPUS, NET };
 
 struct name {
 	const char *name;
@@ -34,6 +35,10 @@ static const struct name names[] = {
 	{ "LOCAL_WORLD_SIZE", OURS },
 	{ "MASTER_ADDR", OURS },
 	{ "MASTER_PORT", OURS },
+	{ "NCCL_IB_DISABLE", NET },
+	{ "NCCL_IB_GID_INDEX", NET },
+	{ "NCCL_IB_HCA", NET },
+	{ "NCCL_NET", NET },
 	{ "NCCL_RAS_ADDR", DEFAULT },
 	{ "NCCL_SOCKET_IFNAME", DEFAULT },
 	{ "NNODES", OURS },
@@ -70,7 +75,7 @@ static const struct name names[] = {
 struct env {
 	struct arena arena;
 	struct env_job job;
-	bool user_has[N_NAMES];
+	bool has[N_NAMES]; /* from the user; NET: or from us */
 	bool failed;
 	bool standalone; /* torchrun --standalone */
 	char **vars; /* the job's, then ours, then RANK_VARS, then NULL */
@@ -106,7 +111,7 @@ static bool user_has(const struct env *e, const char *var)
 {
 	const struct name *n = find(var);
 
-	return n && e->user_has[n - names];
+	return n && e->has[n - names];
 }
 
 __attribute__((format(printf, 2, 3))) static void add(struct env *e, const char *fmt, ...)
@@ -129,7 +134,7 @@ __attribute__((format(printf, 2, 3))) static void add(struct env *e, const char 
 
 static bool may_set(const struct env *e, const struct name *n)
 {
-	return !n || n->kind == DEFAULT || (n->kind == GPUS && !e->job.setup->gpus && !e->job.go->gpus);
+	return !n || n->kind == DEFAULT || n->kind == NET || (n->kind == GPUS && !e->job.setup->gpus && !e->job.go->gpus);
 }
 
 static void add_user(struct env *e, const struct spec *spec)
@@ -140,7 +145,7 @@ static void add_user(struct env *e, const struct spec *spec)
 		if (!may_set(e, n))
 			continue;
 		if (n)
-			e->user_has[n - names] = true;
+			e->has[n - names] = true;
 		e->vars[e->n++] = (char *)spec->env[i];
 	}
 }
@@ -218,6 +223,19 @@ static void add_defaults(struct env *e)
 	}
 }
 
+/* What goes beyond the names that are meant for it is not for the coordinator to set. */
+static void add_net(struct env *e)
+{
+	for (size_t i = 0; i < e->job.go->n_env; i++) {
+		const struct name *n = find(e->job.go->env[i]);
+
+		if (n && n->kind == NET && !e->has[n - names])
+			add(e, "%s", e->job.go->env[i]);
+		if (n && n->kind == NET)
+			e->has[n - names] = true; /* once, or there would be no room */
+	}
+}
+
 struct env *env_create(const struct spec *spec, const struct env_job *job)
 {
 	struct env *e = calloc(1, sizeof *e);
@@ -237,6 +255,7 @@ struct env *env_create(const struct spec *spec, const struct env_job *job)
 	add_user(e, spec);
 	add_places(e);
 	add_defaults(e);
+	add_net(e);
 	if (e->failed) {
 		env_destroy(e);
 		return NULL;

@@ -113,13 +113,17 @@ static int keep_setup(struct host *h, const struct rec_shim_setup *setup, struct
 static int check_size(struct host *h, uint32_t *ret_code, struct err *e)
 {
 	static const char wide[] = "0000:0000:0000:0000:0000:0000:0000:0000%0123456", *ras[] = { wide };
+	char hcas[1912] = "NCCL_IB_HCA=";
+	const char *net[] = { hcas };
 	const struct rec_shim_go go = { .master_addr = wide, .master_port = 65535, .ifname = wide, .ras = ras,
-					.n_ras = 1 };
+					.n_ras = 1, .env = net, .n_env = 1 };
 	struct env_job job = { h->job, h->attempt, h->cookie, &h->setup, &go };
-	struct env *env = env_create(&h->spec, &job);
+	struct env *env;
 	struct room room;
 	int r;
 
+	memset(hcas + strlen(hcas), 'x', sizeof(hcas) - strlen(hcas) - 1);
+	env = env_create(&h->spec, &job);
 	if (!env)
 		return err_set(e, ENOMEM, "out of memory");
 	check_room_here(&room);

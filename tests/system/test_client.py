@@ -62,7 +62,9 @@ def decode_spec(blob):
     (["launch", "--max-restarts", "1", "--stdin", "--", "true"], "once only"),
     (["launch", "--max-restarts", "1", "--spares", "1", "-w", "a,b", "--", "true"], "-N"),
     (["launch", "--max-restarts", "1", "--spares", "1", "-N", "2", "-w", "a,b", "--", "true"], "more nodes than"),
-    (["launch", "--net", "ib", "--", "true"], "not in this version"),
+    (["launch", "--net", "roce", "--", "true"], "auto, ib"),
+    (["launch", "--net", "socket", "--env", "NCCL_NET=IB", "--", "true"], "contradicts NCCL_NET=IB"),
+    (["launch", "--net", "ib", "--env", "NCCL_IB_DISABLE=1", "--", "true"], "contradicts NCCL_IB_DISABLE=1"),
     (["launch", "--no-preflight", "--", "true"], "not in this version"),
     (["job"], "missing"), (["job", "abc"], "abc"), (["job", "1", "2"], "too many"), (["job", "0"], "0"), (["kill"], "which job"),
     (["logs", "1", "--rank", "3-1"], "3-1"), (["logs"], "which job"), (["attach", "x"], "no job id"), (["jobs", "x"], "no job id"),
@@ -272,7 +274,7 @@ def test_dry_run_shows_and_sends_nothing(ctl, agent):
     env = dict(ctl.env, NCCL_DEBUG="INFO", SLURM_JOB_ID="1", HF_TOKEN="sesame", PWD="/")
     args = ["launch", "--dry-run", "-w", "gpu[01-02]", "--env", "HF_TOKEN=open", "--env", "A=1", "--", "python", "a b"]
     r = ctl(*args, env=env)
-    assert r.code == 0 and not agent.got("hello")
+    assert r.code == 0 and not agent.got("submit")
     for text in ("python 'a b'", "gpu[01-02]", "SLURM_JOB_ID", "NCCL_DEBUG=INFO", "A=1", "HF_TOKEN=(not shown)", "Nothing was started"):
         assert text in r.out, r.out
     assert "sesame" not in r.out and "open" not in r.out

@@ -262,6 +262,7 @@ UNUSED static uint64_t node_up_held(struct world *w, const char *name, const cha
 	m.u.node_register.n_held = phase != NULL;
 	if (w->keeps_specs)
 		MSG_SET(&m.u.node_register, node_register, keeps_specs, true);
+	MSG_SET(&m.u.node_register, node_register, sets_env, true);
 	if (w->has_spec != NULL)
 		m.u.node_register.specs = (struct bytes){ w->has_spec, 32 };
 	say(w, l, &m);

@@ -260,6 +260,33 @@ static void names_that_only_look_like_ours_are_the_users(void **state)
 	env_destroy(e);
 }
 
+static void the_coordinator_sets_what_is_of_nccls_network_and_nothing_else(void **state)
+{
+	const char *user[] = { "NCCL_IB_HCA=^mlx5_3", NULL }, *nobody[] = { NULL };
+	const char *net[] = { "NCCL_NET=IB", "NCCL_IB_HCA==mlx5_0:1", "LD_PRELOAD=/tmp/x.so", "MASTER_ADDR=10.9.9.9", "PATH=/tmp",
+			      "NCCL_NET=Socket", "NCCL_IB_GID_INDEX=3", "NCCL_SOCKET_IFNAME=eth9", "NCCL_NET" };
+	struct env *e;
+	char **v;
+
+	go.env = net;
+	go.n_env = sizeof(net) / sizeof(net[0]);
+	e = make(user);
+	v = env_rank(e, 0);
+	HAS(v, "NCCL_NET", "IB");
+	HAS(v, "NCCL_IB_HCA", "^mlx5_3");
+	HAS(v, "NCCL_IB_GID_INDEX", "3");
+	HAS(v, "MASTER_ADDR", "10.1.2.3");
+	HAS(v, "NCCL_SOCKET_IFNAME", "ib0");
+	LACKS(v, "LD_PRELOAD");
+	LACKS(v, "PATH");
+	assert_int_equal(times(v, "NCCL_NET"), 1);
+	assert_int_equal(times(v, "NCCL_IB_HCA"), 1);
+	env_destroy(e);
+	e = make(nobody);
+	HAS(env_rank(e, 0), "NCCL_IB_HCA", "=mlx5_0:1");
+	env_destroy(e);
+}
+
 static void every_name_of_the_table_is_found(void **state)
 {
 	const char *ours[] = { "CROSS_SIZE", "GROUP_WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODEAGENT_ATTEMPT",
@@ -309,6 +336,7 @@ int main(void)
 		cmocka_unit_test_setup(one_launcher_a_node_gets_what_llamafactory_reads, fresh),
 		cmocka_unit_test_setup(a_job_of_one_node_has_no_interface, fresh),
 		cmocka_unit_test_setup(names_that_only_look_like_ours_are_the_users, fresh),
+		cmocka_unit_test_setup(the_coordinator_sets_what_is_of_nccls_network_and_nothing_else, fresh),
 		cmocka_unit_test_setup(every_name_of_the_table_is_found, fresh),
 		cmocka_unit_test_setup(a_failing_malloc_gives_no_environment, fresh),
 	};

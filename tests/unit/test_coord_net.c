@@ -1,0 +1,272 @@
+/* test_coord_net.c - NCCL's settings on their way to the nodes: chosen at the start, the same for all, kept, anew for each attempt */
+#include "coord_jobs.h"
+
+static const uint8_t spec[32] = { 1 };
+
+/* Two ports; of the second one this state. */
+static void read_ports(struct world *w, uint64_t link, const char *first, const char *second)
+{
+	struct rec_source s = { .name = "sysfs", .ok = true };
+	struct rec_port p[2] = { { .device = "mlx5_0", .port = 1, .state = first, .link_layer = "InfiniBand" },
+				 { .device = "mlx5_1", .port = 1, .state = second, .link_layer = "InfiniBand" } };
+	struct msg m;
+
+	msg_init(&m, MSG_readings);
+	m.u.readings = (struct rec_readings){ .sources = &s, .n_sources = 1, .ports = p, .n_ports = 2 };
+	say(w, link, &m);
+}
+
+static void fill(struct rec_submit *s, const char *net, uint32_t restarts)
+{
+	static const char *yours[] = { "NCCL_DEBUG" };
+
+	*s = (struct rec_submit){ .rid = 9, .client_id = "c1", .nnodes = 2, .command = "true", .spec_size = 10, .user = "li",
+				  .spec_hash = { spec, 32 }, .net = net, .net_yours = yours, .n_net_yours = 1 };
+	s->max_restarts = restarts;
+	MSG_SET(s, submit, gpus_per_node, 0);
+	MSG_SET(s, submit, uid, 1000);
+}
+
+static void submit_net(struct world *w, uint64_t link, const char *net, uint32_t restarts)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_submit);
+	fill(&m.u.submit, net, restarts);
+	say(w, link, &m);
+	store(w);
+}
+
+/* gpu01 and gpu02 with these second ports. */
+static void two_nodes(struct world *w, uint64_t l[2], const char *first, const char *second)
+{
+	l[0] = node_up(w, "gpu01");
+	l[1] = node_up(w, "gpu02");
+	read_ports(w, l[0], "Active", "Active");
+	read_ports(w, l[1], first, second);
+	store(w);
+}
+
+static void prepare_and_prove(struct world *w, const uint64_t l[2])
+{
+	prepared(w, l[0], true);
+	prepared(w, l[1], true);
+	proved(w, l[1], true, true);
+	proved(w, l[0], false, true);
+	store(w);
+}
+
+/* What the last 'start' to this link brings, joined by blanks; "none" when there was no start. */
+static const char *started_with(struct world *w, uint64_t link, char out[512])
+{
+	struct msg m;
+
+	strcpy(out, "none");
+	if (!last_to(w, link, MSG_start, &m))
+		return out;
+	out[0] = '\0';
+	for (size_t i = 0; i < m.u.start.n_env; i++)
+		snprintf(out + strlen(out), 512 - strlen(out), "%s%s", i ? " " : "", m.u.start.env[i]);
+	msg_finish(&m);
+	return out;
+}
+
+static void all_nodes_are_told_the_same_and_the_job_shows_it(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	char text[512];
+	uint64_t l[2];
+	struct msg m;
+
+	two_nodes(w, l, "Active", "Down");
+	submit_net(w, l[0], NULL, 0);
+	prepare_and_prove(w, l);
+	assert_string_equal(started_with(w, l[0], text), "NCCL_IB_HCA==mlx5_0:1");
+	assert_string_equal(started_with(w, l[1], text), "NCCL_IB_HCA==mlx5_0:1");
+	i = job_one(w, &m);
+	assert_int_equal(i->n_net, 1);
+	assert_string_equal(i->net->text, "InfiniBand: 1 port on each node");
+	assert_string_equal(i->net->sets[0].name, "NCCL_IB_HCA");
+	assert_string_equal(i->net->sets[i->net->n_sets - 1].name, "NCCL_DEBUG");
+	assert_true(i->net->sets[i->net->n_sets - 1].yours);
+	assert_int_equal(i->n_notices, 1);
+	assert_non_null(strstr(i->notices[0], "gpu02: mlx5_1 Down, 1 of 2 Active"));
+	msg_finish(&m);
+}
+
+static void readings_of_the_start_count_not_those_of_the_submit(void **state)
+{
+	struct world *w = *state;
+	char text[512];
+	uint64_t l[2];
+
+	two_nodes(w, l, "Active", "Active");
+	submit_net(w, l[0], "ib", 0);
+	prepared(w, l[0], true);
+	read_ports(w, l[1], "Initializing", "Active");
+	prepare_and_prove(w, l);
+	assert_string_equal(started_with(w, l[1], text), "NCCL_NET=IB NCCL_IB_HCA==mlx5_1:1");
+}
+
+static void ib_without_a_port_is_refused_before_any_rank_is_started(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	char text[512];
+	uint64_t l[2];
+	struct msg m;
+
+	two_nodes(w, l, "Down", "Initializing");
+	submit_net(w, l[0], "ib", 0);
+	prepare_and_prove(w, l);
+	assert_string_equal(started_with(w, l[0], text), "none");
+	assert_true(was_told(w, l[0], MSG_end) && was_told(w, l[1], MSG_end));
+	ended(w, l[0], 0, "waiting", 0, true);
+	ended(w, l[1], 1, "waiting", 0, true);
+	store(w);
+	assert_job(w, "failed", 1);
+	i = job_one(w, &m);
+	assert_non_null(strstr(i->why, "--net ib: gpu02 has no Active port (mlx5_0 Down, mlx5_1 Initializing)"));
+	msg_finish(&m);
+}
+
+static void a_restarted_coordinator_says_the_same_again(void **state)
+{
+	struct world *w = *state;
+	char text[512];
+	uint64_t l[2];
+
+	two_nodes(w, l, "Active", "Down");
+	submit_net(w, l[0], "ib", 1); /* of one that may restart the row is written at the start */
+	prepare_and_prove(w, l);
+	restart(w);
+	l[0] = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	read_ports(w, l[0], "Active", "Active");
+	l[1] = node_up_held(w, "gpu02", "boot-1", 1, "ready", NULL, 0, 0);
+	store(w);
+	assert_string_equal(started_with(w, l[1], text), "NCCL_NET=IB NCCL_IB_HCA==mlx5_0:1");
+}
+
+static void one_that_was_restarted_before_it_could_write_keeps_to_ib(void **state)
+{
+	struct world *w = *state;
+	char text[512];
+	uint64_t l[2];
+
+	two_nodes(w, l, "Active", "Down");
+	submit_net(w, l[0], "ib", 0);
+	w->disk_full = true; /* nothing of the start gets there */
+	prepare_and_prove(w, l);
+	w->disk_full = false;
+	restart(w);
+	l[0] = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	l[1] = node_up_held(w, "gpu02", "boot-1", 1, "ready", NULL, 0, 0);
+	assert_string_equal(started_with(w, l[1], text), "NCCL_NET=IB");
+}
+
+static void a_word_that_is_not_known_is_refused(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2];
+	struct msg m;
+
+	two_nodes(w, l, "Active", "Active");
+	submit_net(w, l[0], "carrier", 0);
+	assert_true(last_to(w, l[0], MSG_refused, &m));
+	assert_non_null(strstr(m.u.refused.text, "--net carrier is not known"));
+	msg_finish(&m);
+}
+
+/* ---- plans ------------------------------------------------------------------------------------ */
+
+static bool ask_plan(struct world *w, uint64_t link, const char *net, uint32_t nnodes, struct msg *ret)
+{
+	struct rec_submit s;
+	struct msg m;
+
+	fill(&s, net, 0);
+	s.nnodes = nnodes;
+	s.spec_hash = (struct bytes){ NULL, 0 };
+	msg_init(&m, MSG_plan_get);
+	m.u.plan_get.rid = 77;
+	m.u.plan_get.submit = &s;
+	m.u.plan_get.n_submit = 1;
+	say(w, link, &m);
+	return last_to(w, link, MSG_plan, ret);
+}
+
+static void a_plan_tells_and_takes_nothing(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2];
+	struct msg m;
+
+	two_nodes(w, l, "Active", "Down");
+	for (int i = 0; i < 3; i++) {
+		assert_true(ask_plan(w, l[0], "ib", 2, &m));
+		assert_int_equal(m.u.plan.rid, 77);
+		assert_string_equal(m.u.plan.nodes, "gpu[01-02]");
+		assert_string_equal(m.u.plan.net->sets[1].value, "=mlx5_0:1");
+		assert_int_equal(m.u.plan.n_notices, 1);
+		assert_null(m.u.plan.text);
+		msg_finish(&m);
+	}
+	assert_int_equal(w->n_queue, 0);
+	assert_false(was_told(w, l[0], MSG_prepare));
+	submit_net(w, l[0], NULL, 0);
+	assert_true(was_told(w, l[0], MSG_prepare));
+	w->job = 1; /* no number was used up */
+	assert_job(w, "preparing", -1);
+}
+
+static void a_plan_says_why_it_would_wait_or_not_start(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2];
+	struct msg m;
+
+	two_nodes(w, l, "Down", "Down");
+	assert_true(ask_plan(w, l[0], "ib", 2, &m));
+	assert_non_null(strstr(m.u.plan.text, "gpu02 has no Active port"));
+	assert_non_null(m.u.plan.nodes);
+	msg_finish(&m);
+	assert_true(ask_plan(w, l[0], NULL, 3, &m));
+	assert_non_null(strstr(m.u.plan.text, "gpu03 is down"));
+	assert_null(m.u.plan.nodes);
+	msg_finish(&m);
+	assert_true(ask_plan(w, l[0], NULL, 9, &m));
+	assert_non_null(strstr(m.u.plan.text, "9 nodes were asked for"));
+	msg_finish(&m);
+}
+
+static void a_plain_node_may_not_ask_about_others(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2];
+	struct msg m;
+
+	two_nodes(w, l, "Active", "Active");
+	assert_false(ask_plan(w, l[1], NULL, 2, &m));
+	assert_true(last_to(w, l[1], MSG_refused, &m));
+	assert_int_equal(m.u.refused.rid, 77);
+	assert_string_equal(m.u.refused.code, "denied");
+	msg_finish(&m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(all_nodes_are_told_the_same_and_the_job_shows_it),
+		T(readings_of_the_start_count_not_those_of_the_submit),
+		T(ib_without_a_port_is_refused_before_any_rank_is_started),
+		T(a_restarted_coordinator_says_the_same_again),
+		T(one_that_was_restarted_before_it_could_write_keeps_to_ib),
+		T(a_word_that_is_not_known_is_refused),
+		T(a_plan_tells_and_takes_nothing),
+		T(a_plan_says_why_it_would_wait_or_not_start),
+		T(a_plain_node_may_not_ask_about_others),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
