@@ -10,6 +10,7 @@
 #include "client/link.h"
 #include "common/hostlist.h"
 #include "common/json.h"
+#include "common/nccl_conf.h"
 #include "proto/features.h"
 
 #define YOURS_MAX 48 /* of the 64 that a message takes: ours need room, too */
@@ -89,6 +90,27 @@ static const char *contradiction(const struct launch *w, const char *net)
 	return NULL;
 }
 
+static void add_yours(struct launch *w, const char *name, size_t n)
+{
+	struct rec_submit *m = &w->request.u.submit;
+
+	if (n > 64 || m->n_net_yours == YOURS_MAX || !utf8_valid(name, n))
+		return;
+	w->yours[m->n_net_yours] = strndup(name, n);
+	m->n_net_yours += w->yours[m->n_net_yours] != NULL;
+}
+
+/* In files of NCCL's; the shims look at those of their own hosts. */
+static void add_conf(struct launch *w)
+{
+	struct nccl_conf conf = { 0 };
+
+	nccl_conf_read(value_in(w->env.env, "HOME"), value_in(w->env.env, "NCCL_CONF_FILE"), &conf);
+	for (size_t i = 0; i < conf.n; i++)
+		if (!value_in(w->env.env, conf.names[i]))
+			add_yours(w, conf.names[i], strlen(conf.names[i]));
+}
+
 int net_plan_yours(const struct ctl *c, struct launch *w)
 {
 	struct rec_submit *m = &w->request.u.submit;
@@ -98,18 +120,14 @@ int net_plan_yours(const struct ctl *c, struct launch *w)
 		return ctl_usage(c, "--net %s contradicts %s=%s in the job's environment, which would win: leave one of them "
 				    "out (unset %s)", m->net, against, value_in(w->env.env, against), against);
 	w->yours = calloc(YOURS_MAX, sizeof(*w->yours));
-	for (size_t i = 0; w->yours && i < w->env.count && m->n_net_yours < YOURS_MAX; i++) {
-		size_t n = strcspn(w->env.env[i], "=");
-		char *name;
-
-		if (!is_about_net(w->env.env[i]) || n > 64 || !utf8_valid(w->env.env[i], n))
-			continue;
-		name = strndup(w->env.env[i], n);
-		if (name)
-			w->yours[m->n_net_yours++] = name;
-	}
+	if (!w->yours)
+		return ctl_fail(EXIT_REFUSED, "out of memory");
+	for (size_t i = 0; i < w->env.count; i++)
+		if (is_about_net(w->env.env[i]))
+			add_yours(w, w->env.env[i], strcspn(w->env.env[i], "="));
+	add_conf(w);
 	m->net_yours = (const char **)w->yours;
-	return w->yours ? CTL_GO : ctl_fail(EXIT_REFUSED, "out of memory");
+	return CTL_GO;
 }
 
 /* ---- asked ------------------------------------------------------------------------- */
@@ -178,6 +196,7 @@ void net_plan_ask(const struct ctl *c, const struct launch *w, struct out *o)
 	struct msg m;
 	struct err e;
 
+	msg_init(&m, MSG_plan);
 	if (ask(c, w, &m, &e) < 0) {
 		no_plan(o, w, &e);
 		return;

@@ -1,6 +1,7 @@
 /* nccl_net.c - see nccl_net.h */
 #include "core/nccl_net.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -236,7 +237,7 @@ static bool none_common(struct choosing *c)
 	}
 	why = why_none_common(c, &guilty);
 	if (why == NULL)
-		return false;
+		return c->layer == NULL; /* no memory */
 	if (c->in->want == NET_IB) {
 		refuse(c, guilty, SAY(c, "--net ib: %s; mend it, leave the node out with -x, or let --net ib be", why));
 		return true;
@@ -341,7 +342,7 @@ static const char *rates_of(struct choosing *c, const struct net_ports *v)
 
 static const char *layer_word(const struct choosing *c)
 {
-	return strcmp(c->layer, NET_ETHERNET) == 0 ? "RoCE" : "InfiniBand";
+	return c->layer != NULL && strcmp(c->layer, NET_ETHERNET) == 0 ? "RoCE" : "InfiniBand";
 }
 
 static void choose_common(struct choosing *c, struct net_ports *v)
@@ -425,6 +426,7 @@ int net_choose(struct arena *a, const struct net_in *in, struct net_out *ret)
 {
 	struct choosing c = { .a = a, .in = in, .out = ret };
 
+	assert(in->n > 0);
 	memset(ret, 0, sizeof(*ret));
 	ret->guilty = in->n;
 	ret->plan.asked = in->want == NET_IB ? "ib" : in->want == NET_SOCKET ? "socket" : NULL;

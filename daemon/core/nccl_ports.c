@@ -364,7 +364,8 @@ size_t net_group(struct arena *a, const struct net_node *nodes, const char *cons
 		ret[groups].nodes = names_of(a, nodes, keys, n, keys[i], &ret[groups].count);
 		groups++;
 	}
-	qsort(ret, groups, sizeof(*ret), by_count);
+	if (groups > 1)
+		qsort(ret, groups, sizeof(*ret), by_count);
 	return groups;
 }
 

@@ -112,6 +112,7 @@ struct hw_port {
 	struct hw_u32 lanes;
 	struct hw_u32 lid, sm_lid;
 	struct hw_u32 gids; /* entries in use */
+	struct hw_u32 gid_v2; /* RoCE: the first entry that is RoCE v2 with an IPv4 address */
 	struct hw_u32 mtu; /* active, bytes */
 	struct hw_u32 numa;
 	char gid[41]; /* index 0 */

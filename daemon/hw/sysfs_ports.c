@@ -166,6 +166,18 @@ static void read_layer(int port_fd, struct hw_port *p)
 	p->link_layer = n == -ENOENT ? "InfiniBand" : text_link_layer(text);
 }
 
+/* "0000:0000:0000:0000:0000:ffff:c0a8:0101" is 192.168.1.1. Each address has an
+ * entry for RoCE v1 and one for v2, which is the one that can be routed. */
+static bool is_v2(int port_fd, const char *name, const char *gid)
+{
+	char path[40], text[SYSFS_TEXT];
+
+	if (strncmp(gid, "0000:0000:0000:0000:0000:ffff:", 30) != 0)
+		return false;
+	snprintf(path, sizeof path, "gid_attrs/types/%.15s", name);
+	return sysfs_read(port_fd, path, text, sizeof text) > 0 && strcmp(text, "RoCE v2") == 0;
+}
+
 /* Entries are numbered without gaps. Those of other network namespaces are
  * EINVAL: not ours. */
 static void count_gids(int port_fd, struct hw_port *p)
@@ -175,14 +187,17 @@ static void count_gids(int port_fd, struct hw_port *p)
 	uint32_t in_use = 0;
 	bool used;
 
-	p->gids = (struct hw_u32){ 0 };
+	p->gids = p->gid_v2 = (struct hw_u32){ 0 };
 	if (dir < 0)
 		return;
 	for (int i = 0; i < GIDS_MAX && n != -ENOENT; i++) {
 		snprintf(name, sizeof name, "%d", i);
 		n = sysfs_read(dir, name, text, sizeof text);
-		if (n > 0 && text_gid(text, &used) && used)
-			in_use++;
+		if (n <= 0 || !text_gid(text, &used) || !used)
+			continue;
+		in_use++;
+		if (!p->gid_v2.known && p->link_layer && strcmp(p->link_layer, "Ethernet") == 0 && is_v2(port_fd, name, text))
+			p->gid_v2 = hw_u32((uint32_t)i);
 	}
 	close(dir);
 	p->gids = hw_u32(in_use);

@@ -254,6 +254,7 @@ static void put_port_now(struct composer *c, const struct hw_port *p, struct rec
 	PUT(to, port, p, lid, 65535u);
 	PUT(to, port, p, sm_lid, 65535u);
 	PUT(to, port, p, gids, 65535u);
+	PUT(to, port, p, gid_v2, 65535u);
 	PUT(to, port, p, mtu, 65535u);
 	PUT_TEXT(to, p, gid);
 	PUT_TEXT(to, p, text);

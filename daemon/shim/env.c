@@ -150,6 +150,20 @@ static void add_user(struct env *e, const struct spec *spec)
 	}
 }
 
+/* Of a file of NCCL's: like the user's own. */
+static void add_conf(struct env *e)
+{
+	for (size_t i = 0; e->job.conf && i < e->job.conf->n; i++) {
+		char var[NCCL_CONF_NAME_MAX + 2];
+		const struct name *n;
+
+		snprintf(var, sizeof var, "%s=", e->job.conf->names[i]);
+		n = find(var);
+		if (n && (n->kind == NET || n->kind == DEFAULT))
+			e->has[n - names] = true;
+	}
+}
+
 static void add_places(struct env *e)
 {
 	const struct rec_shim_setup *s = e->job.setup;
@@ -253,6 +267,7 @@ struct env *env_create(const struct spec *spec, const struct env_job *job)
 	}
 
 	add_user(e, spec);
+	add_conf(e);
 	add_places(e);
 	add_defaults(e);
 	add_net(e);

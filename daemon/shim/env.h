@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/nccl_conf.h"
 #include "proto/message.h"
 #include "proto/spec.h"
 
@@ -25,6 +26,7 @@ struct env_job {
 	const char *cookie; /* NULL: none */
 	const struct rec_shim_setup *setup;
 	const struct rec_shim_go *go;
+	const struct nccl_conf *conf; /* has settings that ours would win over, so we leave them; NULL: none */
 };
 
 struct env;

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "common/nccl_conf.h"
 #include "common/arena.h"
 #include "common/err.h"
 #include "proto/spec.h"
@@ -34,6 +35,7 @@ struct host {
 	uint64_t job;
 	uint32_t attempt;
 	uint32_t nprocs;
+	struct nccl_conf nccl; /* what the user's and this host's files set */
 	const char *cookie; /* from our environment, or NULL */
 	uid_t agent_uid; /* (uid_t)-1: none */
 	struct rlimit nofile; /* as we were started: the ranks' */

@@ -117,7 +117,7 @@ static int check_size(struct host *h, uint32_t *ret_code, struct err *e)
 	const char *net[] = { hcas };
 	const struct rec_shim_go go = { .master_addr = wide, .master_port = 65535, .ifname = wide, .ras = ras,
 					.n_ras = 1, .env = net, .n_env = 1 };
-	struct env_job job = { h->job, h->attempt, h->cookie, &h->setup, &go };
+	struct env_job job = { h->job, h->attempt, h->cookie, &h->setup, &go, NULL };
 	struct env *env;
 	struct room room;
 	int r;
@@ -147,6 +147,11 @@ static void do_check(struct host *h, const struct rec_shim_setup *setup)
 		r = check_command(&h->spec, &h->path, &ev.code, &h->err);
 	if (r == 0)
 		r = check_size(h, &ev.code, &h->err);
+	if (r == 0) {
+		const char *const *env = h->spec.env;
+
+		nccl_conf_read(env_get(env, "HOME"), env_get(env, "NCCL_CONF_FILE"), &h->nccl);
+	}
 	ev.error = r;
 	ev.text = r ? h->err.text : NULL;
 	answer(h, ev);
@@ -247,7 +252,8 @@ static void do_start(struct host *h, const struct rec_shim_go *go)
 			       .attempt = h->attempt,
 			       .cookie = h->cookie,
 			       .setup = &h->setup,
-			       .go = go };
+			       .go = go,
+			       .conf = &h->nccl };
 	struct env *env = env_create(&h->spec, &job);
 	struct spawn *sp = spawn_create(h->path, h->spec.argv, &h->nofile, h->setup.cpus);
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -89,6 +89,14 @@ def test_the_ports_that_are_good_on_all_nodes_are_named_and_a_bad_one_is_told(pa
     assert rows["NCCL_IB_HCA"]["yours"] and rows["NCCL_IB_HCA"]["value"] is None and "left alone" in rows["NCCL_IB_HCA"]["why"]
     assert "NCCL_IB_DISABLE, which its owner has set, decides" in pair.last()["net_text"]
 
+    # also in a file of NCCL's
+    os.mkdir(pair.site.path("home"))
+    with open(pair.site.path("home", ".nccl.conf"), "w", encoding="ascii") as f:
+        f.write("NCCL_IB_HCA=mlx5_7\n")
+    r, got = pair.launch("--net", "ib", env={"HOME": pair.site.path("home")})
+    assert r.code == 0 and all("NCCL_IB_HCA" not in got[i] and got[i]["NCCL_NET"] == "IB" for i in (0, 1)), r
+    assert {s["name"]: s["yours"] for s in pair.last()["net_settings"]}["NCCL_IB_HCA"]
+
     # asked for by hand
     r, got = pair.launch("--net", "socket")
     assert r.code == 0 and all((got[i]["NCCL_NET"], got[i]["NCCL_IB_DISABLE"]) == ("Socket", "1") for i in (0, 1)), r
@@ -105,7 +113,7 @@ def test_the_ports_that_are_good_on_all_nodes_are_named_and_a_bad_one_is_told(pa
     text = pair.site.ctl("launch", "-N", 2, "-G", 0, "--dry-run", "--", "true", env=dict(pair.site.env, NCCL_DEBUG="WARN")).ok().out
     print(text)
     assert "=mlx5_0:1" in text and told in text.replace("\n  ", " ") and re.search(r"^NCCL_DEBUG +WARN", text, re.M), text
-    assert len(pair.site.json("jobs", "--all")["jobs"]) == 4
+    assert len(pair.site.json("jobs", "--all")["jobs"]) == 5
 
 
 def test_without_a_port_to_use_ib_is_refused_and_auto_says_socket(pair):

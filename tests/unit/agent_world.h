@@ -155,7 +155,7 @@ UNUSED static void down(struct world *w, uint64_t link)
 
 UNUSED static void connect_as(struct world *w, uint64_t link)
 {
-	static const char *known[] = { "restarts", "spares", "time", "from tomorrow" };
+	static const char *known[] = { "restarts", "spares", "time", "net", "from tomorrow" };
 	struct msg m;
 
 	tick(w, 20000);
@@ -166,7 +166,7 @@ UNUSED static void connect_as(struct world *w, uint64_t link)
 	m.u.welcome.software = "t";
 	m.u.welcome.lineage = 42;
 	m.u.welcome.features = known;
-	m.u.welcome.n_features = w->old_coordinator ? 0 : 4;
+	m.u.welcome.n_features = w->old_coordinator ? 0 : 5;
 	say(w, link, &m);
 	msg_init(&m, MSG_node_registered);
 	m.u.node_registered.node = "gpu01";

@@ -36,6 +36,39 @@ static void a_client_cannot_say_who_it_is(void **state)
 	msg_finish(&m);
 }
 
+static void ask_plan(struct world *w)
+{
+	struct rec_submit s = { .rid = 1, .client_id = "plan", .command = "true", .spec_size = 1, .user = "root" };
+	struct msg m;
+
+	MSG_SET(&s, submit, uid, 0);
+	msg_init(&m, MSG_plan_get);
+	m.u.plan_get.rid = 6;
+	m.u.plan_get.submit = &s;
+	m.u.plan_get.n_submit = 1;
+	say(w, CLIENT, &m);
+}
+
+static void a_plan_is_asked_for_the_one_who_asks_and_its_answer_comes_back(void **state)
+{
+	struct world *w = *state;
+	struct msg m, answer;
+
+	client_hello(w);
+	ask_plan(w);
+	assert_true(last(w, COORD, MSG_plan_get, &m));
+	assert_int_equal(m.u.plan_get.submit[0].uid, 1000);
+	assert_string_equal(m.u.plan_get.submit[0].user, "li");
+	msg_init(&answer, MSG_plan);
+	answer.u.plan.rid = m.u.plan_get.rid;
+	answer.u.plan.text = "it would wait";
+	msg_finish(&m);
+	say(w, COORD, &answer);
+	assert_true(last(w, CLIENT, MSG_plan, &m));
+	assert_int_equal(m.u.plan.rid, 6);
+	msg_finish(&m);
+}
+
 static void a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence(void **state)
 {
 	struct world *w = *state;
@@ -87,6 +120,7 @@ static void assert_unknown(struct world *w, uint32_t rid)
 static void what_an_older_coordinator_would_ignore_is_refused(void **state)
 {
 	struct world *w = *state;
+	struct msg m;
 
 	client_hello(w);
 	submit_restartable(w, 3);
@@ -99,6 +133,12 @@ static void what_an_older_coordinator_would_ignore_is_refused(void **state)
 	submit_restartable(w, 4);
 	assert_int_equal(count(w, COORD, MSG_submit), 1);
 	assert_unknown(w, 4);
+	ask_plan(w);
+	assert_int_equal(count(w, COORD, MSG_plan_get), 0);
+	assert_true(last(w, CLIENT, MSG_refused, &m));
+	assert_int_equal(m.u.refused.rid, 6);
+	assert_string_equal(m.u.refused.code, "version");
+	msg_finish(&m);
 	down(w, COORD); /* while nobody is there it waits */
 	submit_restartable(w, 5);
 	w->old_coordinator = false;
@@ -403,6 +443,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_client_cannot_say_who_it_is),
+		T(a_plan_is_asked_for_the_one_who_asks_and_its_answer_comes_back),
 		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
 		T(what_an_older_coordinator_would_ignore_is_refused),
 		T(a_watch_that_is_given_up_is_taken_back),

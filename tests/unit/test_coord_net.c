@@ -178,6 +178,57 @@ static void a_word_that_is_not_known_is_refused(void **state)
 	msg_finish(&m);
 }
 
+static void prepared_and_proved(struct world *w, uint64_t link, uint32_t attempt, bool first)
+{
+	const char *ip = "10.0.0.1";
+	struct rec_proof_result r[2] = { { .kind = "ephemeral", .node = "x", .reached = &ip, .n_reached = 1 },
+					 { .kind = "master", .node = "gpu01", .reached = &ip, .n_reached = 1 } };
+	struct msg m;
+
+	msg_init(&m, MSG_prepared);
+	m.u.prepared = (struct rec_prepared){ .job = 1, .attempt = attempt, .ok = true, .master_port = 20000, .proof_port = 40000 };
+	say(w, link, &m);
+	if (first)
+		return; /* it is asked last */
+	msg_init(&m, MSG_proved);
+	m.u.proved = (struct rec_proved){ .job = 1, .attempt = attempt, .results = r, .n_results = 2, .ifname = "ib0" };
+	say(w, link, &m);
+}
+
+static void another_attempt_goes_elsewhere_and_chooses_anew(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	uint64_t l[2], third;
+	char text[512];
+	struct msg m;
+
+	two_nodes(w, l, "Down", "Down");
+	third = node_up(w, "gpu03");
+	read_ports(w, third, "Down", "Active");
+	store(w);
+	submit_net(w, l[0], "ib", 1);
+	prepare_and_prove(w, l); /* gpu02 has no port: its fault */
+	ended(w, l[0], 0, "waiting", 0, true);
+	ended(w, l[1], 1, "waiting", 0, true);
+	store(w);
+	tick(w, 1000);
+	store(w);
+	assert_true(was_told(w, third, MSG_prepare));
+	prepared_and_proved(w, l[0], 2, true);
+	prepared_and_proved(w, third, 2, false);
+	msg_init(&m, MSG_proved);
+	m.u.proved = (struct rec_proved){ .job = 1, .attempt = 2 };
+	say(w, l[0], &m);
+	store(w);
+	assert_string_equal(started_with(w, l[0], text), "NCCL_NET=IB NCCL_IB_HCA==mlx5_1:1");
+	assert_string_equal(started_with(w, third, text), "NCCL_NET=IB NCCL_IB_HCA==mlx5_1:1");
+	i = job_one(w, &m);
+	assert_int_equal(i->attempt, 2);
+	assert_string_equal(i->net->text, "InfiniBand: 1 port on each node, as asked for with --net ib");
+	msg_finish(&m);
+}
+
 /* ---- plans ------------------------------------------------------------------------------------ */
 
 static bool ask_plan(struct world *w, uint64_t link, const char *net, uint32_t nnodes, struct msg *ret)
@@ -262,6 +313,7 @@ int main(void)
 		T(ib_without_a_port_is_refused_before_any_rank_is_started),
 		T(a_restarted_coordinator_says_the_same_again),
 		T(one_that_was_restarted_before_it_could_write_keeps_to_ib),
+		T(another_attempt_goes_elsewhere_and_chooses_anew),
 		T(a_word_that_is_not_known_is_refused),
 		T(a_plan_tells_and_takes_nothing),
 		T(a_plan_says_why_it_would_wait_or_not_start),

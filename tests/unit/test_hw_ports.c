@@ -299,6 +299,32 @@ TEST(gids_in_use_are_counted_wherever_they_are)
 	assert_false(r.ports[1].gids.known);
 }
 
+TEST(the_entry_of_roce_v2_with_an_address_is_found)
+{
+	static const char *const gids[] = { "fe80:0000:0000:0000:0002:c9ff:fe00:0001", "fe80:0000:0000:0000:0002:c9ff:fe00:0001",
+					    "0000:0000:0000:0000:0000:ffff:c0a8:0101", "0000:0000:0000:0000:0000:ffff:c0a8:0101" };
+	char name[40];
+
+	tree_port(root, "mlx5_0", 1);
+	for (int i = 0; i < 4; i++) {
+		snprintf(name, sizeof name, "gids/%d", i);
+		tree_port_file(root, "mlx5_0", 1, name, gids[i]);
+		snprintf(name, sizeof name, "gid_attrs/types/%d", i);
+		tree_port_file(root, "mlx5_0", 1, name, i % 2 ? "RoCE v2" : "IB/RoCE v1");
+	}
+	tree_port_file(root, "mlx5_0", 1, "link_layer", "Ethernet");
+	assert_true(only_port()->gid_v2.known);
+	assert_int_equal(only_port()->gid_v2.v, 3);
+	tree_port(root, "mlx5_1", 1);
+	for (int i = 0; i < 4; i++) {
+		snprintf(name, sizeof name, "gids/%d", i);
+		tree_port_file(root, "mlx5_1", 1, name, gids[i]);
+	}
+	tree_port_file(root, "mlx5_1", 1, "link_layer", "Ethernet");
+	poll_ports();
+	assert_false(r.ports[1].gid_v2.known); /* a kernel that tells no types */
+}
+
 TEST(devices_come_and_go)
 {
 	tree_port(root, "mlx5_0", 1);
@@ -539,6 +565,7 @@ int main(void)
 		CASE(no_more_than_256_ports_are_kept),
 		CASE(a_change_of_state_has_a_time),
 		CASE(gids_in_use_are_counted_wherever_they_are),
+		CASE(the_entry_of_roce_v2_with_an_address_is_found),
 		CASE(devices_come_and_go),
 		CASE(an_excluded_device_is_shown_and_not_asked),
 		CASE(roce_has_an_interface),

@@ -287,6 +287,25 @@ static void the_coordinator_sets_what_is_of_nccls_network_and_nothing_else(void 
 	env_destroy(e);
 }
 
+static void what_a_file_of_nccls_sets_is_left_to_it(void **state)
+{
+	static const struct nccl_conf conf = { 3, { "NCCL_SOCKET_IFNAME", "NCCL_NET", "NCCL_DEBUG" } };
+	const char *user[] = { "A=1", NULL }, *net[] = { "NCCL_NET=IB", "NCCL_IB_HCA==mlx5_0:1" };
+	struct env *e;
+	char **v;
+
+	go.env = net;
+	go.n_env = 2;
+	job.conf = &conf;
+	e = make(user);
+	v = env_rank(e, 0);
+	LACKS(v, "NCCL_NET");
+	LACKS(v, "NCCL_SOCKET_IFNAME");
+	HAS(v, "GLOO_SOCKET_IFNAME", "ib0");
+	HAS(v, "NCCL_IB_HCA", "=mlx5_0:1");
+	env_destroy(e);
+}
+
 static void every_name_of_the_table_is_found(void **state)
 {
 	const char *ours[] = { "CROSS_SIZE", "GROUP_WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODEAGENT_ATTEMPT",
@@ -337,6 +356,7 @@ int main(void)
 		cmocka_unit_test_setup(a_job_of_one_node_has_no_interface, fresh),
 		cmocka_unit_test_setup(names_that_only_look_like_ours_are_the_users, fresh),
 		cmocka_unit_test_setup(the_coordinator_sets_what_is_of_nccls_network_and_nothing_else, fresh),
+		cmocka_unit_test_setup(what_a_file_of_nccls_sets_is_left_to_it, fresh),
 		cmocka_unit_test_setup(every_name_of_the_table_is_found, fresh),
 		cmocka_unit_test_setup(a_failing_malloc_gives_no_environment, fresh),
 	};
