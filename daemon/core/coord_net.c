@@ -21,6 +21,7 @@
 struct job_net {
 	struct arena arena;
 	struct rec_net_plan plan; /* all of it in the arena */
+	struct hostlist *lists; /* of plan.sets, taken apart when nodes are told; NULL: not yet */
 };
 
 /* ---- kept with the job ----------------------------------------------------------- */
@@ -29,6 +30,9 @@ void net_free(struct job *j)
 {
 	if (j->net == NULL)
 		return;
+	for (size_t i = 0; j->net->lists != NULL && i < j->net->plan.n_sets; i++)
+		hostlist_finish(&j->net->lists[i]);
+	free(j->net->lists);
 	arena_finish(&j->net->arena);
 	free(j->net);
 	j->net = NULL;
@@ -208,18 +212,22 @@ bool net_choose_job(struct coord *c, struct job *j)
 
 /* ---- to the nodes --------------------------------------------------------------------- */
 
-static bool is_for(const struct rec_net_set *s, const char *node)
+/* Once, not for each of thousands of nodes. */
+static void take_apart(struct coord *c, struct job_net *n)
 {
-	struct hostlist h = { 0 };
-	bool yes;
+	if (n->lists != NULL)
+		return;
+	n->lists = calloc(n->plan.n_sets + 1, sizeof(*n->lists));
+	if (n->lists == NULL)
+		c->oom = true;
+	for (size_t i = 0; n->lists != NULL && i < n->plan.n_sets; i++)
+		if (n->plan.sets[i].nodes != NULL && hostlist_parse(n->plan.sets[i].nodes, &n->lists[i], NULL) == -ENOMEM)
+			c->oom = true;
+}
 
-	if (s->nodes == NULL)
-		return true;
-	if (hostlist_parse(s->nodes, &h, NULL) < 0)
-		return false;
-	yes = hostlist_has(&h, node);
-	hostlist_finish(&h);
-	return yes;
+static bool is_for(const struct job_net *n, size_t set, const char *node)
+{
+	return n->plan.sets[set].nodes == NULL || (n->lists != NULL && hostlist_has(&n->lists[set], node));
 }
 
 void net_fill_start(struct coord *c, struct job *j, uint32_t i, struct rec_start *s)
@@ -235,9 +243,11 @@ void net_fill_start(struct coord *c, struct job *j, uint32_t i, struct rec_start
 			c->oom = true;
 	}
 	p = j->net != NULL ? &j->net->plan : NULL;
+	if (p != NULL)
+		take_apart(c, j->net);
 	s->env = arena_alloc(a, START_ENV_MAX * sizeof(*s->env));
 	for (size_t k = 0; p != NULL && s->env != NULL && k < p->n_sets && s->n_env < START_ENV_MAX; k++) {
-		if (!is_ours(&p->sets[k]) || !is_for(&p->sets[k], j->places[i].node->name))
+		if (!is_ours(&p->sets[k]) || !is_for(j->net, k, j->places[i].node->name))
 			continue;
 		s->env[s->n_env] = arena_printf(a, "%s=%s", p->sets[k].name, p->sets[k].value);
 		if (s->env[s->n_env] != NULL)

@@ -277,58 +277,61 @@ static void tell_ill(struct choosing *c, size_t used)
 	notice(c, SAY(c, "NCCL gets %zu port%s on each node, the same on all: %s", used, used == 1 ? "" : "s", text));
 }
 
-static void set_hca(struct choosing *c, const struct net_ports *v, const char *nodes, const char *why)
+/* "=mlx5_0:1,mlx5_1:1"; NULL: names of a length that no driver gives, or no memory. */
+static const char *hca_text(struct choosing *c, const struct net_ports *v)
 {
 	char list[1900] = "=";
 	size_t len = 1;
 
 	for (size_t i = 0; i < v->n && i < NET_HCAS_MAX; i++) {
-		int k = snprintf(list + len, sizeof(list) - len, "%s%.64s:%u", i ? "," : "", v->v[i]->device, v->v[i]->port);
-
-		len += (size_t)k;
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%.64s:%u", i ? "," : "", v->v[i]->device,
+					v->v[i]->port);
 		if (len >= sizeof(list))
-			return; /* names of a length that no driver gives */
+			return NULL;
 	}
-	set(c, "NCCL_IB_HCA", said(c, arena_strdup(c->a, list)), nodes, why);
+	return said(c, arena_strdup(c->a, list));
 }
 
 /* One index for the process: only where all its ports agree. */
-static void set_gid(struct choosing *c, const struct net_ports *v, const char *nodes, const char *name)
+static const char *gid_text(struct choosing *c, const struct net_ports *v)
 {
 	for (size_t i = 0; i < v->n; i++)
-		if (!MSG_HAS(v->v[i], port, gid_v2) || v->v[i]->gid_v2 != v->v[0]->gid_v2) {
-			struct rec_net_set s = { .name = "NCCL_IB_GID_INDEX", .nodes = nodes };
-
-			s.why = SAY(c, "left to NCCL: the RoCE v2 entry in the GID table of %s %s is not known, or not the same "
-				    "for all ports", name, v->v[i]->device);
-			if (!is_yours(c, s.name))
-				add_set(c, &s);
-			return;
-		}
-	if (v->n > 0)
-		set(c, "NCCL_IB_GID_INDEX", SAY(c, "%u", v->v[0]->gid_v2), nodes, "the RoCE v2 entry of the GID table");
+		if (!MSG_HAS(v->v[i], port, gid_v2) || v->v[i]->gid_v2 != v->v[0]->gid_v2)
+			return NULL;
+	return v->n > 0 ? SAY(c, "%u", v->v[0]->gid_v2) : NULL;
 }
 
-static bool same_gids(const struct net_ports *v, size_t n)
+/* A variable whose value differs between nodes, a row for each value. How many nodes have one. */
+static size_t set_each(struct choosing *c, const char *name, const struct net_ports *v,
+		       const char *(*text)(struct choosing *, const struct net_ports *), const char *why)
 {
-	for (size_t i = 1; i < n; i++)
-		for (size_t k = 0; k < v[i].n; k++)
-			if (MSG_HAS(v[i].v[k], port, gid_v2) != MSG_HAS(v[0].v[0], port, gid_v2) ||
-			    v[i].v[k]->gid_v2 != v[0].v[0]->gid_v2)
-				return false;
-	return true;
+	const char **keys = arena_alloc(c->a, c->in->n * sizeof(*keys));
+	struct net_group g[NET_GROUPS_MAX];
+	size_t n, nodes = 0;
+
+	if (keys == NULL) {
+		c->oom = true;
+		return c->in->n;
+	}
+	for (size_t i = 0; i < c->in->n; i++)
+		keys[i] = text(c, &v[i]);
+	n = net_group(c->a, c->in->nodes, keys, c->in->n, g);
+	for (size_t k = 0; k < n; k++) {
+		set(c, name, g[k].key, g[k].count < c->in->n ? g[k].nodes : NULL, why);
+		nodes += g[k].count;
+	}
+	return nodes;
 }
 
 static void set_gids(struct choosing *c, const struct net_ports *v)
 {
-	if (strcmp(c->layer, NET_ETHERNET) != 0)
+	static const char name[] = "NCCL_IB_GID_INDEX";
+
+	if (strcmp(c->layer, NET_ETHERNET) != 0 || is_yours(c, name))
 		return;
-	if (same_gids(v, c->in->n)) {
-		set_gid(c, &v[0], NULL, c->in->nodes[0].name);
-		return;
-	}
-	for (size_t i = 0; i < c->in->n; i++)
-		set_gid(c, &v[i], c->in->nodes[i].name, c->in->nodes[i].name);
+	if (set_each(c, name, v, gid_text, "the RoCE v2 entry of the GID table") < c->in->n)
+		add_set(c, &(struct rec_net_set){ .name = name, .why = "left to NCCL elsewhere: the RoCE v2 entry of the GID table "
+						  "is not known, or not the same for all ports of a node" });
 }
 
 static const char *rates_of(struct choosing *c, const struct net_ports *v)
@@ -352,7 +355,7 @@ static void choose_common(struct choosing *c, struct net_ports *v)
 	const struct net_ports *first = &v[0];
 
 	notice(c, slow);
-	set_hca(c, first, NULL, SAY(c, "ports%s that are Active on all %zu nodes%s%s", rates_of(c, first), c->in->n,
+	set(c, "NCCL_IB_HCA", hca_text(c, first), NULL, SAY(c, "ports%s that are Active on all %zu nodes%s%s", rates_of(c, first), c->in->n,
 				    slow != NULL ? ", at equal rates" : "", others));
 	tell_ill(c, first->n);
 	conclude(c, SAY(c, "%s: %zu port%s%s on each node%s", layer_word(c), first->n, first->n == 1 ? "" : "s",
@@ -362,20 +365,15 @@ static void choose_common(struct choosing *c, struct net_ports *v)
 /* Each node has names of its own: as many for each, the fastest. */
 static void choose_own(struct choosing *c, struct net_ports *v)
 {
-	size_t k = ports_own(c->a, c->ports, c->in->n, c->layer, v);
+	size_t k = ports_own(c->a, c->ports, c->in->n, c->layer, v), named;
 
 	notice(c, SAY(c, "the nodes name their Active ports differently: NCCL gets %zu on each node by its own names; whether "
 		      "they reach each other nodectl check nccl tells", k));
 	tell_ill(c, k);
 	conclude(c, SAY(c, "%s: %zu port%s on each node, by each node's own names", layer_word(c), k, k == 1 ? "" : "s"));
-	for (size_t i = 0; i < c->in->n; i++) {
-		if (c->out->plan.n_sets >= NET_SETS_MAX - 16) {
-			notice(c, SAY(c, "too many nodes with names of their own: NCCL chooses its ports on %s and later ones",
-				      c->in->nodes[i].name));
-			break;
-		}
-		set_hca(c, &v[i], c->in->nodes[i].name, SAY(c, "its %zu fastest Active ports: names differ between nodes", k));
-	}
+	named = set_each(c, "NCCL_IB_HCA", v, hca_text, SAY(c, "a node's %zu fastest Active ports: names differ between nodes", k));
+	if (named < c->in->n)
+		notice(c, SAY(c, "too many ways to name ports: on %zu nodes NCCL chooses them by itself", c->in->n - named));
 }
 
 static void choose_ports(struct choosing *c)

@@ -10,7 +10,7 @@
 
 #define NET_IB_LAYER "InfiniBand"
 #define NET_ETHERNET "Ethernet"
-#define NET_GROUPS_MAX 8
+#define NET_GROUPS_MAX 32
 #define NET_COMPARISONS 4
 
 /* Of one node. */

@@ -16,6 +16,17 @@ static void read_ports(struct world *w, uint64_t link, const char *first, const 
 	say(w, link, &m);
 }
 
+static void read_named(struct world *w, uint64_t link, const char *name)
+{
+	struct rec_source s = { .name = "sysfs", .ok = true };
+	struct rec_port p = { .device = name, .port = 1, .state = "Active", .link_layer = "InfiniBand" };
+	struct msg m;
+
+	msg_init(&m, MSG_readings);
+	m.u.readings = (struct rec_readings){ .sources = &s, .n_sources = 1, .ports = &p, .n_ports = 1 };
+	say(w, link, &m);
+}
+
 static void fill(struct rec_submit *s, const char *net, uint32_t restarts)
 {
 	static const char *yours[] = { "NCCL_DEBUG" };
@@ -93,6 +104,21 @@ static void all_nodes_are_told_the_same_and_the_job_shows_it(void **state)
 	assert_int_equal(i->n_notices, 1);
 	assert_non_null(strstr(i->notices[0], "gpu02: mlx5_1 Down, 1 of 2 Active"));
 	msg_finish(&m);
+}
+
+static void each_node_is_told_its_own_names(void **state)
+{
+	struct world *w = *state;
+	char text[512];
+	uint64_t l[2];
+
+	two_nodes(w, l, "Active", "Active");
+	read_named(w, l[0], "mlx5_0");
+	read_named(w, l[1], "ib0");
+	submit_net(w, l[0], NULL, 0);
+	prepare_and_prove(w, l);
+	assert_string_equal(started_with(w, l[0], text), "NCCL_IB_HCA==mlx5_0:1");
+	assert_string_equal(started_with(w, l[1], text), "NCCL_IB_HCA==ib0:1");
 }
 
 static void readings_of_the_start_count_not_those_of_the_submit(void **state)
@@ -309,6 +335,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(all_nodes_are_told_the_same_and_the_job_shows_it),
+		T(each_node_is_told_its_own_names),
 		T(readings_of_the_start_count_not_those_of_the_submit),
 		T(ib_without_a_port_is_refused_before_any_rank_is_started),
 		T(a_restarted_coordinator_says_the_same_again),

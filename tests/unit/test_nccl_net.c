@@ -151,7 +151,7 @@ static size_t make_nodes(const struct situation *t, struct net_node *v)
 
 static const char *value_of(const struct net_out *o, const char *name, const char *node)
 {
-	for (size_t i = 0; i < o->plan.n_sets; i++) {
+	for (size_t i = 0; i < o->plan.n_sets; i++) { /* lists of one node suffice here */
 		const struct rec_net_set *s = &o->plan.sets[i];
 
 		if (strcmp(s->name, name) == 0 && s->value != NULL && (s->nodes == NULL || strcmp(s->nodes, node) == 0))
@@ -216,6 +216,25 @@ static void choose(const char *a, const char *b, enum net_want want, const char 
 	assert_int_equal(net_choose(&arena, &in, o), 0);
 }
 
+static void many_nodes_are_told_in_few_rows(void **state)
+{
+	enum { MANY = 2000 };
+	struct net_node *nodes = arena_alloc(&arena, MANY * sizeof(*nodes));
+	struct rec_readings *one = make_readings("a0 a1 d2"), *other = make_readings("o0 o1 d2");
+	struct net_in in = { .nodes = nodes, .n = MANY };
+	struct net_out o;
+
+	(void)state;
+	for (size_t i = 0; i < MANY; i++)
+		nodes[i] = (struct net_node){ .name = arena_printf(&arena, "gpu%04zu", i), .sets_env = true, .ifname = "ib0",
+					      .r = i < 1500 ? one : other };
+	assert_int_equal(net_choose(&arena, &in, &o), 0);
+	assert_string_equal(value_of(&o, "NCCL_IB_HCA", "gpu[0000-1499]"), "=mlx5_0:1,mlx5_1:1");
+	assert_string_equal(value_of(&o, "NCCL_IB_HCA", "gpu[1500-1999]"), "=ib0:1,ib1:1");
+	assert_int_equal(o.plan.n_sets, 5);
+	assert_int_equal(o.n_notices, 1); /* mlx5_2 is in use nowhere */
+}
+
 static void what_the_owner_has_set_is_left_alone_and_shown(void **state)
 {
 	static const char *const yours[] = { "NCCL_DEBUG", "NCCL_IB_DISABLE", "NCCL_IB_HCA", "TP_SOCKET_IFNAME" };
@@ -264,6 +283,9 @@ static void roce_gets_the_index_that_its_ports_agree_on(void **state)
 	assert_null(value_of(&o, "NCCL_IB_GID_INDEX", "n1"));
 	assert_string_equal(o.plan.sets[1].name, "NCCL_IB_GID_INDEX");
 	assert_non_null(strstr(o.plan.sets[1].why, "not known"));
+	choose("g0", "e0", NET_AUTO, NULL, 0, nodes, &o);
+	assert_string_equal(value_of(&o, "NCCL_IB_GID_INDEX", "n1"), "3");
+	assert_null(value_of(&o, "NCCL_IB_GID_INDEX", "n2"));
 	choose("a0", "a0", NET_AUTO, NULL, 0, nodes, &o);
 	assert_null(value_of(&o, "NCCL_IB_GID_INDEX", "n1"));
 }
@@ -365,6 +387,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, fresh, done)
 	const struct CMUnitTest tests[] = {
 		T(every_situation_has_its_settings_and_its_words),
+		T(many_nodes_are_told_in_few_rows),
 		T(what_the_owner_has_set_is_left_alone_and_shown),
 		T(names_of_each_node_go_to_that_node_in_the_order_of_its_bus),
 		T(roce_gets_the_index_that_its_ports_agree_on),
