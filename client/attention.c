@@ -12,13 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/job_nccl.h"
 #include "client/render.h"
 #include "common/arena.h"
 #include "common/hostlist.h"
 
 #define HERE '\001' /* in a sentence: the names of the nodes */
 
-enum grade { BAD, WARN, JOB_WAITS, JOB_SAYS };
+enum grade { BAD, WARN, JOB_SUFFERS, JOB_WAITS, JOB_SAYS };
 
 struct item {
 	enum grade grade;
@@ -153,10 +154,13 @@ static void collect_node(struct items *all, const struct rec_node_info *n)
 
 static void collect_job(struct items *all, const struct rec_job_info *j)
 {
-	const char *id = arena_printf(&all->arena, "%" PRIu64, j->job);
+	const char *id = arena_printf(&all->arena, "%" PRIu64, j->job), *text;
 
 	if (!id || render_job_over(j))
 		return;
+	if (job_nccl_alarm(j, &text, &all->arena))
+		add(all, (struct item){ .grade = JOB_SUFFERS, .what = id, .text = text,
+					.fix = arena_printf(&all->arena, "nodectl why %s", id) });
 	if (strcmp(j->state, "queued") == 0 && j->why && *j->why)
 		add(all, (struct item){ .grade = JOB_WAITS, .what = id, .text = j->why, .fix = "" });
 	for (size_t i = 0; i < j->n_notices; i++)
@@ -310,7 +314,7 @@ static void node_line(struct arena *arena, struct buf *b, const struct item *v, 
 /* A subject of its own: a job, a service, the cluster. */
 static void other_line(struct buf *b, const struct item *v, size_t n)
 {
-	if (v->grade == JOB_WAITS || v->grade == JOB_SAYS)
+	if (v->grade >= JOB_SUFFERS)
 		buf_adds(b, n > 1 ? "jobs " : "job ");
 	for (size_t i = 0; i < n; i++)
 		if (!i || strcmp(v[i].what, v[i - 1].what) != 0)
@@ -364,13 +368,13 @@ static size_t fold(struct items *all, struct line *lines)
 
 static void print(struct out *o, struct items *all)
 {
-	static const enum out_tone tones[] = { [BAD] = OUT_BAD, [WARN] = OUT_WARN };
+	static const enum out_tone tones[] = { [BAD] = OUT_BAD, [WARN] = OUT_WARN, [JOB_SUFFERS] = OUT_WARN };
 	struct line *lines = calloc(all->n + 1, sizeof(*lines));
 	size_t n = lines && all->n ? fold(all, lines) : 0;
 
 	out_start(o, "attention", OUT_LINES);
 	for (size_t i = 0; i < n; i++)
-		out_line(o, lines[i].grade <= WARN ? tones[lines[i].grade] : OUT_PLAIN, lines[i].text);
+		out_line(o, lines[i].grade <= JOB_SUFFERS ? tones[lines[i].grade] : OUT_PLAIN, lines[i].text);
 	out_end(o);
 	free(lines);
 	free(all->v);

@@ -10,6 +10,7 @@
 
 #include "client/job_gpus.h"
 #include "client/net_plan.h"
+#include "client/job_nccl.h"
 #include "client/story.h"
 #include "client/streams.h"
 #include "common/hostlist.h"
@@ -181,7 +182,7 @@ static void end_cell(struct out *o, const struct rec_job_info *j, int64_t wall_m
 
 /* What the list has in some job and so shows of all. */
 struct columns {
-	bool gpus, over, names;
+	bool gpus, over, names, net;
 };
 
 static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms, const struct columns *w)
@@ -210,6 +211,9 @@ static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms
 		out_cell(o, "GPUS", 0, OUT_PLAIN, "%u", job_gpus_count(j));
 	else if (w->gpus)
 		out_cell(o, "GPUS", 0, OUT_PLAIN, "-");
+	if (w->net)
+		job_nccl_cell(o, j);
+	job_nccl_json(o, j, false);
 	render_duration(&b, render_job_ms(j, wall_ms));
 	out_cell(o, "TIME", 0, OUT_PLAIN, "%s", buf_str(&b));
 	if (w->over)
@@ -230,6 +234,7 @@ void render_jobs(struct out *o, const struct rec_job_info *jobs, size_t n, int64
 		w.gpus |= jobs[i].n_gpus > 0;
 		w.over |= render_job_over(&jobs[i]);
 		w.names |= jobs[i].name != NULL;
+		w.net |= job_nccl_known(&jobs[i]);
 	}
 	w.names = w.names && w.over; /* what waits and runs is known by its command, and must fit 80 columns */
 	out_start(o, "jobs", OUT_TABLE);
@@ -584,6 +589,8 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 	job_text(o, j, wall_ms);
 	first_line(o, j);
 	story_cause(o, j);
+	job_nccl_lines(o, j);
+	job_nccl_json(o, j, true);
 	out_str(o, "why", j->why && !(render_job_over(j) && story_says_why(j)) ? "why" : NULL, j->why);
 	out_str(o, "master", j->master ? "master" : NULL, j->master);
 	out_str(o, "submit_node", NULL, j->submit_node);

@@ -135,6 +135,16 @@ static bool on_channel(struct nccl_log *l, const char *rest)
 	return true;
 }
 
+/* "NET set by environment to IB" or "IB_HCA set to mlx5_0" */
+static const char *value_of(const char *rest, const char *name)
+{
+	size_t n = strlen(name);
+
+	if (strncmp(rest, name, n) != 0 || strncmp(rest + n, " set ", 5) != 0)
+		return NULL;
+	return find_after(rest + n, " to ");
+}
+
 static bool on_set(struct nccl_log *l, const char *rest)
 {
 	const char *v;
@@ -142,8 +152,14 @@ static bool on_set(struct nccl_log *l, const char *rest)
 	v = find_after(rest, "IB_DISABLE set by environment to ");
 	if (v && strtol(v, NULL, 10) != 0)
 		l->ib_disabled = true;
-	if (strncmp(rest, "NET set by environment", 22) == 0)
+	v = value_of(rest, "NET");
+	if (v) {
 		l->net_asked = true;
+		copy_to(l->net_wanted, sizeof l->net_wanted, v, " .");
+	}
+	v = value_of(rest, "IB_HCA");
+	if (v)
+		copy_to(l->ib_hca, sizeof l->ib_hca, v, " ");
 	return true;
 }
 
@@ -155,9 +171,18 @@ static bool on_failed_plugin(struct nccl_log *l, const char *rest)
 	return true;
 }
 
+/* "device mlx5_0" */
 static bool on_unopened(struct nccl_log *l, const char *rest)
 {
-	copy(l->ib_why, sizeof l->ib_why, rest, strlen(rest));
+	snprintf(l->ib_why, sizeof l->ib_why, "%.200s cannot be opened", rest);
+	return true;
+}
+
+/* ".so[.1]" */
+static bool on_no_library(struct nccl_log *l, const char *rest)
+{
+	(void)rest;
+	snprintf(l->ib_why, sizeof l->ib_why, "libibverbs.so cannot be loaded");
 	return true;
 }
 
@@ -178,7 +203,7 @@ static const struct {
 	{ "NCCL_", on_set },
 	{ "Failed to initialize NET plugin ", on_failed_plugin },
 	{ "NET/IB:Unable to open ", on_unopened },
-	{ "Failed to open libibverbs", on_unopened },
+	{ "Failed to open libibverbs", on_no_library },
 };
 
 /* ---- what goes wrong ---------------------------------------------------------- */
@@ -297,6 +322,25 @@ const char *nccl_trouble_text(enum nccl_trouble t)
 	return (unsigned)t < sizeof texts / sizeof texts[0] ? texts[t] : "?";
 }
 
+static const char *const trouble_names[] = {
+	[NCCL_COMPLETION] = "completion", [NCCL_MODIFY_QP] = "modify-qp", [NCCL_ASYNC_EVENT] = "async-event",
+	[NCCL_MEMLOCK] = "memlock", [NCCL_VERSIONS] = "versions", [NCCL_DUPLICATE_GPU] = "duplicate-gpu",
+	[NCCL_PEER_GONE] = "peer-gone", [NCCL_NO_NET] = "no-net", [NCCL_CUDA] = "cuda", [NCCL_OTHER] = "other",
+};
+
+const char *nccl_trouble_name(enum nccl_trouble t)
+{
+	return (unsigned)t <= NCCL_OTHER ? trouble_names[t] : NULL;
+}
+
+enum nccl_trouble nccl_trouble_of(const char *name)
+{
+	for (int i = NCCL_COMPLETION; i < NCCL_OTHER; i++)
+		if (strcmp(name, trouble_names[i]) == 0)
+			return (enum nccl_trouble)i;
+	return NCCL_OTHER;
+}
+
 /* ---- lines -------------------------------------------------------------------- */
 
 /* "host:pid:tid [dev] NCCL INFO words", a timestamp and a source place may stand
@@ -329,4 +373,25 @@ bool nccl_log_line(struct nccl_log *l, const char *line, size_t len)
 		if ((rest = after(words, heads[i].head)) != NULL && heads[i].f(l, rest))
 			return true;
 	return find_trouble(l, words, warn);
+}
+
+uint32_t nccl_log_pid(const char *line, size_t len)
+{
+	char text[256];
+	const char *at;
+	uint32_t pid = 0;
+
+	copy(text, sizeof text, line, len);
+	at = strstr(text, " NCCL ");
+	if (!at)
+		return 0;
+	/* a time before it ("10:02:11") is of the same form: the last one counts */
+	for (const char *p = strchr(text, ':'); p && p < at; p = strchr(p + 1, ':')) {
+		char *end;
+		unsigned long v = strtoul(p + 1, &end, 10);
+
+		if (end > p + 1 && *end == ':' && isdigit((unsigned char)end[1]) && v > 0 && v <= 4194304)
+			pid = (uint32_t)v;
+	}
+	return pid;
 }

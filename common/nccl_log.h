@@ -44,6 +44,8 @@ struct nccl_log {
 	bool no_ib_device; /* "NET/IB : No device found" */
 	bool ib_disabled; /* NCCL_IB_DISABLE was set, as NCCL read it */
 	bool net_asked; /* NCCL_NET was set, as NCCL read it */
+	char net_wanted[33]; /* ... to this */
+	char ib_hca[128]; /* NCCL_IB_HCA, as NCCL read it; "": not set */
 	char ib_why[NCCL_LOG_TEXT]; /* why InfiniBand could not be used: a device or library that cannot be opened */
 	uint32_t p2p, shm, sends_net, gdr; /* channels: NVLink or PCIe between GPUs, shared memory, network; of these with GPUDirect */
 	uint32_t inits, inits_done; /* communicators begun, and ready */
@@ -56,6 +58,12 @@ struct nccl_log {
 
 /* One line, without its newline; true when it told something. */
 bool nccl_log_line(struct nccl_log *l, const char *line, size_t len);
+/* The pid in front of a line of NCCL's ("host:PID:TID [DEV] NCCL INFO ..."), of its own
+ * namespace; 0: none. */
+uint32_t nccl_log_pid(const char *line, size_t len);
+/* "completion" and so on, for programs; NULL of NCCL_FINE. */
+const char *nccl_trouble_name(enum nccl_trouble t);
+enum nccl_trouble nccl_trouble_of(const char *name); /* NCCL_OTHER: no such name */
 /* The words of a trouble: "a peer stopped answering". */
 const char *nccl_trouble_text(enum nccl_trouble t);
 

@@ -338,6 +338,7 @@ static int run_agent(const struct command *c)
 		.nvml = c->s.nvml,
 		.kmsg = c->s.kmsg,
 		.no_probe = !c->s.probe,
+		.no_nccl_log = !c->s.nccl_log,
 		.probe_patience_ms = c->s.probe_patience_ms,
 		.gpu_share = c->s.gpu_share,
 		.gpu_share_of = c->s.gpu_share_of,

@@ -142,6 +142,8 @@ struct ajob {
 	bool fail_retry;
 	char *end_text;
 	mono_t ended_at;
+	struct msg nccl; /* own copy of its shim's last word of NCCL's log */
+	bool has_nccl;
 	struct list all;
 };
 
@@ -360,6 +362,10 @@ bool readings_gpus(struct agent *a, struct arena *ar, const struct rec_prepare *
 		   struct job_gpus *ret);
 const char *readings_visible(struct agent *a, const struct rec_prepare *p, const char **ret_indices);
 const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus);
+
+/* agent_nccl.c */
+void nccl_on_shim(struct agent *a, struct ajob *j, const struct msg *m);
+void nccl_again(struct agent *a); /* after each registration */
 
 /* agent_happened.c */
 /* New readings: with those before them still there. */

@@ -92,6 +92,8 @@ void ajob_free(struct agent *a, struct ajob *j)
 	free(j->fail_text);
 	free(j->end_text);
 	msg_finish(&j->prepare);
+	if (j->has_nccl)
+		msg_finish(&j->nccl);
 	free(j);
 	(void)a;
 }
@@ -508,6 +510,7 @@ void ajob_send_setup(struct agent *a, struct ajob *j)
 		MSG_SET(s, shim_setup, lease_ms, p->lease_ms);
 	if (p->max_restarts != 0)
 		MSG_SET(s, shim_setup, max_restarts, p->max_restarts);
+	s->no_nccl_log = a->conf.no_nccl_log;
 	s->gpus = readings_visible(a, p, &indices);
 	if (!p->per_node) /* a launcher places its own workers */
 		s->cpus = readings_cpus(a, &a->out->arena, indices);

@@ -194,6 +194,7 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 	requests_again(a);
 	stuck_registered(a);
 	ajobs_tell_unknown(a);
+	nccl_again(a);
 }
 
 static void on_pong(struct agent *a, const struct rec_pong *p)

@@ -261,6 +261,9 @@ void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 	case MSG_shim_stuck:
 		on_shim_stuck(a, j, &m->u.shim_stuck);
 		break;
+	case MSG_shim_nccl:
+		nccl_on_shim(a, j, m);
+		break;
 	case MSG_shim_ended:
 		on_shim_ended(a, j, &m->u.shim_ended);
 		break;

@@ -203,6 +203,7 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 		MSG_SET(i, job_info, start_by_wall_ms, c->wall_ms + mono_sub_ms(j->start_by, c->now));
 	if (j->n_places == 0)
 		return;
+	nccl_fill_info(a, j, ranks, i);
 	fill_nodes(a, c, j, i);
 	fill_ranks(a, c, j, ranks, i);
 	if (j->master_addr[0] != '\0')
@@ -435,10 +436,18 @@ static size_t node_weight(const struct rec_node_info *i)
 	return n;
 }
 
+static size_t nccl_weight(const struct rec_job_info *i)
+{
+	const struct rec_nccl_sum *s = i->nccl;
+
+	return 900 * i->n_nccl_nodes + (s == NULL ? 0 : 200 + text_weight(s->brief) + text_weight(s->why) +
+	       text_weight(s->fix) + text_weight(s->trouble));
+}
+
 size_t job_weight(const struct rec_job_info *i)
 {
 	return 800 + text_weight(i->name) + text_weight(i->command) + text_weight(i->nodes) +
-	       text_weight(i->why) + text_weight(i->user);
+	       text_weight(i->why) + text_weight(i->user) + nccl_weight(i);
 }
 
 /* One node's hostile agent must not keep everybody from an answer. */
@@ -497,6 +506,8 @@ void fill_brief(struct arena *a, struct coord *c, struct job *j, bool mine, stru
 		/* arguments may hold secrets: the program's name is enough for others */
 		i->command = arena_memdup(a, i->command, strcspn(i->command, " "));
 		i->why = NULL;
+		if (i->nccl != NULL) /* our copy */
+			i->nccl->why = i->nccl->fix = i->nccl->trouble = NULL;
 	}
 	i->n_first = i->n_either = i->n_sums = 0;
 	i->others = NULL;

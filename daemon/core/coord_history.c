@@ -197,6 +197,7 @@ void history_squeeze(struct job *j)
 	drop(&j->exclude);
 	if (j->why != NULL)
 		drop(&j->ending);
+	nccl_squeeze(j);
 	story_fit(j);
 }
 

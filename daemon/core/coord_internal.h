@@ -24,6 +24,8 @@
  *   coord_verdicts.c  what these mean, and since when
  *   coord_hold.c  ... and those that come and go
  *   coord_checks.c  all checks of all nodes, for nodectl check
+ *   coord_explain.c  gathers what explain.c puts into one paragraph
+ *   coord_nccl.c  what jobs' NCCL said
  *   coord_topology.c  a node's topology, asked for on its behalf
  *   coord_net.c  NCCL's network: which settings the ranks get, and plans of jobs
  */
@@ -335,6 +337,7 @@ struct job {
 	mono_t story_save; /* its last moments are on no disk yet: then they are written */
 	bool told_restart; /* of this life of the coordinator */
 
+	struct nccl_of_job *nccl; /* see coord_nccl.c; NULL: nothing was said */
 	/* see coord_restart.c */
 	uint32_t max_restarts, want_spares;
 	uint32_t lease_ms; /* of this attempt: the configuration may change while it runs */
@@ -762,6 +765,18 @@ size_t text_weight(const char *s);
 size_t job_weight(const struct rec_job_info *i); /* of fill_brief() */
 /* Whose request it is: of a node's, whom it vouches for. */
 uint32_t asker(const struct clink *l, uint32_t claimed);
+
+/* coord_explain.c */
+void explain_fill(struct arena *a, struct coord *c, struct job *j, struct rec_job_info *i);
+
+/* coord_nccl.c */
+void nccl_on_told(struct coord *c, struct node *n, const struct rec_job_nccl *m);
+/* 'detail': of its nodes too, those in trouble first. */
+void nccl_fill_info(struct arena *a, const struct job *j, bool detail, struct rec_job_info *i);
+void nccl_fill_row(struct arena *a, const struct job *j, struct rec_row_job *r);
+void nccl_load(struct coord *c, struct job *j, const struct rec_row_job *r);
+void nccl_squeeze(struct job *j); /* saved: the words remain */
+void nccl_free(struct job *j);
 
 /* coord_peers.c */
 /* The nodes of an attempt in node rank order, NULL those that nobody knows any more; in the step's arena. */

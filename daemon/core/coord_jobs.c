@@ -107,6 +107,7 @@ void job_free(struct coord *c, struct job *j)
 	story_free(j);
 	restart_free(j);
 	net_free(j);
+	nccl_free(j);
 	free(j->copies);
 	free(j);
 }

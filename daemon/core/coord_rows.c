@@ -102,6 +102,7 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	}
 	if (job_over(j) || j->state == JOB_ENDING || j->between)
 		row_of_ranks(a, c, j, r);
+	nccl_fill_row(a, j, r);
 	cause_fill_clock(c, j, r);
 	net_fill(j, &r->net, &r->n_net);
 }
@@ -390,6 +391,7 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
 	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
 	restart_load(c, j, r);
+	nccl_load(c, j, r);
 	j->settle_at = j->started_at = MONO_NEVER;
 	if (r->n_net == 1)
 		net_load(c, j, r->net);

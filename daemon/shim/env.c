@@ -35,6 +35,9 @@ static const struct name names[] = {
 	{ "LOCAL_WORLD_SIZE", OURS },
 	{ "MASTER_ADDR", OURS },
 	{ "MASTER_PORT", OURS },
+	{ "NCCL_DEBUG", DEFAULT },
+	{ "NCCL_DEBUG_FILE", DEFAULT },
+	{ "NCCL_DEBUG_SUBSYS", DEFAULT },
 	{ "NCCL_IB_DISABLE", NET },
 	{ "NCCL_IB_GID_INDEX", NET },
 	{ "NCCL_IB_HCA", NET },
@@ -211,6 +214,22 @@ static bool says_standalone(const struct spec *spec)
 	return false;
 }
 
+bool env_nccl_log(const struct env *e)
+{
+	return e->job.nccl_file && !user_has(e, "NCCL_DEBUG=") && !user_has(e, "NCCL_DEBUG_FILE=") &&
+	       !user_has(e, "NCCL_DEBUG_SUBSYS=");
+}
+
+/* All three or none: who asked for a level wants those lines where they are used to find them. */
+static void add_nccl_log(struct env *e)
+{
+	if (!env_nccl_log(e))
+		return;
+	add(e, "NCCL_DEBUG=INFO");
+	add(e, "NCCL_DEBUG_SUBSYS=INIT,BOOTSTRAP,ENV,NET");
+	add(e, "NCCL_DEBUG_FILE=%s", e->job.nccl_file);
+}
+
 static void add_defaults(struct env *e)
 {
 	const struct rec_shim_setup *s = e->job.setup;
@@ -225,6 +244,7 @@ static void add_defaults(struct env *e)
 		add(e, "CUDA_DEVICE_ORDER=PCI_BUS_ID"); /* the order in which they were counted */
 		add(e, "CUDA_VISIBLE_DEVICES=%s", gpus);
 	}
+	add_nccl_log(e);
 	if (s->per_node) {
 		add(e, "FORCE_TORCHRUN=1"); /* LLaMA-Factory: torchrun even with one GPU a node */
 		if (!e->standalone)

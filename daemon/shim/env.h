@@ -27,6 +27,7 @@ struct env_job {
 	const struct rec_shim_setup *setup;
 	const struct rec_shim_go *go;
 	const struct nccl_conf *conf; /* has settings that ours would win over, so we leave them; NULL: none */
+	const char *nccl_file; /* where NCCL is to write its log; NULL: it is not asked to */
 };
 
 struct env;
@@ -36,6 +37,9 @@ struct env *env_create(const struct spec *spec, const struct env_job *job);
 void env_destroy(struct env *e);
 /* NULL-terminated, for execve; valid until the next call. */
 char **env_rank(struct env *e, uint32_t local);
+
+/* NCCL writes its log for us: no variable of the job says otherwise. */
+bool env_nccl_log(const struct env *e);
 
 /* Value of a variable in an environment of "NAME=value" strings, or NULL. */
 const char *env_get(const char *const *env, const char *name);

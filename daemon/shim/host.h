@@ -14,6 +14,7 @@
 #include "shim/channel.h"
 #include "shim/feed.h"
 #include "shim/machine.h"
+#include "shim/nccl.h"
 #include "shim/oom.h"
 #include "shim/output.h"
 #include "shim/reader.h"
@@ -29,13 +30,13 @@
 #define FD_OUTPUT 10 /* + 2 * local + (0 stdout, 1 stderr) */
 
 /* What an epoll event is about: kind in the upper half, stream in the lower. */
-enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED, POLL_WORKER, POLL_READER };
+enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED, POLL_WORKER, POLL_READER, POLL_NCCL };
 
 struct host {
 	uint64_t job;
 	uint32_t attempt;
 	uint32_t nprocs;
-	struct nccl_conf nccl; /* what the user's and this host's files set */
+	struct nccl_conf nccl_conf; /* what the user's and this host's files set */
 	const char *cookie; /* from our environment, or NULL */
 	uid_t agent_uid; /* (uid_t)-1: none */
 	struct rlimit nofile; /* as we were started: the ranks' */
@@ -51,6 +52,8 @@ struct host {
 	struct feed feed;
 	struct workers *workers; /* NULL: not one launcher per node */
 	struct reader *reader; /* NULL: not needed yet */
+	struct nccl *nccl; /* NULL: its log is not read */
+	bool nccl_anew; /* this agent has not heard it yet */
 	bool below_changed; /* workers, since the machine was told */
 	uint32_t round; /* of workers */
 	uint64_t round_from[2], round_end[2]; /* their output begins here; and ended there when all of them were over */
@@ -107,6 +110,8 @@ void below_tell(struct host *h);
 bool below_by_kill(const struct host *h); /* the first worker that ended badly did so by SIGKILL, not ours */
 mono_t below_due(const struct host *h);
 void below_finish(struct host *h);
+/* What NCCL's log says goes to the agent; 'now': before something else does. */
+void host_tell_nccl(struct host *h, bool now);
 /* shim_stdin: a grant, or that the rank reads no more. */
 void host_grant(struct host *h, bool anew);
 

@@ -102,6 +102,8 @@ static void reap(struct host *h)
 									    .ended = host_now(),
 									    .end_us = host_wall_us() };
 	ev.gone = pid < 0 && errno == ECHILD;
+	if (ev.n_ranks)
+		host_tell_nccl(h, true); /* its last words may be the cause */
 	add_causes(h, ev.n_ranks);
 	for (size_t i = 0; i < ev.n_ranks; i++)
 		drain_rank(h, &h->reaped[i]);
@@ -216,6 +218,7 @@ static void on_listen(struct host *h)
 	}
 	output_forget_reports(h->out);
 	host_step(h, (struct shim_event){ .type = SEV_AGENT_UP });
+	h->nccl_anew = true;
 	host_grant(h, true);
 }
 
@@ -292,6 +295,9 @@ static size_t one_round(struct host *h, const struct epoll_event *ev, int n)
 		case POLL_READER:
 			below_read(h);
 			break;
+		case POLL_NCCL:
+			nccl_read(h->nccl, host_now(), wall_ms);
+			break;
 		default:
 			break;
 		}
@@ -317,6 +323,9 @@ static int timeout_ms(const struct host *h)
 	mono_t at = mono_min(shim_deadline(h->machine), below_due(h)), now = host_now();
 	int64_t ms;
 
+	if (h->nccl)
+		at = mono_min(at, nccl_due(h->nccl));
+
 	if (mono_is_never(at))
 		return -1;
 	if (mono_due(at, now))
@@ -339,6 +348,7 @@ static void loop(struct host *h)
 		if (!h->done && mono_due(below_due(h), host_now()))
 			below_look(h);
 		below_tell(h);
+		host_tell_nccl(h, false);
 		host_step_closed(h);
 		output_flush_stamps(h->out);
 		report_growth(h);
@@ -497,6 +507,7 @@ static void finish(struct host *h)
 	channel_finish(&h->conn);
 	feed_finish(&h->feed);
 	below_finish(h);
+	nccl_destroy(h->nccl);
 	shim_destroy(h->machine);
 	output_destroy(h->out);
 	sweep_destroy(h->sweep);

@@ -92,6 +92,31 @@ TEST(what_the_user_has_set_is_seen_as_nccl_read_it)
 	assert_true(l.ib_disabled);
 	line(INFO "NCCL_NET set by environment to IB");
 	assert_true(l.net_asked);
+	assert_string_equal(l.net_wanted, "IB");
+	line(INFO "NCCL_IB_HCA set to mlx5_0,mlx5_1");
+	assert_string_equal(l.ib_hca, "mlx5_0,mlx5_1");
+	line(INFO "NCCL_NET_GDR_LEVEL set by environment to PHB");
+	assert_string_equal(l.net_wanted, "IB");
+}
+
+TEST(who_wrote_a_line_is_known)
+{
+	static const char *const rows[] = { INFO "x", "[2025-11-02 10:02:11] gpu01:4711:4720 [0] NCCL INFO x",
+					    "[2025-11-02 10:02:11] gpu01:4711:4720 [0] transport/net_ib.cc:2543 NCCL WARN x" };
+
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(nccl_log_pid(rows[i], strlen(rows[i])), 4711);
+	assert_int_equal(nccl_log_pid("step 1:2:3", 10), 0);
+	assert_int_equal(nccl_log_pid("NCCL version 2.21.5+cuda12.4", 28), 0);
+	assert_int_equal(nccl_log_pid("", 0), 0);
+}
+
+TEST(troubles_have_names_for_programs)
+{
+	for (int i = NCCL_COMPLETION; i <= NCCL_OTHER; i++)
+		assert_int_equal(nccl_trouble_of(nccl_trouble_name((enum nccl_trouble)i)), i);
+	assert_null(nccl_trouble_name(NCCL_FINE));
+	assert_int_equal(nccl_trouble_of("new"), NCCL_OTHER);
 }
 
 TEST(a_failed_transfer_names_device_and_peer)
@@ -179,6 +204,8 @@ int main(void)
 		cmocka_unit_test(devices_of_infiniband_are_read_in_their_order),
 		cmocka_unit_test(channels_tell_nvlink_memory_network_and_gpudirect_apart),
 		cmocka_unit_test(what_the_user_has_set_is_seen_as_nccl_read_it),
+		cmocka_unit_test(who_wrote_a_line_is_known),
+		cmocka_unit_test(troubles_have_names_for_programs),
 		cmocka_unit_test(a_failed_transfer_names_device_and_peer),
 		cmocka_unit_test(no_path_to_a_peer_is_told_with_its_device),
 		cmocka_unit_test(a_cause_takes_the_place_of_what_only_follows_from_it),

@@ -108,6 +108,35 @@ static void the_GPUs_are_those_of_the_order_to_start(void **state)
 	env_destroy(e);
 }
 
+/* Whoever asks for one of the three wants its lines where they are used to find them. */
+static void nccl_writes_its_log_for_us_unless_the_user_says_anything_about_it(void **state)
+{
+	static const char *const own[] = { "NCCL_DEBUG=WARN", "NCCL_DEBUG_FILE=/tmp/x", "NCCL_DEBUG_SUBSYS=ALL" };
+	const char *user[] = { "HOME=/", NULL };
+	struct env *e;
+	char **v;
+
+	e = make(user);
+	LACKS(env_rank(e, 0), "NCCL_DEBUG"); /* switched off */
+	env_destroy(e);
+	job.nccl_file = "/proc/77/fd/9";
+	e = make(user);
+	v = env_rank(e, 0);
+	HAS(v, "NCCL_DEBUG", "INFO");
+	HAS(v, "NCCL_DEBUG_SUBSYS", "INIT,BOOTSTRAP,ENV,NET");
+	HAS(v, "NCCL_DEBUG_FILE", "/proc/77/fd/9");
+	assert_true(env_nccl_log(e));
+	env_destroy(e);
+	for (size_t i = 0; i < 3; i++) {
+		user[0] = own[i];
+		e = make(user);
+		v = env_rank(e, 0);
+		assert_false(env_nccl_log(e));
+		assert_int_equal(times(v, "NCCL_DEBUG") + times(v, "NCCL_DEBUG_FILE") + times(v, "NCCL_DEBUG_SUBSYS"), 1);
+		env_destroy(e);
+	}
+}
+
 static void defaults_are_set_when_the_user_has_none(void **state)
 {
 	const char *user[] = { NULL };
@@ -348,6 +377,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(a_rank_knows_its_place_as_under_torchrun_and_deepspeed, fresh),
 		cmocka_unit_test_setup(the_GPUs_are_those_of_the_order_to_start, fresh),
+		cmocka_unit_test_setup(nccl_writes_its_log_for_us_unless_the_user_says_anything_about_it, fresh),
 		cmocka_unit_test_setup(defaults_are_set_when_the_user_has_none, fresh),
 		cmocka_unit_test_setup(the_users_settings_win, fresh),
 		cmocka_unit_test_setup(stale_rank_variables_of_the_caller_are_replaced, fresh),

@@ -1,0 +1,51 @@
+/* agent_nccl.c - what shims read in NCCL's log, passed on
+ *
+ * Of each job only the last word is kept: it holds all that is known. After a
+ * registration it is told again, for a coordinator keeps it in memory only.
+ */
+#include "core/agent_internal.h"
+
+#include <string.h>
+
+static void tell(struct agent *a, const struct ajob *j)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_job_nccl);
+	m.u.job_nccl.job = j->job;
+	m.u.job_nccl.attempt = j->attempt;
+	m.u.job_nccl.nccl = j->nccl.u.shim_nccl.nccl;
+	m.u.job_nccl.n_nccl = 1;
+	session_send(a, &m);
+}
+
+/* Without memory the word before stays: this one is not said again, and the next one will be. */
+void nccl_on_shim(struct agent *a, struct ajob *j, const struct msg *m)
+{
+	struct msg copy;
+	struct buf b;
+
+	if (m->u.shim_nccl.n_nccl != 1)
+		return;
+	buf_init(&b);
+	if (msg_encode(m, &b, NULL) == 0 && msg_decode(b.data, b.len, &copy, NULL) == 0) {
+		if (j->has_nccl)
+			msg_finish(&j->nccl);
+		j->nccl = copy;
+		j->has_nccl = true;
+		tell(a, j);
+	} else {
+		a->oom = true;
+	}
+	buf_finish(&b);
+}
+
+void nccl_again(struct agent *a)
+{
+	list_foreach(e, &a->jobs) {
+		const struct ajob *j = list_entry(e, struct ajob, all);
+
+		if (j->has_nccl)
+			tell(a, j);
+	}
+}
