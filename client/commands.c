@@ -15,7 +15,7 @@
 #define COORD_SOCKET "/run/nodeagent-coordinator/coordinator.sock"
 
 const struct command *const commands[] = { &cmd_launch, &cmd_attach, &cmd_logs, &cmd_kill,
-					   &cmd_jobs,	&cmd_job,    &cmd_status, &cmd_nodes,
+					   &cmd_jobs,	&cmd_job,    &cmd_why,	  &cmd_status, &cmd_nodes,
 					   &cmd_node,	&cmd_ports,  &cmd_gpus,	  &cmd_token_create,
 					   &cmd_node_remove, &cmd_drain, &cmd_resume, &cmd_check_nccl, &cmd_check, &cmd_help, NULL };
 

@@ -41,7 +41,7 @@ _nodectl_launch() {
 _nodectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i verb='' at=0
 	local global="--dir --socket --json --help"
-	local verbs="launch attach logs kill jobs job status nodes node ports gpus token node-remove drain resume check help"
+	local verbs="launch attach logs kill jobs job why status nodes node ports gpus token node-remove drain resume check help"
 	_nodectl_call=("${COMP_WORDS[0]}")
 	COMPREPLY=()
 
@@ -88,7 +88,7 @@ _nodectl() {
 		esac
 		;;
 	kill) [[ $prev == --grace ]] || _nodectl_reply "$(_nodectl_live jobs) --grace $global" ;;
-	job) _nodectl_reply "$(_nodectl_live all-jobs) $global" ;;
+	job | why) _nodectl_reply "$(_nodectl_live all-jobs) $global" ;;
 	jobs)
 		case $prev in
 		-u | --user | --since | -n | --limit) ;;

@@ -114,6 +114,8 @@ static size_t once_weight(const struct rec_job_info *i)
 		   texts_weight(i->notices, i->n_notices) + texts_weight(i->barred, i->n_barred) +
 		   texts_weight(i->spares, i->n_spares) + text_weight(i->others) + 100 * i->n_sums;
 
+	if (i->n_explained > 0)
+		n += 24 * 1200 + 16 * 600; /* more than it can hold, but for odd characters */
 	for (size_t k = 0; k < i->n_attempts; k++)
 		n += 250 + text_weight(i->attempts[k].nodes) + text_weight(i->attempts[k].why);
 	for (size_t k = 0; k < i->n_story; k++)
@@ -165,7 +167,7 @@ static size_t a_piece(const struct rec_rank_state *v, size_t n, size_t once)
 	return k;
 }
 
-static void show_job(struct coord *c, struct clink *l, uint32_t rid, struct job *j)
+static void show_job(struct coord *c, struct clink *l, uint32_t rid, struct job *j, bool explain)
 {
 	struct rec_job_info info;
 	struct rec_rank_state *all;
@@ -179,6 +181,8 @@ static void show_job(struct coord *c, struct clink *l, uint32_t rid, struct job 
 	n = info.n_ranks;
 	story_fill(&a, j, &info.story, &info.n_story);
 	info.story_dropped = j->story.dropped;
+	if (explain)
+		explain_fill(&a, c, j, &info);
 	cut(&a, &info);
 	once = once_weight(&info);
 	do {
@@ -210,5 +214,5 @@ void answer_jobs(struct coord *c, struct clink *l, const struct rec_jobs_get *g)
 	j = job_find(c, g->job);
 	if (refuse_job(c, l, g->rid, g->job, j, uid))
 		return;
-	show_job(c, l, g->rid, j);
+	show_job(c, l, g->rid, j, g->explain);
 }
