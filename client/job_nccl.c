@@ -97,9 +97,39 @@ void job_nccl_json(struct out *o, const struct rec_job_info *j, bool nodes)
 
 /* ---- for people ----------------------------------------------------------------- */
 
+static void ras_json(struct out *o, const struct rec_ras_state *r)
+{
+	if (!r) {
+		out_null(o, "ras");
+		return;
+	}
+	out_start(o, "ras", OUT_OBJECT);
+	text_of(o, "text", r->text);
+	text_of(o, "words", r->words);
+	text_of(o, "version", r->version);
+	out_int(o, "at_ms", NULL, r->wall_ms);
+	number(o, "communicators", MSG_HAS(r, ras_state, comms), r->comms);
+	number(o, "missing", MSG_HAS(r, ras_state, missing), r->missing);
+	text_of(o, "collective", r->coll);
+	number(o, "count", MSG_HAS(r, ras_state, count), r->count);
+	number(o, "most", MSG_HAS(r, ras_state, most), r->most);
+	number(o, "behind", MSG_HAS(r, ras_state, n_behind), r->n_behind);
+	out_end(o);
+}
+
+static void ras_line(struct out *o, const struct rec_ras_state *r)
+{
+	const char *text = r ? (r->words ? r->words : r->text) : NULL;
+
+	out_str(o, NULL, text ? "RAS" : NULL, text);
+}
+
 void job_nccl_lines(struct out *o, const struct rec_job_info *j)
 {
 	const struct rec_nccl_sum *s = sum(j);
+
+	ras_json(o, j->n_ras ? j->ras : NULL);
+	ras_line(o, j->n_ras ? j->ras : NULL);
 
 	if (!s)
 		return;

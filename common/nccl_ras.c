@@ -17,13 +17,23 @@ const char *ras_coll_name(enum ras_coll c)
 	return (unsigned)c < RAS_COLLS ? coll_names[c] : "?";
 }
 
-bool nccl_ras_has_json(const char *version)
+static bool is_from(const char *version, unsigned from_minor, unsigned from_patch)
 {
 	unsigned major = 0, minor = 0, patch = 0;
 
 	if (!version || sscanf(version, "%u.%u.%u", &major, &minor, &patch) < 2)
 		return false;
-	return major > 2 || (major == 2 && (minor > 28 || (minor == 28 && patch >= 7)));
+	return major > 2 || (major == 2 && (minor > from_minor || (minor == from_minor && patch >= from_patch)));
+}
+
+bool nccl_ras_has_json(const char *version)
+{
+	return is_from(version, 28, 7);
+}
+
+bool nccl_ras_safe_missing(const char *version)
+{
+	return is_from(version, 29, 2);
 }
 
 /* ---- the comma that is not there ------------------------------------------------ */

@@ -81,5 +81,7 @@ const char *ras_coll_name(enum ras_coll c);
 
 /* RAS of this version answers in JSON; false also when it is not known. */
 bool nccl_ras_has_json(const char *version);
+/* ... and (2.29.2) may be asked while a rank is missing, of a job with several communicators. */
+bool nccl_ras_safe_missing(const char *version);
 
 #endif

@@ -270,6 +270,9 @@ static void on_coord_message(struct agent *a, const struct msg *m)
 	case MSG_revoke:
 		peers_on_revoke(a, &m->u.revoke);
 		break;
+	case MSG_ras_get:
+		ras_on_get(a, &m->u.ras_get);
+		break;
 	case MSG_stuck_watch:
 		stuck_on_watch(a, &m->u.stuck_watch);
 		break;

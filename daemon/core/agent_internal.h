@@ -366,6 +366,8 @@ const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus);
 /* agent_nccl.c */
 void nccl_on_shim(struct agent *a, struct ajob *j, const struct msg *m);
 void nccl_again(struct agent *a); /* after each registration */
+void ras_on_get(struct agent *a, const struct rec_ras_get *g);
+void ras_on_shim(struct agent *a, const struct ajob *j, const struct rec_ras *r);
 
 /* agent_happened.c */
 /* New readings: with those before them still there. */

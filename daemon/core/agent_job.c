@@ -511,6 +511,7 @@ void ajob_send_setup(struct agent *a, struct ajob *j)
 	if (p->max_restarts != 0)
 		MSG_SET(s, shim_setup, max_restarts, p->max_restarts);
 	s->no_nccl_log = a->conf.no_nccl_log;
+	s->no_ras = a->conf.no_ras;
 	s->gpus = readings_visible(a, p, &indices);
 	if (!p->per_node) /* a launcher places its own workers */
 		s->cpus = readings_cpus(a, &a->out->arena, indices);

@@ -49,3 +49,29 @@ void nccl_again(struct agent *a)
 			tell(a, j);
 	}
 }
+
+/* ---- RAS: passed on both ways ----------------------------------------------------- */
+
+void ras_on_get(struct agent *a, const struct rec_ras_get *g)
+{
+	struct ajob *j = ajob_find(a, g->job, g->attempt);
+	struct msg m;
+
+	if (j == NULL || j->phase != AJ_RUNNING)
+		return;
+	msg_init(&m, MSG_ras_get);
+	m.u.ras_get = *g;
+	ajob_send_shim(a, j, &m);
+}
+
+/* Whose answer it is the link says, not the shim. */
+void ras_on_shim(struct agent *a, const struct ajob *j, const struct rec_ras *r)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_ras);
+	m.u.ras = *r;
+	m.u.ras.job = j->job;
+	m.u.ras.attempt = j->attempt;
+	session_send(a, &m);
+}

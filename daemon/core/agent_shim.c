@@ -264,6 +264,9 @@ void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 	case MSG_shim_nccl:
 		nccl_on_shim(a, j, m);
 		break;
+	case MSG_ras:
+		ras_on_shim(a, j, &m->u.ras);
+		break;
 	case MSG_shim_ended:
 		on_shim_ended(a, j, &m->u.shim_ended);
 		break;

@@ -345,6 +345,9 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_stuck:
 		cordon_on_stuck(c, n, &m->u.stuck);
 		break;
+	case MSG_ras:
+		ras_on_answer(c, n, &m->u.ras);
+		break;
 	case MSG_job_nccl:
 		nccl_on_told(c, n, &m->u.job_nccl);
 		break;

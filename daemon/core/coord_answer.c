@@ -204,6 +204,8 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	if (j->n_places == 0)
 		return;
 	nccl_fill_info(a, j, ranks, i);
+	if (ranks)
+		ras_fill_info(a, j, i);
 	fill_nodes(a, c, j, i);
 	fill_ranks(a, c, j, ranks, i);
 	if (j->master_addr[0] != '\0')

@@ -25,6 +25,7 @@
  *   coord_hold.c  ... and those that come and go
  *   coord_checks.c  all checks of all nodes, for nodectl check
  *   coord_explain.c  gathers what explain.c puts into one paragraph
+ *   coord_ras.c  asks their RAS
  *   coord_nccl.c  what jobs' NCCL said
  *   coord_topology.c  a node's topology, asked for on its behalf
  *   coord_net.c  NCCL's network: which settings the ranks get, and plans of jobs
@@ -337,6 +338,7 @@ struct job {
 	mono_t story_save; /* its last moments are on no disk yet: then they are written */
 	bool told_restart; /* of this life of the coordinator */
 
+	struct ras_of_job *ras; /* see coord_ras.c; NULL: not asked */
 	struct nccl_of_job *nccl; /* see coord_nccl.c; NULL: nothing was said */
 	/* see coord_restart.c */
 	uint32_t max_restarts, want_spares;
@@ -777,6 +779,20 @@ void nccl_fill_row(struct arena *a, const struct job *j, struct rec_row_job *r);
 void nccl_load(struct coord *c, struct job *j, const struct rec_row_job *r);
 void nccl_squeeze(struct job *j); /* saved: the words remain */
 void nccl_free(struct job *j);
+
+/* May its RAS be asked? NULL, or why not: a sentence in the arena. */
+const char *nccl_ras_forbidden(struct arena *a, const struct job *j);
+
+/* coord_ras.c */
+/* Something is suspicious: asks, unless it was asked a moment ago (30 s; 'hang': 5 s, six times in a row). */
+void ras_suspect(struct coord *c, struct job *j, bool hang);
+void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *m);
+/* The last answer of this attempt, counts and all; NULL: none. polls: so many in a row had the same sum. */
+const struct rec_ras_state *ras_last(const struct job *j, uint32_t *ret_polls);
+void ras_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i);
+/* Which rank of the job this process is; -1: not known. */
+int64_t ras_rank(const struct job *j, const char *host, uint32_t pid, const char **ret_node);
+void ras_free(struct job *j);
 
 /* coord_peers.c */
 /* The nodes of an attempt in node rank order, NULL those that nobody knows any more; in the step's arena. */

@@ -108,6 +108,7 @@ void job_free(struct coord *c, struct job *j)
 	restart_free(j);
 	net_free(j);
 	nccl_free(j);
+	ras_free(j);
 	free(j->copies);
 	free(j);
 }

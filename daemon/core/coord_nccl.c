@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/nccl_ras.h"
 #include "common/utf8.h"
 #include "core/nccl_say.h"
 
@@ -151,6 +152,8 @@ static void put(struct coord *c, struct job *j, struct nccl_of_job *x, uint32_t 
 			job_tell(c, j, j->places[i].node->name, 0, 0, "NCCL: %.450s", t->trouble);
 		if (t->trouble[0] != '\0' && x->trouble[0] == '\0')
 			snprintf(x->trouble, sizeof(x->trouble), "%s", t->trouble);
+		if (t->trouble[0] != '\0')
+			ras_suspect(c, j, false);
 	}
 	x->nodes = 0;
 	for (size_t k = 0; k < x->n; k++)
@@ -188,6 +191,48 @@ void nccl_on_told(struct coord *c, struct node *n, const struct rec_job_nccl *m)
 		c->oom = true;
 	}
 	buf_finish(&b);
+}
+
+/* ---- RAS ------------------------------------------------------------------------------ */
+
+static bool over_somewhere(const struct job *j)
+{
+	for (uint32_t i = 0; i < j->n_ranks; i++)
+		if (rank_is_over(&j->ranks[i]) || j->ranks[i].below.found > j->ranks[i].below.alive)
+			return true;
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].node->link == NULL || j->places[i].node->silent)
+			return true;
+	return false;
+}
+
+/* Asking while a communicator is being made, or (until 2.29.2) with several of them and a rank that
+ * is missing, crashes the job: nccl#2346, nccl#1762. What is not known counts as such a time. */
+const char *nccl_ras_forbidden(struct arena *a, const struct job *j)
+{
+	const struct nccl_of_job *x = j->nccl;
+	bool several = false, old = false;
+
+	if (x == NULL || x->attempt != j->attempt || x->n == 0)
+		return "NCCL's log says nothing, so it is not known whether its RAS may be asked";
+	for (size_t i = 0; i < x->n; i++) {
+		const struct rec_nccl_state *s = x->v[i].have ? x->v[i].m.u.job_nccl.nccl : NULL;
+
+		if (s == NULL || s->inits == 0 || s->version == NULL)
+			return arena_printf(a, "NCCL on %s has not said that it is ready", j->places[i].node->name);
+		if (!nccl_ras_has_json(s->version))
+			return arena_printf(a, "NCCL %s is older than 2.28.7, whose RAS does not answer in JSON: log, counters and "
+					       "processes are looked at instead", s->version);
+		if (s->inits != s->inits_done)
+			return arena_printf(a, "a communicator is being made on %s, and NCCL's RAS must not be asked then",
+					    j->places[i].node->name);
+		several = several || s->inits > s->procs;
+		old = old || !nccl_ras_safe_missing(s->version);
+	}
+	if (several && old && over_somewhere(j))
+		return "a rank may be missing, and asking NCCL's RAS before 2.29.2 can crash a job that has several communicators "
+		       "then (nccl#1762)";
+	return NULL;
 }
 
 /* ---- told and stored ------------------------------------------------------------------ */

@@ -324,6 +324,16 @@ static void saw_nccl(struct words *w)
 		todo(w, "nodectl check nccl -w %s%s", nodes_text(w), is(w, "running") ? ", when the job is over" : "");
 }
 
+static void saw_ras(struct words *w)
+{
+	const struct rec_ras_state *r = w->j->n_ras > 0 ? w->j->ras : NULL;
+
+	if (r != NULL && r->words != NULL)
+		saw(w, r->wall_ms, "NCCL's RAS", "%s", r->words);
+	else if (r != NULL && r->text != NULL)
+		unknown(w, "how far its ranks are by NCCL's RAS: %s", r->text);
+}
+
 static void saw_nodes(struct words *w)
 {
 	for (size_t i = 0; i < w->in->n_nodes; i++) {
@@ -368,6 +378,7 @@ struct rec_explanation *explain(struct arena *a, const struct explain_in *in)
 	say_state(&w);
 	saw_end(&w);
 	saw_nccl(&w);
+	saw_ras(&w);
 	saw_nodes(&w);
 	saw_rest(&w);
 	e->verdict = arena_strdup(a, utf8_scrub(w.text));

@@ -30,7 +30,7 @@ struct settings {
 
 	char *agent_state, *agent_spool, *agent_run, *agent_socket, *agent_listen;
 	char *shim, *launcher, *sysfs_root, *exclude_ports, *nvml, *kmsg;
-	bool probe, nccl_log;
+	bool probe, nccl_log, nccl_ras;
 	uint32_t probe_patience_ms;
 	uint32_t gpu_share, gpu_share_of;
 	uint32_t peer_port;

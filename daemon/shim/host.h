@@ -17,6 +17,7 @@
 #include "shim/nccl.h"
 #include "shim/oom.h"
 #include "shim/output.h"
+#include "shim/ras.h"
 #include "shim/reader.h"
 #include "shim/sweep.h"
 #include "shim/workers.h"
@@ -30,7 +31,7 @@
 #define FD_OUTPUT 10 /* + 2 * local + (0 stdout, 1 stderr) */
 
 /* What an epoll event is about: kind in the upper half, stream in the lower. */
-enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED, POLL_WORKER, POLL_READER, POLL_NCCL };
+enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED, POLL_WORKER, POLL_READER, POLL_NCCL, POLL_RAS };
 
 struct host {
 	uint64_t job;
@@ -53,6 +54,9 @@ struct host {
 	struct workers *workers; /* NULL: not one launcher per node */
 	struct reader *reader; /* NULL: not needed yet */
 	struct nccl *nccl; /* NULL: its log is not read */
+	struct ras *ras; /* NULL: nobody has asked yet */
+	const char **ras_addrs; /* of local ranks */
+	uint32_t n_ras_addrs;
 	bool nccl_anew; /* this agent has not heard it yet */
 	bool below_changed; /* workers, since the machine was told */
 	uint32_t round; /* of workers */
@@ -110,8 +114,15 @@ void below_tell(struct host *h);
 bool below_by_kill(const struct host *h); /* the first worker that ended badly did so by SIGKILL, not ours */
 mono_t below_due(const struct host *h);
 void below_finish(struct host *h);
-/* What NCCL's log says goes to the agent; 'now': before something else does. */
-void host_tell_nccl(struct host *h, bool now);
+/* job_nccl.c: what the ranks' NCCL says. The value for NCCL_DEBUG_FILE, or NULL. */
+struct env;
+const char *job_nccl_begin(struct host *h, const struct rec_shim_go *go);
+void job_nccl_env(struct host *h, const struct env *env); /* as the ranks get it */
+/* News go to the agent; 'now': before something else does. */
+void job_nccl_tell(struct host *h, bool now);
+void job_ras_asked(struct host *h);
+mono_t job_nccl_due(const struct host *h);
+void job_nccl_finish(struct host *h);
 /* shim_stdin: a grant, or that the rank reads no more. */
 void host_grant(struct host *h, bool anew);
 

@@ -103,7 +103,7 @@ static void reap(struct host *h)
 									    .end_us = host_wall_us() };
 	ev.gone = pid < 0 && errno == ECHILD;
 	if (ev.n_ranks)
-		host_tell_nccl(h, true); /* its last words may be the cause */
+		job_nccl_tell(h, true); /* its last words may be the cause */
 	add_causes(h, ev.n_ranks);
 	for (size_t i = 0; i < ev.n_ranks; i++)
 		drain_rank(h, &h->reaped[i]);
@@ -146,6 +146,8 @@ static void on_message(struct host *h, const struct frame *f)
 	ev.msg = &m;
 	if (m.type == MSG_shim_arm)
 		h->armed = true;
+	else if (m.type == MSG_ras_get)
+		job_ras_asked(h);
 	else if (m.type == MSG_shim_spool)
 		output_keep(h->out, m.u.shim_spool.keep);
 	else
@@ -298,6 +300,9 @@ static size_t one_round(struct host *h, const struct epoll_event *ev, int n)
 		case POLL_NCCL:
 			nccl_read(h->nccl, host_now(), wall_ms);
 			break;
+		case POLL_RAS:
+			ras_ready(h->ras, host_now());
+			break;
 		default:
 			break;
 		}
@@ -323,8 +328,8 @@ static int timeout_ms(const struct host *h)
 	mono_t at = mono_min(shim_deadline(h->machine), below_due(h)), now = host_now();
 	int64_t ms;
 
-	if (h->nccl)
-		at = mono_min(at, nccl_due(h->nccl));
+	if (h->conn.fd >= 0) /* else nobody is there to be told */
+		at = mono_min(at, job_nccl_due(h));
 
 	if (mono_is_never(at))
 		return -1;
@@ -348,7 +353,7 @@ static void loop(struct host *h)
 		if (!h->done && mono_due(below_due(h), host_now()))
 			below_look(h);
 		below_tell(h);
-		host_tell_nccl(h, false);
+		job_nccl_tell(h, false);
 		host_step_closed(h);
 		output_flush_stamps(h->out);
 		report_growth(h);
@@ -507,7 +512,7 @@ static void finish(struct host *h)
 	channel_finish(&h->conn);
 	feed_finish(&h->feed);
 	below_finish(h);
-	nccl_destroy(h->nccl);
+	job_nccl_finish(h);
 	shim_destroy(h->machine);
 	output_destroy(h->out);
 	sweep_destroy(h->sweep);

@@ -246,79 +246,6 @@ static void start_all(struct host *h, struct spawn *sp, struct env *env, int nul
 				       .gone = !any });
 }
 
-/* ---- NCCL's log ------------------------------------------------------- */
-
-static bool switched_off(const struct host *h)
-{
-	const char *v = env_get((const char *const *)h->spec.env, "NODEAGENT_NCCL_LOG");
-
-	return h->setup.no_nccl_log || (v && strcmp(v, "0") == 0);
-}
-
-static void nccl_begin(struct host *h)
-{
-	if (switched_off(h) || !(h->nccl = nccl_create()))
-		return;
-	if (host_poll(h, nccl_fd(h->nccl), POLL_NCCL, 0, EPOLLIN) < 0) {
-		nccl_destroy(h->nccl);
-		h->nccl = NULL;
-		return;
-	}
-	nccl_env(h->nccl, (const char *const *)h->spec.env);
-}
-
-static bool is_worker(const struct host *h, uint32_t pid, uint32_t *ret_rank)
-{
-	struct rec_worker v[WORKERS_MAX];
-	size_t n = h->workers ? workers_list(h->workers, v) : 0;
-
-	for (size_t i = 0; i < n; i++)
-		if (v[i].pid == pid) {
-			*ret_rank = v[i].rank;
-			return true;
-		}
-	return false;
-}
-
-static void add_rank(const struct host *h, struct rec_nccl_state *s)
-{
-	uint32_t pid = nccl_trouble_pid(h->nccl), rank;
-
-	for (uint32_t i = 0; pid && i < h->nprocs; i++)
-		if (h->started[i].pid == (int32_t)pid) {
-			MSG_SET(s, nccl_state, trouble_rank, h->setup.rank_base + i);
-			return;
-		}
-	if (pid && is_worker(h, pid, &rank))
-		MSG_SET(s, nccl_state, trouble_rank, rank);
-}
-
-void host_tell_nccl(struct host *h, bool now)
-{
-	struct rec_nccl_state s;
-	struct arena a;
-	struct msg m;
-
-	if (!h->nccl || h->done)
-		return;
-	if (now)
-		nccl_read(h->nccl, host_now(), host_wall_ms());
-	if (h->conn.fd < 0 || !(h->nccl_anew || mono_due(nccl_due(h->nccl), host_now()) ||
-				(now && !mono_is_never(nccl_due(h->nccl)))))
-		return;
-	h->nccl_anew = false;
-	arena_init(&a);
-	if (nccl_tell(h->nccl, &a, &s)) {
-		add_rank(h, &s);
-		msg_init(&m, MSG_shim_nccl);
-		m.u.shim_nccl.nccl = &s;
-		m.u.shim_nccl.n_nccl = 1;
-		if (!channel_send_msg(&h->conn, &m))
-			host_step(h, (struct shim_event){ .type = SEV_AGENT_DOWN });
-	}
-	arena_finish(&a);
-}
-
 static void do_start(struct host *h, const struct rec_shim_go *go)
 {
 	struct env_job job = { .job = h->job,
@@ -331,12 +258,10 @@ static void do_start(struct host *h, const struct rec_shim_go *go)
 	struct env *env;
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-	nccl_begin(h);
-	job.nccl_file = h->nccl ? nccl_path(h->nccl) : NULL;
+	job.nccl_file = job_nccl_begin(h, go);
 	env = env_create(&h->spec, &job);
-	if (env && h->nccl && !env_nccl_log(env))
-		nccl_unread(h->nccl, "the job sets NCCL_DEBUG, NCCL_DEBUG_SUBSYS or NCCL_DEBUG_FILE itself: NCCL's log goes "
-			    "where these say, and is not read", host_now());
+	if (env)
+		job_nccl_env(h, env);
 	reserve_status(h);
 	start_all(h, sp, env, null_fd);
 	below_began(h);

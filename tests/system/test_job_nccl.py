@@ -115,3 +115,87 @@ def test_why_speaks_of_each_state(shared):
     assert r.code != 0 and "there is no job 9999" in r.err and not r.out, r
     r = shared.ctl("why", "x")
     assert r.code == 2, r
+
+
+# NCCL's RAS of 2.28.9: one line an answer, then JSON until the end of the connection. What it was asked goes to a file.
+RAS = r'''
+import json, socket, threading
+def pids():
+    open(DIR + "/pid%%d" %% rank, "w").write(str(os.getpid()))
+    while not all(os.path.exists(DIR + "/pid%%d" %% r) and open(DIR + "/pid%%d" %% r).read() for r in (0, 1)):
+        time.sleep(0.02)
+    return [int(open(DIR + "/pid%%d" %% r).read()) for r in (0, 1)]
+PIDS = pids()
+def counts(n): return {"Broadcast": 1, "Reduce": 0, "AllGather": 0, "ReduceScatter": 0, "AllReduce": n}
+def one(r): return {"rank": r, "host": "127.0.0.1", "pid": PIDS[r], "cuda_dev": r, "nvml_dev": r, "status": {"init_state": 0,
+                    "async_error": 0, "finalize_called": False, "destroy_flag": False, "abort_flag": False},
+                    "collective_counts": counts(216 - r)}
+REPLY = {"nccl_version": "2.28.9", "communicators_count": 1, "communicators": [{"hash": "0xa2fc", "size": 2, "ranks_count": 2,
+         "missing_ranks_count": 0, "ranks": [one(0), one(1)], "missing_ranks": []}], "ras": {"collection_time_sec": 0.001, "timeouts_count": 0}}
+def serve():
+    host, port = os.environ["NCCL_RAS_ADDR"].rsplit(":", 1)
+    s = socket.create_server((host, int(port)))
+    while True:
+        k, _ = s.accept()
+        f = k.makefile("rwb")
+        for line in f:
+            line = line.decode().strip()
+            open(DIR + "/asked", "a").write(line + "\n")
+            if line == "STATUS":
+                f.write(json.dumps(REPLY, indent=1).encode())
+                f.flush()
+                break
+            f.write(b"SERVER PROTOCOL 2\n" if line.startswith("CLIENT") else FORMAT if line.startswith("SET") else b"OK\n")
+            f.flush()
+        f.close()
+        k.close()
+threading.Thread(target=serve, daemon=True).start()
+time.sleep(0.3)
+'''
+TROUBLE = ('if rank == 0:\n    time.sleep(0.7)\n    say("NET/IB: Got completion from peer 192.0.2.77<51234> with '
+           'status=IBV_WC_RETRY_EXC_ERR(12) opcode=IBV_WC_SEND(0) vendor_err=129 hca mlx5_1", True)\n')
+
+
+def ras_job(c, name, lines=IB, form='b"OK\\n"'):
+    d = c.path(name)
+    os.mkdir(d)
+    return d, start(c, lines, f"DIR = {d!r}\nFORMAT = {form}\n" + RAS.replace("%%", "%") + TROUBLE)
+
+
+def ras_of(c, job, want):
+    def look():
+        r = c.json("job", job)["ras"]
+        return r if r and want(r) else None
+    return wait_until(look, 20, "what RAS said")
+
+
+def test_on_suspicion_ras_names_the_rank_that_is_behind(shared):
+    d, job = ras_job(shared, "ras1")
+    r = ras_of(shared, job, lambda r: r["words"])
+    node = shared.json("job", job)["nodes"][1]
+    assert r["words"] == f"rank 1 on {node} has launched 215 all-reduces, others 216", r
+    assert (r["version"], r["collective"], r["count"], r["most"], r["missing"]) == ("2.28.9", "all-reduce", 215, 216, 0), r
+    assert open(d + "/asked").read().split("\n") == ["CLIENT PROTOCOL 2", "TIMEOUT 5", "SET FORMAT json", "STATUS", ""], "asked once"
+    assert any(f["source"] == "NCCL's RAS" and "215 all-reduces" in f["text"] for f in shared.json("why", job)["seen"])
+    assert "has launched 215 all-reduces" in shared.ctl("job", job).out
+    shared.ctl("kill", job)
+    shared.wait_end(job)
+
+
+def test_an_nccl_without_json_is_not_asked_for_its_status(shared):
+    d, job = ras_job(shared, "ras2", form='b"ERROR: Unknown command set format json\\n"')
+    r = ras_of(shared, job, lambda r: r["text"])
+    assert r["text"] == "its NCCL is older than 2.28.7, whose RAS does not answer in JSON", r
+    assert "STATUS" not in open(d + "/asked").read()
+    shared.ctl("kill", job)
+    old = [t.replace("2.28.9", "2.21.5") for t in IB]
+    d, job = ras_job(shared, "ras3", lines=old)
+    r = ras_of(shared, job, lambda r: r["text"])
+    assert r["text"].startswith("NCCL 2.21.5 is older than 2.28.7") and not os.path.exists(d + "/asked"), r
+    shared.ctl("kill", job)
+    half = IB + [INIT[0]]
+    d, job = ras_job(shared, "ras4", lines=half)
+    r = ras_of(shared, job, lambda r: r["text"])
+    assert "a communicator is being made on" in r["text"] and not os.path.exists(d + "/asked"), r
+    shared.ctl("kill", job)
+    shared.wait_end(job)

@@ -1,0 +1,253 @@
+/* coord_ras.c - asks NCCL's RAS how far a job's ranks are
+ *
+ * On suspicion only, one rank for the whole job, and never when that could harm it
+ * (nccl_ras_forbidden): each question costs the job memory (until 2.30.7 the answer is
+ * not freed), and some versions crash. Counts are of collectives launched: equal ones
+ * do not say that all is well.
+ *
+ * Not promised: an answer. A shim that is older, or a node that is gone, says nothing;
+ * then the last answer stays, with its time.
+ */
+#include "core/coord_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/utf8.h"
+
+#define PAUSE_MS 30000
+#define HANG_PAUSE_MS 5000 /* the shim's RAS_PAUSE_MS */
+#define HANG_TIMES 6 /* in a row: a suspicion that lasts is asked about like any other then */
+
+struct ras_of_job {
+	uint32_t attempt;
+	mono_t next, calm; /* not before; from then on the row begins anew */
+	uint32_t in_row;
+	size_t turn; /* the place that is asked next */
+	char *forbidden; /* own: why it was not asked last; NULL: it was */
+	struct msg last; /* own */
+	bool have;
+	uint32_t polls; /* answers in a row with this sum */
+	int64_t wall_ms;
+	char words[513];
+};
+
+void ras_free(struct job *j)
+{
+	if (j->ras == NULL)
+		return;
+	if (j->ras->have)
+		msg_finish(&j->ras->last);
+	free(j->ras->forbidden);
+	free(j->ras);
+	j->ras = NULL;
+}
+
+static struct ras_of_job *of_job(struct coord *c, struct job *j)
+{
+	if (j->ras != NULL && j->ras->attempt != j->attempt)
+		ras_free(j);
+	if (j->ras == NULL) {
+		j->ras = calloc(1, sizeof(*j->ras));
+		c->oom = c->oom || j->ras == NULL;
+	}
+	if (j->ras != NULL)
+		j->ras->attempt = j->attempt;
+	return j->ras;
+}
+
+/* ---- asked ---------------------------------------------------------------------------- */
+
+static struct node *whom(struct job *j, struct ras_of_job *x)
+{
+	for (size_t i = 0; i < j->n_places; i++) {
+		struct place *p = &j->places[x->turn++ % j->n_places];
+
+		if (p->phase == PL_RUNNING && p->node->link != NULL && !p->node->silent)
+			return p->node;
+	}
+	return NULL;
+}
+
+/* False: it was asked a moment ago. */
+static bool in_turn(struct coord *c, struct ras_of_job *x, bool hang)
+{
+	if (!mono_due(x->next, c->now))
+		return false;
+	if (mono_due(x->calm, c->now))
+		x->in_row = 0;
+	x->in_row++;
+	x->next = mono_add_ms(c->now, hang && x->in_row < HANG_TIMES ? HANG_PAUSE_MS : PAUSE_MS);
+	x->calm = mono_add_ms(c->now, 2 * PAUSE_MS);
+	return true;
+}
+
+void ras_suspect(struct coord *c, struct job *j, bool hang)
+{
+	struct ras_of_job *x = j->state == JOB_RUNNING && !j->between ? of_job(c, j) : NULL;
+	const char *why;
+	struct node *n;
+	struct arena a;
+	struct msg m;
+
+	if (x == NULL || !in_turn(c, x, hang))
+		return;
+	arena_init(&a);
+	why = nccl_ras_forbidden(&a, j);
+	free(x->forbidden);
+	x->forbidden = why != NULL ? coord_strdup(c, why) : NULL;
+	arena_finish(&a);
+	n = x->forbidden == NULL ? whom(j, x) : NULL;
+	if (n == NULL)
+		return;
+	msg_init(&m, MSG_ras_get);
+	m.u.ras_get.job = j->id;
+	m.u.ras_get.attempt = j->attempt;
+	act_send(c->out, n->link->id, &m);
+}
+
+/* ---- answered ---------------------------------------------------------------------------- */
+
+static bool has_address(const struct node *n, const char *ip)
+{
+	for (size_t i = 0; i < n->n_addrs; i++)
+		if (strcmp(n->addrs[i].ip, ip) == 0)
+			return true;
+	return false;
+}
+
+static int64_t rank_at(const struct job *j, size_t place, uint32_t pid)
+{
+	for (uint32_t i = (uint32_t)place * j->ppn; i < (place + 1) * j->ppn && i < j->n_ranks; i++) {
+		const struct rank *r = &j->ranks[i];
+
+		if (r->pid == pid)
+			return i;
+		for (size_t k = 0; k < r->below.n_workers; k++)
+			if (r->below.workers[k].pid == pid)
+				return r->below.workers[k].rank;
+	}
+	return -1;
+}
+
+/* Several virtual nodes have one address: then the pid tells which it is. */
+int64_t ras_rank(const struct job *j, const char *host, uint32_t pid, const char **ret_node)
+{
+	*ret_node = NULL;
+	for (size_t i = 0; host != NULL && i < j->n_places; i++) {
+		int64_t rank;
+
+		if (!has_address(j->places[i].node, host) && strncmp(host, "127.", 4) != 0)
+			continue;
+		rank = pid != 0 ? rank_at(j, i, pid) : -1;
+		if (rank >= 0 || *ret_node == NULL)
+			*ret_node = j->places[i].node->name;
+		if (rank >= 0)
+			return rank;
+	}
+	return -1;
+}
+
+/* "rank 5 on gpu02"; of a process that is not known: "rank 5 of its communicator (10.0.0.2, pid 77)" */
+static void name(const struct job *j, const char *host, uint32_t pid, uint32_t of_comm, char *out, size_t size)
+{
+	const char *node;
+	int64_t rank = ras_rank(j, host, pid, &node);
+
+	if (rank >= 0)
+		snprintf(out, size, "rank %lld on %s", (long long)rank, node);
+	else
+		snprintf(out, size, "rank %u of its communicator (%s, pid %u)", of_comm, node != NULL ? node : host != NULL ? host : "?",
+			 pid);
+}
+
+static void put_words(const struct job *j, struct ras_of_job *x, const struct rec_ras_state *s)
+{
+	char who[200];
+
+	x->words[0] = '\0';
+	if (s->text != NULL)
+		return;
+	for (size_t i = 0; i < s->n_counts; i++)
+		if (s->counts[i].missing) {
+			name(j, s->counts[i].host, s->counts[i].pid, s->counts[i].rank, who, sizeof(who));
+			snprintf(x->words, sizeof(x->words), "%s does not answer (%u of %u ranks do not)", who, s->missing, s->size);
+			return;
+		}
+	if (s->coll != NULL) {
+		name(j, s->behind_host, s->behind_pid, s->behind_rank, who, sizeof(who));
+		snprintf(x->words, sizeof(x->words), "%s has launched %llu %ss, others %llu", who, (unsigned long long)s->count,
+			 s->coll, (unsigned long long)s->most);
+		if (s->n_behind > 1)
+			snprintf(x->words + strlen(x->words), sizeof(x->words) - strlen(x->words), "; %u ranks are behind",
+				 s->n_behind);
+		return;
+	}
+	snprintf(x->words, sizeof(x->words), "all ranks have launched equally many collectives, in %u communicator%s", s->comms,
+		 s->comms == 1 ? "" : "s");
+}
+
+void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
+{
+	struct job *j = job_find(c, r->job);
+	struct ras_of_job *x;
+	struct msg whole, copy;
+	uint64_t before = 0;
+	bool had;
+	struct buf b;
+
+	if (r->n_ras != 1 || !job_open_at(j, n, r->attempt) || (x = of_job(c, j)) == NULL)
+		return;
+	msg_init(&whole, MSG_ras);
+	whole.u.ras = *r;
+	buf_init(&b);
+	if (msg_encode(&whole, &b, NULL) == 0 && msg_decode(b.data, b.len, &copy, NULL) == 0) {
+		had = x->have && x->last.u.ras.ras->text == NULL;
+		before = had ? x->last.u.ras.ras->sum : 0;
+		if (x->have)
+			msg_finish(&x->last);
+		x->last = copy;
+		x->have = true;
+		x->polls = copy.u.ras.ras->text != NULL ? 0 : had && before == copy.u.ras.ras->sum ? x->polls + 1 : 1;
+		x->wall_ms = c->wall_ms;
+		put_words(j, x, x->last.u.ras.ras);
+		utf8_scrub(x->words);
+		job_changed(c, j);
+	} else {
+		c->oom = true;
+	}
+	buf_finish(&b);
+}
+
+/* ---- told --------------------------------------------------------------------------------- */
+
+const struct rec_ras_state *ras_last(const struct job *j, uint32_t *ret_polls)
+{
+	const struct ras_of_job *x = j->ras;
+
+	if (x == NULL || x->attempt != j->attempt || !x->have)
+		return NULL;
+	*ret_polls = x->polls;
+	return x->last.u.ras.ras;
+}
+
+void ras_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i)
+{
+	const struct ras_of_job *x = j->ras;
+
+	if (x == NULL || x->attempt != j->attempt || (!x->have && x->forbidden == NULL))
+		return;
+	i->ras = arena_alloc(a, sizeof(*i->ras));
+	if (i->ras == NULL)
+		return;
+	if (x->have) {
+		*i->ras = *x->last.u.ras.ras;
+		i->ras->n_counts = 0;
+		i->ras->words = x->words[0] != '\0' ? x->words : NULL;
+		MSG_SET(i->ras, ras_state, wall_ms, x->wall_ms);
+	}
+	if (x->forbidden != NULL && i->ras->text == NULL && i->ras->words == NULL)
+		i->ras->text = x->forbidden;
+	i->n_ras = 1;
+}
