@@ -198,6 +198,7 @@ void history_squeeze(struct job *j)
 	if (j->why != NULL)
 		drop(&j->ending);
 	nccl_squeeze(j);
+	ras_free(j); /* who was behind is in its story */
 	story_fit(j);
 }
 

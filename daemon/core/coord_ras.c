@@ -28,6 +28,7 @@ struct ras_of_job {
 	char *forbidden; /* own: why it was not asked last; NULL: it was */
 	struct msg last; /* own */
 	bool have;
+	bool told; /* in the story */
 	uint32_t polls; /* answers in a row with this sum */
 	int64_t wall_ms;
 	char words[513];
@@ -188,6 +189,17 @@ static void put_words(const struct job *j, struct ras_of_job *x, const struct re
 		 s->comms == 1 ? "" : "s");
 }
 
+/* Once of an attempt: numbers change with each answer, and the first says who. */
+static void tell(struct coord *c, struct job *j, struct ras_of_job *x)
+{
+	const struct rec_ras_state *s = x->last.u.ras.ras;
+
+	if (x->told || (s->coll == NULL && s->missing == 0) || x->words[0] == '\0')
+		return;
+	x->told = true;
+	job_tell(c, j, NULL, 0, 0, "NCCL's RAS: %.450s", x->words);
+}
+
 void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
 {
 	struct job *j = job_find(c, r->job);
@@ -213,6 +225,7 @@ void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
 		x->wall_ms = c->wall_ms;
 		put_words(j, x, x->last.u.ras.ras);
 		utf8_scrub(x->words);
+		tell(c, j, x);
 		job_changed(c, j);
 	} else {
 		c->oom = true;

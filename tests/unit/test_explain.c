@@ -1,0 +1,235 @@
+/* test_explain.c - how it is with a job, in plain words */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/explain.h"
+#include "tests/unit/failmalloc.h"
+
+#define TEST(name) static void name(void **state)
+
+static struct rec_job_info j;
+static struct rec_nccl_sum nccl;
+static struct rec_nccl_state ns[2];
+static struct rec_rank_state first;
+static struct rec_attention bad, warn;
+static struct explain_node nodes[2];
+static struct explain_in in;
+static struct arena a;
+
+static int fresh(void **state)
+{
+	j = (struct rec_job_info){ .job = 17, .state = "running", .user = "li", .nodes = "gpu[01-02]", .nnodes = 2,
+				   .submit_wall_ms = 1000, .submit_node = "head" };
+	nccl = (struct rec_nccl_sum){ .brief = "NCCL 2.28.9, IB x8 GDR", .wall_ms = 5000, .nodes = 2 };
+	for (int i = 0; i < 2; i++) {
+		ns[i] = (struct rec_nccl_state){ .node = i ? "gpu02" : "gpu01", .net = "IB" };
+		MSG_SET(&ns[i], nccl_state, inits, 8);
+		MSG_SET(&ns[i], nccl_state, inits_done, 8);
+		nodes[i] = (struct explain_node){ .name = i ? "gpu02" : "gpu01", .state = "ok", .ever_read = true };
+	}
+	first = (struct rec_rank_state){ .rank = 11, .state = "exited", .code = 1, .node = "gpu02" };
+	bad = (struct rec_attention){ .severity = "bad", .subject = "gpu02 mlx5_2", .text = "cable is up; no subnet manager.",
+				      .fix = "nodectl fix sm" };
+	warn = (struct rec_attention){ .severity = "warn", .subject = "gpu01", .text = "clock is not synchronised." };
+	in = (struct explain_in){ .job = &j, .nodes = nodes, .n_nodes = 2, .wall_ms = 100000 };
+	return 0;
+}
+
+static void with_nccl(void)
+{
+	j.nccl = &nccl;
+	j.n_nccl = 1;
+	j.nccl_nodes = ns;
+	j.n_nccl_nodes = 2;
+}
+
+static const struct rec_explanation *now(const char *begin)
+{
+	const struct rec_explanation *e;
+
+	arena_finish(&a);
+	e = explain(&a, &in);
+	assert_non_null(e);
+	if (strncmp(e->verdict, begin, strlen(begin)) != 0)
+		fail_msg("\"%s\" is not \"%s...\"", e->verdict, begin);
+	assert_null(strstr(e->verdict, "(null)"));
+	return e;
+}
+
+static bool has(const char *const *v, size_t n, const char *text)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strstr(v[i], text))
+			return true;
+	return false;
+}
+
+static const struct rec_fact *seen(const struct rec_explanation *e, const char *text)
+{
+	for (size_t i = 0; i < e->n_seen; i++)
+		if (strstr(e->seen[i].text, text))
+			return &e->seen[i];
+	fail_msg("\"%s\" was not seen", text);
+	return NULL;
+}
+
+#define UNKNOWN(e, text) assert_true(has((const char *const *)(e)->unknown, (e)->n_unknown, text))
+#define DO(e, text) assert_true(has((const char *const *)(e)->todo, (e)->n_todo, text))
+
+TEST(a_job_that_waits_says_for_what_and_until_when)
+{
+	const struct rec_explanation *e;
+
+	j.state = "queued";
+	j.nodes = NULL;
+	in.n_nodes = 0;
+	j.why = "waiting for 2 free nodes";
+	e = now("It waits and has not been started: waiting for 2 free nodes.");
+	UNKNOWN(e, "when it can start");
+	DO(e, "nodectl kill 17");
+	MSG_SET(&j, job_info, start_by_wall_ms, 100000 + 600000);
+	e = now("It waits and has not been started: waiting for 2 free nodes. It can start in 10 min at the latest");
+	assert_int_equal(e->n_unknown, 0);
+}
+
+TEST(states_without_ranks_of_interest)
+{
+	j.state = "preparing";
+	now("It is being prepared on gpu[01-02]:");
+	j.state = "recovering";
+	now("How it is with it is not known yet");
+	j.state = "ending";
+	j.why = "killed by li";
+	now("It is being ended: killed by li.");
+	j.state = "restarting";
+	now("An attempt is over and another one follows: killed by li.");
+	j.state = "done";
+	now("It ended well.");
+}
+
+TEST(of_a_running_job_the_worst_comes_first)
+{
+	const struct rec_explanation *e = now("It runs, and nothing is known to be wrong with it.");
+
+	UNKNOWN(e, "which network NCCL uses");
+	with_nccl();
+	e = now("It runs, and nothing is known to be wrong with it: NCCL 2.28.9, IB x8 GDR.");
+	assert_string_equal(seen(e, "Using network IB")->source, "NCCL's log on gpu01 and 1 other");
+	nodes[0].v = &warn;
+	nodes[0].n = 1;
+	now("It runs. One thing about its nodes: gpu01: clock is not synchronised.");
+	nccl.brief = "NCCL 2.28.9, IB x7-8!";
+	now("It runs, and its nodes differ: NCCL 2.28.9, IB x7-8!.");
+	ns[1].inits_done = 6;
+	now("It runs and begins: of 16 communicators of NCCL 2 are not ready yet.");
+	nodes[1].v = &bad;
+	nodes[1].n = 1;
+	e = now("It runs, on a node that is not well: gpu02 mlx5_2: cable is up");
+	DO(e, "nodectl fix sm");
+	nccl.socket = true;
+	nccl.reason = "user";
+	nccl.why = "NCCL_IB_DISABLE=1 is set";
+	nccl.fix = "relaunch without NCCL_IB_DISABLE";
+	e = now("Slow, not broken: NCCL runs over TCP and not over InfiniBand: NCCL_IB_DISABLE=1 is set.");
+	UNKNOWN(e, "whether InfiniBand passes traffic between gpu[01-02]");
+	DO(e, "relaunch without NCCL_IB_DISABLE");
+	DO(e, "nodectl check nccl -w gpu[01-02]");
+	nodes[1].state = "unreachable";
+	nodes[1].silent_ms = 9000;
+	now("It runs as far as is known: node gpu02 has not been heard for 9 s.");
+	nccl.trouble = "rank 3 on gpu01 mlx5_1: no path to the peer";
+	now("It runs, and NCCL has met trouble: rank 3 on gpu01 mlx5_1: no path to the peer.");
+}
+
+TEST(a_log_that_is_not_read_is_said_to_be_so)
+{
+	with_nccl();
+	j.n_nccl = 0;
+	ns[0] = (struct rec_nccl_state){ .node = "gpu01", .unread = "the job sets NCCL_DEBUG itself" };
+	UNKNOWN(now("It runs"), "the job sets NCCL_DEBUG itself");
+}
+
+TEST(a_failed_job_has_its_first_cause)
+{
+	const struct rec_explanation *e;
+
+	j.state = "failed";
+	in.n_nodes = 0;
+	j.why = "rank 11 (gpu02, pid 40112) exited with code 1";
+	MSG_SET(&j, job_info, exit_code, 1);
+	j.first = &first;
+	j.n_first = 1;
+	first.at_us = 7000000;
+	e = now("It failed: rank 11 (gpu02, pid 40112) exited with code 1. Its exit code is 1.");
+	assert_string_equal(seen(e, "rank 11 exited with code 1")->source, "the shim on gpu02");
+	assert_int_equal(seen(e, "rank 11 exited")->wall_ms, 7000);
+	UNKNOWN(e, "why rank 11 ended so");
+	DO(e, "nodectl logs 17 --rank 11");
+	first.exception = "ValueError: bad at train.py:42";
+	e = now("It failed");
+	seen(e, "ValueError");
+	assert_int_equal(e->n_unknown, 0);
+	j.state = "lost";
+	now("It was lost: ");
+	with_nccl();
+	nccl.trouble = "gpu01: another rank ended first";
+	j.n_nccl_nodes = 0;
+	e = now("It was lost: rank 11 (gpu02, pid 40112) exited with code 1. Its exit code is 1. NCCL said before: gpu01");
+}
+
+/* What a node of many faults says stays within what a message holds. */
+TEST(there_is_never_more_than_a_message_holds)
+{
+	static struct rec_attention many[64];
+	static char ugly[1025];
+	const struct rec_explanation *e;
+
+	memset(ugly, 'x', sizeof(ugly) - 1);
+	for (int i = 0; i < 64; i++)
+		many[i] = (struct rec_attention){ .severity = "bad", .subject = "gpu01 mlx5_2", .text = ugly, .fix = i & 1 ? "a" : ugly };
+	nodes[0].v = nodes[1].v = many;
+	nodes[0].n = nodes[1].n = 64;
+	e = now("It runs, on a node that is not well");
+	assert_int_equal(e->n_seen, 24);
+	assert_true(strlen(e->verdict) <= 1024 && strlen(e->seen[0].text) <= 512);
+	assert_int_equal(e->n_todo, 3); /* equal ones once: logs, a, the long one cut */
+}
+
+TEST(memory_that_runs_out_costs_words_and_nothing_else)
+{
+	j.state = "failed";
+	j.first = &first;
+	j.n_first = 1;
+	with_nccl();
+	EACH_FAILING_MALLOC({
+		explain(&a, &in);
+		arena_finish(&a);
+	})
+}
+
+#define T(f) cmocka_unit_test_setup(f, fresh)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_job_that_waits_says_for_what_and_until_when),
+		T(states_without_ranks_of_interest),
+		T(of_a_running_job_the_worst_comes_first),
+		T(a_log_that_is_not_read_is_said_to_be_so),
+		T(a_failed_job_has_its_first_cause),
+		T(there_is_never_more_than_a_message_holds),
+		T(memory_that_runs_out_costs_words_and_nothing_else),
+	};
+	int failed;
+
+	arena_init(&a);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	arena_finish(&a);
+	return failed;
+}
