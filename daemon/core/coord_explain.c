@@ -20,7 +20,7 @@ static bool see(struct arena *a, struct coord *c, struct node *n, struct explain
 		ret->silent_ms = (uint64_t)mono_sub_ms(c->now, n->heard);
 	if (n->link == NULL)
 		return true;
-	verdicts_of(a, c, n, v);
+	verdicts_of(a, c, n, v, NULL);
 	ret->v = v->v;
 	ret->n = v->n;
 	return true;
