@@ -13,13 +13,14 @@
 #include <string.h>
 
 #include "client/job_nccl.h"
+#include "client/job_progress.h"
 #include "client/render.h"
 #include "common/arena.h"
 #include "common/hostlist.h"
 
 #define HERE '\001' /* in a sentence: the names of the nodes */
 
-enum grade { BAD, WARN, JOB_SUFFERS, JOB_WAITS, JOB_SAYS };
+enum grade { BAD, JOB_HANGS, WARN, JOB_SUFFERS, JOB_WAITS, JOB_SAYS };
 
 struct item {
 	enum grade grade;
@@ -163,6 +164,9 @@ static void collect_job(struct items *all, const struct rec_job_info *j)
 					.fix = arena_printf(&all->arena, "nodectl why %s", id) });
 	if (strcmp(j->state, "queued") == 0 && j->why && *j->why)
 		add(all, (struct item){ .grade = JOB_WAITS, .what = id, .text = j->why, .fix = "" });
+	if (job_progress(j) && job_progress(j)->hang)
+		add(all, (struct item){ .grade = JOB_HANGS, .what = id, .text = job_progress(j)->hang,
+					.fix = job_progress(j)->fix ? job_progress(j)->fix : "" });
 	for (size_t i = 0; i < j->n_notices; i++)
 		add(all, (struct item){ .grade = JOB_SAYS, .what = id, .text = j->notices[i], .fix = "" });
 }
@@ -314,7 +318,7 @@ static void node_line(struct arena *arena, struct buf *b, const struct item *v, 
 /* A subject of its own: a job, a service, the cluster. */
 static void other_line(struct buf *b, const struct item *v, size_t n)
 {
-	if (v->grade >= JOB_SUFFERS)
+	if (v->grade >= JOB_SUFFERS || v->grade == JOB_HANGS)
 		buf_adds(b, n > 1 ? "jobs " : "job ");
 	for (size_t i = 0; i < n; i++)
 		if (!i || strcmp(v[i].what, v[i - 1].what) != 0)
@@ -323,7 +327,7 @@ static void other_line(struct buf *b, const struct item *v, size_t n)
 		buf_adds(b, n > 1 ? " wait" : " waits");
 		render_waiting(b, v->text);
 	} else {
-		buf_addf(b, ": %s", v->text);
+		buf_addf(b, v->grade == JOB_HANGS ? " hangs: %s" : ": %s", v->text);
 	}
 	if (*v->fix)
 		buf_addf(b, "  fix: %s", v->fix);
@@ -368,7 +372,8 @@ static size_t fold(struct items *all, struct line *lines)
 
 static void print(struct out *o, struct items *all)
 {
-	static const enum out_tone tones[] = { [BAD] = OUT_BAD, [WARN] = OUT_WARN, [JOB_SUFFERS] = OUT_WARN };
+	static const enum out_tone tones[] = { [BAD] = OUT_BAD, [JOB_HANGS] = OUT_BAD, [WARN] = OUT_WARN,
+						[JOB_SUFFERS] = OUT_WARN };
 	struct line *lines = calloc(all->n + 1, sizeof(*lines));
 	size_t n = lines && all->n ? fold(all, lines) : 0;
 

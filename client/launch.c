@@ -67,6 +67,20 @@ static bool set_by_user(const struct launch *w, const char *name)
 	return false;
 }
 
+/* The shim looks there for steps and loss; it is read as the job's user. */
+static int name_trainer_log(struct launch *w, struct err *e)
+{
+	static const char name[] = "NODEAGENT_TRAINER_LOG";
+	char *path;
+	bool ok;
+
+	if (set_by_user(w, name) || !(path = trainer_log(w->argv, w->dir)))
+		return 0;
+	ok = envset_put(&w->env, name, path);
+	free(path);
+	return ok ? 0 : err_set(e, ENOMEM, "out of memory");
+}
+
 int launch_prepare(struct launch *w, struct err *e)
 {
 	int r = choose_directory(w, e);
@@ -75,6 +89,8 @@ int launch_prepare(struct launch *w, struct err *e)
 		r = envfilter(environ, w->choices, w->n_choices, w->clean_env, &w->env, e);
 	if (r == 0 && !set_by_user(w, "PWD") && !envset_put(&w->env, "PWD", w->dir))
 		r = err_set(e, ENOMEM, "out of memory");
+	if (r == 0 && w->argv)
+		r = name_trainer_log(w, e);
 	return r;
 }
 

@@ -11,6 +11,7 @@
 #include "client/job_gpus.h"
 #include "client/net_plan.h"
 #include "client/job_nccl.h"
+#include "client/job_progress.h"
 #include "client/story.h"
 #include "client/streams.h"
 #include "common/hostlist.h"
@@ -165,6 +166,7 @@ static void job_numbers(struct out *o, const struct rec_job_info *j)
 	out_str(o, "name", NULL, j->name);
 	opt_uint(o, "uid", MSG_HAS(j, job_info, uid), j->uid);
 	job_gpus_json(o, j);
+	job_progress_json(o, j);
 }
 
 /* "14:05:30" of today, or "Nov 24 14:05". */
@@ -182,7 +184,7 @@ static void end_cell(struct out *o, const struct rec_job_info *j, int64_t wall_m
 
 /* What the list has in some job and so shows of all. */
 struct columns {
-	bool gpus, over, names, net;
+	bool gpus, over, names, net, phases, steps;
 };
 
 static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms, const struct columns *w)
@@ -198,7 +200,15 @@ static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms
 		out_cell(o, "NODES", OUT_SHRINK, OUT_PLAIN, "%s", j->nodes);
 	else
 		out_cell(o, "NODES", OUT_SHRINK, OUT_DIM, "(%u)", j->nnodes);
-	state_attr(o, "STATE", j->state);
+	if (w->phases) {
+		const struct rec_job_progress *p = job_progress(j);
+		const char *phase = p && p->phase ? p->phase : j->state;
+
+		out_str(o, "state", NULL, j->state);
+		out_cell(o, "PHASE", 0, strcmp(phase, "hung") == 0 ? OUT_BAD : render_tone(j->state), "%s", phase);
+	} else {
+		state_attr(o, "STATE", j->state);
+	}
 	if (w->over && MSG_HAS(j, job_info, exit_code))
 		out_cell(o, "CODE", OUT_RIGHT, OUT_PLAIN, "%u", j->exit_code);
 	else if (w->over)
@@ -214,6 +224,8 @@ static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms
 	if (w->net)
 		job_nccl_cell(o, j);
 	job_nccl_json(o, j, false);
+	if (w->steps)
+		job_step_cells(o, j);
 	render_duration(&b, render_job_ms(j, wall_ms));
 	out_cell(o, "TIME", 0, OUT_PLAIN, "%s", buf_str(&b));
 	if (w->over)
@@ -235,6 +247,8 @@ void render_jobs(struct out *o, const struct rec_job_info *jobs, size_t n, int64
 		w.over |= render_job_over(&jobs[i]);
 		w.names |= jobs[i].name != NULL;
 		w.net |= job_nccl_known(&jobs[i]);
+		w.phases |= job_phase_counts(&jobs[i]) || job_step(&jobs[i]);
+		w.steps |= job_step(&jobs[i]) != NULL;
 	}
 	w.names = w.names && w.over; /* what waits and runs is known by its command, and must fit 80 columns */
 	out_start(o, "jobs", OUT_TABLE);
@@ -508,6 +522,7 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 		render_duration(&b, render_job_ms(j, wall_ms));
 		out_str(o, NULL, j->start_wall_ms ? "time" : "waiting", buf_str(&b));
 	}
+	job_progress_lines(o, j);
 	if (MSG_HAS(j, job_info, exit_code))
 		out_uint(o, NULL, "exit code", j->exit_code);
 	buf_reset(&b);

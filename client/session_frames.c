@@ -51,6 +51,8 @@ static void on_update(struct session *s, struct msg *m)
 	}
 	if (!s->settled) /* those of the end follow what ended it */
 		session_say_notices(s);
+	if (!s->settled)
+		session_say_progress(s);
 	session_say_restart(s);
 	if (mono_is_never(s->may_tell_at))
 		session_say_waiting(s, mono_now());

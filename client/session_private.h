@@ -25,6 +25,7 @@ struct session {
 	bool resumed; /* asked for again after a lost connection, and not told yet of which attempt it is */
 	uint32_t told_attempt; /* the user knows of this one */
 	uint32_t told_end; /* ... and why this one ended */
+	bool told_hang, told_tokenising;
 	size_t told_notices; /* the first ones of the job's list, which only grows */
 	struct msg update; /* the last job_update; type MSG_none: none yet */
 	const struct rec_job_info *info;
@@ -84,6 +85,7 @@ void session_say_running(struct session *s, const char *then);
 void session_say_restart(struct session *s);
 /* What is known of the job's life beside its states: each once, when it comes. */
 void session_say_notices(struct session *s);
+void session_say_progress(struct session *s); /* that it hangs, or goes on again */
 /* Nobody has answered yet: what for, and until when that is waited for. */
 void session_say_slow(struct session *s, mono_t now);
 void session_say_end(struct session *s);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "client/out.h"
+#include "client/job_progress.h"
 #include "client/render.h"
 #include "client/story.h"
 #include "client/term.h"
@@ -483,6 +484,39 @@ static void json_notice(struct session *s, const char *text)
 	out_uint(o, "job", NULL, s->info->job);
 	out_str(o, "text", NULL, text);
 	json_done(s, o, &b);
+}
+
+static void say_one(struct session *s, const char *text)
+{
+	if (s->conf->json)
+		json_notice(s, text);
+	else
+		session_say(s, "job %" PRIu64 ": %s", s->info->job, text);
+}
+
+/* What begins and ends, unlike the notices: once each time. */
+void session_say_progress(struct session *s)
+{
+	const struct rec_job_progress *p = job_progress(s->info);
+	bool hangs = p && p->hang;
+	struct buf b;
+
+	if (!s->conf->to_end)
+		return;
+	buf_init(&b);
+	if (hangs && !s->told_hang) {
+		job_hang_text(&b, s->info);
+		say_one(s, buf_str(&b));
+	} else if (p && !hangs && s->told_hang) {
+		say_one(s, "goes on again");
+	} else if (p && p->phase && p->note && strcmp(p->phase, "tokenising") == 0 && !s->told_tokenising) {
+		buf_addf(&b, "tokenising: %s; that others wait is normal", p->note);
+		say_one(s, buf_str(&b));
+		s->told_tokenising = true;
+	}
+	if (p)
+		s->told_hang = hangs;
+	buf_finish(&b);
 }
 
 void session_say_notices(struct session *s)

@@ -28,6 +28,7 @@ static const char *const names[TK_COUNT] = {
 	[TK_STAGE] = "stage",
 	[TK_FINETUNING] = "finetuning_type",
 	[TK_DO_TRAIN] = "do_train",
+	[TK_OUTPUT] = "output_dir",
 };
 
 /* ---- the command line ---------------------------------------------------------- */
@@ -415,33 +416,59 @@ static void hide_pairs(char *text, size_t n)
 	}
 }
 
+/* What is given to the trainer whose first argument this is. 0; -ENOENT: it cannot be
+ * read; -EINVAL: *e says why it is no YAML; or as trainer_read(). */
+static int load(struct trainer *t, char *const *first, const char *dir, struct err *e)
+{
+	char *text;
+	size_t n;
+	int r;
+
+	if (!trainer_is_file(*first)) {
+		trainer_arguments(t, first, false);
+		return 0;
+	}
+	text = read_file(dir, *first, &n);
+	if (!text)
+		return -ENOENT;
+	if (ends_with(*first, ".json"))
+		hide_pairs(text, n);
+	r = trainer_read(t, text, n, e);
+	free(text);
+	if (r == 0)
+		trainer_arguments(t, first + 1, true);
+	return r;
+}
+
 size_t trainer_warn(char *const *argv, const char *dir, struct buf *b)
 {
-	size_t first = trainer_find(argv), n;
+	size_t first = trainer_find(argv);
 	struct trainer t = { 0 };
 	struct err e;
-	bool json;
-	char *text;
 	int r;
 
 	if (!first || !argv[first])
 		return 0;
-	if (!trainer_is_file(argv[first])) {
-		trainer_arguments(&t, &argv[first], false);
-		return trainer_judge(&t, "", b);
-	}
-	text = read_file(dir, argv[first], &n);
-	if (!text)
-		return 0;
-	json = ends_with(argv[first], ".json");
-	if (json)
-		hide_pairs(text, n);
-	r = trainer_read(&t, text, n, &e);
-	free(text);
+	r = load(&t, &argv[first], dir, &e);
 	if (r == -EINVAL) {
-		buf_addf(b, "%s is no %s: %s\n", argv[first], json ? "JSON" : "YAML", e.text);
+		buf_addf(b, "%s is no %s: %s\n", argv[first], ends_with(argv[first], ".json") ? "JSON" : "YAML", e.text);
 		return 1;
 	}
-	trainer_arguments(&t, &argv[first + 1], true);
-	return r < 0 ? 0 : trainer_judge(&t, argv[first], b);
+	return r < 0 ? 0 : trainer_judge(&t, trainer_is_file(argv[first]) ? argv[first] : "", b);
+}
+
+/* LLaMA-Factory's default depends on the model and the time: not guessed. */
+char *trainer_log(char *const *argv, const char *dir)
+{
+	size_t first = trainer_find(argv);
+	struct trainer t = { 0 };
+	const struct trainer_value *v = &t.v[TK_OUTPUT];
+	struct err e;
+	char *path;
+
+	if (!first || !argv[first] || load(&t, &argv[first], dir, &e) < 0)
+		return NULL;
+	if (is_null(v) || !*v->text || strlen(v->text) + 4 >= sizeof(v->text)) /* cut, perhaps */
+		return NULL;
+	return asprintf(&path, "%s/trainer_log.jsonl", v->text) < 0 ? NULL : path;
 }

@@ -22,7 +22,7 @@
 
 enum trainer_key {
 	TK_OVERWRITE, TK_RESUME, TK_ONLY_MODEL, TK_STRATEGY, TK_SAVE_STEPS, TK_MAX_STEPS, TK_STAGE, TK_FINETUNING,
-	TK_DO_TRAIN, TK_COUNT
+	TK_DO_TRAIN, TK_OUTPUT, TK_COUNT
 };
 
 struct trainer_value {
@@ -52,5 +52,10 @@ size_t trainer_judge(const struct trainer *t, const char *file, struct buf *b);
 /* All of it, for a command that would be started in this directory. What cannot be
  * read is left to the command itself, but a file that is no YAML is told. */
 size_t trainer_warn(char *const *argv, const char *dir, struct buf *b);
+
+/* Where the trainer of this command writes its log ("DIR/trainer_log.jsonl", relative to
+ * the job's directory if output_dir is). malloc'ed; NULL: no trainer that is known here, or
+ * it does not say. */
+char *trainer_log(char *const *argv, const char *dir);
 
 #endif

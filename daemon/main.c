@@ -341,6 +341,7 @@ static int run_agent(const struct command *c)
 		.no_nccl_log = !c->s.nccl_log,
 		.no_ras = !c->s.nccl_ras,
 		.probe_patience_ms = c->s.probe_patience_ms,
+		.pulse_ms = c->s.pulse_ms,
 		.gpu_share = c->s.gpu_share,
 		.gpu_share_of = c->s.gpu_share_of,
 	};

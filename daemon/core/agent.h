@@ -34,6 +34,7 @@ struct agent_conf {
 	bool no_nccl_log; /* jobs' NCCL is not asked to write one */
 	bool no_ras; /* ... nor how far it is */
 	uint32_t gpu_share, gpu_share_of; /* virtual nodes: GPUs i with i % of == share are ours; of <= 1: all */
+	uint32_t pulse_ms; /* shims look at what their ranks do this often; 0: never */
 	bool allow_root;
 	uint32_t uid_min, uid_max; /* uids that may run here (launcher mode) */
 };

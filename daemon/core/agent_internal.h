@@ -137,6 +137,8 @@ struct ajob {
 	uint64_t ticket_look;
 	mono_t run_since; /* go was sent; MONO_NEVER when not known (adopted, and its shim has not spoken) */
 	struct local_rank *ranks; /* nprocs */
+	struct msg pulse; /* own copy of the shim's last, or of type none */
+	mono_t pulse_at;
 	char *fail_text;
 	uint32_t fail_code;
 	bool fail_retry;
@@ -347,6 +349,9 @@ void containers_done(struct agent *a, struct ajob *j);
 
 /* agent_readings.c */
 void readings_on_event(struct agent *a);
+/* agent_pulse.c */
+void pulse_on_shim(struct agent *a, struct ajob *j, const struct msg *m);
+void pulses_registered(struct agent *a); /* the last ones are told once more */
 void readings_send(struct agent *a);
 void readings_topology(struct agent *a, const struct rec_topology_get *g);
 void readings_deadlines_agent(struct agent *a);

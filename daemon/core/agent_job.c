@@ -91,6 +91,7 @@ void ajob_free(struct agent *a, struct ajob *j)
 	free(j->prepare_json);
 	free(j->fail_text);
 	free(j->end_text);
+	msg_finish(&j->pulse);
 	msg_finish(&j->prepare);
 	if (j->has_nccl)
 		msg_finish(&j->nccl);
@@ -512,6 +513,8 @@ void ajob_send_setup(struct agent *a, struct ajob *j)
 		MSG_SET(s, shim_setup, max_restarts, p->max_restarts);
 	s->no_nccl_log = a->conf.no_nccl_log;
 	s->no_ras = a->conf.no_ras;
+	if (a->conf.pulse_ms != 0)
+		MSG_SET(s, shim_setup, pulse_ms, a->conf.pulse_ms);
 	s->gpus = readings_visible(a, p, &indices);
 	if (!p->per_node) /* a launcher places its own workers */
 		s->cpus = readings_cpus(a, &a->out->arena, indices);

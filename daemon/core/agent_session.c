@@ -195,6 +195,7 @@ static void on_registered(struct agent *a, const struct rec_node_registered *r)
 	stuck_registered(a);
 	ajobs_tell_unknown(a);
 	nccl_again(a);
+	pulses_registered(a);
 }
 
 static void on_pong(struct agent *a, const struct rec_pong *p)

@@ -258,6 +258,9 @@ void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 	case MSG_shim_grown:
 		on_shim_given(a, j);
 		break;
+	case MSG_pulse:
+		pulse_on_shim(a, j, m);
+		break;
 	case MSG_shim_stuck:
 		on_shim_stuck(a, j, &m->u.shim_stuck);
 		break;

@@ -351,6 +351,9 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_job_nccl:
 		nccl_on_told(c, n, &m->u.job_nccl);
 		break;
+	case MSG_pulse:
+		hang_on_pulse(c, n, m);
+		break;
 	case MSG_notice:
 		jobs_on_notice(c, n, &m->u.notice);
 		break;

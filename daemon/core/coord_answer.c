@@ -206,6 +206,7 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	nccl_fill_info(a, j, ranks, i);
 	if (ranks)
 		ras_fill_info(a, j, i);
+	hang_fill(a, c, j, i);
 	fill_nodes(a, c, j, i);
 	fill_ranks(a, c, j, ranks, i);
 	if (j->master_addr[0] != '\0')
@@ -448,7 +449,10 @@ static size_t nccl_weight(const struct rec_job_info *i)
 
 size_t job_weight(const struct rec_job_info *i)
 {
-	return 800 + text_weight(i->name) + text_weight(i->command) + text_weight(i->nodes) +
+	size_t progress = i->n_progress == 0 ? 0 : 300 + text_weight(i->progress[0].hang) +
+			  text_weight(i->progress[0].fix) + text_weight(i->progress[0].note);
+
+	return 800 + progress + text_weight(i->name) + text_weight(i->command) + text_weight(i->nodes) +
 	       text_weight(i->why) + text_weight(i->user) + nccl_weight(i);
 }
 

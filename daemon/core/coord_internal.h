@@ -27,6 +27,7 @@
  *   coord_explain.c  gathers what explain.c puts into one paragraph
  *   coord_ras.c  asks their RAS
  *   coord_nccl.c  what jobs' NCCL said
+ *   coord_hang.c   what running jobs do, and which of them hang
  *   coord_topology.c  a node's topology, asked for on its behalf
  *   coord_net.c  NCCL's network: which settings the ranks get, and plans of jobs
  */
@@ -334,6 +335,7 @@ struct job {
 	char *why; /* what it waits for, or why it ended */
 	char *notices[16];
 	size_t n_notices;
+	struct job_hang *hang; /* what its ranks do, see coord_hang.c; NULL: nobody has told */
 	struct story story;
 	mono_t story_save; /* its last moments are on no disk yet: then they are written */
 	bool told_restart; /* of this life of the coordinator */
@@ -566,6 +568,13 @@ void clean_deadlines(struct coord *c);
 void clean_verdicts(struct arena *a, const struct node *n, struct verdicts *v);
 uint64_t clean_left_by(const struct node *n);
 bool clean_awaited(const struct job *j); /* some GPUs that it had are not seen to be as before */
+
+/* coord_hang.c */
+void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m);
+void hang_deadline(struct coord *c, struct job *j);
+/* Texts are borrowed from the job. */
+void hang_fill(struct arena *a, const struct coord *c, const struct job *j, struct rec_job_info *i);
+void hang_free(struct job *j);
 
 /* coord_topology.c */
 /* True: status follows when the node has answered, or has not in time. */

@@ -104,6 +104,7 @@ void job_free(struct coord *c, struct job *j)
 	free(j->why);
 	for (size_t i = 0; i < j->n_notices; i++)
 		free(j->notices[i]);
+	hang_free(j);
 	story_free(j);
 	restart_free(j);
 	net_free(j);
@@ -1039,6 +1040,7 @@ static void job_deadlines(struct coord *c, struct job *j)
 	if (j->restored && !j->told_restart)
 		job_tell(c, j, NULL, 0, 0, "the coordinator was restarted");
 	j->told_restart = true;
+	hang_deadline(c, j);
 	story_deadline(c, j);
 	cause_deadline(c, j);
 }

@@ -323,7 +323,7 @@ static int make_core(struct agent_io *io, struct err *e)
 				.allow_root = io->opts->allow_root, .uid_min = io->opts->uid_min,
 				.uid_max = io->opts->uid_max, .gpu_share = io->opts->gpu_share,
 				.no_nccl_log = io->opts->no_nccl_log, .no_ras = io->opts->no_ras,
-				.gpu_share_of = io->opts->gpu_share_of, .spool_dir = io->opts->spool_dir };
+				.gpu_share_of = io->opts->gpu_share_of, .pulse_ms = io->opts->pulse_ms, .spool_dir = io->opts->spool_dir };
 
 	snprintf(where, sizeof(where), "%s:%u", io->id.coord_host, io->id.coord_port);
 	c.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);

@@ -50,6 +50,7 @@ struct agent_opts {
 	uint32_t probe_patience_ms; /* a source of it that hangs for so long is started anew */
 	bool no_nccl_log; /* jobs' NCCL is not asked to write one */
 	bool no_ras; /* ... nor how far it is */
+	uint32_t pulse_ms; /* what ranks do is looked at this often; 0: never */
 	uint32_t gpu_share, gpu_share_of; /* virtual nodes share the host's GPUs out; of <= 1: all are ours */
 };
 

@@ -32,6 +32,7 @@ struct settings {
 	char *shim, *launcher, *sysfs_root, *exclude_ports, *nvml, *kmsg;
 	bool probe, nccl_log, nccl_ras;
 	uint32_t probe_patience_ms;
+	uint32_t pulse_ms;
 	uint32_t gpu_share, gpu_share_of;
 	uint32_t peer_port;
 	bool single_user, allow_root;

@@ -10,6 +10,7 @@
 #include "common/nccl_conf.h"
 #include "common/arena.h"
 #include "common/err.h"
+#include "common/progress.h"
 #include "proto/spec.h"
 #include "shim/channel.h"
 #include "shim/feed.h"
@@ -18,8 +19,10 @@
 #include "shim/oom.h"
 #include "shim/output.h"
 #include "shim/ras.h"
+#include "shim/pulse.h"
 #include "shim/reader.h"
 #include "shim/sweep.h"
+#include "shim/trainlog.h"
 #include "shim/workers.h"
 
 /* Descriptors the shim is started with. */
@@ -61,6 +64,10 @@ struct host {
 	bool below_changed; /* workers, since the machine was told */
 	uint32_t round; /* of workers */
 	uint64_t round_from[2], round_end[2]; /* their output begins here; and ended there when all of them were over */
+	struct pulse *pulse; /* NULL: not looked at */
+	struct trainlog *trainlog; /* NULL: none is known */
+	struct progress step; /* as it was told last */
+	mono_t step_at; /* it changed */
 	bool signalled; /* a signal of ours went to the ranks */
 	uint32_t n_searched; /* ranks whose output was searched for an exception */
 	struct channel conn;
@@ -123,6 +130,11 @@ void job_nccl_tell(struct host *h, bool now);
 void job_ras_asked(struct host *h);
 mono_t job_nccl_due(const struct host *h);
 void job_nccl_finish(struct host *h);
+/* vitals.c: what the ranks do, and how far they are. Past the machine, to the agent. */
+void vitals_began(struct host *h);
+mono_t vitals_due(const struct host *h);
+void vitals_look(struct host *h);
+void vitals_finish(struct host *h);
 /* shim_stdin: a grant, or that the rank reads no more. */
 void host_grant(struct host *h, bool anew);
 

@@ -4,7 +4,7 @@
  * little is done before shim_hello. It depends on nobody: the agent may die,
  * be upgraded, come back; the ranks, their output and their exit codes are
  * kept here. Nothing wakes it while nothing happens, but for a look at a launcher's
- * workers now and then (workers.c).
+ * workers now and then (workers.c), and at what the ranks do (pulse.c).
  *
  * What happens is decided in machine.c; this file turns the system's events
  * into the machine's, and perform.c its actions into system calls. */
@@ -219,6 +219,8 @@ static void on_listen(struct host *h)
 		return;
 	}
 	output_forget_reports(h->out);
+	if (h->pulse)
+		pulse_tell_again(h->pulse);
 	host_step(h, (struct shim_event){ .type = SEV_AGENT_UP });
 	h->nccl_anew = true;
 	host_grant(h, true);
@@ -325,7 +327,7 @@ static void gather(size_t moved, mono_t *last)
 
 static int timeout_ms(const struct host *h)
 {
-	mono_t at = mono_min(shim_deadline(h->machine), below_due(h)), now = host_now();
+	mono_t at = mono_min(shim_deadline(h->machine), mono_min(below_due(h), vitals_due(h))), now = host_now();
 	int64_t ms;
 
 	if (h->conn.fd >= 0) /* else nobody is there to be told */
@@ -354,6 +356,8 @@ static void loop(struct host *h)
 			below_look(h);
 		below_tell(h);
 		job_nccl_tell(h, false);
+		if (!h->done && mono_due(vitals_due(h), host_now()))
+			vitals_look(h);
 		host_step_closed(h);
 		output_flush_stamps(h->out);
 		report_growth(h);
@@ -513,6 +517,7 @@ static void finish(struct host *h)
 	feed_finish(&h->feed);
 	below_finish(h);
 	job_nccl_finish(h);
+	vitals_finish(h);
 	shim_destroy(h->machine);
 	output_destroy(h->out);
 	sweep_destroy(h->sweep);

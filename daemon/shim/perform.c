@@ -265,6 +265,7 @@ static void do_start(struct host *h, const struct rec_shim_go *go)
 	reserve_status(h);
 	start_all(h, sp, env, null_fd);
 	below_began(h);
+	vitals_began(h);
 	if (null_fd >= 0)
 		close(null_fd);
 	spawn_destroy(sp);

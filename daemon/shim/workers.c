@@ -130,6 +130,14 @@ struct worker *workers_by_id(struct workers *w, uint64_t id)
 	return NULL;
 }
 
+const struct worker *workers_live(const struct workers *w, size_t i)
+{
+	for (size_t k = 0; k < w->n; k++)
+		if (!w->v[k].over && i-- == 0)
+			return &w->v[k];
+	return NULL;
+}
+
 uint32_t workers_round(const struct workers *w)
 {
 	return w->rounds;

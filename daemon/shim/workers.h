@@ -77,6 +77,8 @@ struct worker *workers_guilty(struct workers *w);
 bool workers_survived(struct workers *w);
 /* In the order of rank_state. How many of out[WORKERS_MAX]; borrowed until the next call of any. */
 size_t workers_list(struct workers *w, struct rec_worker out[WORKERS_MAX]);
+/* The i-th of those that live; NULL: there are no more. */
+const struct worker *workers_live(const struct workers *w, size_t i);
 uint32_t workers_round(const struct workers *w); /* 0, 1, ...: how often others took their places */
 uint32_t workers_found(const struct workers *w);
 uint32_t workers_alive(const struct workers *w);

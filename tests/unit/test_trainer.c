@@ -266,6 +266,40 @@ TEST(json_is_read_as_python_writes_it)
 	rmdir(dir);
 }
 
+static void expect_log(const char *want, const char *dir, const char *const *argv)
+{
+	char *got = trainer_log((char *const *)argv, dir);
+
+	if (want)
+		assert_string_equal(got, want);
+	else
+		assert_null(got);
+	free(got);
+}
+
+static void the_trainers_log_is_in_its_output_directory(void **state)
+{
+	char dir[] = "/tmp/na-trainer-XXXXXX", path[64];
+	FILE *f;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof path, "%s/c.yaml", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs("stage: sft\noutput_dir: saves/x\n", f);
+	fclose(f);
+	expect_log("saves/x/trainer_log.jsonl", dir, (const char *const[]){ "llamafactory-cli", "train", "c.yaml", NULL });
+	expect_log("/data/y/trainer_log.jsonl", dir,
+		   (const char *const[]){ "llamafactory-cli", "train", "c.yaml", "output_dir=/data/y", NULL });
+	expect_log("z/trainer_log.jsonl", dir,
+		   (const char *const[]){ "llamafactory-cli", "train", "--stage", "sft", "--output_dir", "z", NULL });
+	expect_log(NULL, dir, (const char *const[]){ "llamafactory-cli", "train", "gone.yaml", NULL });
+	expect_log(NULL, dir, (const char *const[]){ "llamafactory-cli", "train", "--stage", "sft", NULL });
+	expect_log(NULL, dir, (const char *const[]){ "python3", "other.py", "--output_dir", "z", NULL });
+	unlink(path);
+	rmdir(dir);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -284,6 +318,7 @@ int main(void)
 		T(trainers_are_found_in_the_command_line),
 		T(options_in_place_of_a_file_are_read_too),
 		T(the_file_is_read_from_the_jobs_directory_and_what_cannot_be_read_is_left_alone),
+		cmocka_unit_test(the_trainers_log_is_in_its_output_directory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

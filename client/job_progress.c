@@ -1,0 +1,137 @@
+/* job_progress.c - see job_progress.h */
+#include "client/job_progress.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "client/render.h"
+
+const struct rec_job_progress *job_progress(const struct rec_job_info *j)
+{
+	return j->n_progress ? &j->progress[0] : NULL;
+}
+
+const struct rec_train_step *job_step(const struct rec_job_info *j)
+{
+	const struct rec_job_progress *p = job_progress(j);
+
+	return p && p->n_step ? &p->step[0] : NULL;
+}
+
+bool job_phase_counts(const struct rec_job_info *j)
+{
+	static const char *const worth[] = { "tokenising", "training", "checkpointing", "hung" };
+	const struct rec_job_progress *p = job_progress(j);
+
+	for (size_t i = 0; p && p->phase && i < sizeof(worth) / sizeof(worth[0]); i++)
+		if (strcmp(p->phase, worth[i]) == 0)
+			return true;
+	return false;
+}
+
+static void opt_uint(struct out *o, const char *key, bool known, uint64_t v)
+{
+	if (known)
+		out_uint(o, key, NULL, v);
+	else
+		out_null(o, key);
+}
+
+void job_progress_json(struct out *o, const struct rec_job_info *j)
+{
+	const struct rec_job_progress *p = job_progress(j);
+	const struct rec_train_step *s = job_step(j);
+
+	out_str(o, "phase", NULL, p ? p->phase : NULL);
+	out_str(o, "phase_note", NULL, p ? p->note : NULL);
+	out_str(o, "hang", NULL, p ? p->hang : NULL);
+	out_str(o, "hang_fix", NULL, p ? p->fix : NULL);
+	opt_uint(o, "hang_since_ms", p && MSG_HAS(p, job_progress, hang_wall_ms), p ? (uint64_t)p->hang_wall_ms : 0);
+	opt_uint(o, "step", s, s ? s->step : 0);
+	opt_uint(o, "steps", s && s->steps, s ? s->steps : 0);
+	out_str(o, "loss", NULL, s ? s->loss : NULL);
+	opt_uint(o, "left_s", s && MSG_HAS(s, train_step, left_s), s ? s->left_s : 0);
+	opt_uint(o, "step_age_ms", s && MSG_HAS(s, train_step, age_ms), s ? s->age_ms : 0);
+	out_str(o, "step_from", NULL, s ? s->source : NULL);
+}
+
+static void add_step(struct buf *b, const struct rec_train_step *s)
+{
+	buf_addf(b, "%" PRIu64, s->step);
+	if (s->steps)
+		buf_addf(b, "/%" PRIu64, s->steps);
+}
+
+/* What was left when it was said. */
+static bool add_left(struct buf *b, const struct rec_train_step *s)
+{
+	uint64_t gone_s = s->age_ms / 1000;
+
+	if (!MSG_HAS(s, train_step, left_s))
+		return false;
+	render_duration(b, 1000 * (s->left_s > gone_s ? s->left_s - gone_s : 0));
+	return true;
+}
+
+void job_step_cells(struct out *o, const struct rec_job_info *j)
+{
+	const struct rec_train_step *s = job_step(j);
+	struct buf b;
+
+	buf_init(&b);
+	if (s)
+		add_step(&b, s);
+	out_cell(o, "STEP", 0, OUT_PLAIN, "%s", s ? buf_str(&b) : "-");
+	out_cell(o, "LOSS", 0, OUT_PLAIN, "%.6s", s && s->loss ? s->loss : "-");
+	buf_reset(&b);
+	out_cell(o, "LEFT", 0, OUT_PLAIN, "%s", s && add_left(&b, s) ? buf_str(&b) : "-");
+	buf_finish(&b);
+}
+
+void job_hang_text(struct buf *b, const struct rec_job_info *j)
+{
+	const struct rec_job_progress *p = job_progress(j);
+
+	if (!p || !p->hang)
+		return;
+	buf_addf(b, "hangs: %s", p->hang);
+	if (p->fix)
+		buf_addf(b, "  fix: %s", p->fix);
+}
+
+void job_progress_lines(struct out *o, const struct rec_job_info *j)
+{
+	const struct rec_job_progress *p = job_progress(j);
+	const struct rec_train_step *s = job_step(j);
+	struct buf b;
+
+	buf_init(&b);
+	if (p && p->phase) {
+		buf_adds(&b, p->phase);
+		if (p->note)
+			buf_addf(&b, ": %s", p->note);
+		out_str(o, NULL, "phase", buf_str(&b));
+	}
+	buf_reset(&b);
+	if (s) {
+		add_step(&b, s);
+		if (s->loss)
+			buf_addf(&b, ", loss %s", s->loss);
+		if (MSG_HAS(s, train_step, left_s)) {
+			buf_adds(&b, ", ");
+			add_left(&b, s);
+			buf_adds(&b, " left");
+		}
+		if (s->age_ms >= 60000) {
+			buf_adds(&b, " (told ");
+			render_age(&b, s->age_ms);
+			buf_adds(&b, " ago)");
+		}
+		out_str(o, NULL, "step", buf_str(&b));
+	}
+	buf_reset(&b);
+	job_hang_text(&b, j);
+	if (b.len)
+		out_attr(o, &(struct out_attr){ .title = "hang", .kind = OUT_STR, .tone = OUT_BAD, .s = buf_str(&b) + 7 });
+	buf_finish(&b);
+}

@@ -1,0 +1,331 @@
+/* coord_hang.c - what running jobs do: evidence from their nodes, judged by hang.c
+ *
+ * Of each node of a job the last word about its ranks' processes is kept, with the job
+ * and for its attempt only. It is judged when such a word comes and every few seconds;
+ * what begins to hang, or goes on again, is told: in the job's story, in the log, and to
+ * whoever watches the job.
+ *
+ * Not promised: more than the life of this coordinator; agents tell again when they
+ * register. A node whose shim tells nothing (an older one, or pulse = 0) is not known,
+ * and then there is no verdict but for dead workers.
+ */
+#include "core/coord_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/utf8.h"
+#include "core/hang.h"
+
+#define JUDGE_MS 5000
+#define FRESH_MS 15000 /* three words that idle ranks are due */
+#define GPU_FRESH_MS 15000 /* readings come every 10 s */
+#define GPU_RESTS_PERCENT 5
+#define GPU_FULL_PERCENT 95
+#define LOW_POWER_PERCENT 40 /* of the limit; 118 W of 400 W: nccl#2428 */
+#define AGE_MAX_MS (INT64_C(1) << 40)
+
+struct told_pulse {
+	struct msg msg; /* own copy, or of type none */
+	mono_t at;
+};
+
+struct job_hang {
+	uint32_t attempt;
+	struct told_pulse *v; /* by place */
+	size_t n;
+	bool has_step;
+	struct rec_train_step step; /* its texts are below */
+	char loss[25], source[17];
+	mono_t step_at;
+	mono_t judge_at, stalled_since, dead_since; /* each never: not */
+	int64_t hang_wall_ms;
+	struct hang_out out;
+};
+
+void hang_free(struct job *j)
+{
+	struct job_hang *h = j->hang;
+
+	for (size_t i = 0; h != NULL && i < h->n; i++)
+		msg_finish(&h->v[i].msg);
+	if (h != NULL)
+		free(h->v);
+	free(h);
+	j->hang = NULL;
+}
+
+static struct job_hang *hang_of(struct coord *c, struct job *j)
+{
+	struct job_hang *h;
+
+	if (j->hang != NULL && (j->hang->attempt != j->attempt || j->hang->n != j->n_places))
+		hang_free(j);
+	if (j->hang != NULL)
+		return j->hang;
+	h = calloc(1, sizeof(*h));
+	if (h != NULL)
+		h->v = calloc(j->n_places, sizeof(*h->v));
+	if (h == NULL || h->v == NULL) {
+		free(h);
+		c->oom = true;
+		return NULL;
+	}
+	h->n = j->n_places;
+	h->attempt = j->attempt;
+	h->step_at = h->stalled_since = h->dead_since = MONO_NEVER;
+	h->judge_at = c->now;
+	h->out.phase = "";
+	j->hang = h;
+	return h;
+}
+
+/* ---- evidence ------------------------------------------------------------------- */
+
+static int64_t age(uint64_t ms, mono_t at, mono_t now)
+{
+	int64_t more = mono_sub_ms(now, at);
+
+	return (ms < (uint64_t)AGE_MAX_MS ? (int64_t)ms : AGE_MAX_MS) + more;
+}
+
+static const struct rec_gpu *gpu_of_pid(const struct rec_readings *r, uint32_t pid)
+{
+	for (size_t i = 0; i < r->n_gpus; i++)
+		for (size_t k = 0; k < r->gpus[i].n_procs; k++)
+			if (r->gpus[i].procs[k].pid == pid)
+				return &r->gpus[i];
+	return NULL;
+}
+
+static void take_gpu(const struct coord *c, const struct node *n, struct hang_rank *ret)
+{
+	const struct rec_readings *r = node_readings(n);
+	const struct rec_gpu *g = r != NULL ? gpu_of_pid(r, ret->pid) : NULL;
+
+	if (g == NULL || mono_sub_ms(c->now, n->readings_at) > GPU_FRESH_MS || !MSG_HAS(g, gpu, util))
+		return;
+	ret->gpu = g->util >= GPU_FULL_PERCENT ? GPU_FULL : g->util > GPU_RESTS_PERCENT ? GPU_WORKS : GPU_RESTS;
+	ret->has_power = MSG_HAS(g, gpu, power_mw) && MSG_HAS(g, gpu, power_limit_mw) && g->power_limit_mw > 0;
+	ret->low_power = ret->has_power &&
+			 (uint64_t)g->power_mw * 100 < (uint64_t)g->power_limit_mw * LOW_POWER_PERCENT;
+}
+
+static void take_pulse(const struct coord *c, const struct node *n, const struct told_pulse *t,
+		       const struct rec_rank_pulse *p, struct hang_rank *ret)
+{
+	*ret = (struct hang_rank){ .rank = p->rank, .pid = p->pid, .node = n->name, .wchan = p->wchan,
+				   .cpu_permille = p->cpu_permille, .procs = p->procs, .write_bps = p->write_bps };
+	ret->known = n->link != NULL && !n->silent;
+	ret->idle = MSG_HAS(p, rank_pulse, idle_ms);
+	ret->state = p->state != NULL ? p->state[0] : '\0';
+	ret->idle_ms = ret->idle ? age(p->idle_ms, t->at, c->now) : 0;
+	ret->state_ms = MSG_HAS(p, rank_pulse, state_ms) ? age(p->state_ms, t->at, c->now) : 0;
+	if (ret->idle && mono_sub_ms(c->now, t->at) > FRESH_MS)
+		ret->known = false; /* it would have been told again: its shim is stopped, perhaps */
+	take_gpu(c, n, ret);
+}
+
+static size_t count_all(const struct job_hang *h, const struct job *j)
+{
+	size_t n = j->n_ranks;
+
+	for (size_t i = 0; i < h->n; i++)
+		n += h->v[i].msg.type == MSG_pulse ? h->v[i].msg.u.pulse.n_ranks : 0;
+	return n;
+}
+
+/* The first worker that ended badly, below a launcher that lives. */
+static bool take_dead(struct arena *a, const struct job *j, uint32_t rank, struct hang_rank *ret)
+{
+	const struct rank *r = &j->ranks[rank];
+	const struct rec_worker *w = workers_first(r->below.workers, r->below.n_workers);
+
+	if (r->state != RK_RUNNING || w == NULL || r->below.alive == 0)
+		return false;
+	*ret = (struct hang_rank){ .rank = w->rank, .pid = w->pid, .node = j->places[rank / j->ppn].node->name,
+				   .dead = true };
+	if (strcmp(w->state, "killed") == 0)
+		ret->dead_how = arena_printf(a, "was killed by signal %u", w->sig);
+	else if (strcmp(w->state, "exited") == 0)
+		ret->dead_how = arena_printf(a, "exited with code %u", w->code);
+	return true;
+}
+
+static size_t gather(struct arena *a, struct coord *c, struct job *j, struct hang_rank *v)
+{
+	struct job_hang *h = j->hang;
+	bool dead = false;
+	size_t n = 0;
+
+	for (size_t i = 0; i < h->n; i++) {
+		const struct rec_pulse *p = &h->v[i].msg.u.pulse;
+
+		if (h->v[i].msg.type != MSG_pulse) {
+			v[n++] = (struct hang_rank){ .rank = (uint32_t)i * j->ppn, .node = j->places[i].node->name };
+			continue;
+		}
+		for (size_t k = 0; k < p->n_ranks; k++)
+			take_pulse(c, j->places[i].node, &h->v[i], &p->ranks[k], &v[n++]);
+	}
+	for (uint32_t k = 0; j->per_node && k < j->n_ranks; k++) {
+		if (!take_dead(a, j, k, &v[n]))
+			continue;
+		dead = true;
+		if (mono_is_never(h->dead_since))
+			h->dead_since = c->now;
+		v[n++].dead_ms = mono_sub_ms(c->now, h->dead_since);
+	}
+	if (!dead)
+		h->dead_since = MONO_NEVER;
+	return n;
+}
+
+/* ---- the verdict ------------------------------------------------------------------ */
+
+/* What changed is told; a hang that goes on only grows older. */
+static void tell(struct coord *c, struct job *j, const struct hang_out *was)
+{
+	struct job_hang *h = j->hang;
+
+	if (h->out.hang && !was->hang) {
+		h->hang_wall_ms = c->wall_ms;
+		job_tell(c, j, NULL, 0, 0, "hangs: %.480s", h->out.text);
+		act_log(c->out, j->id, "job %llu hangs: %s", (unsigned long long)j->id, h->out.text);
+		job_changed(c, j);
+	} else if (was->hang && !h->out.hang) {
+		job_tell(c, j, NULL, 0, 0, "goes on again");
+		act_log(c->out, j->id, "job %llu goes on again", (unsigned long long)j->id);
+		job_changed(c, j);
+	} else if (strcmp(h->out.phase, was->phase) != 0 && strcmp(h->out.phase, "tokenising") == 0) {
+		job_changed(c, j); /* it is told that this is no hang */
+	}
+}
+
+static void judge(struct coord *c, struct job *j)
+{
+	struct job_hang *h = j->hang;
+	struct hang_out was = h->out;
+	struct hang_in in = { .nodes = j->nnodes, .has_step = h->has_step };
+	struct hang_rank *v;
+	struct arena a;
+
+	arena_init(&a);
+	v = arena_alloc(&a, (count_all(h, j) + h->n + 1) * sizeof(*v));
+	if (v != NULL) {
+		in.v = v;
+		in.n = gather(&a, c, j, v);
+		in.run_ms = mono_is_never(j->run_since) ? 0 : mono_sub_ms(c->now, j->run_since);
+		in.stalled_ms = mono_is_never(h->stalled_since) ? 0 : mono_sub_ms(c->now, h->stalled_since);
+		in.step_ms = h->has_step ? mono_sub_ms(c->now, h->step_at) : 0;
+		hang_judge(&in, &h->out);
+		utf8_scrub(h->out.text); /* cut, perhaps in a letter */
+		utf8_scrub(h->out.fix);
+		utf8_scrub(h->out.note);
+		if (!h->out.stalled)
+			h->stalled_since = MONO_NEVER;
+		else if (mono_is_never(h->stalled_since))
+			h->stalled_since = c->now;
+		tell(c, j, &was);
+	} else {
+		c->oom = true;
+	}
+	arena_finish(&a);
+	h->judge_at = mono_add_ms(c->now, JUDGE_MS);
+	coord_wake_at(c, h->judge_at);
+}
+
+/* ---- what comes --------------------------------------------------------------------- */
+
+/* Of several nodes that tell of one, the one that is further. */
+static void take_step(struct coord *c, struct job_hang *h, const struct rec_train_step *s)
+{
+	if (h->has_step && h->step.step > s->step && h->step.steps == s->steps)
+		return;
+	h->has_step = true;
+	h->step = *s;
+	h->step.loss = h->step.source = NULL; /* its memory goes with the message */
+	snprintf(h->loss, sizeof(h->loss), "%s", s->loss != NULL ? s->loss : "");
+	snprintf(h->source, sizeof(h->source), "%s", s->source != NULL ? s->source : "");
+	h->step_at = mono_add_ms(c->now, -(int64_t)(s->age_ms < (uint64_t)AGE_MAX_MS ? s->age_ms : (uint64_t)AGE_MAX_MS));
+}
+
+void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m)
+{
+	const struct rec_pulse *p = &m->u.pulse;
+	struct job *j = job_find(c, p->job);
+	struct job_hang *h;
+	struct msg copy;
+	uint32_t i;
+	int r;
+
+	if (!job_open_at(j, n, p->attempt) || j->state != JOB_RUNNING || job_place_of(j, n, &i) == NULL)
+		return;
+	h = hang_of(c, j);
+	if (h == NULL)
+		return;
+	r = msg_copy(m, &copy);
+	if (r == -ENOMEM)
+		c->oom = true;
+	if (r < 0)
+		return;
+	msg_finish(&h->v[i].msg);
+	h->v[i].msg = copy;
+	h->v[i].at = c->now;
+	if (p->n_step > 0)
+		take_step(c, h, &p->step[0]);
+	judge(c, j);
+}
+
+void hang_deadline(struct coord *c, struct job *j)
+{
+	if (j->hang == NULL)
+		return;
+	if (j->state != JOB_RUNNING || j->hang->attempt != j->attempt || j->hang->n != j->n_places)
+		hang_free(j);
+	else if (mono_due(j->hang->judge_at, c->now))
+		judge(c, j);
+	else
+		coord_wake_at(c, j->hang->judge_at);
+}
+
+/* ---- what is shown -------------------------------------------------------------------- */
+
+static void fill_step(struct arena *a, const struct coord *c, const struct job_hang *h, struct rec_job_progress *p)
+{
+	struct rec_train_step *s = arena_memdup(a, &h->step, sizeof(*s));
+
+	if (s == NULL)
+		return;
+	s->loss = h->loss[0] != '\0' ? h->loss : NULL;
+	s->source = h->source[0] != '\0' ? h->source : NULL;
+	MSG_SET(s, train_step, age_ms, (uint64_t)mono_sub_ms(c->now, h->step_at));
+	p->step = s;
+	p->n_step = 1;
+}
+
+void hang_fill(struct arena *a, const struct coord *c, const struct job *j, struct rec_job_info *i)
+{
+	const struct job_hang *h = j->hang;
+	struct rec_job_progress *p;
+
+	if (h == NULL || j->state != JOB_RUNNING || h->attempt != j->attempt)
+		return;
+	p = arena_alloc(a, sizeof(*p));
+	if (p == NULL)
+		return;
+	memset(p, 0, sizeof(*p));
+	p->phase = h->out.phase[0] != '\0' ? h->out.phase : NULL;
+	p->note = h->out.note[0] != '\0' ? h->out.note : NULL;
+	if (h->out.hang) {
+		p->hang = h->out.text;
+		p->fix = h->out.fix[0] != '\0' ? h->out.fix : NULL;
+		MSG_SET(p, job_progress, hang_wall_ms, h->hang_wall_ms);
+	}
+	if (h->has_step)
+		fill_step(a, c, h, p);
+	i->progress = p;
+	i->n_progress = 1;
+}

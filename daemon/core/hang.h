@@ -1,0 +1,81 @@
+/* hang.h - what a running job does, and whether it will go on: judged, from evidence
+ *
+ * Pure: everything that is known of its ranks comes in, a phase and maybe a verdict go out.
+ *
+ * The rule above all others: no hang while any rank makes progress. Progress is CPU or disk
+ * used by the rank's processes (shim/pulse.h), unless the CPU is a busy-wait: NCCL's kernels
+ * and threads spin while they wait, at 100 % of GPU and CPU. Such a wait shows in the power
+ * (118 W of 400 W: nccl#2428; training takes well above half), in ports that carry nothing
+ * between nodes, or in RAS counts that stand still. A GPU at work is progress, too.
+ *
+ * Three things are told whatever else goes on, for they do not end by themselves: a rank that
+ * is stopped, one whose process waits for a disk without a byte moving, and a worker that has
+ * died below a launcher that lives on.
+ *
+ * What is not known is taken for progress: silence is no proof.
+ */
+#ifndef NA_CORE_HANG_H
+#define NA_CORE_HANG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HANG_STOPPED_MS 10000
+#define HANG_DISK_MS 20000
+#define HANG_SYNC_MS 180000 /* a large checkpoint is being synced: no bytes are counted meanwhile */
+#define HANG_DEAD_MS 20000 /* torchrun ends the others within seconds, or cannot */
+#define HANG_IDLE_MS 25000 /* with 5 s between two looks: 30 s from freezing to verdict */
+#define HANG_SPIN_MS 15000 /* all wait: known up to 15 s after it began (a look, a reading) */
+#define HANG_POLLS 3 /* RAS counts that were equal so often stand still */
+
+enum hang_op { OP_BROADCAST, OP_REDUCE, OP_ALL_GATHER, OP_REDUCE_SCATTER, OP_ALL_REDUCE, OP_COUNT };
+enum gpu_use { GPU_DARK, GPU_RESTS, GPU_WORKS, GPU_FULL }; /* not known; <= 5 %; between; >= 95 % */
+enum port_flow { FLOW_DARK, FLOW_NONE, FLOW_SOME };
+
+struct hang_rank {
+	uint32_t rank, pid;
+	const char *node;
+	/* its processes */
+	bool known; /* its node tells of it, lately */
+	bool idle; /* they use neither CPU nor disk */
+	int64_t idle_ms;
+	char state; /* as in proc(5), 0: not known */
+	int64_t state_ms; /* in T or D for so long */
+	const char *wchan; /* or NULL */
+	uint32_t cpu_permille, procs;
+	uint64_t write_bps;
+	/* its GPU */
+	enum gpu_use gpu;
+	bool has_power, low_power; /* low: below 40 % of its limit */
+	/* RAS: operations launched so far */
+	bool counted;
+	uint64_t count[OP_COUNT];
+	/* it has ended badly, and its launcher lives on */
+	bool dead;
+	int64_t dead_ms;
+	const char *dead_how; /* "was killed by signal 9" */
+};
+
+struct hang_in {
+	const struct hang_rank *v;
+	size_t n;
+	uint32_t nodes;
+	int64_t run_ms;
+	int64_t stalled_ms; /* hang_out.stalled was so without a break for so long */
+	bool has_step;
+	int64_t step_ms; /* since it changed */
+	enum port_flow flow; /* RDMA ports of its nodes */
+	uint32_t polls; /* of RAS, that brought the same counts */
+};
+
+struct hang_out {
+	const char *phase; /* starting tokenising training checkpointing busy idle hung */
+	bool hang, stalled; /* stalled: no rank makes progress */
+	char text[512], fix[256]; /* of a hang */
+	char note[256]; /* what the phase is known by; may be "" */
+};
+
+void hang_judge(const struct hang_in *in, struct hang_out *out);
+
+#endif

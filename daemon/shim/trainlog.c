@@ -1,0 +1,121 @@
+/* trainlog.c - see trainlog.h */
+#include "shim/trainlog.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STACK_SIZE (128u << 10)
+#define END_MAX 8192
+
+struct trainlog {
+	pthread_mutex_t lock;
+	unsigned users; /* the owner, and the thread */
+	bool reading, any;
+	struct progress found;
+	char path[];
+};
+
+struct trainlog *trainlog_create(const char *path)
+{
+	struct trainlog *t = calloc(1, sizeof *t + strlen(path) + 1);
+
+	if (!t)
+		return NULL;
+	pthread_mutex_init(&t->lock, NULL);
+	t->users = 1;
+	memcpy(t->path, path, strlen(path) + 1);
+	return t;
+}
+
+static void let_go(struct trainlog *t)
+{
+	bool last;
+
+	pthread_mutex_lock(&t->lock);
+	last = --t->users == 0;
+	pthread_mutex_unlock(&t->lock);
+	if (!last)
+		return;
+	pthread_mutex_destroy(&t->lock);
+	free(t);
+}
+
+void trainlog_destroy(struct trainlog *t)
+{
+	if (t)
+		let_go(t);
+}
+
+static bool read_log(const char *path, struct progress *ret)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
+	char text[END_MAX];
+	ssize_t n = -1;
+	struct stat st;
+
+	if (fd < 0)
+		return false;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		n = pread(fd, text, sizeof text, st.st_size > END_MAX ? st.st_size - END_MAX : 0);
+	close(fd);
+	return n > 0 && progress_trainer_log(text, (size_t)n, ret);
+}
+
+static void *run(void *arg)
+{
+	struct trainlog *t = arg;
+	struct progress found;
+	bool any = read_log(t->path, &found);
+
+	pthread_mutex_lock(&t->lock);
+	t->reading = false;
+	t->any = any;
+	if (any)
+		t->found = found;
+	pthread_mutex_unlock(&t->lock);
+	let_go(t);
+	return NULL;
+}
+
+static bool begin(struct trainlog *t)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int rc;
+
+	if (pthread_attr_init(&attr) != 0)
+		return false;
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	rc = pthread_create(&thread, &attr, run, t);
+	pthread_attr_destroy(&attr);
+	return rc == 0;
+}
+
+bool trainlog_look(struct trainlog *t, struct progress *ret)
+{
+	bool any, start;
+
+	pthread_mutex_lock(&t->lock);
+	any = t->any;
+	if (any)
+		*ret = t->found;
+	start = !t->reading;
+	if (start) {
+		t->reading = true;
+		t->users++;
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (start && !begin(t)) {
+		pthread_mutex_lock(&t->lock);
+		t->reading = false;
+		pthread_mutex_unlock(&t->lock);
+		let_go(t);
+	}
+	return any;
+}

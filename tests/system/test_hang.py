@@ -1,0 +1,103 @@
+"""test_hang.py - what a job does, and which of its ranks hangs: processes, not GPUs (there are none here)"""
+import json
+import os
+import signal
+import time
+
+from cluster import PYTHON, SLOW, wait_until
+from test_workers import TORCHRUN, script
+
+BUSY = "t=time.monotonic()+90\nwhile time.monotonic()<t:\n    sum(range(10000))\n"
+
+
+def hang(c, job):
+    return c.job(job)["hang"]
+
+
+def test_a_stopped_rank_is_named_with_its_remedy_and_goes_on(shared):
+    """Rank 0 computes all the time: a rank that is stopped is told of all the same."""
+    path = script(shared, f"if rank==0:\n    {BUSY.replace(chr(10), chr(10) + '    ')}")
+    job = shared.detach("--", PYTHON, TORCHRUN, 2, "--", path)
+    try:
+        j = wait_until(lambda: (lambda x: x if len(x["workers"]) == 2 else None)(shared.job(job)), 20 * SLOW, "two workers")
+        pid = next(w["pid"] for w in j["workers"] if w["rank"] == 1)
+        wait_until(lambda: shared.job(job)["phase"], 10 * SLOW, "a phase")
+        os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        text = wait_until(lambda: hang(shared, job), 30 * SLOW, "the hang is told")
+        print(f"named after {time.monotonic() - began:.1f} s: {text}")
+        node = j["nodes"][0]
+        assert text.startswith(f"rank 1 on {node} (pid {pid}) is stopped (SIGSTOP, state T) for ")
+        assert shared.job(job)["phase"] == "hung" and shared.job(job)["hang_fix"] == f"on {node}: kill -CONT {pid}"
+        page = " ".join(shared.ctl("status").ok().out.split())
+        assert f"! job {job} hangs: rank 1 on {node} (pid {pid}) is stopped" in page and f"kill -CONT {pid}" in page
+        assert "hung" in shared.ctl("job", job).ok().out
+        os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: hang(shared, job) is None, 15 * SLOW, "it goes on")
+        said = [m["text"] for m in shared.job(job)["story"]]
+        assert any(t.startswith("hangs: rank 1 ") for t in said) and "goes on again" in said
+    finally:
+        shared.ctl("kill", job)
+        shared.wait_end(job)
+
+
+def test_a_rank_that_computes_while_others_wait_is_no_hang(shared):
+    """As one that tokenises: CPU is used, and nothing is written."""
+    path = script(shared, f"if rank==0:\n    {BUSY.replace(chr(10), chr(10) + '    ')}")
+    job = shared.detach("--", PYTHON, TORCHRUN, 3, "--", path)
+    try:
+        wait_until(lambda: len(shared.job(job)["workers"]) == 3, 20 * SLOW, "workers")
+        end = time.monotonic() + 32
+        while time.monotonic() < end:
+            j = shared.job(job)
+            assert j["hang"] is None, j["hang"]
+            time.sleep(1)
+        assert j["phase"] == "busy" and j["phase_note"].startswith(f"rank 0 on {j['nodes'][0]} (pid "), j
+    finally:
+        shared.ctl("kill", job)
+        shared.wait_end(job)
+
+
+def test_idle_ranks_are_idle_and_no_hang(shared):
+    job = shared.detach("--procs-per-node", 2, "--", "sleep", 60)
+    try:
+        j = wait_until(lambda: (lambda x: x if x["phase"] == "idle" else None)(shared.job(job)), 30 * SLOW, "idle")
+        assert j["hang"] is None and "no rank uses CPU, disk or GPU for " in j["phase_note"]
+    finally:
+        shared.ctl("kill", job)
+        shared.wait_end(job)
+
+
+def test_step_loss_and_time_left_come_from_a_bar(shared):
+    path = shared.write("bar.py", "import sys,time\nfor i in range(60):\n    sys.stderr.write(f'\\r 28%|##8       | {340+i}/1200 "
+                        "[1:02:11<2:37:18, 10.98s/it]'); sys.stderr.flush()\n    print({'loss': 1.31, 'epoch': 0.5},flush=True)\n"
+                        "    time.sleep(1)\n")
+    job = shared.detach("--", PYTHON, path)
+    try:
+        j = wait_until(lambda: (lambda x: x if x["step"] else None)(shared.job(job)), 20 * SLOW, "a step")
+        assert j["step"] >= 340 and j["steps"] == 1200 and j["loss"] == "1.31" and j["left_s"] == 9438, j
+        assert j["step_from"] == "tqdm" and j["phase"] == "training"
+        page = shared.ctl("status").ok().out
+        row = next(line for line in page.splitlines() if line.split()[:1] == [str(job)])
+        assert "PHASE" in page and "training" in row and "/1200" in row and "1.31" in row and "2h3" in row, page
+        first = j["step"]
+        wait_until(lambda: shared.job(job)["step"] > first, 20 * SLOW, "the next step")
+    finally:
+        shared.ctl("kill", job)
+        shared.wait_end(job)
+
+
+def test_the_trainers_own_log_says_it(shared):
+    out = shared.path(f"out{time.monotonic_ns()}")
+    os.mkdir(out)
+    line = {"current_steps": 10, "total_steps": 1200, "loss": 2.5, "epoch": 0.02, "percentage": 0.83,
+            "elapsed_time": "0:01:50", "remaining_time": "1 day, 3:38:22"}
+    with open(os.path.join(out, "trainer_log.jsonl"), "w", encoding="utf-8") as f:
+        f.write(json.dumps(line) + "\n")
+    job = shared.detach("--env", f"NODEAGENT_TRAINER_LOG={out}/trainer_log.jsonl", "--", "sleep", 60)
+    try:
+        j = wait_until(lambda: (lambda x: x if x["step"] else None)(shared.job(job)), 30 * SLOW, "a step")
+        assert (j["step"], j["steps"], j["loss"], j["left_s"], j["step_from"]) == (10, 1200, "2.5", 99502, "trainer_log")
+    finally:
+        shared.ctl("kill", job)
+        shared.wait_end(job)

@@ -1,0 +1,223 @@
+/* test_pulse.c - real processes that compute, write, sleep, or are stopped */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/proc.h"
+#include "shim/pulse.h"
+
+#define TEST(name) static void name(void **state)
+#define PERIOD_MS 300
+
+enum way { SLEEP, SPIN, CHILD_SPINS };
+
+static mono_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (mono_t){ (int64_t)t.tv_sec * 1000000000 + t.tv_nsec };
+}
+
+static void spin(void)
+{
+	for (volatile unsigned long i = 0;; i++)
+		;
+}
+
+static pid_t start(enum way w)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (w == CHILD_SPINS && fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		spin();
+	}
+	if (w == SPIN)
+		spin();
+	while (true)
+		pause();
+}
+
+static void finish(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static struct pulse_target target(pid_t pid, uint32_t rank)
+{
+	struct pulse_target t = { .rank = rank, .pid = pid };
+
+	assert_int_equal(proc_start_time(pid, &t.start_time), 0);
+	return t;
+}
+
+static void wait_ms(long ms)
+{
+	struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
+
+	nanosleep(&t, NULL);
+}
+
+/* So many looks, one each period; the last one's word. */
+static struct rec_rank_pulse after(struct pulse *p, const struct pulse_target *t, unsigned looks)
+{
+	struct rec_rank_pulse r;
+
+	for (unsigned i = 0; i < looks; i++) {
+		pulse_look(p, t, 1, now());
+		wait_ms(PERIOD_MS);
+	}
+	pulse_look(p, t, 1, now());
+	assert_int_equal(pulse_list(p, now(), &r, 1), 1);
+	return r;
+}
+
+TEST(what_counts_as_progress)
+{
+	assert_false(pulse_is_progress(&(struct pulse_use){ .span_ms = 5000 }));
+	assert_false(pulse_is_progress(&(struct pulse_use){ .span_ms = 5000, .cpu_ms = 140, .moved = 100000 }));
+	assert_true(pulse_is_progress(&(struct pulse_use){ .span_ms = 5000, .cpu_ms = 150 }));
+	assert_true(pulse_is_progress(&(struct pulse_use){ .span_ms = 5000, .disk_written = 1 }));
+	assert_true(pulse_is_progress(&(struct pulse_use){ .span_ms = 5000, .disk_read = 4096 }));
+	assert_true(pulse_is_progress(&(struct pulse_use){ .span_ms = 5000, .moved = 6000000 }));
+}
+
+TEST(one_that_sleeps_is_idle)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	pid_t pid = start(SLEEP);
+	struct pulse_target t = target(pid, 3);
+	struct rec_rank_pulse r = after(p, &t, 3);
+
+	assert_true(r.rank == 3 && r.pid == (uint32_t)pid && r.procs == 1);
+	assert_true(MSG_HAS(&r, rank_pulse, idle_ms) && r.idle_ms >= 2 * PERIOD_MS);
+	assert_string_equal(r.state, "S");
+	finish(pid);
+	pulse_destroy(p);
+}
+
+TEST(one_that_computes_is_not)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	pid_t pid = start(SPIN);
+	struct pulse_target t = target(pid, 0);
+	struct rec_rank_pulse r = after(p, &t, 2);
+
+	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
+	assert_true(r.cpu_permille > 30);
+	finish(pid);
+	pulse_destroy(p);
+}
+
+TEST(what_its_children_do_counts)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	pid_t pid = start(CHILD_SPINS);
+	struct pulse_target t = target(pid, 0);
+	struct rec_rank_pulse r = after(p, &t, 3);
+
+	assert_int_equal(r.procs, 2);
+	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
+	finish(pid);
+	pulse_destroy(p);
+}
+
+TEST(one_that_is_stopped_is_told_at_once_and_again_when_it_goes_on)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	pid_t pid = start(SPIN);
+	struct pulse_target t = target(pid, 0);
+	struct rec_rank_pulse r = after(p, &t, 2);
+
+	pulse_told(p, now());
+	assert_string_equal(r.state, "R");
+	kill(pid, SIGSTOP);
+	wait_ms(PERIOD_MS);
+	pulse_look(p, &t, 1, now()); /* this one has still seen it compute, perhaps */
+	wait_ms(PERIOD_MS);
+	assert_true(pulse_look(p, &t, 1, now()));
+	pulse_list(p, now(), &r, 1);
+	assert_string_equal(r.state, "T");
+	assert_true(MSG_HAS(&r, rank_pulse, state_ms) && MSG_HAS(&r, rank_pulse, idle_ms));
+	pulse_told(p, now());
+	wait_ms(PERIOD_MS);
+	assert_false(pulse_look(p, &t, 1, now())); /* nothing new */
+	kill(pid, SIGCONT);
+	wait_ms(PERIOD_MS);
+	assert_true(pulse_look(p, &t, 1, now()));
+	pulse_list(p, now(), &r, 1);
+	assert_false(MSG_HAS(&r, rank_pulse, state_ms));
+	finish(pid);
+	pulse_destroy(p);
+}
+
+TEST(one_that_writes_to_a_disk_is_not_idle)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	struct pulse_target t = target(getpid(), 0);
+	static char data[1 << 20];
+	struct rec_rank_pulse r;
+	FILE *f = fopen("build-pulse.tmp", "w");
+
+	assert_non_null(f);
+	unlink("build-pulse.tmp");
+	pulse_look(p, &t, 1, now());
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(fwrite(data, sizeof data, 1, f), 1);
+	fflush(f);
+	wait_ms(PERIOD_MS);
+	pulse_look(p, &t, 1, now());
+	pulse_list(p, now(), &r, 1);
+	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
+	fclose(f);
+	pulse_destroy(p);
+}
+
+TEST(others_take_their_places)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	pid_t a = start(SLEEP), b = start(SLEEP);
+	struct pulse_target t[2] = { target(a, 0), target(b, 1) };
+	struct rec_rank_pulse r[2];
+
+	assert_true(pulse_look(p, t, 2, now()));
+	pulse_told(p, now());
+	assert_true(pulse_look(p, &t[1], 1, now()));
+	assert_int_equal(pulse_list(p, now(), r, 2), 1);
+	assert_int_equal(r[0].rank, 1);
+	finish(a);
+	finish(b);
+	pulse_look(p, t, 2, now()); /* both are gone: nothing is known of them, and nothing breaks */
+	pulse_destroy(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_counts_as_progress),
+		cmocka_unit_test(one_that_sleeps_is_idle),
+		cmocka_unit_test(one_that_computes_is_not),
+		cmocka_unit_test(what_its_children_do_counts),
+		cmocka_unit_test(one_that_is_stopped_is_told_at_once_and_again_when_it_goes_on),
+		cmocka_unit_test(one_that_writes_to_a_disk_is_not_idle),
+		cmocka_unit_test(others_take_their_places),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
