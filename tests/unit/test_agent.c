@@ -440,6 +440,43 @@ static void a_coordinator_that_wants_fewer_heartbeats_is_given_longer(void **sta
 	assert_false(agent_registered(w->a));
 }
 
+static void say_pulse(struct world *w, uint64_t job, uint64_t idle_ms)
+{
+	struct rec_rank_pulse r = { .rank = 0, .state = "S" };
+	struct rec_train_step s = { .step = 5 };
+	struct msg m;
+
+	MSG_SET(&r, rank_pulse, idle_ms, idle_ms);
+	MSG_SET(&s, train_step, age_ms, 100);
+	msg_init(&m, MSG_pulse);
+	m.u.pulse.job = job;
+	m.u.pulse.attempt = 1;
+	m.u.pulse.ranks = &r;
+	m.u.pulse.n_ranks = 1;
+	m.u.pulse.step = &s;
+	m.u.pulse.n_step = 1;
+	say(w, SHIM, &m);
+}
+
+static void what_ranks_do_is_passed_on_and_told_again_grown_older(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	to_running(w);
+	say_pulse(w, 77, 6000); /* whatever number the shim gives */
+	assert_true(last(w, COORD, MSG_pulse, &m));
+	assert_true(m.u.pulse.job == 1 && m.u.pulse.ranks[0].idle_ms == 6000);
+	msg_finish(&m);
+	down(w, COORD);
+	forget(w);
+	tick(w, 1000);
+	connect_as(w, COORD + 1);
+	assert_true(last(w, COORD + 1, MSG_pulse, &m));
+	assert_true(m.u.pulse.ranks[0].idle_ms >= 7000 && m.u.pulse.step[0].age_ms >= 1100);
+	msg_finish(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -464,6 +501,7 @@ int main(void)
 		T(a_spare_fetches_once_and_tells_each_time),
 		T(what_lies_on_disk_is_told_at_the_registration),
 		T(stopping_ends_the_jobs_and_then_is_idle),
+		T(what_ranks_do_is_passed_on_and_told_again_grown_older),
 		T(a_coordinator_that_wants_fewer_heartbeats_is_given_longer),
 	};
 

@@ -1,0 +1,291 @@
+/* test_coord_hang.c - what nodes tell of their ranks' processes, and what the coordinator makes of it */
+#include "coord_world.h"
+
+#include "core/coord_internal.h"
+#include "core/hang.h"
+
+/* One node, job 1 there and running. */
+static uint64_t running_one(struct world *w)
+{
+	uint64_t l = node_up(w, "gpu01");
+
+	store(w);
+	submit_as(w, l, "c1", 1, NULL, 1000);
+	store(w);
+	prepared(w, l, true);
+	ranks(w, l, 0, "running", 0);
+	return l;
+}
+
+static struct rec_rank_pulse in_state(uint32_t rank, const char *state, uint64_t ms)
+{
+	struct rec_rank_pulse r = { .rank = rank, .pid = 4000 + rank, .state = state };
+
+	r.has |= MSG_BIT(rank_pulse, pid);
+	MSG_SET(&r, rank_pulse, procs, 1);
+	if (*state == 'R') {
+		MSG_SET(&r, rank_pulse, cpu_permille, 1000);
+		return r;
+	}
+	MSG_SET(&r, rank_pulse, idle_ms, ms);
+	if (*state != 'S')
+		MSG_SET(&r, rank_pulse, state_ms, ms);
+	return r;
+}
+
+static void pulse(struct world *w, uint64_t l, struct rec_rank_pulse *v, size_t n, struct rec_train_step *step)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_pulse);
+	m.u.pulse.job = w->job;
+	m.u.pulse.attempt = 1;
+	m.u.pulse.ranks = v;
+	m.u.pulse.n_ranks = n;
+	m.u.pulse.step = step;
+	m.u.pulse.n_step = step != NULL;
+	say(w, l, &m);
+}
+
+/* Rank 0 on its GPU, as the probe reads it; rank 1 on another one. */
+static void gpus(struct world *w, uint64_t l, uint32_t util0, uint32_t util1, uint32_t mw)
+{
+	struct rec_source s = { .name = "nvml", .ok = true };
+	struct rec_gpu_proc p[2] = { { .pid = 4000 }, { .pid = 4001 } };
+	struct rec_gpu g[2] = { { .index = 0, .procs = &p[0], .n_procs = 1 }, { .index = 1, .procs = &p[1], .n_procs = 1 } };
+	struct msg m;
+
+	for (int i = 0; i < 2; i++) {
+		MSG_SET(&g[i], gpu, util, i == 0 ? util0 : util1);
+		MSG_SET(&g[i], gpu, power_mw, mw);
+		MSG_SET(&g[i], gpu, power_limit_mw, 400000);
+	}
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = &s;
+	m.u.readings.n_sources = 1;
+	m.u.readings.gpus = g;
+	m.u.readings.n_gpus = 2;
+	say(w, l, &m);
+}
+
+/* Time passes, and the node is heard. */
+static void heard(struct world *w, uint64_t l, int64_t ms)
+{
+	struct msg m;
+
+	for (; ms > 0; ms -= 1000) {
+		msg_init(&m, MSG_ping);
+		m.u.ping.seq = 1;
+		say(w, l, &m);
+		tick(w, 1000);
+	}
+	forget_sent(w);
+}
+
+/* What is shown of job 1; "" where there is nothing. */
+static const struct rec_job_progress *shown(struct world *w, struct msg *m)
+{
+	static const struct rec_job_progress none = { .phase = "" };
+	const struct rec_job_info *j = job_one(w, m);
+
+	return j->n_progress ? &j->progress[0] : &none;
+}
+
+static void expect(struct world *w, const char *phase, const char *hang)
+{
+	struct msg m;
+	const struct rec_job_progress *p = shown(w, &m);
+
+	assert_string_equal(p->phase, phase);
+	if (hang == NULL)
+		assert_null(p->hang);
+	else
+		assert_non_null(strstr(p->hang != NULL ? p->hang : "", hang));
+	msg_finish(&m);
+}
+
+static bool story_says(struct world *w, const char *text)
+{
+	struct msg m;
+	const struct rec_job_info *j = job_one(w, &m);
+	bool yes = false;
+
+	for (size_t i = 0; i < j->n_story; i++)
+		yes = yes || strstr(j->story[i].text, text) != NULL;
+	msg_finish(&m);
+	return yes;
+}
+
+static void a_stopped_rank_is_told_of_and_that_it_goes_on(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v[2] = { in_state(0, "R", 0), in_state(1, "T", 1000) };
+
+	pulse(w, l, v, 2, NULL);
+	expect(w, "starting", NULL);
+	heard(w, l, 5000);
+	v[1] = in_state(1, "T", 6000);
+	pulse(w, l, v, 2, NULL);
+	expect(w, "starting", NULL);
+	heard(w, l, 5000); /* nobody says anything new: it grows older by itself */
+	expect(w, "hung", "rank 1 on gpu01 (pid 4001) is stopped (SIGSTOP, state T) for 1");
+	assert_true(story_says(w, "hangs: rank 1 on gpu01"));
+	assert_non_null(strstr(w->log, "job 1 hangs: rank 1"));
+	v[1] = in_state(1, "R", 0);
+	pulse(w, l, v, 2, NULL);
+	expect(w, "starting", NULL);
+	assert_true(story_says(w, "goes on again"));
+}
+
+static void an_idle_rank_that_nobody_speaks_of_any_more_is_not_known(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v[2] = { in_state(0, "R", 0), in_state(1, "T", 1000) };
+
+	pulse(w, l, v, 2, NULL);
+	v[1].state = "D";
+	v[1].idle_ms = v[1].state_ms = 3000;
+	pulse(w, l, v, 2, NULL);
+	heard(w, l, 19000); /* its shim is stopped, perhaps */
+	expect(w, "busy", NULL);
+}
+
+static void gpus_that_wait_are_told_from_those_at_work(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v[2] = { in_state(0, "R", 0), in_state(1, "R", 0) };
+
+	for (int i = 0; i < 6; i++) { /* at work */
+		gpus(w, l, 100, 100, 380000);
+		pulse(w, l, v, 2, NULL);
+		heard(w, l, 5000);
+	}
+	expect(w, "training", NULL);
+	for (int i = 0; i < 3; i++) {
+		gpus(w, l, 100, 100, 118000);
+		pulse(w, l, v, 2, NULL);
+		expect(w, "busy", NULL);
+		heard(w, l, 5000);
+	}
+	gpus(w, l, 100, 100, 118000);
+	pulse(w, l, v, 2, NULL);
+	expect(w, "hung", "all 2 GPUs wait in a kernel for ");
+}
+
+static void the_rank_that_rests_while_another_spins_is_named(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v[2] = { in_state(0, "R", 0), in_state(1, "S", 0) };
+
+	for (uint64_t ms = 0; ms <= 20000; ms += 5000) {
+		expect(w, ms == 0 ? "" : "busy", NULL);
+		gpus(w, l, 100, 0, 118000);
+		v[1] = in_state(1, "S", ms);
+		v[1].wchan = "hrtimer_nanosleep";
+		pulse(w, l, v, 2, NULL);
+		heard(w, l, 5000);
+	}
+	expect(w, "hung", "rank 1 on gpu01 (pid 4001) does nothing: neither CPU nor disk used for 25 s in "
+	       "hrtimer_nanosleep, its GPU idle; the GPUs of 1 others wait for it in a kernel");
+}
+
+static void a_tokenising_rank_is_no_hang_however_long(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v[2] = { in_state(0, "R", 0), in_state(1, "R", 0) };
+
+	MSG_SET(&v[0], rank_pulse, cpu_permille, 97000);
+	for (int i = 0; i < 60; i++) {
+		gpus(w, l, 0, 100, 118000);
+		pulse(w, l, v, 2, NULL);
+		expect(w, "tokenising", NULL);
+		heard(w, l, 5000);
+	}
+}
+
+static void steps_are_shown_and_a_lower_one_of_another_node_is_not(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v = in_state(0, "R", 0);
+	struct rec_train_step s = { .step = 340, .loss = "1.31", .source = "tqdm" };
+	const struct rec_job_progress *p;
+	struct msg m;
+
+	MSG_SET(&s, train_step, steps, 1200);
+	MSG_SET(&s, train_step, left_s, 9438);
+	MSG_SET(&s, train_step, age_ms, 1000);
+	pulse(w, l, &v, 1, &s);
+	s.step = 12;
+	pulse(w, l, &v, 1, &s);
+	tick(w, 2000);
+	p = shown(w, &m);
+	assert_int_equal(p->n_step, 1);
+	assert_true(p->step[0].step == 340 && p->step[0].steps == 1200 && p->step[0].left_s == 9438);
+	assert_int_equal(p->step[0].age_ms, 3000);
+	assert_string_equal(p->step[0].loss, "1.31");
+	assert_string_equal(p->phase, "training");
+	msg_finish(&m);
+}
+
+static void what_is_of_another_attempt_or_after_the_end_does_not_count(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v = in_state(0, "T", 60000);
+	struct msg m;
+
+	msg_init(&m, MSG_pulse);
+	m.u.pulse.job = 1;
+	m.u.pulse.attempt = 2;
+	m.u.pulse.ranks = &v;
+	m.u.pulse.n_ranks = 1;
+	say(w, l, &m);
+	m.u.pulse.job = 77;
+	say(w, l, &m);
+	expect(w, "", NULL);
+	pulse(w, l, &v, 1, NULL);
+	expect(w, "hung", "is stopped");
+	ranks(w, l, 0, "exited", 3);
+	store(w);
+	ended(w, l, 0, "exited", 3, false);
+	store(w);
+	expect(w, "", NULL);
+	pulse(w, l, &v, 1, NULL);
+	expect(w, "", NULL);
+}
+
+static void times_that_nobody_can_mean_do_no_harm(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v = in_state(0, "T", UINT64_MAX);
+	struct rec_train_step s = { .step = UINT64_MAX };
+
+	MSG_SET(&s, train_step, age_ms, UINT64_MAX);
+	MSG_SET(&s, train_step, left_s, UINT64_MAX);
+	pulse(w, l, &v, 1, &s);
+	heard(w, l, 60000);
+	expect(w, "busy", NULL); /* not told again: not known */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_stopped_rank_is_told_of_and_that_it_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_idle_rank_that_nobody_speaks_of_any_more_is_not_known, setup, teardown),
+		cmocka_unit_test_setup_teardown(gpus_that_wait_are_told_from_those_at_work, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_rank_that_rests_while_another_spins_is_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tokenising_rank_is_no_hang_however_long, setup, teardown),
+		cmocka_unit_test_setup_teardown(steps_are_shown_and_a_lower_one_of_another_node_is_not, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_of_another_attempt_or_after_the_end_does_not_count, setup, teardown),
+		cmocka_unit_test_setup_teardown(times_that_nobody_can_mean_do_no_harm, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
