@@ -21,7 +21,7 @@
 enum {
 	NODES = 1, HOSTS, EXCLUDE, GPUS, BUSY_GPUS, PER_NODE, PER_GPU, PROCS, ENV, CLEAN_ENV, CWD, NAME, DETACH,
 	STDIN, TIME, GRACE, IMMEDIATE, DRY_RUN, LABEL, NO_LABEL,
-	MAX_RESTARTS, RESTART_ON, SPARES, NET, NO_PREFLIGHT,
+	MAX_RESTARTS, RESTART_ON, SPARES, ON_HANG, NET, NO_PREFLIGHT,
 };
 
 static const struct opt opts[] = {
@@ -46,6 +46,7 @@ static const struct opt opts[] = {
 	{ RESTART_ON, 0, "restart-on", "node|any", "any: also when a process has failed (default: node)" },
 	{ SPARES, 0, "spares", "K", "hold K further nodes, idle, for restarts" },
 	{ NET, 0, "net", "auto|ib|socket", "NCCL's network between nodes; ib: fail rather than use sockets (default: auto)" },
+	{ ON_HANG, 0, "on-hang", "report|kill|restart", "what is done about a job that hangs (default: report)" },
 	{ DRY_RUN, 0, "dry-run", NULL, "show what would be started, and start nothing" },
 	{ LABEL, 0, "label", NULL, "begin each line of output with [node:rank]" },
 	{ NO_LABEL, 0, "no-label", NULL, "never do (default: when there is more than one process)" },
@@ -129,6 +130,15 @@ static int take_net(const struct ctl *c, const char *text, struct rec_submit *m)
 	return CTL_GO;
 }
 
+static int take_on_hang(const struct ctl *c, const char *text, struct rec_submit *m)
+{
+	m->on_hang = text;
+	if (strcmp(text, "report") != 0 && strcmp(text, "kill") != 0 && strcmp(text, "restart") != 0)
+		return ctl_usage(c, "--on-hang takes report (tell who is behind), kill (end the job) or restart (start it again, "
+				    "with --max-restarts), not %s", text);
+	return CTL_GO;
+}
+
 static int add_env(struct launch *w, const char *value)
 {
 	const char **more = realloc(w->choices, (w->n_choices + 1) * sizeof(*more));
@@ -197,6 +207,8 @@ static int take_option(struct ctl *c, int id, const char *value, struct launch *
 		return take_net(c, value, m);
 	case SPARES:
 		return take_number(c, "--spares", value, 0, 64, &m->spares);
+	case ON_HANG:
+		return take_on_hang(c, value, m);
 	case DRY_RUN:
 		w->dry_run = true;
 		return CTL_GO;
@@ -270,6 +282,8 @@ static int check_restarts(const struct ctl *c, const struct rec_submit *m)
 {
 	if (!m->max_restarts && (m->spares || MSG_HAS(m, submit, restart_any)))
 		return ctl_usage(c, "%s means something only with --max-restarts N", m->spares ? "--spares" : "--restart-on");
+	if (!m->max_restarts && m->on_hang && strcmp(m->on_hang, "restart") == 0)
+		return ctl_usage(c, "--on-hang restart needs --max-restarts N: how often, at most");
 	if (m->max_restarts && m->with_stdin)
 		return ctl_usage(c, "--stdin can be read once only: a job with --max-restarts cannot have it");
 	return CTL_GO;

@@ -42,6 +42,7 @@ void job_progress_json(struct out *o, const struct rec_job_info *j)
 	const struct rec_job_progress *p = job_progress(j);
 	const struct rec_train_step *s = job_step(j);
 
+	out_str(o, "on_hang", NULL, j->on_hang ? j->on_hang : "report");
 	out_str(o, "phase", NULL, p ? p->phase : NULL);
 	out_str(o, "phase_note", NULL, p ? p->note : NULL);
 	out_str(o, "hang", NULL, p ? p->hang : NULL);
@@ -133,5 +134,6 @@ void job_progress_lines(struct out *o, const struct rec_job_info *j)
 	job_hang_text(&b, j);
 	if (b.len)
 		out_attr(o, &(struct out_attr){ .title = "hang", .kind = OUT_STR, .tone = OUT_BAD, .s = buf_str(&b) + 7 });
+	out_str(o, NULL, j->on_hang ? "on hang" : NULL, j->on_hang);
 	buf_finish(&b);
 }

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8 };
+enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8, ON_HANG = 16 };
 
 static const struct feature {
 	uint32_t bit;
@@ -13,6 +13,7 @@ static const struct feature {
 	{ SPARES, "spares", "--spares" },
 	{ TIME, "time", "--time" },
 	{ NET, "net", "--net" },
+	{ ON_HANG, "on-hang", "--on-hang" },
 };
 
 #define COUNT (sizeof(table) / sizeof(table[0]))
@@ -40,8 +41,10 @@ uint32_t features_of(const struct rec_welcome *w)
 
 uint32_t features_needed(const struct rec_submit *s)
 {
+	bool acts = s->on_hang != NULL && strcmp(s->on_hang, "report") != 0;
+
 	return (s->max_restarts != 0 ? RESTARTS : 0) | (s->spares != 0 ? SPARES : 0) | (s->time_s != 0 ? TIME : 0) |
-	       (s->net != NULL ? NET : 0);
+	       (s->net != NULL ? NET : 0) | (acts ? ON_HANG : 0);
 }
 
 uint32_t features_of_plan(void)

@@ -24,12 +24,13 @@ _nodectl_launch() {
 	--env) mapfile -t COMPREPLY < <(compgen -v -- "$cur") ;;
 	--restart-on) _nodectl_reply "node any" ;;
 	--net) _nodectl_reply "auto ib socket" ;;
+	--on-hang) _nodectl_reply "report kill restart" ;;
 	-N | --nodes | --procs-per-node | --name | --time | --grace | -G | --gpus-per-node | --max-restarts | --spares) ;;
 	*)
 		if [[ $cur == -* ]]; then
 			_nodectl_reply "-N --nodes -w --hosts -x --exclude -G --gpus-per-node --busy-gpus --per-node --per-gpu
 				--procs-per-node --env --clean-env --cwd --name --detach --stdin --time --grace --immediate --max-restarts
-				--restart-on --spares --net --dry-run
+				--restart-on --spares --net --on-hang --dry-run
 				--label --no-label $global"
 		else
 			mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")

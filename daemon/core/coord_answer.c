@@ -201,12 +201,12 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 					      1);
 	if (j->state == JOB_QUEUED && j->n_past == 0 && !mono_is_never(j->start_by))
 		MSG_SET(i, job_info, start_by_wall_ms, c->wall_ms + mono_sub_ms(j->start_by, c->now));
+	hang_fill(a, c, j, i);
 	if (j->n_places == 0)
 		return;
 	nccl_fill_info(a, j, ranks, i);
 	if (ranks)
 		ras_fill_info(a, j, i);
-	hang_fill(a, c, j, i);
 	fill_nodes(a, c, j, i);
 	fill_ranks(a, c, j, ranks, i);
 	if (j->master_addr[0] != '\0')

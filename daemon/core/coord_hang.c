@@ -25,6 +25,7 @@
 #define GPU_RESTS_PERCENT 5
 #define GPU_FULL_PERCENT 95
 #define LOW_POWER_PERCENT 40 /* of the limit; 118 W of 400 W: nccl#2428 */
+#define ACT_MS 30000 /* after it was told: who has stopped a rank on purpose has so long to let it go on */
 #define AGE_MAX_MS (INT64_C(1) << 40)
 
 struct told_pulse {
@@ -42,6 +43,7 @@ struct job_hang {
 	mono_t step_at;
 	mono_t judge_at, stalled_since, dead_since; /* each never: not */
 	int64_t hang_wall_ms;
+	mono_t hang_at; /* it was told first */
 	struct hang_out out;
 };
 
@@ -192,6 +194,7 @@ static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 
 	if (h->out.hang && !was->hang) {
 		h->hang_wall_ms = c->wall_ms;
+		h->hang_at = c->now;
 		job_tell(c, j, NULL, 0, 0, "hangs: %.480s", h->out.text);
 		act_log(c->out, j->id, "job %llu hangs: %s", (unsigned long long)j->id, h->out.text);
 		job_changed(c, j);
@@ -202,6 +205,37 @@ static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 	} else if (strcmp(h->out.phase, was->phase) != 0 && strcmp(h->out.phase, "tokenising") == 0) {
 		job_changed(c, j); /* it is told that this is no hang */
 	}
+}
+
+int on_hang_from(const char *s)
+{
+	static const char *const words[] = { "report", "kill", "restart" };
+
+	for (int i = 0; s != NULL && i < 3; i++)
+		if (strcmp(s, words[i]) == 0)
+			return i;
+	return s == NULL ? ON_HANG_REPORT : -1;
+}
+
+const char *on_hang_name(const struct job *j)
+{
+	return j->on_hang == ON_HANG_KILL ? "kill" : j->on_hang == ON_HANG_RESTART ? "restart" : NULL;
+}
+
+/* As its user has asked for, when it has not gone on for a while. It is no node's fault as far as
+ * anybody knows; one that cannot end a process gets no new jobs by that (coord_cordon.c). */
+static void act(struct coord *c, struct job *j)
+{
+	const struct job_hang *h = j->hang;
+	char text[400];
+
+	if (!h->out.hang || j->on_hang == ON_HANG_REPORT || mono_sub_ms(c->now, h->hang_at) < ACT_MS)
+		return;
+	snprintf(text, sizeof(text), "it hung, and --on-hang %s was asked for: %.300s", on_hang_name(j), h->out.text);
+	if (j->on_hang == ON_HANG_RESTART)
+		restart_blame(j, END_NODE, NULL);
+	job_end(c, j, 1, "%s", text);
+	job_check_final(c, j);
 }
 
 static void judge(struct coord *c, struct job *j)
@@ -235,6 +269,7 @@ static void judge(struct coord *c, struct job *j)
 	arena_finish(&a);
 	h->judge_at = mono_add_ms(c->now, JUDGE_MS);
 	coord_wake_at(c, h->judge_at);
+	act(c, j);
 }
 
 /* ---- what comes --------------------------------------------------------------------- */
@@ -311,6 +346,7 @@ void hang_fill(struct arena *a, const struct coord *c, const struct job *j, stru
 	const struct job_hang *h = j->hang;
 	struct rec_job_progress *p;
 
+	i->on_hang = on_hang_name(j);
 	if (h == NULL || j->state != JOB_RUNNING || h->attempt != j->attempt)
 		return;
 	p = arena_alloc(a, sizeof(*p));

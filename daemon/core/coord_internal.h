@@ -335,6 +335,7 @@ struct job {
 	char *why; /* what it waits for, or why it ended */
 	char *notices[16];
 	size_t n_notices;
+	enum on_hang { ON_HANG_REPORT, ON_HANG_KILL, ON_HANG_RESTART } on_hang;
 	struct job_hang *hang; /* what its ranks do, see coord_hang.c; NULL: nobody has told */
 	struct story story;
 	mono_t story_save; /* its last moments are on no disk yet: then they are written */
@@ -575,6 +576,8 @@ void hang_deadline(struct coord *c, struct job *j);
 /* Texts are borrowed from the job. */
 void hang_fill(struct arena *a, const struct coord *c, const struct job *j, struct rec_job_info *i);
 void hang_free(struct job *j);
+int on_hang_from(const char *s); /* NULL: report; -1: no such word */
+const char *on_hang_name(const struct job *j); /* NULL: report */
 
 /* coord_topology.c */
 /* True: status follows when the node has answered, or has not in time. */

@@ -285,6 +285,7 @@ struct job *job_new(struct coord *c, struct clink *l, const struct rec_submit *s
 	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
 	j->max_restarts = s->max_restarts;
 	j->restart_any = s->restart_any;
+	j->on_hang = (enum on_hang)on_hang_from(s->on_hang); /* checked before */
 	j->want_spares = s->max_restarts > 0 ? s->spares : 0;
 	j->settle_at = j->started_at = MONO_NEVER;
 	list_init(&j->all);
@@ -329,6 +330,10 @@ void jobs_on_submit(struct coord *c, struct clink *l, const struct rec_submit *s
 		return;
 	if (s->spec_hash.n != 32 || s->spec_size == 0) {
 		coord_refuse(c, l, s->rid, "bad-request", "the job came without a specification");
+		return;
+	}
+	if (on_hang_from(s->on_hang) < 0) {
+		coord_refuse(c, l, s->rid, "bad-request", "--on-hang %s is not known here: report, kill or restart", s->on_hang);
 		return;
 	}
 	j = job_of_client_id(c, s->client_id, uid);

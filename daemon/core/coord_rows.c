@@ -86,6 +86,7 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	r->why = j->why;
 	r->ending = j->ending;
 	r->ending_code = j->ending_code;
+	r->on_hang = on_hang_name(j);
 	restart_fill_row(a, c, j, r);
 	r->notices = (const char **)j->notices;
 	r->n_notices = j->n_notices;
@@ -390,6 +391,7 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	j->first_settled = r->first_settled || (r->exit_code != 0 && r->n_first > 0);
 	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
 	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
+	j->on_hang = on_hang_from(r->on_hang) > 0 ? (enum on_hang)on_hang_from(r->on_hang) : ON_HANG_REPORT;
 	restart_load(c, j, r);
 	nccl_load(c, j, r);
 	j->settle_at = j->started_at = MONO_NEVER;

@@ -274,6 +274,111 @@ static void times_that_nobody_can_mean_do_no_harm(void **state)
 	expect(w, "busy", NULL); /* not told again: not known */
 }
 
+/* Job 1 of li with this wish for hangs, running. */
+static uint64_t running_with(struct world *w, const char *on_hang, uint32_t restarts)
+{
+	uint64_t l = node_up(w, "gpu01");
+	struct msg m;
+
+	store(w);
+	msg_init(&m, MSG_submit);
+	m.u.submit.rid = 9;
+	m.u.submit.client_id = "c1";
+	m.u.submit.command = "train";
+	m.u.submit.nnodes = 1;
+	m.u.submit.spec_hash = (struct bytes){ (const uint8_t *)"0123456789abcdef0123456789abcdef", 32 };
+	m.u.submit.spec_size = 10;
+	m.u.submit.on_hang = on_hang;
+	m.u.submit.max_restarts = restarts;
+	MSG_SET(&m.u.submit, submit, uid, 1000);
+	say(w, l, &m);
+	store(w);
+	if (was_told(w, l, MSG_refused))
+		return l;
+	prepared(w, l, true);
+	store(w);
+	ranks(w, l, 0, "running", 0);
+	return l;
+}
+
+static void hangs_for(struct world *w, uint64_t l, int seconds)
+{
+	struct rec_rank_pulse v = in_state(0, "T", 10000);
+
+	for (int s = 0; s <= seconds; s += 5) {
+		MSG_SET(&v, rank_pulse, idle_ms, 10000 + 1000 * (uint64_t)s);
+		MSG_SET(&v, rank_pulse, state_ms, 10000 + 1000 * (uint64_t)s);
+		pulse(w, l, &v, 1, NULL);
+		if (s < seconds)
+			heard(w, l, 5000);
+	}
+}
+
+static void expect_job(struct world *w, const char *state, const char *story)
+{
+	struct msg m;
+	const struct rec_job_info *j = job_one(w, &m);
+
+	assert_string_equal(j->state, state);
+	msg_finish(&m);
+	if (story != NULL)
+		assert_true(story_says(w, story));
+}
+
+static void a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_with(w, "kill", 0);
+
+	hangs_for(w, l, 25);
+	expect_job(w, "running", "hangs: rank 0");
+	hangs_for(w, l, 5);
+	store(w);
+	expect_job(w, "ending", "it hung, and --on-hang kill was asked for: rank 0 on gpu01 (pid 4000) is stopped");
+	assert_true(was_told(w, l, MSG_end));
+	ended(w, l, 0, "killed", 15, true);
+	store(w);
+	expect_job(w, "failed", NULL);
+}
+
+static void or_started_again(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_with(w, "restart", 2);
+
+	hangs_for(w, l, 30);
+	store(w);
+	expect_job(w, "ending", "it hung, and --on-hang restart was asked for");
+	ended(w, l, 0, "killed", 15, true);
+	store(w);
+	heard(w, l, 1000);
+	expect_job(w, "preparing", "attempt 2"); /* no node is to blame */
+}
+
+static void a_wish_that_nobody_knows_is_refused(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_with(w, "dance", 0);
+	struct msg m;
+
+	assert_true(last_to(w, l, MSG_refused, &m));
+	assert_string_equal(m.u.refused.code, "bad-request");
+	msg_finish(&m);
+}
+
+static void one_that_goes_on_in_time_is_left_alone(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_with(w, "kill", 0);
+	struct rec_rank_pulse v = in_state(0, "R", 0);
+
+	hangs_for(w, l, 25);
+	pulse(w, l, &v, 1, NULL);
+	heard(w, l, 20000);
+	pulse(w, l, &v, 1, NULL);
+	expect_job(w, "running", "goes on again");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +390,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(steps_are_shown_and_a_lower_one_of_another_node_is_not, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_of_another_attempt_or_after_the_end_does_not_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(times_that_nobody_can_mean_do_no_harm, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute, setup, teardown),
+		cmocka_unit_test_setup_teardown(or_started_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_wish_that_nobody_knows_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_that_goes_on_in_time_is_left_alone, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
