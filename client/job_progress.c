@@ -47,6 +47,7 @@ void job_progress_json(struct out *o, const struct rec_job_info *j)
 	out_str(o, "phase_note", NULL, p ? p->note : NULL);
 	out_str(o, "hang", NULL, p ? p->hang : NULL);
 	out_str(o, "hang_fix", NULL, p ? p->fix : NULL);
+	out_str(o, "hang_threads", NULL, p ? p->threads : NULL);
 	opt_uint(o, "hang_since_ms", p && MSG_HAS(p, job_progress, hang_wall_ms), p ? (uint64_t)p->hang_wall_ms : 0);
 	opt_uint(o, "step", s, s ? s->step : 0);
 	opt_uint(o, "steps", s && s->steps, s ? s->steps : 0);
@@ -134,6 +135,8 @@ void job_progress_lines(struct out *o, const struct rec_job_info *j)
 	job_hang_text(&b, j);
 	if (b.len)
 		out_attr(o, &(struct out_attr){ .title = "hang", .kind = OUT_STR, .tone = OUT_BAD, .s = buf_str(&b) + 7 });
+	if (p && p->hang && p->threads)
+		out_str(o, NULL, "threads", p->threads);
 	out_str(o, NULL, j->on_hang ? "on hang" : NULL, j->on_hang);
 	buf_finish(&b);
 }

@@ -450,7 +450,8 @@ static size_t nccl_weight(const struct rec_job_info *i)
 size_t job_weight(const struct rec_job_info *i)
 {
 	size_t progress = i->n_progress == 0 ? 0 : 300 + text_weight(i->progress[0].hang) +
-			  text_weight(i->progress[0].fix) + text_weight(i->progress[0].note);
+			  text_weight(i->progress[0].fix) + text_weight(i->progress[0].note) +
+			  text_weight(i->progress[0].threads);
 
 	return 800 + progress + text_weight(i->name) + text_weight(i->command) + text_weight(i->nodes) +
 	       text_weight(i->why) + text_weight(i->user) + nccl_weight(i);

@@ -45,6 +45,7 @@ struct job_hang {
 	int64_t hang_wall_ms;
 	mono_t hang_at; /* it was told first */
 	struct hang_out out;
+	char threads[257]; /* its copy: out.threads points into a message */
 };
 
 void hang_free(struct job *j)
@@ -118,7 +119,7 @@ static void take_gpu(const struct coord *c, const struct node *n, struct hang_ra
 static void take_pulse(const struct coord *c, const struct node *n, const struct told_pulse *t,
 		       const struct rec_rank_pulse *p, struct hang_rank *ret)
 {
-	*ret = (struct hang_rank){ .rank = p->rank, .pid = p->pid, .node = n->name, .wchan = p->wchan,
+	*ret = (struct hang_rank){ .rank = p->rank, .pid = p->pid, .node = n->name, .wchan = p->wchan, .threads = p->threads,
 				   .cpu_permille = p->cpu_permille, .procs = p->procs, .write_bps = p->write_bps };
 	ret->known = n->link != NULL && !n->silent;
 	ret->idle = MSG_HAS(p, rank_pulse, idle_ms);
@@ -255,6 +256,8 @@ static void judge(struct coord *c, struct job *j)
 		in.stalled_ms = mono_is_never(h->stalled_since) ? 0 : mono_sub_ms(c->now, h->stalled_since);
 		in.step_ms = h->has_step ? mono_sub_ms(c->now, h->step_at) : 0;
 		hang_judge(&in, &h->out);
+		snprintf(h->threads, sizeof(h->threads), "%s", h->out.threads != NULL ? h->out.threads : "");
+		h->out.threads = NULL;
 		utf8_scrub(h->out.text); /* cut, perhaps in a letter */
 		utf8_scrub(h->out.fix);
 		utf8_scrub(h->out.note);
@@ -357,6 +360,7 @@ void hang_fill(struct arena *a, const struct coord *c, const struct job *j, stru
 	p->note = h->out.note[0] != '\0' ? h->out.note : NULL;
 	if (h->out.hang) {
 		p->hang = h->out.text;
+		p->threads = h->threads[0] != '\0' ? h->threads : NULL;
 		p->fix = h->out.fix[0] != '\0' ? h->out.fix : NULL;
 		MSG_SET(p, job_progress, hang_wall_ms, h->hang_wall_ms);
 	}

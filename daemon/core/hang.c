@@ -67,6 +67,12 @@ static bool goes_on(const struct hang_in *in, const struct hang_rank *r)
 	return !r->idle;
 }
 
+/* Who is behind; what its threads do goes with it. */
+static void blame(struct hang_out *out, const struct hang_rank *r)
+{
+	out->threads = r->threads;
+}
+
 static void add_who(char *out, size_t size, const struct hang_rank *r)
 {
 	add(out, size, "rank %u on %s", r->rank, r->node);
@@ -142,6 +148,7 @@ static bool stopped(const struct hang_in *in, struct hang_out *out)
 
 	if (r == NULL)
 		return false;
+	blame(out, r);
 	add_who(out->text, sizeof(out->text), r);
 	add(out->text, sizeof(out->text), r->state == 't' ? " is held by a debugger (state t) for " :
 	    " is stopped (SIGSTOP, state T) for ");
@@ -161,6 +168,7 @@ static bool in_disk(const struct hang_in *in, struct hang_out *out)
 
 	if (r == NULL)
 		return false;
+	blame(out, r);
 	add_who(out->text, sizeof(out->text), r);
 	add(out->text, sizeof(out->text), " waits for a disk or a driver: state D for ");
 	add_ms(out->text, sizeof(out->text), r->state_ms);
@@ -226,6 +234,7 @@ static bool counts_differ(const struct hang_in *in, struct hang_out *out)
 
 	if (r == NULL)
 		return false;
+	blame(out, r);
 	add(out->text, sizeof(out->text), "rank %u on %s has launched %llu %s, ", r->rank, r->node,
 	    (unsigned long long)r->count[op], op_names[op][r->count[op] != 1]);
 	if (n == 1)
@@ -256,6 +265,7 @@ static bool one_rests(const struct hang_in *in, struct hang_out *out)
 	}
 	if (first == NULL || spin == 0)
 		return false;
+	blame(out, first);
 	add_who(out->text, sizeof(out->text), first);
 	add(out->text, sizeof(out->text), " does nothing: ");
 	add_state(out->text, sizeof(out->text), first);

@@ -42,7 +42,7 @@ struct hang_rank {
 	int64_t idle_ms;
 	char state; /* as in proc(5), 0: not known */
 	int64_t state_ms; /* in T or D for so long */
-	const char *wchan; /* or NULL */
+	const char *wchan, *threads; /* or NULL; of all its threads */
 	uint32_t cpu_permille, procs;
 	uint64_t write_bps;
 	/* its GPU */
@@ -73,6 +73,7 @@ struct hang_out {
 	const char *phase; /* starting tokenising training checkpointing busy idle hung */
 	bool hang, stalled; /* stalled: no rank makes progress */
 	char text[512], fix[256]; /* of a hang */
+	const char *threads; /* of a hang: where those of the rank wait; NULL; borrowed from hang_rank */
 	char note[256]; /* what the phase is known by; may be "" */
 };
 

@@ -38,6 +38,7 @@ struct tracked {
 	uint64_t read_bps, write_bps;
 	bool idle, seen;
 	char state, wchan[65];
+	char threads[200]; /* where they wait, when idle */
 	uint32_t told; /* what was told last, as a number */
 };
 
@@ -233,8 +234,55 @@ static char thread_state(pid_t pid, const char *tid)
 	return p[2];
 }
 
+#define PLACES_MAX 8 /* in which threads wait, told apart */
+
+struct places {
+	struct {
+		char wchan[65];
+		unsigned n;
+	} v[PLACES_MAX];
+	size_t n;
+	unsigned others;
+};
+
+static void count_place(struct places *p, const char *wchan)
+{
+	size_t i = 0;
+
+	while (i < p->n && strcmp(p->v[i].wchan, wchan) != 0)
+		i++;
+	if (i == PLACES_MAX || !wchan[0]) {
+		p->others++;
+		return;
+	}
+	if (i == p->n)
+		snprintf(p->v[p->n++].wchan, sizeof p->v[i].wchan, "%s", wchan);
+	p->v[i].n++;
+}
+
+/* "40 futex_do_wait, 3 ep_poll, 1 nfs_wait, 2 elsewhere": rare ones say most, and come last. */
+static void say_places(struct places *p, char out[200])
+{
+	size_t used = 0;
+
+	out[0] = '\0';
+	for (size_t k = 0; k < p->n; k++) {
+		size_t best = 0;
+
+		for (size_t i = 1; i < p->n; i++)
+			if (p->v[i].n > p->v[best].n)
+				best = i;
+		if (used < 130)
+			used += (size_t)snprintf(out + used, 200 - used, "%s%u %.60s", used ? ", " : "", p->v[best].n,
+						 p->v[best].wchan);
+		p->v[best].n = 0;
+	}
+	if (p->others && used && used < 180)
+		snprintf(out + used, 200 - used, ", %u elsewhere", p->others);
+}
+
 /* One thread that waits for a disk holds up all of them: it may be any. */
-static void look_at_threads(const struct use *u, char *state, char wchan[65])
+static void look_at_threads(const struct use *u, struct places *p, char *state, char wchan[65])
 {
 	char path[32];
 	struct dirent *d;
@@ -245,10 +293,16 @@ static void look_at_threads(const struct use *u, char *state, char wchan[65])
 	for (int i = 0; tasks && i < THREADS_MAX && (d = readdir(tasks)) != NULL; i++) {
 		char s = isdigit((unsigned char)d->d_name[0]) ? thread_state(u->pid, d->d_name) : '?';
 
-		if (s == '?' || (*state && weight(s) <= weight(*state)))
+		char where[65];
+
+		if (s == '?')
+			continue;
+		take_wchan(u->pid, d->d_name, where);
+		count_place(p, where);
+		if (*state && weight(s) <= weight(*state))
 			continue;
 		*state = s;
-		take_wchan(u->pid, d->d_name, wchan);
+		memcpy(wchan, where, sizeof where);
 	}
 	if (tasks)
 		closedir(tasks);
@@ -258,12 +312,14 @@ static void look_at_threads(const struct use *u, char *state, char wchan[65])
 static void look_at_state(struct tracked *k, mono_t now)
 {
 	char state = '\0', wchan[65] = "";
+	struct places places = { .n = 0 };
 
 	if (!k->n_procs)
 		return;
 	if (k->idle)
 		for (size_t i = 0; i < k->n_procs && weight(state) == 0; i++)
-			look_at_threads(&k->procs[i], &state, wchan);
+			look_at_threads(&k->procs[i], &places, &state, wchan);
+	say_places(&places, k->threads);
 	if (!state)
 		state = k->procs[0].state;
 	if (state != k->state)
@@ -413,7 +469,8 @@ size_t pulse_list(const struct pulse *p, mono_t now, struct rec_rank_pulse *out,
 
 		*r = (struct rec_rank_pulse){ .rank = k->t.rank, .worker = k->t.worker, .pid = (uint32_t)k->t.pid,
 					      .procs = (uint32_t)k->n_procs, .state = s,
-					      .wchan = k->wchan[0] ? k->wchan : NULL };
+					      .wchan = k->wchan[0] ? k->wchan : NULL,
+					      .threads = k->idle && k->threads[0] ? k->threads : NULL };
 		r->has |= MSG_BIT(rank_pulse, pid) | MSG_BIT(rank_pulse, procs);
 		MSG_SET(r, rank_pulse, cpu_permille, k->cpu_permille);
 		MSG_SET(r, rank_pulse, read_bps, k->read_bps);

@@ -180,15 +180,19 @@ static void the_rank_that_rests_while_another_spins_is_named(void **state)
 	struct world *w = *state;
 	uint64_t l = running_one(w);
 	struct rec_rank_pulse v[2] = { in_state(0, "R", 0), in_state(1, "S", 0) };
+	struct msg m;
 
 	for (uint64_t ms = 0; ms <= 20000; ms += 5000) {
 		expect(w, ms == 0 ? "" : "busy", NULL);
 		gpus(w, l, 100, 0, 118000);
 		v[1] = in_state(1, "S", ms);
 		v[1].wchan = "hrtimer_nanosleep";
+		v[1].threads = "40 futex_do_wait, 1 hrtimer_nanosleep";
 		pulse(w, l, v, 2, NULL);
 		heard(w, l, 5000);
 	}
+	assert_string_equal(shown(w, &m)->threads, "40 futex_do_wait, 1 hrtimer_nanosleep");
+	msg_finish(&m);
 	expect(w, "hung", "rank 1 on gpu01 (pid 4001) does nothing: neither CPU nor disk used for 25 s in "
 	       "hrtimer_nanosleep, its GPU idle; the GPUs of 1 others wait for it in a kernel");
 }

@@ -108,6 +108,8 @@ TEST(one_that_sleeps_is_idle)
 	assert_true(r.rank == 3 && r.pid == (uint32_t)pid && r.procs == 1);
 	assert_true(MSG_HAS(&r, rank_pulse, idle_ms) && r.idle_ms >= 2 * PERIOD_MS);
 	assert_string_equal(r.state, "S");
+	if (r.wchan) /* not in every container */
+		assert_true(r.threads && strncmp(r.threads, "1 ", 2) == 0 && strcmp(r.threads + 2, r.wchan) == 0);
 	finish(pid);
 	pulse_destroy(p);
 }
