@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from cluster import PYTHON, SLOW, wait_until
+from cluster import PYTHON, SLOW, Reader, wait_until
 from test_workers import TORCHRUN, script
 
 BUSY = "t=time.monotonic()+90\nwhile time.monotonic()<t:\n    sum(range(10000))\n"
@@ -14,48 +14,60 @@ def hang(c, job):
     return c.job(job)["hang"]
 
 
-def test_a_stopped_rank_is_named_with_its_remedy_and_goes_on(shared):
+def computing(c, nproc):
+    """As a training whose rank 0 tokenises while the others wait: CPU is used, and nothing is written."""
+    path = script(c, f"if rank==0:\n    {BUSY.replace(chr(10), chr(10) + '    ')}")
+    return [PYTHON, TORCHRUN, str(nproc), "--", path]
+
+
+def workers(c, job, n):
+    return wait_until(lambda: (lambda x: x if len(x["workers"]) == n else None)(c.job(job)), 20 * SLOW, f"{n} workers")
+
+
+def stop_one(c, job, follower):
     """Rank 0 computes all the time: a rank that is stopped is told of all the same."""
-    path = script(shared, f"if rank==0:\n    {BUSY.replace(chr(10), chr(10) + '    ')}")
-    job = shared.detach("--", PYTHON, TORCHRUN, 2, "--", path)
-    try:
-        j = wait_until(lambda: (lambda x: x if len(x["workers"]) == 2 else None)(shared.job(job)), 20 * SLOW, "two workers")
-        pid = next(w["pid"] for w in j["workers"] if w["rank"] == 1)
-        wait_until(lambda: shared.job(job)["phase"], 10 * SLOW, "a phase")
-        os.kill(pid, signal.SIGSTOP)
-        began = time.monotonic()
-        text = wait_until(lambda: hang(shared, job), 30 * SLOW, "the hang is told")
-        print(f"named after {time.monotonic() - began:.1f} s: {text}")
-        node = j["nodes"][0]
-        assert text.startswith(f"rank 1 on {node} (pid {pid}) is stopped (SIGSTOP, state T) for ")
-        assert shared.job(job)["phase"] == "hung" and shared.job(job)["hang_fix"] == f"on {node}: kill -CONT {pid}"
-        page = " ".join(shared.ctl("status").ok().out.split())
-        assert f"! job {job} hangs: rank 1 on {node} (pid {pid}) is stopped" in page and f"kill -CONT {pid}" in page
-        assert "hung" in shared.ctl("job", job).ok().out
-        os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: hang(shared, job) is None, 15 * SLOW, "it goes on")
-        said = [m["text"] for m in shared.job(job)["story"]]
-        assert any(t.startswith("hangs: rank 1 ") for t in said) and "goes on again" in said
-    finally:
-        shared.ctl("kill", job)
-        shared.wait_end(job)
+    j = workers(c, job, 2)
+    pid = next(w["pid"] for w in j["workers"] if w["rank"] == 1)
+    wait_until(lambda: c.job(job)["phase"], 10 * SLOW, "a phase")
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    text = wait_until(lambda: hang(c, job), 30 * SLOW, "the hang is told")
+    print(f"named after {time.monotonic() - began:.1f} s: {text}")
+    node = j["nodes"][0]
+    assert text.startswith(f"rank 1 on {node} (pid {pid}) is stopped (SIGSTOP, state T) for ")
+    j = c.job(job)
+    assert (j["phase"], j["hang_fix"], j["on_hang"]) == ("hung", f"on {node}: kill -CONT {pid}", "kill")
+    page = " ".join(c.ctl("status").ok().out.split())
+    assert f"! job {job} hangs: rank 1 on {node} (pid {pid}) is stopped" in page and f"kill -CONT {pid}" in page
+    assert "hung" in c.ctl("job", job).ok().out
+    follower.wait(f"job {job}: hangs: rank 1 on {node}", 10 * SLOW)
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: hang(c, job) is None, 15 * SLOW, "it goes on")
+    follower.wait(f"job {job}: goes on again", 10 * SLOW)
+    said = [m["text"] for m in c.job(job)["story"]]
+    assert any(t.startswith("hangs: rank 1 ") for t in said) and "goes on again" in said
 
 
-def test_a_rank_that_computes_while_others_wait_is_no_hang(shared):
-    """As one that tokenises: CPU is used, and nothing is written."""
-    path = script(shared, f"if rank==0:\n    {BUSY.replace(chr(10), chr(10) + '    ')}")
-    job = shared.detach("--", PYTHON, TORCHRUN, 3, "--", path)
+def test_a_stopped_rank_is_named_and_one_that_computes_while_others_wait_is_no_hang(shared):
+    busy = shared.detach("--", *computing(shared, 3))
+    workers(shared, busy, 3)
+    until = time.monotonic() + 31
+    p = shared.popen("launch", "--on-hang", "kill", "--", *computing(shared, 2))
+    follower = Reader(p.stderr)
+    job = int(follower.wait(r"job (\d+)", 20 * SLOW).group(1))
     try:
-        wait_until(lambda: len(shared.job(job)["workers"]) == 3, 20 * SLOW, "workers")
-        end = time.monotonic() + 32
-        while time.monotonic() < end:
-            j = shared.job(job)
-            assert j["hang"] is None, j["hang"]
+        stop_one(shared, job, follower)
+        while time.monotonic() < until:
+            assert hang(shared, busy) is None
             time.sleep(1)
+        j = shared.job(busy)
+        assert j["hang"] is None and not any("hangs" in m["text"] for m in j["story"])
         assert j["phase"] == "busy" and j["phase_note"].startswith(f"rank 0 on {j['nodes'][0]} (pid "), j
     finally:
-        shared.ctl("kill", job)
-        shared.wait_end(job)
+        for k in busy, job:
+            shared.ctl("kill", k)
+            shared.wait_end(k)
+        p.communicate()
 
 
 def test_idle_ranks_are_idle_and_no_hang(shared):
