@@ -15,6 +15,7 @@
 #define THREADS_MAX 128 /* of one process that are asked why they wait */
 #define TREE_MS 30000 /* who is below is looked up this often, and when nothing seems to be used */
 #define IDLE_TREE_MS 5000
+#define THREADS_MS 5000
 #define IDLE_MS 1000
 #define IDLE_TELL_MS 5000
 #define CPU_LEAST 30 /* permille of a core */
@@ -33,6 +34,7 @@ struct tracked {
 	struct pulse_target t;
 	struct use *procs; /* own; the target itself is the first */
 	size_t n_procs, cap;
+	mono_t threads_at; /* they are looked at again then, while it is idle */
 	mono_t tree_at, looked, used_at, state_at; /* never: not yet; used_at: the end of the last look with progress */
 	uint32_t cpu_permille;
 	uint64_t read_bps, write_bps;
@@ -316,6 +318,12 @@ static void look_at_state(struct tracked *k, mono_t now)
 
 	if (!k->n_procs)
 		return;
+	if (!k->idle)
+		k->threads_at = now;
+	else if (!mono_due(k->threads_at, now) && weight(k->procs[0].state) == weight(k->state))
+		return; /* hundreds of them in each process: not every second */
+	else
+		k->threads_at = mono_add_ms(now, THREADS_MS);
 	if (k->idle)
 		for (size_t i = 0; i < k->n_procs && weight(state) == 0; i++)
 			look_at_threads(&k->procs[i], &places, &state, wchan);
