@@ -106,13 +106,24 @@ static size_t texts_weight(const char *const *v, size_t n)
 	return all;
 }
 
+static size_t net_weight(const struct rec_net_plan *p, size_t n)
+{
+	size_t all = 0;
+
+	for (size_t k = 0; n > 0 && k < p->n_sets; k++)
+		all += 80 + text_weight(p->sets[k].name) + text_weight(p->sets[k].value) + text_weight(p->sets[k].why) +
+		       text_weight(p->sets[k].nodes);
+	return n == 0 ? 0 : all + 100 + text_weight(p->text) + texts_weight(p->yours, p->n_yours);
+}
+
 /* All of it but its ranks. */
 static size_t once_weight(const struct rec_job_info *i)
 {
 	size_t n = 2000 + job_weight(i) + ranks_weight(i->first, i->n_first) + ranks_weight(i->either, i->n_either) +
 		   texts_weight(i->node_names, i->n_node_names) + texts_weight(i->gpus, i->n_gpus) +
 		   texts_weight(i->notices, i->n_notices) + texts_weight(i->barred, i->n_barred) +
-		   texts_weight(i->spares, i->n_spares) + text_weight(i->others) + 100 * i->n_sums;
+		   texts_weight(i->spares, i->n_spares) + text_weight(i->others) + 100 * i->n_sums +
+		   net_weight(i->net, i->n_net);
 
 	if (i->n_explained > 0)
 		n += 24 * 1200 + 16 * 600; /* more than it can hold, but for odd characters */
