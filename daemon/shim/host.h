@@ -40,7 +40,7 @@ struct host {
 	uint64_t job;
 	uint32_t attempt;
 	uint32_t nprocs;
-	struct nccl_conf nccl_conf; /* what the user's and this host's files set */
+	struct nccl_conf nccl; /* what the user's and this host's files set */
 	const char *cookie; /* from our environment, or NULL */
 	uid_t agent_uid; /* (uid_t)-1: none */
 	struct rlimit nofile; /* as we were started: the ranks' */
@@ -56,7 +56,7 @@ struct host {
 	struct feed feed;
 	struct workers *workers; /* NULL: not one launcher per node */
 	struct reader *reader; /* NULL: not needed yet */
-	struct nccl *nccl; /* NULL: its log is not read */
+	struct nccl *nccl_said; /* NULL: its log is not read */
 	struct ras *ras; /* NULL: nobody has asked yet */
 	const char **ras_addrs; /* of local ranks */
 	uint32_t n_ras_addrs;
@@ -124,7 +124,7 @@ void below_finish(struct host *h);
 /* job_nccl.c: what the ranks' NCCL says. The value for NCCL_DEBUG_FILE, or NULL. */
 struct env;
 const char *job_nccl_begin(struct host *h, const struct rec_shim_go *go);
-void job_nccl_env(struct host *h, const struct env *env); /* as the ranks get it */
+void job_nccl_env(struct host *h, struct env *env); /* as the ranks get it */
 /* News go to the agent; 'now': before something else does. */
 void job_nccl_tell(struct host *h, bool now);
 void job_ras_asked(struct host *h);

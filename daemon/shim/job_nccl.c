@@ -35,21 +35,22 @@ static void keep_ras(struct host *h, const struct rec_shim_go *go)
 const char *job_nccl_begin(struct host *h, const struct rec_shim_go *go)
 {
 	keep_ras(h, go);
-	if (h->setup.no_nccl_log || is_off(h, "NODEAGENT_NCCL_LOG") || !(h->nccl = nccl_create()))
+	if (h->setup.no_nccl_log || is_off(h, "NODEAGENT_NCCL_LOG") || !(h->nccl_said = nccl_create()))
 		return NULL;
-	if (host_poll(h, nccl_fd(h->nccl), POLL_NCCL, 0, EPOLLIN) < 0) {
-		nccl_destroy(h->nccl);
-		h->nccl = NULL;
+	if (host_poll(h, nccl_fd(h->nccl_said), POLL_NCCL, 0, EPOLLIN) < 0) {
+		nccl_destroy(h->nccl_said);
+		h->nccl_said = NULL;
 		return NULL;
 	}
-	nccl_env(h->nccl, (const char *const *)h->spec.env);
-	return nccl_path(h->nccl);
+	return nccl_path(h->nccl_said);
 }
 
-void job_nccl_env(struct host *h, const struct env *env)
+void job_nccl_env(struct host *h, struct env *env)
 {
-	if (h->nccl && !env_nccl_log(env))
-		nccl_unread(h->nccl, "the job sets NCCL_DEBUG, NCCL_DEBUG_SUBSYS or NCCL_DEBUG_FILE itself: NCCL's log goes "
+	if (h->nccl_said)
+		nccl_env(h->nccl_said, (const char *const *)h->spec.env, (const char *const *)env_rank(env, 0));
+	if (h->nccl_said && !env_nccl_log(env))
+		nccl_unread(h->nccl_said, "the job sets NCCL_DEBUG, NCCL_DEBUG_SUBSYS or NCCL_DEBUG_FILE itself: NCCL's log goes "
 			    "where these say, and is not read", host_now());
 }
 
@@ -68,7 +69,7 @@ static bool is_worker(const struct host *h, uint32_t pid, uint32_t *ret_rank)
 
 static void add_rank(const struct host *h, struct rec_nccl_state *s)
 {
-	uint32_t pid = nccl_trouble_pid(h->nccl), rank;
+	uint32_t pid = nccl_trouble_pid(h->nccl_said), rank;
 
 	for (uint32_t i = 0; pid && i < h->nprocs; i++)
 		if (h->started[i].pid == (int32_t)pid) {
@@ -92,13 +93,13 @@ static void tell_log(struct host *h, bool now)
 	struct msg m;
 
 	if (now)
-		nccl_read(h->nccl, host_now(), host_wall_ms());
-	if (h->conn.fd < 0 || !(h->nccl_anew || mono_due(nccl_due(h->nccl), host_now()) ||
-				(now && !mono_is_never(nccl_due(h->nccl)))))
+		nccl_read(h->nccl_said, host_now(), host_wall_ms());
+	if (h->conn.fd < 0 || !(h->nccl_anew || mono_due(nccl_due(h->nccl_said), host_now()) ||
+				(now && !mono_is_never(nccl_due(h->nccl_said)))))
 		return;
 	h->nccl_anew = false;
 	arena_init(&a);
-	if (nccl_tell(h->nccl, &a, &s)) {
+	if (nccl_tell(h->nccl_said, &a, &s)) {
 		add_rank(h, &s);
 		msg_init(&m, MSG_shim_nccl);
 		m.u.shim_nccl.nccl = &s;
@@ -178,7 +179,7 @@ static void tell_ras(struct host *h)
 
 void job_nccl_tell(struct host *h, bool now)
 {
-	if (h->nccl && !h->done)
+	if (h->nccl_said && !h->done)
 		tell_log(h, now);
 	if (h->ras && !h->done)
 		tell_ras(h);
@@ -186,14 +187,14 @@ void job_nccl_tell(struct host *h, bool now)
 
 mono_t job_nccl_due(const struct host *h)
 {
-	mono_t at = h->nccl ? nccl_due(h->nccl) : MONO_NEVER;
+	mono_t at = h->nccl_said ? nccl_due(h->nccl_said) : MONO_NEVER;
 
 	return h->ras ? mono_min(at, ras_due(h->ras)) : at;
 }
 
 void job_nccl_finish(struct host *h)
 {
-	nccl_destroy(h->nccl);
+	nccl_destroy(h->nccl_said);
 	ras_destroy(h->ras);
 	free(h->ras_addrs);
 }

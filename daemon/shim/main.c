@@ -300,7 +300,7 @@ static size_t one_round(struct host *h, const struct epoll_event *ev, int n)
 			below_read(h);
 			break;
 		case POLL_NCCL:
-			nccl_read(h->nccl, host_now(), wall_ms);
+			nccl_read(h->nccl_said, host_now(), wall_ms);
 			break;
 		case POLL_RAS:
 			ras_ready(h->ras, host_now());

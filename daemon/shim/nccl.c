@@ -34,7 +34,7 @@ struct nccl {
 	mono_t due;
 	bool said, told; /* anything at all */
 	const char *unread; /* why nothing will be */
-	bool in_env[3]; /* of 'watched' */
+	bool in_env[3], ours[3]; /* of 'watched' */
 	char conf[4096]; /* /etc/nccl.conf */
 	bool container, no_dev;
 };
@@ -102,10 +102,12 @@ static bool conf_sets(const char *conf, const char *name)
 	return false;
 }
 
-void nccl_env(struct nccl *n, const char *const *env)
+void nccl_env(struct nccl *n, const char *const *env, const char *const *ranks)
 {
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		n->in_env[i] = env_get(env, watched[i]) != NULL;
+		n->ours[i] = !n->in_env[i] && env_get(ranks, watched[i]) != NULL;
+	}
 	read_conf(n);
 }
 
@@ -124,6 +126,7 @@ static const char *set_by(const struct nccl *n)
 	if (i < 0)
 		return NULL;
 	return n->in_env[i]		      ? "the job's environment" :
+	       n->ours[i]		      ? "nodeagent (--net)" :
 	       conf_sets(n->conf, watched[i]) ? "/etc/nccl.conf" :
 						"~/.nccl.conf, or the program itself";
 }

@@ -26,8 +26,8 @@ struct nccl *nccl_create(void);
 void nccl_destroy(struct nccl *n);
 int nccl_fd(const struct nccl *n); /* to poll for reading */
 const char *nccl_path(const struct nccl *n); /* for NCCL_DEBUG_FILE */
-/* The job's own environment: what was set there, and where else it may come from. */
-void nccl_env(struct nccl *n, const char *const *env);
+/* The job's own environment, and that of its ranks: what was set there, and where else it may come from. */
+void nccl_env(struct nccl *n, const char *const *env, const char *const *ranks);
 /* NCCL does not write here, and why: a constant. Told once. */
 void nccl_unread(struct nccl *n, const char *why, mono_t now);
 /* Reads what is there, at most 256 KiB. */

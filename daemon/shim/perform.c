@@ -150,7 +150,7 @@ static void do_check(struct host *h, const struct rec_shim_setup *setup)
 	if (r == 0) {
 		const char *const *env = h->spec.env;
 
-		nccl_conf_read(env_get(env, "HOME"), env_get(env, "NCCL_CONF_FILE"), &h->nccl_conf);
+		nccl_conf_read(env_get(env, "HOME"), env_get(env, "NCCL_CONF_FILE"), &h->nccl);
 	}
 	ev.error = r;
 	ev.text = r ? h->err.text : NULL;
@@ -253,7 +253,7 @@ static void do_start(struct host *h, const struct rec_shim_go *go)
 			       .cookie = h->cookie,
 			       .setup = &h->setup,
 			       .go = go,
-			       .conf = &h->nccl_conf };
+			       .conf = &h->nccl };
 	struct spawn *sp = spawn_create(h->path, h->spec.argv, &h->nofile, h->setup.cpus);
 	struct env *env;
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);

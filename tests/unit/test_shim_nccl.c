@@ -99,10 +99,10 @@ TEST(where_a_variable_was_set_is_told)
 	struct arena a;
 
 	arena_init(&a);
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		struct nccl *n = nccl_create();
 
-		nccl_env(n, i ? none : env);
+		nccl_env(n, i ? none : env, i < 2 ? none : env);
 		write_from_child(nccl_path(n), "h:1:2 [0] NCCL INFO NCCL_IB_DISABLE set by environment to 1.\n");
 		nccl_read(n, now(), 1);
 		assert_true(nccl_tell(n, &a, &s));
@@ -110,7 +110,7 @@ TEST(where_a_variable_was_set_is_told)
 		if (i == 0)
 			assert_string_equal(s.set_by, "the job's environment");
 		else
-			assert_true(strstr(s.set_by, "nccl.conf") != NULL);
+			assert_non_null(strstr(s.set_by, i == 1 ? "nccl.conf" : "nodeagent"));
 		nccl_destroy(n);
 	}
 	arena_finish(&a);
