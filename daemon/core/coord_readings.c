@@ -55,9 +55,9 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	n->awaits_first = false;
 	gpus_note(c, n);
 	clean_look(c, n);
+	checks_note(c, n);
 	n->ever_gpus = n->ever_gpus || n->gpus_all != 0;
 	n->ever_ports = n->ever_ports || n->readings.u.readings.n_ports > 0;
-	checks_note(c, n);
 	verdicts_note(c, n);
 	/* of virtual nodes' GPUs it counts which they are, not only how many */
 	if (node_gpus_free(c, n, false) != free_before || node_gpus(n) != all_before ||
