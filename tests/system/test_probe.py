@@ -69,7 +69,7 @@ def test_first_frame_has_everything(bed):
     assert p == {"device": "mlx5_4", "port": 1, "state": "Active", "phys_state": "LinkUp", "rate_mbps": 400000,
                  "lanes": 4, "speed": "NDR", "lid": 6, "sm_lid": 1, "link_layer": "InfiniBand",
                  "gid": "fe80:0000:0000:0000:a088:c203:00ab:0004", "gids": 1, "fw": "28.39.1002",
-                 "board": "MT_0000000838", "pci": "0000:14:00.0", "numa": 0}
+                 "board": "MT_0000000838", "pci": "0000:14:00.0", "numa": 0, "losses": 0, "counters_text": "none can be read: absent"}
     proc = m["gpus"][4]["procs"][0]
     assert proc["pid"] == os.getpid() and proc["uid"] == os.geteuid() and proc["mem"] == "1000"
     assert m["host"][0]["cpus"] == os.cpu_count()
