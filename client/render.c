@@ -250,7 +250,6 @@ void render_jobs(struct out *o, const struct rec_job_info *jobs, size_t n, int64
 		w.phases |= job_phase_counts(&jobs[i]) || job_step(&jobs[i]);
 		w.steps |= job_step(&jobs[i]) != NULL;
 	}
-	w.names = w.names && w.over; /* what waits and runs is known by its command, and must fit 80 columns */
 	out_start(o, "jobs", OUT_TABLE);
 	for (size_t i = 0; i < n; i++)
 		job_row(o, &jobs[i], wall_ms, &w);

@@ -687,6 +687,7 @@ bool restart_waits(const struct job *j);
 bool restart_due(struct coord *c, struct job *j); /* queued: it may be placed now */
 void restart_deadline(struct coord *c, struct job *j);
 void restart_loaded(struct coord *c, struct job *j);
+void restart_say_not(struct coord *c, struct job *j); /* why it is over though restarts are left */
 void restart_note_end(struct coord *c, struct job *j); /* its last attempt joins the history */
 void restart_drop_kept(struct coord *c, struct job *j);
 struct place *job_kept_at(const struct job *j, const struct node *n); /* NULL: none */

@@ -192,6 +192,17 @@ bool restart_possible(const struct job *j)
 	return !j->stopped && j->attempt > 0 && j->attempt <= j->max_restarts && j->cause < END_OTHER;
 }
 
+/* Whoever gave --max-restarts alone waits for a restart that --restart-on any alone would bring. */
+void restart_say_not(struct coord *c, struct job *j)
+{
+	const struct node *guilty;
+
+	if (j->max_restarts == 0 || j->restart_any || j->first < 0 || !restart_possible(j))
+		return;
+	if (find_cause(c, j, &guilty) == END_RANK)
+		job_notice(c, j, "not started again: a process failed, and --restart-on is node (any: also then)");
+}
+
 /* ---- is the old attempt gone? ----------------------------------------------------------------- */
 
 /* When this place is surely empty; MONO_NEVER: nobody can know. */

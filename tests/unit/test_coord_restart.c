@@ -353,13 +353,38 @@ static void nothing_starts_while_leases_cannot_be_stored(void **state)
 static void a_failed_rank_is_the_jobs_own_affair_unless_any_was_said(void **state)
 {
 	struct world *w = *state;
+	struct rec_job_info *i;
 	uint64_t l[3];
+	struct msg m;
 
 	run_pair(w, (struct wish){ 2, 3, 0, false, 0 }, true, l);
 	ended(w, l[1], 1, "exited", 7, false);
 	ended(w, l[0], 0, "killed", 0, true);
 	store(w);
 	assert_job(w, "failed", 7);
+	i = job_one(w, &m);
+	assert_int_equal(i->n_notices, 1);
+	assert_string_equal(i->notices[0],
+			    "not started again: a process failed, and --restart-on is node (any: also then)");
+	msg_finish(&m);
+}
+
+/* "any" would not have brought another attempt either. */
+static void what_any_would_not_help_is_no_matter_of_restart_on(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	uint64_t l[3];
+	struct msg m;
+
+	run_pair(w, (struct wish){ 2, 3, 0, false, 0 }, true, l);
+	ended(w, l[1], 1, "exited", 127, false);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	assert_job(w, "failed", 127);
+	i = job_one(w, &m);
+	assert_int_equal(i->n_notices, 0);
+	msg_finish(&m);
 }
 
 static void a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes(void **state)
@@ -980,6 +1005,7 @@ int main(void)
 		T(another_boot_is_proof_enough),
 		T(the_next_attempt_is_on_disk_before_anybody_hears_of_it),
 		T(a_failed_rank_is_the_jobs_own_affair_unless_any_was_said),
+		T(what_any_would_not_help_is_no_matter_of_restart_on),
 		T(a_failed_rank_is_tried_again_after_a_while_and_on_the_same_nodes),
 		T(a_node_that_dies_while_connections_are_tried_is_a_lost_node),
 		T(that_of_rank_0_too),
