@@ -196,7 +196,7 @@ int ctl_connect(const struct ctl *c, struct link *l)
 
 static int call_failed(int r, const struct err *e)
 {
-	return ctl_fail(r == -EPIPE || r == -ETIME ? EXIT_UNREACHABLE : EXIT_REFUSED, "%s", e->text);
+	return ctl_fail(r == -EPIPE || r == -ETIME || r == -EHOSTUNREACH ? EXIT_UNREACHABLE : EXIT_REFUSED, "%s", e->text);
 }
 
 int ctl_gather(struct link *l, const struct msg *request, uint32_t rid, enum msg_type want,

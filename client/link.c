@@ -334,7 +334,8 @@ int link_answer(struct link *l, uint32_t rid, enum msg_type want, struct msg *re
 			return 0;
 		}
 		if (m.type == MSG_refused && (m.u.refused.rid == rid || !m.u.refused.rid))
-			r = err_set(e, EPERM, "%s", m.u.refused.text);
+			r = err_set(e, strcmp(m.u.refused.code, "unavailable") == 0 ? EHOSTUNREACH : EPERM, "%s",
+				    m.u.refused.text);
 		msg_finish(&m);
 		if (r < 0)
 			break;

@@ -11,7 +11,8 @@
  *   SIGHUP     leaves at once; the job goes on
  *
  * A job that has no number yet may have been taken all the same: it is ended
- * as soon as its number comes, which is waited for.
+ * as soon as its number comes, which is waited for; not on SIGTERM once the
+ * coordinator is known not to answer.
  */
 #include "client/session_private.h"
 
@@ -135,6 +136,11 @@ static void terminated(struct session *s)
 	if (s->terminated)
 		return;
 	s->terminated = true;
+	if (!s->job && s->told_slow) { /* nobody is there to end it */
+		s->killing = true;
+		leave_early(s, EXIT_TERM);
+		return;
+	}
 	end_job(s, ": nodectl was told to (SIGTERM)", "", "its nodectl received SIGTERM");
 }
 

@@ -36,7 +36,7 @@ struct agent *agent_create(const struct agent_conf *conf, mono_t now)
 	a->peers_due = MONO_NEVER;
 	list_init(&a->spec_uses);
 	arena_init(&a->addr_arena);
-	a->began = a->now = a->down_since = now;
+	a->began = a->now = a->down_since = a->dialed_at = now;
 	a->session = SE_DOWN;
 	a->session_until = now;
 	a->next_ping = a->readings_until = MONO_NEVER;

@@ -56,12 +56,12 @@ struct request {
 	uint32_t rid; /* ours */
 	uint64_t link;
 	uint32_t client_rid;
-	bool is_watch, is_submit, answered;
+	bool is_watch, is_submit, is_read, answered; /* read: of what is so; a person waits for it */
 	bool sent; /* in this session */
 	uint32_t needs; /* a submit: features */
 	bool may_be_taken; /* a submit that the coordinator may have read */
 	uint64_t job; /* watch */
-	mono_t until;
+	mono_t asked, until;
 	char *text; /* as sent to the coordinator, for sending again; own copy */
 	size_t len;
 	struct arena peer_arena; /* watch: where the output lies */
@@ -193,6 +193,7 @@ struct agent {
 	int64_t lease_base; /* the newest word that was answered was sent; 0: none yet */
 	struct skew skew, mono_skew; /* against the coordinator of this session */
 	mono_t down_since;
+	mono_t dialed_at;
 	char down_why[256];
 	uint32_t coord_features; /* of the one we are registered with, or were last */
 	char coord_software[65];
@@ -261,6 +262,7 @@ void session_deadlines(struct agent *a);
 void session_fence(struct agent *a);
 mono_t session_deadline(const struct agent *a);
 /* To the coordinator, behind the registration; what is not sent now is told by the next one. */
+void session_hurry(struct agent *a); /* somebody waits: the pause before the next attempt is cut short */
 void session_send(struct agent *a, const struct msg *m);
 void session_register(struct agent *a);
 

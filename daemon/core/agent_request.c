@@ -3,13 +3,18 @@
  * The agent puts uid, user and its own name on every request, whatever the
  * client wrote there. While the coordinator is away a request waits and is
  * sent again after registration: 'submit' is made idempotent by its client_id,
- * the others are so by nature.
+ * the others are so by nature. What only reads waits no longer than a person
+ * does who wants to know what is wrong, and is told what this node knows.
  */
 #include "core/agent_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define AWAY_MS 2000 /* a link that is down so long is no matter of a moment */
+#define SILENT_MS 3000 /* without a word of the coordinator since somebody asked */
+#define JOBS_TOLD 8u
 
 static void request_free(struct agent *a, struct request *r)
 {
@@ -48,6 +53,7 @@ static struct request *request_new(struct agent *a, struct alink *l, uint32_t cl
 	r->rid = a->next_rid;
 	r->link = l->id;
 	r->client_rid = client_rid;
+	r->asked = a->now;
 	r->until = mono_add_ms(a->now, a->conf.request_ms);
 	arena_init(&r->peer_arena);
 	list_append(&a->requests, &r->all);
@@ -198,6 +204,10 @@ static struct request *adopt_request(struct agent *a, struct alink *l, struct ms
 		break;
 	default:
 		break;
+	}
+	if (r != NULL && (m->type == MSG_status_get || m->type == MSG_jobs_get)) {
+		r->is_read = true;
+		session_hurry(a);
 	}
 	return r;
 }
@@ -416,27 +426,72 @@ static bool waits(const struct request *r)
 	return !(r->is_watch && r->answered);
 }
 
+/* When nobody should wait for it any longer. */
+static mono_t due(const struct agent *a, const struct request *r)
+{
+	int64_t silent = a->conf.heartbeat_ms + 1000 > SILENT_MS ? a->conf.heartbeat_ms + 1000 : SILENT_MS;
+	mono_t away = mono_add_ms(a->down_since, AWAY_MS), t;
+
+	if (!r->is_read)
+		return r->until;
+	if (a->session == SE_READY)
+		t = mono_add_ms(mono_before(r->asked, a->heard) ? a->heard : r->asked, silent);
+	else if (a->session == SE_DOWN) /* it was tried when this one asked */
+		t = away;
+	else
+		t = mono_add_ms(mono_before(r->asked, a->down_since) ? a->down_since : r->asked, AWAY_MS);
+	return mono_min(t, r->until);
+}
+
+/* "; node gpu01 itself holds job 3 (running), job 5 (preparing)" */
+static const char *what_we_know(struct agent *a)
+{
+	struct arena *ar = &a->out->arena;
+	const char *text = "";
+	size_t n = 0;
+
+	list_foreach(e, &a->jobs) {
+		const struct ajob *j = list_entry(e, struct ajob, all);
+
+		if (n++ < JOBS_TOLD)
+			text = arena_printf(ar, "%s%s job %llu (%s)", text, n > 1 ? "," : "", (unsigned long long)j->job,
+					    ajob_phase_name(j->phase));
+	}
+	if (n == 0)
+		return arena_printf(ar, "; node %s itself holds no job", a->node);
+	if (n > JOBS_TOLD)
+		text = arena_printf(ar, "%s and %zu more", text, n - JOBS_TOLD);
+	return arena_printf(ar, "; running jobs go on: node %s itself holds%s", a->node, text);
+}
+
+static void give_up(struct agent *a, const struct request *r)
+{
+	const char *then = r->may_be_taken ?
+		"; whether it took the job is not known: nodectl jobs tells, once it answers" : "";
+
+	if (r->is_read)
+		then = what_we_know(a);
+	if (a->session == SE_READY)
+		act_refuse(a->out, r->link, r->client_rid, "unavailable",
+			   "the coordinator at %s did not answer within %lld s%s", a->coordinator,
+			   (long long)mono_sub_ms(a->now, r->asked) / 1000, then);
+	else
+		act_refuse(a->out, r->link, r->client_rid, "unavailable",
+			   "this node (%s) has no connection to the coordinator at %s (%s, for %lld s)%s%s",
+			   a->node, a->coordinator, a->down_why, (long long)mono_sub_ms(a->now, a->down_since) / 1000,
+			   r->is_read ? "" : "; running jobs go on", then);
+}
+
 void requests_deadlines(struct agent *a)
 {
 	list_foreach_safe(e, &a->requests) {
 		struct request *r = list_entry(e, struct request, all);
-		const char *then = r->may_be_taken ?
-			"; whether it took the job is not known: nodectl jobs tells, once it answers" : "";
 
-		if (!waits(r) || !mono_due(r->until, a->now))
+		if (!waits(r) || !mono_due(due(a, r), a->now))
 			continue;
 		if (r->is_watch)
 			take_back(a, r);
-		if (a->session == SE_READY)
-			act_refuse(a->out, r->link, r->client_rid, "unavailable",
-				   "the coordinator at %s did not answer within %u s%s", a->coordinator,
-				   a->conf.request_ms / 1000, then);
-		else
-			act_refuse(a->out, r->link, r->client_rid, "unavailable",
-				   "this node (%s) has no connection to the coordinator at %s (%s, for "
-				   "%lld s); running jobs go on%s",
-				   a->node, a->coordinator, a->down_why,
-				   (long long)mono_sub_ms(a->now, a->down_since) / 1000, then);
+		give_up(a, r);
 		request_free(a, r);
 	}
 }
@@ -449,7 +504,7 @@ mono_t requests_deadline(const struct agent *a)
 		const struct request *r = list_entry(e, struct request, all);
 
 		if (waits(r))
-			t = mono_min(t, r->until);
+			t = mono_min(t, due(a, r));
 	}
 	return t;
 }

@@ -14,6 +14,7 @@
 
 #define DIAL_MS 12000
 #define ANSWER_MS 10000
+#define HURRY_MS 1000 /* between attempts to connect because somebody asks */
 #define ADOPT_WAIT_MS 1000 /* shims found at start get this long to tell their state */
 
 static uint32_t random32(const struct agent *a)
@@ -248,8 +249,15 @@ void session_send(struct agent *a, const struct msg *m)
 static void dial(struct agent *a)
 {
 	act_add(a->out, ACT_DIAL);
+	a->dialed_at = a->now;
 	a->session = SE_DIALING;
 	a->session_until = mono_add_ms(a->now, DIAL_MS);
+}
+
+void session_hurry(struct agent *a)
+{
+	if (a->session == SE_DOWN && mono_due(mono_add_ms(a->dialed_at, HURRY_MS), a->now))
+		dial(a);
 }
 
 static void ping(struct agent *a)

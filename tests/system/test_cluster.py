@@ -523,13 +523,30 @@ def test_settings_that_do_not_go_together_are_refused_with_file_and_line(site, t
         assert len(r.err.splitlines()) == 1
 
 
-def test_who_waits_for_the_coordinator_is_told_so(site):
+def test_who_waits_for_the_coordinator_is_told_so_and_not_for_long(site):
     site.head()
     site.node("a1")
+    job = site.detach("--", "sleep", "1000")
+    site.wait_state(job, "running")
+    os.kill(site.daemons["head"].pid, signal.SIGSTOP)  # the link is there, and nobody speaks
+    begun = time.monotonic()
+    r = site.ctl("status")
+    assert r.code == 3 and "did not answer within" in r.err and f"node a1 itself holds job {job} (running)" in r.err, r
+    assert "nodectl: no answer yet; waiting for the coordinator" in r.err and time.monotonic() - begun < 3 + 2 * SLOW, r
     site.daemons["head"].kill()
     site.daemons["head"].wait()
-    p = site.popen("status")
+    time.sleep(2.5)
+    for command in ("nodes", "jobs", "job"):  # known to be down: told at once
+        r = site.ctl(command, *([job] if command == "job" else []))
+        assert r.code == 3 and r.seconds < 1 * SLOW and "no connection to the coordinator" in r.err, r
+        assert f"running jobs go on: node a1 itself holds job {job} (running)" in r.err, r
+    p = site.popen("launch", "--", "true")
     err = Reader(p.stderr)
-    err.wait("nodectl: no answer yet; waiting for the coordinator, [0-9]+ s at most\n", 5 * SLOW)
-    assert p.poll() is None
-    p.kill()
+    err.wait("the coordinator does not answer; waiting for it until", 5 * SLOW)
+    p.terminate()
+    assert p.wait(2 * SLOW) == 143
+    err.wait("left before the job had a number, so it was not ended; whether it was taken: nodectl jobs")
+    site.start_head()
+    assert [j["job"] for j in site.json("jobs")["jobs"]] == [job]  # an attempt to connect is made at once
+    site.ctl("kill", job, "--grace", "0s").ok()
+    site.wait_end(job)

@@ -76,8 +76,9 @@ static void a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentenc
 
 	client_hello(w);
 	down(w, COORD);
-	msg_init(&m, MSG_status_get);
-	m.u.status_get.rid = 7;
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 7;
+	m.u.kill.job = 1;
 	say(w, CLIENT, &m);
 	tick(w, 29000);
 	assert_int_equal(count(w, CLIENT, MSG_refused), 0);
@@ -86,6 +87,82 @@ static void a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentenc
 	assert_int_equal(m.u.refused.rid, 7);
 	assert_non_null(strstr(m.u.refused.text, "head:7070"));
 	msg_finish(&m);
+}
+
+static void ask_status(struct world *w)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_status_get);
+	m.u.status_get.rid = 7;
+	say(w, CLIENT, &m);
+}
+
+static void assert_away(struct world *w, const char *words)
+{
+	struct msg m;
+
+	assert_true(last(w, CLIENT, MSG_refused, &m));
+	assert_string_equal(m.u.refused.code, "unavailable");
+	assert_non_null(strstr(m.u.refused.text, words));
+	assert_non_null(strstr(m.u.refused.text, "node gpu01 itself holds no job"));
+	msg_finish(&m);
+}
+
+static void who_wants_to_know_what_is_wrong_waits_two_seconds(void **state)
+{
+	struct world *w = *state;
+
+	client_hello(w);
+	down(w, COORD);
+	ask_status(w);
+	tick(w, 1900);
+	assert_int_equal(count(w, CLIENT, MSG_refused), 0);
+	tick(w, 200);
+	assert_away(w, "no connection to the coordinator at head:7070 (");
+}
+
+static void dial_fails(struct world *w)
+{
+	struct agent_event ev = { .type = AEV_DIAL_FAILED, .text = "connection refused" };
+
+	feed(w, &ev);
+}
+
+/* The link has been down for long: it is tried once more, and then told. */
+static void a_link_that_is_known_to_be_down_is_tried_at_once_and_told_then(void **state)
+{
+	struct world *w = *state;
+
+	client_hello(w);
+	down(w, COORD);
+	for (int i = 0; i < 8; i++) { /* until the pauses are long */
+		forget(w);
+		tick(w, 20000);
+		assert_true(asked(w, ACT_DIAL));
+		dial_fails(w);
+	}
+	tick(w, 1500);
+	forget(w);
+	ask_status(w);
+	assert_true(asked(w, ACT_DIAL));
+	assert_int_equal(count(w, CLIENT, MSG_refused), 0);
+	dial_fails(w);
+	tick(w, 1);
+	assert_away(w, "connection refused");
+}
+
+/* Stopped, or behind a cable that is out: no word since somebody asked. */
+static void a_coordinator_that_is_silent_is_told_before_its_link_is_given_up(void **state)
+{
+	struct world *w = *state;
+
+	client_hello(w);
+	ask_status(w);
+	tick(w, 2900);
+	assert_int_equal(count(w, CLIENT, MSG_refused), 0);
+	tick(w, 200);
+	assert_away(w, "did not answer within 3 s");
 }
 
 static void submit_restartable(struct world *w, uint32_t rid)
@@ -252,25 +329,25 @@ static void a_request_is_sent_again_after_a_reconnect(void **state)
 	struct msg m;
 
 	client_hello(w);
-	msg_init(&m, MSG_status_get);
-	m.u.status_get.rid = 7;
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 7;
+	m.u.kill.job = 1;
 	say(w, CLIENT, &m);
 	down(w, COORD);
 	forget(w);
 	connect_coord(w);
-	assert_int_equal(count(w, COORD, MSG_status_get), 1);
-	assert_true(last(w, COORD, MSG_status_get, &m));
+	assert_int_equal(count(w, COORD, MSG_kill), 1);
+	assert_true(last(w, COORD, MSG_kill, &m));
 	{
 		struct msg s;
 
-		msg_init(&s, MSG_status);
-		s.u.status.rid = m.u.status_get.rid;
-		s.u.status.cluster = "lab";
+		msg_init(&s, MSG_ok);
+		s.u.ok.rid = m.u.kill.rid;
 		msg_finish(&m);
 		say(w, COORD, &s);
 	}
-	assert_true(last(w, CLIENT, MSG_status, &m));
-	assert_int_equal(m.u.status.rid, 7);
+	assert_true(last(w, CLIENT, MSG_ok, &m));
+	assert_int_equal(m.u.ok.rid, 7);
 	msg_finish(&m);
 }
 
@@ -445,6 +522,9 @@ int main(void)
 		T(a_client_cannot_say_who_it_is),
 		T(a_plan_is_asked_for_the_one_who_asks_and_its_answer_comes_back),
 		T(a_request_waits_for_the_coordinator_and_then_gives_up_with_a_sentence),
+		T(who_wants_to_know_what_is_wrong_waits_two_seconds),
+		T(a_link_that_is_known_to_be_down_is_tried_at_once_and_told_then),
+		T(a_coordinator_that_is_silent_is_told_before_its_link_is_given_up),
 		T(what_an_older_coordinator_would_ignore_is_refused),
 		T(a_watch_that_is_given_up_is_taken_back),
 		T(peers_that_come_in_pieces_are_put_together),
