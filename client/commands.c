@@ -160,9 +160,25 @@ int ctl_operands(struct ctl *c, const char **operands, int want)
 	return CTL_GO;
 }
 
+/* Where nodeagentd may have put it below the directory that was named to either of them. */
+static int path_below(const struct ctl *c, const char *dir, char *out, size_t size)
+{
+	static const char *const agent[] = { "nodectl.sock", "agent/nodectl.sock", "agent.sock",
+					     "agent/run/agent.sock", "agent/agent.sock", NULL };
+	static const char *const coordinator[] = { "coordinator.sock", "coordinator/coordinator.sock", NULL };
+	const char *const *names = c->cmd->admin ? coordinator : agent;
+	int n;
+
+	for (const char *const *name = names; *name; name++) {
+		n = snprintf(out, size, "%s/%s", dir, *name);
+		if (n > 0 && (size_t)n < size && access(out, F_OK) == 0)
+			return n;
+	}
+	return snprintf(out, size, "%s/%s", dir, names[0]);
+}
+
 int ctl_path(const struct ctl *c, char *out, size_t size)
 {
-	const char *name = c->cmd->admin ? "coordinator.sock" : "nodectl.sock";
 	const char *dir = c->dir, *env = getenv("NODEAGENT_DIR");
 	int n;
 
@@ -171,7 +187,7 @@ int ctl_path(const struct ctl *c, char *out, size_t size)
 	if (c->socket)
 		n = snprintf(out, size, "%s", c->socket);
 	else if (dir)
-		n = snprintf(out, size, "%s/%s", dir, name);
+		n = path_below(c, dir, out, size);
 	else
 		n = snprintf(out, size, "%s", c->cmd->admin ? COORD_SOCKET : AGENT_SOCKET);
 	if (n < 0 || (size_t)n >= size)
@@ -188,6 +204,7 @@ int ctl_connect(const struct ctl *c, struct link *l)
 	if (r != CTL_GO)
 		return r;
 	link_init(l);
+	l->coordinator = c->cmd->admin;
 	r = link_open(l, path, &e);
 	if (r == 0)
 		return CTL_GO;

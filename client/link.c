@@ -42,21 +42,26 @@ void link_close(struct link *l)
 }
 
 /* One sentence: what, where, what to do. */
-static int cannot_connect(const char *path, int code, struct err *e)
+static int cannot_connect(const struct link *l, const char *path, int code, struct err *e)
 {
 	switch (code) {
 	case ENOENT:
+		if (l->coordinator)
+			return err_set(e, code, "there is no coordinator's socket at %s; this is done on the coordinator's "
+						"host, while it runs: or name its place with --dir, --socket or NODEAGENT_DIR",
+				       path);
 		return err_set(e, code, "there is no agent at %s; start nodeagentd, or name its place "
-					"with --dir or --socket", path);
+					"with --dir, --socket or NODEAGENT_DIR", path);
 	case ECONNREFUSED:
-		return err_set(e, code, "nobody answers at %s: the agent has stopped; start nodeagentd again",
-			       path);
+		return err_set(e, code, "nobody answers at %s: the %s has stopped; start nodeagentd again",
+			       path, l->coordinator ? "coordinator" : "agent");
 	case EACCES:
 		return err_set(e, code, "you may not use %s: this socket belongs to the administrator",
 			       path);
 	case EAGAIN:
-		return err_set(e, code, "the agent at %s does not take new connections; look at its log "
-					"(journalctl -u nodeagentd)", path);
+		return err_set(e, code, "the %s at %s does not take new connections; look at its log "
+					"(journalctl -u %s)", l->coordinator ? "coordinator" : "agent", path,
+			       l->coordinator ? "nodeagent-coordinator" : "nodeagentd");
 	default:
 		return err_set(e, code, "cannot connect to %s: %s", path, strerror(code));
 	}
@@ -96,7 +101,7 @@ int link_dial(struct link *l, const char *path, struct err *e)
 
 	r = short_way(path, &a, &way);
 	if (r < 0)
-		return cannot_connect(path, -r, e);
+		return cannot_connect(l, path, -r, e);
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	r = l->fd >= 0 && connect(l->fd, (struct sockaddr *)&a, sizeof(a)) == 0 ? 0 : errno;
 	if (way >= 0)
@@ -105,7 +110,7 @@ int link_dial(struct link *l, const char *path, struct err *e)
 		return err_set(e, r, "cannot make a socket: %s", strerror(r));
 	if (r != 0) {
 		link_close(l);
-		return cannot_connect(path, r, e);
+		return cannot_connect(l, path, r, e);
 	}
 	return send_hello(l, e);
 }

@@ -27,6 +27,7 @@ struct link {
 	bool ready; /* welcome received */
 	uint32_t features; /* of the agent, from its welcome; see proto/features.h */
 	char software[65];
+	bool coordinator; /* whose socket it is, for the words: set before link_dial */
 	bool told_slow; /* that the answer takes long */
 	/* For a caller that must hear signals while we wait: the mask to wait with,
 	 * and what to do after one; true ends the wait with -EINTR. Survive link_close. */
@@ -59,8 +60,8 @@ long link_fill(struct link *l);
 int link_next(struct link *l, struct frame *ret, struct err *e);
 
 /* Sends a request and waits for the answer with its rid, of type 'want'.
- * 0 and *ret (msg_finish it); -EPERM and the sentence of a refusal;
- * -ETIME; -EPIPE when the other side is gone. */
+ * 0 and *ret (msg_finish it); -EPERM and the sentence of a refusal, -EHOSTUNREACH
+ * when the coordinator is away; -ETIME; -EPIPE when the other side is gone. */
 int link_call(struct link *l, const struct msg *request, uint32_t rid, enum msg_type want,
 	      struct msg *ret, struct err *e);
 /* The next answer to the same request, for those that come in pieces. */

@@ -13,7 +13,7 @@
 #define TOO_LONG_MS (UINT64_MAX / 4)
 
 const struct opt opts_global[] = {
-	{ OPT_DIR, 0, "dir", "DIR", "the cluster under DIR (DIR/nodectl.sock)" },
+	{ OPT_DIR, 0, "dir", "DIR", "the cluster or node under DIR (default: $NODEAGENT_DIR, or the one of this host)" },
 	{ OPT_SOCKET, 0, "socket", "PATH", "the agent's socket itself" },
 	{ OPT_JSON, 0, "json", NULL, "one JSON document in place of text" },
 	{ OPT_HELP, 'h', "help", NULL, "this text" },

@@ -1,4 +1,7 @@
 """test_newcomer.py - what somebody meets in the first hours: words, and answers that come soon enough"""
+import os
+
+from cluster import wait_until
 
 
 def test_the_name_of_a_job_that_runs_is_shown(cluster):
@@ -13,3 +16,23 @@ def test_the_name_of_a_job_that_runs_is_shown(cluster):
         narrow = c.ctl(command, env=dict(c.env, COLUMNS="80")).ok().out
         assert " NAME " in narrow and " llama-" in narrow and " sleep 1" in narrow, narrow  # both have room
         assert all(len(line) <= 80 for line in narrow.splitlines()), narrow
+
+
+def test_one_dir_is_enough_for_what_init_made(site):
+    """init --dir C prints nodectl --dir C token create, and the agent's socket is in C/agent."""
+    site.head()
+    site.daemon("a", "--agent", "--dir", site.path("head", "agent"))
+    here = (site.nodectl, "--dir", site.path("head"))
+    wait_until(lambda: "  ok" in site.run(*here, "status").out, 20, "status by the directory given to init", 0.1)
+    assert "nodeagentd join" in site.run(*here, "token", "create").ok().out
+    assert "  ok" in site.run(site.nodectl, "nodes", env=dict(site.env, NODEAGENT_DIR=site.path("head"))).ok().out
+    site.stop_daemon("a")
+    site.stop_daemon("head")
+    r = site.run(*here, "status")
+    assert r.code == 3 and "agent" in r.err, r
+    os.mkdir(site.path("empty"), 0o755)
+    r = site.run(site.nodectl, "--dir", site.path("empty"), "token", "create")
+    assert r.code == 3 and r.err.startswith(f"nodectl: there is no coordinator's socket at {site.path('empty')}/coordinator.sock; "), r
+    r = site.run(site.nodectl, "--dir", site.path("empty"), "status")
+    assert r.code == 3 and r.err == (f"nodectl: there is no agent at {site.path('empty')}/nodectl.sock; start nodeagentd, or "
+                                     "name its place with --dir, --socket or NODEAGENT_DIR\n"), r
