@@ -359,9 +359,10 @@ void life_end_if_cut_short(struct coord *c, struct job *j, uint32_t i)
 	for (uint32_t k = i * j->ppn; k < (i + 1) * j->ppn; k++)
 		if (!rank_is_over(&j->ranks[k]) || rank_bad(&j->ranks[k]) || j->ranks[k].ours) {
 			restart_blame(j, j->places[i].lapsed ? END_NODE : END_OTHER, NULL);
-			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job%s", j->places[i].node->name,
-				j->places[i].lapsed ? ": it had not heard the coordinator for longer than a "
-						      "job that may restart is allowed to run alone" : "");
+			job_end(c, j, EXIT_KILLED, "node %s ended its part of the job: %s", j->places[i].node->name,
+				j->places[i].lapsed ? "it had not heard the coordinator for longer than a "
+						      "job that may restart is allowed to run alone" :
+						      "nodeagentd was stopped there");
 		}
 }
 

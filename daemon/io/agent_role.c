@@ -129,7 +129,7 @@ void agent_tell_status(struct agent_io *io)
 static void check_stop(struct agent_io *io)
 {
 	if (io->stopping && agent_idle(io->core) &&
-	    (agent_registered(io->core) || io->stop_waited))
+	    (agent_registered(io->core) || io->n_jobs == 0 || io->stop_waited))
 		agent_exit(io, 0);
 }
 

@@ -91,7 +91,8 @@ static void on_signal(uv_signal_t *s, int number)
 	if (r->stopping)
 		return;
 
-	log_info("stopping (%s): jobs go on", strsignal(number));
+	/* below a supervisor the agents are told first, and end their jobs */
+	log_info("stopping (%s)%s", strsignal(number), r->opts->parent_fd < 0 ? ": jobs go on" : "");
 	notify_send(&r->notify, "STOPPING=1");
 	uv_stop(&r->loop);
 }

@@ -151,6 +151,21 @@ int enrol_add_node(struct store *s, const struct enrol_node *n, struct err *e)
 	return r == 0 ? put_node(s, n, key, e) : r;
 }
 
+int enrol_take_back(struct store *s, const struct enrol_node *n, struct err *e)
+{
+	char hex[2 * KEY_HASH + 1];
+	struct store_row revoked = { .table = TABLE_REVOKED, .key = hex }; /* without text: it goes */
+	uint8_t key[KEY_HASH];
+	int r = enrol_own_key(n->state_dir, key, e);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < KEY_HASH; i++)
+		snprintf(hex + 2 * i, 3, "%02x", key[i]);
+	r = store_write_now(s, &revoked, 1, e);
+	return r == 0 ? put_node(s, n, key, e) : r;
+}
+
 int enrol_write_ini(const struct enrol_node *n, struct err *e)
 {
 	struct node_identity id = { .coord_port = n->port };

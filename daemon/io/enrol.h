@@ -30,6 +30,8 @@ struct enrol_node {
 };
 /* Makes the node's key and writes its row. May be repeated. */
 int enrol_add_node(struct store *s, const struct enrol_node *n, struct err *e);
+/* Its row again, with the key it has, after somebody took the node out of the cluster. */
+int enrol_take_back(struct store *s, const struct enrol_node *n, struct err *e);
 /* Its node.ini: only when the row is on disk, for who has a node.ini is enrolled. */
 int enrol_write_ini(const struct enrol_node *n, struct err *e);
 /* The key hash of the identity in a state directory. */

@@ -396,16 +396,16 @@ static void say_whom_we_wait_for(struct supervisor *s)
 		if (s->child[i].pid != 0)
 			n += (size_t)snprintf(text + n, sizeof(text) - n, " %s", s->child[i].name);
 	if (n > 0)
-		log_info("waiting for %u agents to end their jobs:%s (again ^C or SIGTERM: at once)",
-			 agents_alive(s), text);
+		log_info("waiting for %u agent%s to end %s jobs:%s (again ^C or SIGTERM: at once)", agents_alive(s),
+			 agents_alive(s) == 1 ? "" : "s", agents_alive(s) == 1 ? "its" : "their", text);
 	s->say = MONO_NEVER;
 }
 
 static void end_at_once(struct supervisor *s)
 {
 	if (s->state == END_AGENTS) {
-		log_warn("%u agents have not ended their jobs and are killed: their shims go on with it",
-			 agents_alive(s));
+		log_warn("%u agent%s not ended all jobs and %s killed: the shims go on with it", agents_alive(s),
+			 agents_alive(s) == 1 ? " has" : "s have", agents_alive(s) == 1 ? "is" : "are");
 		signal_agents(s, SIGKILL);
 	} else if (s->child[0].pid != 0) {
 		kill(s->child[0].pid, SIGKILL);
@@ -489,6 +489,7 @@ static int prepare(struct supervisor *s, struct err *e)
 		r = layout_links(&s->at, e);
 	if (r < 0)
 		return r;
+	layout_say_left_out(&s->at);
 
 	getrlimit(RLIMIT_NOFILE, &s->files);
 	more = s->files;

@@ -39,6 +39,8 @@ int layout_open(struct layout *l, const struct standalone_opts *o, struct err *e
  * node.ini. In a child process, so that the supervisor never carries OpenSSL
  * or SQLite. */
 int layout_make_nodes(struct layout *l, struct err *e);
+/* Tells of nodes that are there and were not asked for this time, and of jobs that they hold. */
+void layout_say_left_out(const struct layout *l);
 /* DIR/nodectl.sock and DIR/coordinator.sock. */
 int layout_links(const struct layout *l, struct err *e);
 /* When nothing of the cluster runs: a run directory outside of DIR goes, unless a shim

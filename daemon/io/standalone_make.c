@@ -193,9 +193,38 @@ static int coord_dir(const struct layout *l, char out[PATH_MAX], struct err *e)
 		       ? 0 : err_set(e, ENAMETOOLONG, "%s: the path is too long", l->dir);
 }
 
+/* Which of our nodes the database has. */
+struct rows {
+	const struct layout *l;
+	bool *there;
+};
+
+static int on_row(void *arg, enum store_table table, const char *key, const char *json, size_t len, struct err *e)
+{
+	struct rows *rows = arg;
+	char name[65];
+
+	for (unsigned i = 0; table == TABLE_NODE && i < rows->l->nodes; i++) {
+		layout_node_name(rows->l, i, name);
+		if (strcmp(name, key) == 0) {
+			rows->there[i] = true;
+			break;
+		}
+	}
+	return 0;
+}
+
+/* It was taken out with nodectl node-remove, and is asked for again by whoever starts the cluster. */
+static int take_back(struct store *s, const struct enrol_node *n, struct err *e)
+{
+	log_warn("node %s was taken out of this cluster (nodectl node-remove) and is one of the --virtual-nodes asked for: "
+		 "it is taken in again", n->name);
+	return enrol_take_back(s, n, e);
+}
+
 /* With a store: key and row of a node that is missing. Without: its node.ini,
  * which also learns a new port. */
-static int make_node(const struct layout *l, struct store *s, unsigned i, const uint8_t *coord_key,
+static int make_node(const struct layout *l, struct store *s, bool there, unsigned i, const uint8_t *coord_key,
 		     struct err *e)
 {
 	char dir[PATH_MAX], name[65];
@@ -210,6 +239,8 @@ static int make_node(const struct layout *l, struct store *s, unsigned i, const 
 	layout_node_name(l, i, name);
 	if (identity_load(dir, &id, NULL) < 0)
 		return s ? enrol_add_node(s, &n, e) : enrol_write_ini(&n, e);
+	if (s && !there)
+		return take_back(s, &n, e);
 	if (s || id.coord_port == l->port)
 		return 0;
 	id.coord_port = l->port;
@@ -218,22 +249,26 @@ static int make_node(const struct layout *l, struct store *s, unsigned i, const 
 
 static int make_rows(const struct layout *l, const char *dir, const uint8_t *coord_key, struct err *e)
 {
+	struct rows rows = { .l = l, .there = calloc(l->nodes, sizeof(bool)) };
 	struct store *s = NULL;
-	int r = store_open(dir, false, &s, e);
+	int r = rows.there ? store_open(dir, false, &s, e) : err_set(e, ENOMEM, "out of memory");
 
+	if (r == 0)
+		r = store_each(s, on_row, &rows, e);
 	if (r == 0)
 		r = store_batch_begin(s, e);
 	for (unsigned i = 0; i < l->nodes && r == 0; i++)
-		r = make_node(l, s, i, coord_key, e);
+		r = make_node(l, s, rows.there[i], i, coord_key, e);
 	if (r == 0)
 		r = store_batch_end(s, e);
 	store_close(s);
+	free(rows.there);
 	return r;
 }
 
 /* In the child. node.ini is written after the rows: a start that was cut
  * short is repeated, and a key that was lost with it is made again. */
-static int make_all(struct layout *l, struct err *e)
+static int make_all(struct layout *l, bool complete, struct err *e)
 {
 	uint8_t key[KEY_HASH];
 	char dir[PATH_MAX], path[PATH_MAX];
@@ -249,8 +284,10 @@ static int make_all(struct layout *l, struct err *e)
 		r = enrol_own_key(dir, key, e);
 	if (r == 0)
 		r = make_rows(l, dir, key, e);
+	if (r == -EBUSY && complete) /* a coordinator of before is on its way out, or will say so itself */
+		return 0;
 	for (unsigned i = 0; i < l->nodes && r == 0; i++)
-		r = make_node(l, NULL, i, key, e);
+		r = make_node(l, NULL, true, i, key, e);
 	return r == 0 ? files_sync(e) : r;
 }
 
@@ -307,14 +344,14 @@ int layout_make_nodes(struct layout *l, struct err *e)
 	int status, r = find_port(l, e);
 	pid_t pid;
 
-	if (r < 0 || complete(l))
+	if (r < 0)
 		return r;
 
 	pid = fork();
 	if (pid < 0)
 		return err_set(e, errno, "cannot start a process: %s", strerror(errno));
 	if (pid == 0) {
-		r = make_all(l, e);
+		r = make_all(l, complete(l), e);
 		if (r < 0)
 			log_error("%s", e->text);
 		_exit(r < 0 ? 1 : 0);
@@ -323,6 +360,57 @@ int layout_make_nodes(struct layout *l, struct err *e)
 		if (errno != EINTR)
 			return err_set(e, errno, "cannot wait for a child: %s", strerror(errno));
 	return status == 0 ? 0 : err_set(e, EIO, "the cluster in %s could not be made", l->dir);
+}
+
+/* ---- nodes of before ------------------------------------------------------ */
+
+/* "job 3, job 5" that shims hold there; empty: none. */
+static void jobs_there(const struct layout *l, const char *name, char *out, size_t size)
+{
+	char path[PATH_MAX];
+	unsigned long long job;
+	struct dirent *d;
+	size_t n = 0;
+	DIR *dir;
+
+	out[0] = '\0';
+	if (!path_set(path, "%s/%s/shims", l->run, name) || !(dir = opendir(path)))
+		return;
+	while ((d = readdir(dir)) && n + 32 < size)
+		if (sscanf(d->d_name, "%llu.", &job) == 1)
+			n += (size_t)snprintf(out + n, size - n, "%sjob %llu", n > 0 ? ", " : "", job);
+	closedir(dir);
+}
+
+static bool is_ours(const struct layout *l, const char *name)
+{
+	char own[65];
+
+	for (unsigned i = 0; i < l->nodes; i++) {
+		layout_node_name(l, i, own);
+		if (strcmp(own, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+void layout_say_left_out(const struct layout *l)
+{
+	char path[PATH_MAX], jobs[256];
+	struct dirent *d;
+	DIR *dir;
+
+	if (!path_set(path, "%s/nodes", l->dir) || !(dir = opendir(path)))
+		return;
+	while ((d = readdir(dir))) {
+		if (d->d_name[0] == '.' || is_ours(l, d->d_name))
+			continue;
+		jobs_there(l, d->d_name, jobs, sizeof(jobs));
+		log_warn("node %s of an earlier start is left out: %u virtual node%s asked for%s%s", d->d_name, l->nodes,
+			 l->nodes == 1 ? " is" : "s are", jobs[0] ? "; it holds what cannot be ended or read without it: " : "",
+			 jobs);
+	}
+	closedir(dir);
 }
 
 /* ---- symbolic links for clients ----------------------------------------- */

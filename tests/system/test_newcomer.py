@@ -1,7 +1,11 @@
 """test_newcomer.py - what somebody meets in the first hours: words, and answers that come soon enough"""
 import os
+import signal
+import time
 
-from cluster import wait_until
+import pytest
+
+from cluster import SLOW, wait_until
 
 
 def test_the_name_of_a_job_that_runs_is_shown(cluster):
@@ -36,3 +40,46 @@ def test_one_dir_is_enough_for_what_init_made(site):
     r = site.run(site.nodectl, "--dir", site.path("empty"), "status")
     assert r.code == 3 and r.err == (f"nodectl: there is no agent at {site.path('empty')}/nodectl.sock; start nodeagentd, or "
                                      "name its place with --dir, --socket or NODEAGENT_DIR\n"), r
+
+
+def test_a_standalone_cluster_takes_back_its_own_node_that_was_removed(cluster):
+    c = cluster(3)
+    c.ctl("node-remove", "node3").ok()
+    assert sorted(c.nodes_now()) == ["node1", "node2"]
+    c.stop()
+    c.start()
+    assert "node node3 was taken out of this cluster (nodectl node-remove)" in c.logs() and "is taken in again" in c.logs()
+    wait_until(lambda: {n["state"] for n in c.nodes_now().values()} == {"ok"} and len(c.nodes_now()) == 3, 20, "all three", 0.1)
+    c.launch("-N", 3, "--", "true").ok()
+    begun = time.monotonic()
+    c.stop()
+    assert time.monotonic() - begun < 2 * SLOW
+    assert "ending jobs" in c.logs() and "jobs go on" not in c.logs()
+
+
+def test_nodes_that_are_not_asked_for_any_more_are_named(cluster):
+    c = cluster(2)
+    job = c.detach("-w", "node2", "--", "sleep", "1000")
+    c.wait_state(job, "running")
+    c.stop(signal.SIGKILL)
+    c.n = 1
+    with pytest.raises(AssertionError):  # it is still a node of the cluster
+        c.start()
+    assert {k: n["state"] for k, n in c.nodes_now().items()} == {"node1": "ok", "node2": "down"}
+    assert (f"node node2 of an earlier start is left out: 1 virtual node is asked for; it holds what cannot be ended or read "
+            f"without it: job {job}") in c.logs()
+    c.stop()
+    c.n = 2
+    c.start()
+    assert c.logs().count("is left out") == 1
+    c.ctl("kill", job, "--grace", "0s").ok()
+    c.wait_end(job)
+
+
+def test_a_job_that_ends_with_its_cluster_says_so(cluster):
+    c = cluster(2)
+    job = c.detach("-N", 2, "--", "sleep", "1000")
+    c.wait_state(job, "running")
+    c.stop()
+    c.start()
+    assert "ended its part of the job: nodeagentd was stopped there" in c.job(job)["why"]

@@ -684,7 +684,7 @@ static void a_node_that_was_told_to_stop_its_jobs_ends_them_for_good(void **stat
 	store(w);
 	store(w);
 	assert_job(w, "failed", 143);
-	assert_why(w, "node gpu02 ended its part of the job");
+	assert_why(w, "node gpu02 ended its part of the job: nodeagentd was stopped there");
 	tick(w, 100 * 1000);
 	store(w);
 	assert_false(asked_to_prepare(w, l[0], 2));
