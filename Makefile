@@ -15,6 +15,7 @@
 #   make testbed-violence FAULTS=500 [SEED=n]   eight hosts in namespaces, jobs all the time, random faults; root
 #   make testbed-upgrade [FROM=commit]   programs of an earlier commit replaced under running jobs
 #   make testbed-failures   each system call of each daemon fails once, and all of a kind for a while (minutes)
+#   make help           this list                          make V=1: whole compile commands
 #   make lint           warnings of gcc and clang, cppcheck, clang-tidy, shellcheck, mandoc
 #   make install DESTDIR= PREFIX=                          make uninstall      make purge: configuration and state too
 #
@@ -73,7 +74,11 @@ PROGS += $(B)/nodeagent-probe
 endif
 WORKER := $(B)/worker-allreduce
 
-.PHONY: all worker clean
+# `make V=1` shows whole commands, and so does make -n
+Q := $(if $(filter 1,$(V)),,@)
+short = @$(if $(filter 1,$(V)),:,echo "  $(1) $(patsubst $(B)/%,%,$@)")
+
+.PHONY: all worker clean help
 all: $(PROGS)
 	@$(if $(HWLIBS),:,echo "no libibverbs and hwloc to build against: nodeagent-probe is left out")
 worker: $(WORKER)
@@ -104,7 +109,8 @@ $(B)/nodeagent-probe: $(PROBE) $(HW) $(B)/libproto.a $(B)/libcommon.a
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALLCFLAGS) -c -o $@ $<
+	$(call short,CC  )
+	$(Q)$(CC) $(ALLCFLAGS) -c -o $@ $<
 
 # ---- test programs ------------------------------------------------------
 
@@ -200,6 +206,8 @@ bench-programs: $(BENCH)
 
 .PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd testbed-torch testbed-checkpoint \
   testbed-violence testbed-failures testbed-upgrade quickstart check bench sim sim-exhaustive fuzz lint install uninstall purge
+help:
+	@sed -n '2,/^$$/{s/^# \{0,1\}//;p}' Makefile
 deps:
 	@tests/deps.sh check
 deps-build deps-bench deps-testbeds:
@@ -280,7 +288,9 @@ install: all
 	$(INSTALL) -m 755 $(B)/nodeagent-launcher $(DESTDIR)$(LIBEXEC)/nodeagent-launcher
 	$(INSTALL) -m 755 $(B)/nodeagent-nccl $(DESTDIR)$(LIBEXEC)/nodeagent-nccl
 	$(if $(HWLIBS),$(INSTALL) -m 755 $(B)/nodeagent-probe $(DESTDIR)$(LIBEXEC)/nodeagent-probe)
-	set -e; for m in docs/man/*.[1-8]; do $(INSTALL) -m 644 $$m $(DESTDIR)$(SHARE)/man/man$${m##*.}/$${m##*/}; done
+	set -e; for m in docs/man/*.[1-8]; do \
+	  $(call install_text,$$m,$(DESTDIR)$(SHARE)/man/man$${m##*.}/$${m##*/}); done
+	$(INSTALL) -m 644 docs/json.md $(DESTDIR)$(SHARE)/doc/nodeagent/json.md
 	set -e; for u in $(UNITS); do $(call install_text,systemd/$$u,$(DESTDIR)$(PREFIX)/lib/systemd/system/$$u); done
 	$(call install_text,systemd/sysusers.conf,$(DESTDIR)$(PREFIX)/lib/sysusers.d/nodeagent.conf)
 	$(call install_text,systemd/tmpfiles.conf,$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/nodeagent.conf)

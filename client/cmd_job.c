@@ -11,7 +11,11 @@ static int run(struct ctl *c)
 	struct msg m;
 	struct out *o;
 	struct buf b;
-	int r = ctl_operands(c, &text, 1);
+	int r;
+
+	if (!c->argc)
+		return ctl_usage(c, "which job? nodectl jobs lists them");
+	r = ctl_operands(c, &text, 1);
 
 	msg_init(&m, MSG_jobs_get);
 	if (r == CTL_GO)

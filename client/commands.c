@@ -341,9 +341,27 @@ const struct command *command_find(int argc, char **argv, int *ret_words)
 	return NULL;
 }
 
+/* What other programs call it. */
+static const char *other_name(const char *word)
+{
+	static const char *const names[][2] = {
+		{ "run", "launch" },   { "exec", "launch" },  { "submit", "launch" }, { "start", "launch" },
+		{ "srun", "launch" },  { "sbatch", "launch" }, { "cancel", "kill" },  { "scancel", "kill" },
+		{ "stop", "kill" },    { "ps", "jobs" },      { "ls", "jobs" },	      { "list", "jobs" },
+		{ "squeue", "jobs" },  { "queue", "jobs" },   { "sinfo", "nodes" },   { "top", "status --watch" },
+		{ "watch", "status --watch" }, { "show", "job" }, { "log", "logs" },  { "tail", "logs -f" },
+		{ "version", "--version" },
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(names[i][0], word) == 0)
+			return names[i][1];
+	return NULL;
+}
+
 int command_unknown(int argc, char **argv)
 {
-	const char *words[32], *close;
+	const char *words[32], *close = other_name(argv[0]);
 	size_t n = 0;
 
 	for (const struct command *const *c = commands; *c; c++) {
@@ -355,6 +373,8 @@ int command_unknown(int argc, char **argv)
 		words[n++] = (*c)->verb;
 	}
 	words[n] = NULL;
+	if (close)
+		return ctl_fail(EXIT_USAGE, "there is no command \"%s\"; you want: nodectl %s", argv[0], close);
 	close = opts_nearest(argv[0], words);
 	if (close)
 		return ctl_fail(EXIT_USAGE, "there is no command \"%s\"; did you mean \"%s\"?", argv[0], close);

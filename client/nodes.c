@@ -36,6 +36,7 @@ struct table {
 	bool gpus, ib, skew, job, note; /* somebody has such data, or should have */
 	bool age; /* has a column of its own */
 	int64_t wall_ms; /* the coordinator's now */
+	const struct rec_status *s;
 };
 
 int nodes_rank(const struct rec_node_info *n)
@@ -78,12 +79,24 @@ static const char *share(struct table *t, struct buf *b, bool known, uint32_t to
 	return keep(t, b);
 }
 
+/* The job holds it and runs nothing there: see --spares. */
+static bool is_spare(const struct rec_status *s, const char *id, const char *node)
+{
+	uint64_t job = strtoull(id, NULL, 10);
+
+	for (size_t i = 0; i < s->n_jobs; i++)
+		for (size_t k = 0; s->jobs[i].job == job && k < s->jobs[i].n_spares; k++)
+			if (strcmp(s->jobs[i].spares[k], node) == 0)
+				return true;
+	return false;
+}
+
 static const char *job_cell(struct table *t, struct buf *b, const struct rec_node_info *n)
 {
 	if (!n->n_job_ids)
 		return "-";
 	for (size_t i = 0; i < n->n_job_ids; i++)
-		buf_addf(b, "%s%s", i ? "," : "", n->job_ids[i]);
+		buf_addf(b, "%s%s%s", i ? "," : "", n->job_ids[i], is_spare(t->s, n->job_ids[i], n->name) ? " spare" : "");
 	return keep(t, b);
 }
 
@@ -318,7 +331,7 @@ static void print_row(struct out *o, const struct table *t, const struct group *
 
 void nodes_table(struct out *o, const struct rec_status *s, const struct nodes_view *view)
 {
-	struct table t = { .n = s->n_nodes, .age = view->age, .wall_ms = s->wall_ms };
+	struct table t = { .n = s->n_nodes, .age = view->age, .wall_ms = s->wall_ms, .s = s };
 
 	arena_init(&t.arena);
 	t.rows = arena_alloc(&t.arena, (t.n + 1) * sizeof(*t.rows));

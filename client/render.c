@@ -490,6 +490,36 @@ static void first_line(struct out *o, const struct rec_job_info *j)
 	buf_finish(&b);
 }
 
+/* When the first attempt began; 0: there was one only, or of many the first is not kept. */
+static int64_t first_start(const struct rec_job_info *j)
+{
+	const struct rec_attempt_info *a = j->n_attempts ? &j->attempts[0] : NULL;
+
+	return j->restarts && a && a->attempt == 1 ? a->start_wall_ms : 0;
+}
+
+/* Of a job that was started again its whole time, and that of its last attempt. */
+static void times_text(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
+{
+	int64_t first = first_start(j), to = j->end_wall_ms ? j->end_wall_ms : wall_ms;
+	struct buf b;
+
+	time_line(o, "started", first ? first : j->start_wall_ms);
+	time_line(o, first ? "again" : "", first ? j->start_wall_ms : 0);
+	time_line(o, "ended", j->end_wall_ms);
+	if (!j->start_wall_ms && !first && render_job_over(j))
+		return;
+	buf_init(&b);
+	render_duration(&b, first && to > first ? (uint64_t)(to - first) : render_job_ms(j, wall_ms));
+	if (first && j->start_wall_ms) {
+		buf_addf(&b, " (attempt %u: ", j->attempt);
+		render_duration(&b, render_job_ms(j, wall_ms));
+		buf_addc(&b, ')');
+	}
+	out_str(o, NULL, j->start_wall_ms || first ? "time" : "waiting", buf_str(&b));
+	buf_finish(&b);
+}
+
 static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 {
 	struct buf b;
@@ -514,13 +544,7 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 	job_gpus_text(&b, j);
 	out_str(o, NULL, b.len ? "GPUs" : NULL, buf_str(&b));
 	time_line(o, "submitted", j->submit_wall_ms);
-	time_line(o, "started", j->start_wall_ms);
-	time_line(o, "ended", j->end_wall_ms);
-	if (j->start_wall_ms || !render_job_over(j)) {
-		buf_reset(&b);
-		render_duration(&b, render_job_ms(j, wall_ms));
-		out_str(o, NULL, j->start_wall_ms ? "time" : "waiting", buf_str(&b));
-	}
+	times_text(o, j, wall_ms);
 	job_progress_lines(o, j);
 	if (MSG_HAS(j, job_info, exit_code))
 		out_uint(o, NULL, "exit code", j->exit_code);
@@ -583,7 +607,7 @@ static void restarts(struct out *o, const struct rec_job_info *j)
 	out_str(o, NULL, "restarts", buf_str(&b));
 	out_str(o, "restart_on", NULL, j->restart_any ? "any" : "node");
 	names_line(o, "barred", "left out", j->barred, j->n_barred);
-	names_line(o, "spares", strcmp(j->state, "restarting") == 0 ? "held" : "spares", j->spares, j->n_spares);
+	names_line(o, "spares", "held", j->spares, j->n_spares);
 	out_start(o, "attempts", OUT_TABLE);
 	for (size_t i = 0; i < j->n_attempts; i++)
 		attempt_row(o, &j->attempts[i], any_guilty(j));

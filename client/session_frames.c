@@ -38,6 +38,8 @@ static void on_update(struct session *s, struct msg *m)
 		msg_finish(m);
 		return;
 	}
+	if (!s->info && u->settled && !s->conf->submit) /* attached to what is over: nothing of it was seen here */
+		s->was_over = true;
 	s->update = *m;
 	s->answered = true;
 	u = &s->update.u.job_update;

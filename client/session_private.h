@@ -34,6 +34,7 @@ struct session {
 
 	mono_t may_tell_at; /* no word about waiting before */
 	bool answered; /* the coordinator has said what becomes of the job, since the link is up */
+	bool was_over; /* before we came: see session_say_end */
 	bool told_slow; /* that it has not */
 	char told_why[256], told_state[17];
 	mono_t told_at, say_again_at; /* that it waits; when to look for other numbers in why */

@@ -548,6 +548,8 @@ void session_say_end(struct session *s)
 		json_done(s, o, &b);
 		return;
 	}
+	if (s->was_over)
+		session_say(s, "job %" PRIu64 " has ended: %s; its output: nodectl logs %" PRIu64, j->job, j->state, j->job);
 	if (session_job_code(j) || strcmp(j->state, "done") != 0 || j->restarts)
 		say_verdict(s, j);
 	session_say_notices(s);

@@ -519,7 +519,7 @@ void fill_brief(struct arena *a, struct coord *c, struct job *j, bool mine, stru
 	i->n_first = i->n_either = i->n_sums = 0;
 	i->others = NULL;
 	i->n_notices = 0;
-	i->n_attempts = i->n_barred = i->n_spares = 0;
+	i->n_attempts = i->n_barred = 0;
 	i->n_node_names = 0;
 	i->n_gpus = 0;
 }

@@ -168,10 +168,33 @@ static bool is_ours(const char *name, char *out)
 	return snprintf(out, PATH_MAX, "%s%s", self, name) < PATH_MAX && runnable(out, &there) == 0;
 }
 
+/* Commands of the shell alone: no file has their names. */
+static bool is_of_the_shell(const char *name)
+{
+	static const char *const names[] = { "cd", "export", "source", ".", "alias", "ulimit", "set", "unset", "eval",
+					     "exec", "module", "conda", "umask" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* What people mean who write -- "python3 train.py" or -- cd /data; NULL: nothing comes to mind. */
+static const char *not_found_hint(const struct spec *spec)
+{
+	if (strchr(spec->argv[0], ' '))
+		return "it is one word with blanks in it: leave the quotes out, or write sh -c '...'";
+	if (is_of_the_shell(spec->argv[0]))
+		return "it is a command of the shell, not a program: write sh -c '...' (or bash -lc '...')";
+	return NULL;
+}
+
 int check_command(const struct spec *spec, char **ret_path, uint32_t *ret_code, struct err *e)
 {
 	const char *name = spec->argv[0], *dirs = env_get(spec->env, "PATH");
 	char path[PATH_MAX], denied[PATH_MAX];
+	const char *hint;
 	bool there;
 	int r;
 
@@ -182,8 +205,9 @@ int check_command(const struct spec *spec, char **ret_path, uint32_t *ret_code, 
 			return found(name, name, ret_path, ret_code, e);
 		if (r == -EACCES || r == -EISDIR)
 			return not_executable(name, r, ret_code, e);
-		return err_set(e, -r, "command '%s' not found: %s; it must be there on each node of the job",
-			       name, strerror(-r));
+		hint = not_found_hint(spec);
+		return err_set(e, -r, "command '%s' not found: %s; %s", name, strerror(-r),
+			       hint ? hint : "it must be there on each node of the job");
 	}
 
 	if (!dirs)
@@ -195,10 +219,13 @@ int check_command(const struct spec *spec, char **ret_path, uint32_t *ret_code, 
 		return found(name, path, ret_path, ret_code, e);
 	if (r == -EACCES)
 		return not_executable(denied, r, ret_code, e);
-	return err_set(e, ENOENT, "command '%s' not found (PATH=%.160s%s); it is looked up on the node, in %s: "
-			"install it there, give its path, or pass another with --env PATH=...", name, dirs,
-		       strlen(dirs) > 160 ? "..." : "",
-		       env_get(spec->env, "PATH") ? "your PATH" : "the usual directories, as you have no PATH");
+	hint = not_found_hint(spec);
+	if (hint)
+		return err_set(e, ENOENT, "command '%s' not found: %s", name, hint);
+	return err_set(e, ENOENT, "command '%s' not found on the node, in %s: install it there, give its path, or pass "
+			"another with --env PATH=... (PATH=%.80s%s)", name,
+		       env_get(spec->env, "PATH") ? "your PATH" : "the usual directories, as you have no PATH", dirs,
+		       strlen(dirs) > 80 ? "..." : "");
 }
 
 /* ---- room ------------------------------------------------------------ */

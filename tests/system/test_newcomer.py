@@ -1,5 +1,6 @@
 """test_newcomer.py - what somebody meets in the first hours: words, and answers that come soon enough"""
 import os
+import re
 import signal
 import time
 
@@ -83,3 +84,39 @@ def test_a_job_that_ends_with_its_cluster_says_so(cluster):
     c.stop()
     c.start()
     assert "ended its part of the job: nodeagentd was stopped there" in c.job(job)["why"]
+
+
+def test_words_for_what_a_newcomer_types(cluster):
+    c = cluster(1)
+    r = c.launch("--", "python3 train.py")
+    assert r.code == 127 and "it is one word with blanks in it: leave the quotes out, or write sh -c '...'" in r.err, r
+    r = c.launch("--", "export")
+    assert r.code == 127 and "it is a command of the shell" in r.err and "PATH" not in r.err, r
+    for word, command in (("run", "launch"), ("cancel", "kill"), ("stop", "kill"), ("ps", "jobs"), ("version", "--version")):
+        r = c.ctl(word)
+        assert r.code == 2 and r.err == f'nodectl: there is no command "{word}"; you want: nodectl {command}\n', r
+    r = c.ctl("job")
+    assert r.code == 2 and r.err == "nodectl job: which job? nodectl jobs lists them\n", r
+    job = c.detach("--", "echo", "hello")
+    c.wait_end(job)
+    r = c.ctl("attach", job)
+    assert r.code == 0 and r.err == f"job {job} has ended: done; its output: nodectl logs {job}\n", r
+    job = c.detach("--", "sh", "-c", "exit 7")
+    c.wait_end(job)
+    r = c.ctl("attach", job)
+    assert r.code == 7 and f"job {job} has ended: failed; its output: nodectl logs {job}\njob {job} FAILED" in r.err, r
+
+
+def test_a_spare_and_the_times_of_a_restarted_job_are_shown(cluster):
+    c = cluster(3)
+    job = c.detach("-N", 2, "--spares", 1, "--max-restarts", 1, "--restart-on", "any", "--", "sh", "-c",
+                   "sleep 1; [ $NODEAGENT_ATTEMPT = 2 ] && sleep 1000; exit 3")
+    c.wait_state(job, "running")
+    spare = next(n for n in c.names if n not in c.job(job)["nodes"])
+    assert f" {job} spare" in next(line for line in c.ctl("nodes").ok().lines() if line.startswith(spare))
+    assert f" {job} spare" in next(line for line in c.ctl("status").ok().lines() if line.startswith(spare))
+    assert re.search(rf"^held +{spare}$", c.ctl("job", job).ok().out, re.M)
+    wait_until(lambda: c.job(job).get("attempt") == 2 and c.job(job)["state"] == "running", 30, "attempt 2", 0.1)
+    out = c.ctl("job", job).ok().out
+    whole, last = re.search(r"^time +([0-9.]+)s \(attempt 2: ([0-9.]+)s\)$", out, re.M).groups()
+    assert float(whole) > float(last) + 1 and re.search(r"^started +\d{4}-", out, re.M) and re.search(r"^again +\d{4}-", out, re.M), out

@@ -234,7 +234,7 @@ def script(directory, name, text, mode=0o755):
 @pytest.mark.parametrize("what, code, words", [
     ("no-cwd", 1, ["cwd /no/such/place does not exist"]),
     ("file-cwd", 1, ["is not a directory"]),
-    ("no-command", 127, ["command 'no-such-command' not found (PATH=/usr/local/bin:/usr/bin:/bin)"]),
+    ("no-command", 127, ["command 'no-such-command' not found on the node, in ", "(PATH=/usr/local/bin:/usr/bin:/bin)"]),
     ("no-path", 127, ["command './none' not found"]),
     ("not-executable", 126, ["is not executable for uid"]),
     ("directory", 126, ["is a directory"]),

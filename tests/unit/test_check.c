@@ -110,9 +110,19 @@ TEST(a_directory_of_the_path_that_may_not_be_entered_hides_what_is_in_it)
 	folder("a", 0);
 	assert_int_equal(check("tool", "a"), -ENOENT);
 	assert_int_equal(code, 127);
-	assert_non_null(strstr(e.text, "command 'tool' not found (PATH="));
-	assert_non_null(strstr(e.text, "; it is looked up on the node, in your PATH: install it there, "
-				       "give its path, or pass another with --env PATH=..."));
+	assert_non_null(strstr(e.text, "command 'tool' not found on the node, in your PATH: "));
+	assert_non_null(strstr(e.text, ": install it there, give its path, or pass another with --env PATH=... (PATH="));
+}
+
+TEST(what_was_quoted_or_is_the_shells_gets_a_hint)
+{
+	folder("a", 0700);
+	assert_int_equal(check("python3 train.py", "a"), -ENOENT);
+	assert_string_equal(e.text, "command 'python3 train.py' not found: it is one word with blanks in it: leave the "
+				    "quotes out, or write sh -c '...'");
+	assert_int_equal(check("cd", "a"), -ENOENT);
+	assert_string_equal(e.text, "command 'cd' not found: it is a command of the shell, not a program: write sh -c '...' "
+				    "(or bash -lc '...')");
 }
 
 TEST(a_directory_of_that_name_does_not_count)
@@ -224,6 +234,7 @@ int main(void)
 		T(the_first_of_the_path_that_can_run_is_taken),
 		T(a_file_that_may_not_be_run_is_126),
 		T(a_directory_of_the_path_that_may_not_be_entered_hides_what_is_in_it),
+		T(what_was_quoted_or_is_the_shells_gets_a_hint),
 		T(a_directory_of_that_name_does_not_count),
 		T(a_path_through_a_closed_directory_is_126_as_in_a_shell),
 		T(sentences_leave_the_node_to_those_who_know_several),
