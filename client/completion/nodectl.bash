@@ -17,6 +17,25 @@ _nodectl_hosts() {
 	mapfile -t COMPREPLY < <(compgen -P "$done" -W "$(_nodectl_live nodes)" -- "${cur##*,}")
 }
 
+# The first word of a job's command is a program, those behind it are files. Each once.
+_nodectl_command() {
+	local kinds=(-c -f) i
+	for ((i = at + 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		--) ((i + 1 < COMP_CWORD)) && kinds=(-f)
+			break ;;
+		-w | --hosts | -x | --exclude | --cwd | --env | --restart-on | -N | --nodes | --procs-per-node | --name | --time | \
+			--grace | -G | --gpus-per-node | --max-restarts | --spares | --dir | --socket) ((i++)) ;;
+		-*) ;;
+		*)
+			kinds=(-f)
+			break
+			;;
+		esac
+	done
+	mapfile -t COMPREPLY < <(compgen "${kinds[@]}" -- "$cur" | sort -u)
+}
+
 _nodectl_launch() {
 	case $prev in
 	-w | --hosts | -x | --exclude) _nodectl_hosts ;;
@@ -33,14 +52,14 @@ _nodectl_launch() {
 				--restart-on --spares --net --on-hang --dry-run
 				--label --no-label $global"
 		else
-			mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")
+			_nodectl_command
 		fi
 		;;
 	esac
 }
 
 _nodectl() {
-	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i verb='' at=0
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i verb='' at=0 where
 	local global="--dir --socket --json --help"
 	local verbs="launch attach logs kill jobs job why status nodes node ports gpus token node-remove drain resume check help"
 	_nodectl_call=("${COMP_WORDS[0]}")
@@ -50,9 +69,12 @@ _nodectl() {
 		case ${COMP_WORDS[i]} in
 		--) break ;;
 		--dir | --socket)
-			_nodectl_call+=("${COMP_WORDS[i]}" "${COMP_WORDS[i + 1]}")
-			((i++))
+			# bash makes three words of --dir=DIR
+			[[ ${COMP_WORDS[i + 1]} == "=" ]] && where=2 || where=1
+			_nodectl_call+=("${COMP_WORDS[i]}" "${COMP_WORDS[i + where]}")
+			((i += where))
 			;;
+		--dir=* | --socket=*) _nodectl_call+=("${COMP_WORDS[i]}") ;;
 		-*) ;;
 		*)
 			[[ $at != 0 ]] && continue
@@ -60,6 +82,8 @@ _nodectl() {
 			;;
 		esac
 	done
+	[[ $cur == "=" ]] && cur=''
+	[[ $prev == "=" ]] && ((COMP_CWORD > 1)) && prev=${COMP_WORDS[COMP_CWORD - 2]}
 	case $prev in
 	--dir | --socket)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -74,7 +98,7 @@ _nodectl() {
 		# behind the command its own words are completed as files
 		for ((i = at + 1; i < COMP_CWORD; i++)); do
 			if [[ ${COMP_WORDS[i]} == -- ]]; then
-				mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")
+				_nodectl_command
 				return
 			fi
 		done

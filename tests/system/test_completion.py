@@ -88,6 +88,12 @@ def test_bash_completes_names_and_ids_live(ctl, agent):
     assert bash(ctl, at(agent, "drain gpu01,gpu06")) == ["gpu01,gpu06"] and bash(ctl, at(agent, "resume gpu06")) == ["gpu06"]
     assert bash(ctl, at(agent, "ports -w gpu03")) == ["gpu03"] == bash(ctl, at(agent, "gpus --hosts gpu03"))
     assert bash(ctl, f"node --dir {agent.dir} gpu05") == ["gpu05"], "the cluster may be named behind the command"
+    assert bash(ctl, f"--dir={agent.dir} node gpu05") == bash(ctl, f"node --dir = {agent.dir} gpu05") == ["gpu05"]
+    assert bash(ctl, f"node --dir = {agent.dir[:-1]}") == [agent.dir]
+    assert bash(ctl, "launch -N 2 -- sh") and bash(ctl, "launch -N 2 -- echo rbas") == []  # a command, then its own words
+    assert "rbash" in bash(ctl, "launch -N 2 rbas") and bash(ctl, "launch -N 2 --name x echo rbas") == []
+    offered = bash(ctl, "launch -N 2 l")
+    assert len(offered) == len(set(offered)), "each once"
     agent.go_away()
     assert bash(ctl, at(agent, "node gpu0")) == []
 
