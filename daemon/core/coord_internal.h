@@ -750,6 +750,7 @@ void story_node_state(struct coord *c, struct job *j, uint32_t i);
 void story_nodes(const struct job *j, char *out, size_t size); /* "gpu[01-04]", or how many */
 void story_fill(struct arena *a, const struct job *j, struct rec_moment **ret, size_t *ret_n);
 void story_load(struct coord *c, struct job *j, const struct rec_moment *v, size_t n, uint32_t dropped);
+void story_soon(struct coord *c, struct job *j); /* what was just told is written within a moment */
 void story_saved(struct job *j); /* a row of the job with all of it is on its way */
 void story_deadline(struct coord *c, struct job *j);
 void story_free(struct job *j);

@@ -514,6 +514,7 @@ static void go_start(struct coord *c, struct job *j)
 	}
 	job_tell(c, j, NULL, 0, 0, "started: %zu process%s, rank 0 at %s", j->n_ranks,
 		 j->n_ranks == 1 ? "" : "es", j->places[0].node->name);
+	story_soon(c, j);
 	if (j->max_restarts > 0) /* since when: its time counts against the limit of all attempts */
 		persist_job(c, coord_persist(c, &pd), j);
 	job_changed(c, j);

@@ -5,7 +5,8 @@
  * told late (a death, by a node's clock) goes where it belongs.
  *
  * Not promised: that the last two seconds survive a crash of the coordinator.
- * A moment is written with the job's next row, or alone STORY_SAVE_MS later.
+ * A moment is written with the job's next row, or alone STORY_SAVE_MS later; a
+ * start after STORY_SOON_MS, for nothing may follow it for days.
  */
 #include "core/coord_internal.h"
 
@@ -19,6 +20,7 @@
 
 #define STORY_KEEP_FIRST (STORY_MAX / 2)
 #define STORY_SAVE_MS 2000
+#define STORY_SOON_MS 250
 
 static void moment_free(struct moment *m)
 {
@@ -143,6 +145,16 @@ void story_load(struct coord *c, struct job *j, const struct rec_moment *v, size
 void story_saved(struct job *j)
 {
 	j->story_save = MONO_NEVER;
+}
+
+void story_soon(struct coord *c, struct job *j)
+{
+	mono_t soon = mono_add_ms(c->now, STORY_SOON_MS);
+
+	if (mono_is_never(j->story_save) || !mono_before(soon, j->story_save))
+		return;
+	j->story_save = soon;
+	coord_wake_at(c, soon);
 }
 
 /* Every other row of the job carries its story: only a moment that none has

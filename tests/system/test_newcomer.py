@@ -120,3 +120,16 @@ def test_a_spare_and_the_times_of_a_restarted_job_are_shown(cluster):
     out = c.ctl("job", job).ok().out
     whole, last = re.search(r"^time +([0-9.]+)s \(attempt 2: ([0-9.]+)s\)$", out, re.M).groups()
     assert float(whole) > float(last) + 1 and re.search(r"^started +\d{4}-", out, re.M) and re.search(r"^again +\d{4}-", out, re.M), out
+
+
+def test_how_a_job_began_is_known_after_its_daemons_were_killed(cluster):
+    c = cluster(1)
+    job = c.detach("--", "sleep", "1000")
+    c.wait_state(job, "running")
+    time.sleep(0.6)
+    c.stop(signal.SIGKILL)
+    c.start()
+    wait_until(lambda: c.job(job)["state"] == "running", 20, "it runs again", 0.1)
+    told = [m["text"] for m in c.job(job)["story"]]
+    for begin in ("submitted by", "placed on node1", "prepared", "started: 1 process", "the coordinator was restarted"):
+        assert any(t.startswith(begin) for t in told), told
