@@ -66,7 +66,7 @@ def decode_spec(blob):
     (["launch", "--net", "socket", "--env", "NCCL_NET=IB", "--", "true"], "contradicts NCCL_NET=IB"),
     (["launch", "--net", "ib", "--env", "NCCL_IB_DISABLE=1", "--", "true"], "contradicts NCCL_IB_DISABLE=1"),
     (["launch", "--no-preflight", "--", "true"], "not in this version"),
-    (["job"], "missing"), (["job", "abc"], "abc"), (["job", "1", "2"], "too many"), (["job", "0"], "0"), (["kill"], "which job"),
+    (["job"], "which job? nodectl jobs lists them"), (["job", "abc"], "abc"), (["job", "1", "2"], "too many"), (["job", "0"], "0"), (["kill"], "which job"),
     (["logs", "1", "--rank", "3-1"], "3-1"), (["logs"], "which job"), (["attach", "x"], "no job id"), (["jobs", "x"], "no job id"),
     (["token"], "token create"), (["token", "create", "--uids", "1-2"], "--submit"), (["token", "create", "--uids", "x"], "1000-59999"),
     (["token", "create", "--uses", "0"], "--uses"), (["node-remove", "UPPER"], "UPPER"), (["status", "--watch"], "terminal"),
@@ -160,9 +160,10 @@ def test_socket_comes_from_option_directory_or_environment(ctl, agent):
 def test_refusals_are_the_servers_sentences(ctl, agent):
     agent.refuse = {"submit": ("denied", "you may not launch here: ask for --uids"), "kill": ("denied", "job 18 belongs to wang"),
                     "jobs_get": ("unavailable", "the coordinator is away")}
-    for args, text in ((["launch", "--", "true"], "you may not launch here"), (["kill", 18], "belongs to wang"), (["jobs"], "is away")):
+    for args, text, code in ((["launch", "--", "true"], "you may not launch here", 1), (["kill", 18], "belongs to wang", 1),
+                             (["jobs"], "is away", 3)):
         r = ctl(*args)
-        assert r.code == 1 and text in r.err and len(r.err.splitlines()) == 1
+        assert r.code == code and text in r.err and len(r.err.splitlines()) == 1
     agent.refuse = {"hello": ("version", "this agent speaks 3.0; upgrade nodectl")}
     r = ctl("jobs")
     assert r.code == 1 and "upgrade nodectl" in r.err
