@@ -72,6 +72,15 @@ static void clock_pair(struct out *o, const struct rec_node_info *n)
 	buf_finish(&b);
 }
 
+static const char *no_jobs_why(const struct rec_node_info *n)
+{
+	if (n->cordon_by && strcmp(n->cordon_by, "quarantine") == 0)
+		return "none: quarantined";
+	if (n->cordon_by && strcmp(n->cordon_by, "unfit") == 0)
+		return "none: unfit";
+	return n->drained ? "none: drained" : "none: a process cannot be killed";
+}
+
 static void pairs(struct out *o, const struct rec_node_info *n)
 {
 	out_str(o, NULL, "node", n->name);
@@ -81,7 +90,7 @@ static void pairs(struct out *o, const struct rec_node_info *n)
 		out_str(o, NULL, "note", n->note);
 	if (n->cordon)
 		out_attr(o, &(struct out_attr){ .title = "new jobs", .kind = OUT_STR, .tone = OUT_WARN,
-						.s = n->drained ? "none: drained" : "none: a process cannot be killed" });
+						.s = no_jobs_why(n) });
 	age_pair(o, n);
 	out_nums(o, NULL, "jobs", n->job_ids, n->n_job_ids);
 	out_str(o, NULL, "address", n->address);

@@ -17,7 +17,7 @@
 const struct command *const commands[] = { &cmd_launch, &cmd_attach, &cmd_logs, &cmd_kill,
 					   &cmd_jobs,	&cmd_job,    &cmd_why,	  &cmd_status, &cmd_nodes,
 					   &cmd_node,	&cmd_ports,  &cmd_gpus,	  &cmd_token_create,
-					   &cmd_node_remove, &cmd_drain, &cmd_resume, &cmd_check_nccl, &cmd_check, &cmd_help, NULL };
+					   &cmd_node_remove, &cmd_drain, &cmd_resume, &cmd_check_nccl, &cmd_check, &cmd_events, &cmd_fix_sm, &cmd_help, NULL };
 
 int write_all(int fd, const char *p, size_t n)
 {

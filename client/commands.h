@@ -74,6 +74,6 @@ const struct command *command_find(int argc, char **argv, int *ret_words);
 int command_unknown(int argc, char **argv);
 
 extern const struct command cmd_launch, cmd_attach, cmd_logs, cmd_kill, cmd_jobs, cmd_job, cmd_status,
-	cmd_nodes, cmd_node, cmd_ports, cmd_gpus, cmd_token_create, cmd_node_remove, cmd_drain, cmd_resume, cmd_check_nccl, cmd_check, cmd_why, cmd_help;
+	cmd_nodes, cmd_node, cmd_ports, cmd_gpus, cmd_token_create, cmd_node_remove, cmd_drain, cmd_resume, cmd_check_nccl, cmd_check, cmd_why, cmd_events, cmd_fix_sm, cmd_help;
 
 #endif

@@ -129,6 +129,7 @@ int link_welcomed(struct link *l, const struct msg *m, struct err *e)
 	l->ready = true;
 	l->features = features_of(&m->u.welcome);
 	snprintf(l->software, sizeof(l->software), "%s", m->u.welcome.software);
+	snprintf(l->node, sizeof(l->node), "%s", m->u.welcome.node != NULL ? m->u.welcome.node : "");
 	return 0;
 }
 
@@ -312,6 +313,8 @@ static uint32_t answer_rid(const struct msg *m)
 		return m->u.ok.rid;
 	case MSG_status:
 		return m->u.status.rid;
+	case MSG_events:
+		return m->u.events.rid;
 	case MSG_jobs:
 		return m->u.jobs.rid;
 	case MSG_checks:

@@ -28,6 +28,7 @@ struct link {
 	uint32_t features; /* of the agent, from its welcome; see proto/features.h */
 	char software[65];
 	bool coordinator; /* whose socket it is, for the words: set before link_dial */
+	char node[65]; /* whose agent it is, by its welcome; "" unknown */
 	bool told_slow; /* that the answer takes long */
 	/* For a caller that must hear signals while we wait: the mask to wait with,
 	 * and what to do after one; true ends the wait with -EINTR. Survive link_close. */

@@ -258,6 +258,7 @@ void node_json(struct out *o, const struct rec_node_info *n, bool topology)
 	put_time(o, "brief_since_ms", MSG_HAS(n, node_info, brief_since_wall_ms), n->brief_since_wall_ms);
 	out_str(o, "cordon", NULL, n->cordon);
 	out_bool(o, "drained", NULL, n->drained);
+	out_str(o, "cordon_by", NULL, n->cordon_by);
 	put_time(o, "cordon_since_ms", MSG_HAS(n, node_info, cordon_since_wall_ms), n->cordon_since_wall_ms);
 	put_uint(o, "cpus", n->cpus, n->cpus);
 	out_str(o, "address", NULL, n->address);

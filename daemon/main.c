@@ -302,6 +302,13 @@ static int run_coordinator(const struct command *c)
 		.prepare_ms = c->s.prepare_ms,
 		.history_jobs = c->s.history_jobs,
 		.history_days = c->s.history_days,
+		.events_keep = c->s.events_keep,
+		.events_days = c->s.events_days,
+		.cordon_on_bad = strcmp(c->s.cordon_on, "bad") == 0,
+		.cordon_lift_ms = c->s.cordon_lift_ms,
+		.quarantine_after = c->s.quarantine_after,
+		.quarantine_ms = c->s.quarantine_ms,
+		.hook = c->s.hook,
 	};
 
 	return coord_run(&o);

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8, ON_HANG = 16 };
+enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8, ON_HANG = 32 };
+/* FEATURE_EVENTS is 16 */
 
 static const struct feature {
 	uint32_t bit;
@@ -14,6 +15,7 @@ static const struct feature {
 	{ TIME, "time", "--time" },
 	{ NET, "net", "--net" },
 	{ ON_HANG, "on-hang", "--on-hang" },
+	{ FEATURE_EVENTS, "events", "'nodectl events'" },
 };
 
 #define COUNT (sizeof(table) / sizeof(table[0]))

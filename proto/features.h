@@ -10,6 +10,8 @@
 
 #include "proto/message.h"
 
+#define FEATURE_EVENTS 16u /* no option, but a request that an older one would not answer */
+
 /* What this version knows, for 'welcome'; the list is static. */
 void features_fill(struct rec_welcome *w);
 /* The other side's, as bits. Names that are not known here are passed over. */

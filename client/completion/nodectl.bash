@@ -61,7 +61,7 @@ _nodectl_launch() {
 _nodectl() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i verb='' at=0 where
 	local global="--dir --socket --json --help"
-	local verbs="launch attach logs kill jobs job why status nodes node ports gpus token node-remove drain resume check help"
+	local verbs="launch attach logs kill jobs job why status nodes node ports gpus token node-remove drain resume check events fix help"
 	_nodectl_call=("${COMP_WORDS[0]}")
 	COMPREPLY=()
 
@@ -152,6 +152,23 @@ _nodectl() {
 		--ops) _nodectl_reply "broadcast reduce all_reduce all_gather reduce_scatter gather send_recv" ;;
 		*) _nodectl_reply "-N --nodes -w --hosts -x --exclude -G --gpus-per-node --procs-per-node --env --mib --ops --timeout \
 			--bisect --no-expect -v --verbose $global" ;;
+		esac
+	fi ;;
+	events)
+		case $prev in
+		-w | --hosts) _nodectl_hosts ;;
+		-k | --kind) _nodectl_reply "node node.ok node.unreachable node.down node.lost node.rebooted node.drain node.resume \
+			verdict verdict.came verdict.gone job job.started job.failed job.restarted job.lost flapping" ;;
+		-j | --job) _nodectl_reply "$(_nodectl_live all-jobs)" ;;
+		--since | -n | --limit) ;;
+		*) _nodectl_reply "-f --follow --since -w --hosts -k --kind -j --job -n --limit $global" ;;
+		esac
+		;;
+	fix) if ((COMP_CWORD == at + 1)); then _nodectl_reply sm; else
+		case $prev in
+		-w | --host) _nodectl_hosts ;;
+		--wait) ;;
+		*) _nodectl_reply "-w --host --enable --wait $global" ;;
 		esac
 	fi ;;
 	help) _nodectl_reply "$verbs" ;;

@@ -164,7 +164,7 @@ const char *action_name(enum action_type t)
 {
 	static const char *const names[] = {
 		[ACT_SEND] = "send",	 [ACT_CLOSE] = "close",	  [ACT_PERSIST] = "persist",
-		[ACT_LOG] = "log",
+		[ACT_LOG] = "log", [ACT_EVENT] = "event",
 		[ACT_DROP_KEY] = "drop-key", [ACT_DIAL] = "dial", [ACT_FETCH] = "fetch",
 		[ACT_LEASE] = "lease",	 [ACT_SPAWN] = "spawn",	  [ACT_PROVE] = "prove",
 		[ACT_UNLISTEN] = "unlisten", [ACT_LATCH] = "latch", [ACT_SWEEP] = "sweep",

@@ -14,7 +14,7 @@
 #include "common/arena.h"
 #include "proto/message.h"
 
-enum store_table { TABLE_CLUSTER, TABLE_NODE, TABLE_TOKEN, TABLE_JOB, TABLE_REVOKED };
+enum store_table { TABLE_CLUSTER, TABLE_NODE, TABLE_TOKEN, TABLE_JOB, TABLE_REVOKED, TABLE_EVENT };
 
 /* One row to write: key is the node's name, token's id or decimal job number. */
 struct store_row {
@@ -33,6 +33,7 @@ enum action_type {
 	/* coordinator */
 	ACT_PERSIST, /* ticket, rows: one durable transaction; answered by CEV_STORED, in order */
 	ACT_DROP_KEY, /* key: close links of this key that the core does not know yet */
+	ACT_EVENT, /* text, len: an event as a line of JSON, for the hook program. Not answered */
 	/* agent; each is answered by AEV_DONE with its ticket unless said otherwise */
 	ACT_DIAL, /* connect to the coordinator; answered by AEV_LINK_UP or AEV_DIAL_FAILED */
 	ACT_FETCH, /* job, prepare: have the specification ready here (local store or a peer that has it); a copy

@@ -192,6 +192,13 @@ static struct request *adopt_request(struct agent *a, struct alink *l, struct ms
 		m->u.jobs_get.rid = r != NULL ? r->rid : 0;
 		MSG_SET(&m->u.jobs_get, jobs_get, uid, l->uid);
 		break;
+	case MSG_events_get:
+		r = request_new(a, l, m->u.events_get.rid);
+		m->u.events_get.rid = r != NULL ? r->rid : 0;
+		if (r != NULL)
+			r->needs = FEATURE_EVENTS;
+		MSG_SET(&m->u.events_get, events_get, uid, l->uid);
+		break;
 	case MSG_watch:
 		r = request_new(a, l, m->u.watch.rid);
 		m->u.watch.rid = r != NULL ? r->rid : 0;
@@ -295,6 +302,8 @@ static uint32_t *answer_rid(struct msg *m)
 		return &m->u.jobs.rid;
 	case MSG_checks:
 		return &m->u.checks.rid;
+	case MSG_events:
+		return &m->u.events.rid;
 	case MSG_ok:
 		return &m->u.ok.rid;
 	case MSG_refused:

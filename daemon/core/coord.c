@@ -36,6 +36,9 @@ struct coord *coord_create(const struct coord_conf *conf, mono_t now)
 	c->conf.prepare_ms = DEFAULT(conf->prepare_ms, 30000);
 	c->conf.handshake_ms = DEFAULT(conf->handshake_ms, 10000);
 	c->conf.history = DEFAULT(conf->history, 1000);
+	c->conf.events_keep = DEFAULT(conf->events_keep, EVENTS_KEEP);
+	c->conf.cordon_lift_ms = DEFAULT(conf->cordon_lift_ms, 300000);
+	c->conf.quarantine_ms = DEFAULT(conf->quarantine_ms, 3600000);
 	c->conf.lease_ms = DEFAULT(conf->lease_ms, c->conf.node_lost_ms);
 	c->address = strdup(conf->address != NULL ? conf->address : "");
 	list_init(&c->links);
@@ -45,7 +48,9 @@ struct coord *coord_create(const struct coord_conf *conf, mono_t now)
 	list_init(&c->asked);
 	snprintf(c->boot_id, sizeof(c->boot_id), "%s", conf->boot_id != NULL ? conf->boot_id : "");
 	c->now = c->began = c->prune_at = now;
-	c->wake = MONO_NEVER;
+	c->wake = c->log.flaps_at = MONO_NEVER;
+	c->log.prune_at = now;
+	c->log.next_id = 1;
 	c->next_job = 1;
 	if (c->address == NULL) {
 		coord_destroy(c);
@@ -89,6 +94,7 @@ void coord_destroy(struct coord *c)
 	topology_free(c);
 	checks_finish(c);
 	queue_free(c);
+	events_free(c);
 	free(c->nodes);
 	map_finish(&c->keys);
 	map_finish(&c->links_by_id);
@@ -402,6 +408,9 @@ static bool request(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_unwatch:
 		answer_unwatch(c, l, &m->u.unwatch);
 		return true;
+	case MSG_events_get:
+		events_answer(c, l, &m->u.events_get);
+		return true;
 	case MSG_token_create:
 		nodes_on_token_create(c, l, &m->u.token_create);
 		return true;
@@ -513,6 +522,7 @@ static void reply_stored(struct coord *c, const struct pending *p)
 
 static void on_stored(struct coord *c)
 {
+	events_stored(c, c->ev->ticket, c->ev->error);
 	list_foreach_safe(e, &c->pendings) {
 		struct pending *p = list_entry(e, struct pending, all);
 
@@ -574,15 +584,28 @@ int coord_step(struct coord *c, const struct coord_event *ev, struct actions *ou
 	case CEV_STORED:
 		on_stored(c);
 		break;
+	case CEV_HOOK:
+		events_add(c, &(struct event_in){ .kind = ev->text != NULL ? "hook.failed" : "hook.ok",
+						  .severity = ev->text != NULL ? "warn" : "info" }, "%s",
+			   ev->text != NULL ? ev->text : "the hook program works again");
+		break;
 	}
 	if (c->have_dirty) {
 		jobs_schedule(c);
 		watches_flush(c);
 	}
 	peers_flush(c);
+	events_flush(c);
 	c->ev = NULL;
 	c->out = NULL;
 	return c->oom || out->failed ? -ENOMEM : 0;
+}
+
+void coord_stopping(struct coord *c, struct actions *out)
+{
+	c->out = out;
+	events_stop(c);
+	c->out = NULL;
 }
 
 void coord_count(const struct coord *c, struct coord_counts *ret)

@@ -36,6 +36,14 @@ struct coord_conf { /* 0: the default */
 	uint32_t history; /* ended jobs kept: 1000 */
 	uint32_t lease_ms; /* of jobs that may restart: node_lost_ms */
 	uint32_t history_days; /* ... for so long; 0: whatever their age */
+	uint32_t events_keep; /* events kept, a few more at times: EVENTS_KEEP */
+	uint32_t events_days; /* ... for so long; 0: whatever their age */
+	bool cordon_on_bad; /* a node with a bad verdict gets no new jobs */
+	uint32_t cordon_lift_ms; /* ... until that is over for so long: 300000 */
+	uint32_t quarantine_after; /* so many jobs failed on a node: no new ones; 0: never; 16 at most */
+	uint32_t quarantine_ms; /* ... within this time: 3600000 */
+	bool no_events; /* none are kept: for tests that compare what is written */
+	bool hook; /* ACT_EVENT is wanted */
 	const char *address; /* HOST:PORT that joining nodes are told; copied */
 	const char *boot_id; /* of this host, or NULL: which nodes share its clock; copied */
 	/* SHA-256, handed in because the core links no library */
@@ -48,6 +56,7 @@ enum coord_event_type {
 	CEV_MESSAGE, /* link, msg */
 	CEV_DEADLINE, /* coord_deadline() has come */
 	CEV_STORED, /* ticket, error (0 or -errno), text */
+	CEV_HOOK, /* text: the hook program fails now, a sentence; NULL: it works again */
 };
 
 enum coord_who {
@@ -81,6 +90,9 @@ void coord_destroy(struct coord *c);
  * -EINVAL names a row that makes no sense. */
 int coord_load(struct coord *c, const struct msg *row, struct err *e);
 void coord_loaded(struct coord *c, struct actions *out);
+
+/* The process is about to end: what nobody has waited for goes to disk. */
+void coord_stopping(struct coord *c, struct actions *out);
 
 /* 0, or -ENOMEM (actions incomplete: stop the process, the database is right). */
 int coord_step(struct coord *c, const struct coord_event *ev, struct actions *out);

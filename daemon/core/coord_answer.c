@@ -380,8 +380,12 @@ static void fill_node(struct arena *a, struct coord *c, struct node *n, struct r
 		i->note = "silent; its jobs are left alone";
 	i->cordon = node_cordon_text(a, n);
 	if (i->cordon != NULL) {
-		MSG_SET(i, node_info, cordon_since_wall_ms, n->drain != NULL ? n->drain_wall_ms : n->stuck_wall_ms);
+		MSG_SET(i, node_info, cordon_since_wall_ms, n->drain != NULL ? n->drain_wall_ms :
+							    n->n_stuck > 0   ? n->stuck_wall_ms :
+							    n->held != NULL  ? n->held_wall_ms :
+									       n->unfit_wall_ms);
 		i->drained = n->drain != NULL;
+		i->cordon_by = n->drain != NULL ? "drain" : n->n_stuck > 0 ? "stuck" : n->held != NULL ? "quarantine" : "unfit";
 	}
 	fill_node_jobs(a, c, n, i);
 	fill_readings(a, c, n, i);
@@ -749,6 +753,7 @@ static void log_job(struct coord *c, struct job *j)
 			 j->submit_node, j->nnodes, j->nnodes == 1 ? "" : "s", j->ppn,
 			 j->ppn == 1 ? "" : "es");
 	act_log(c->out, j->id, "job %llu: %s -> %s%s", (unsigned long long)j->id, was, j->logged, text);
+	events_job(c, j);
 }
 
 void watches_flush(struct coord *c)

@@ -5,7 +5,9 @@
  *            not be signalled: until its agent says that it has gone, the host was
  *            rebooted, or an administrator says 'resume'
  *
- * Both are stored, so a restart gives no work to such a node. What runs there
+ *   unfit, quarantined  by itself, where the configuration says so: see coord_policy.c
+ *
+ * All are stored, so a restart gives no work to such a node. What runs there
  * goes on. Not promised: that the sick process harms others; but it may hold
  * memory, GPUs and file systems, and what comes after it would meet the same.
  */
@@ -19,7 +21,7 @@
 
 bool node_cordoned(const struct node *n)
 {
-	return n->drain != NULL || n->n_stuck > 0;
+	return n->drain != NULL || n->n_stuck > 0 || n->held != NULL || n->unfit != NULL;
 }
 
 /* ---- in words ------------------------------------------------------------------ */
@@ -50,7 +52,7 @@ const char *node_cordon_text(struct arena *a, const struct node *n)
 {
 	if (n->drain != NULL)
 		return why_drained(a, n);
-	return n->n_stuck > 0 ? why_stuck(a, n) : NULL;
+	return n->n_stuck > 0 ? why_stuck(a, n) : policy_why(a, n);
 }
 
 /* Before all others, so that a table's one word is about this. */
@@ -68,10 +70,23 @@ static void verdict_first(struct verdicts *v, const struct rec_attention *x, con
 	v->n = moved + 1;
 }
 
+static void left_out(struct arena *a, const struct node *n, struct verdicts *v)
+{
+	struct rec_attention x = { .subject = n->name, .severity = "warn" };
+
+	x.text = arena_printf(a, "%s; no new jobs there, running ones go on", policy_why(a, n));
+	x.fix = arena_printf(a, n->held != NULL ? "look at these jobs and the node, then: nodectl resume %s" :
+						  "mend that, or give it jobs in spite of it: nodectl resume %s", n->name);
+	x.brief = n->held != NULL ? "quarantined: jobs fail there" : "unfit: no new jobs";
+	verdict_first(v, &x, n->held != NULL ? "quarantined" : "unfit", n->held != NULL ? n->held_wall_ms : n->unfit_wall_ms);
+}
+
 void cordon_verdicts(struct arena *a, const struct node *n, struct verdicts *v)
 {
 	struct rec_attention x = { .subject = n->name };
 
+	if (n->unfit != NULL || n->held != NULL)
+		left_out(a, n, v);
 	if (n->drain != NULL) {
 		x.severity = "warn";
 		x.brief = arena_printf(a, "drained%s%.80s", *n->drain != '\0' ? ": " : "", n->drain);
@@ -176,13 +191,20 @@ static void drain_one(struct coord *c, struct node *n, const struct clink *l, co
 	n->drain_wall_ms = c->wall_ms;
 	act_log(c->out, 0, "node %s: drained by %s%s%s", n->name, n->drain_by != NULL ? n->drain_by : "?",
 		r->why != NULL ? ": " : "", r->why != NULL ? r->why : "");
+	events_add(c, &(struct event_in){ .kind = "node.drain", .severity = "warn", .node = n->name },
+		   "drained by %s%s%s: no new jobs start there", n->drain_by != NULL ? n->drain_by : "?",
+		   r->why != NULL ? ": " : "", r->why != NULL ? r->why : "");
 }
 
 static void resume_one(struct coord *c, struct node *n, const struct clink *l)
 {
-	if (node_cordoned(n))
+	if (node_cordoned(n)) {
 		act_log(c->out, 0, "node %s: resumed by %s", n->name, l->user);
+		events_add(c, &(struct event_in){ .kind = "node.resume", .severity = "info", .node = n->name },
+			   "resumed by %s: new jobs may start there", l->user[0] != '\0' ? l->user : "an administrator");
+	}
 	node_drain_free(n);
+	policy_resume(n);
 	clean_forget(n, UINT64_MAX); /* GPUs that are not as before may be so for good */
 	if (n->n_stuck == 0)
 		return;
@@ -271,7 +293,13 @@ static void log_stuck(struct coord *c, const struct node *n)
 	arena_init(&a);
 	if (n->n_stuck > 0)
 		act_log(c->out, 0, "node %s: no new jobs: %s", n->name, why_stuck(&a, n));
+	if (n->n_stuck > 0)
+		events_add(c, &(struct event_in){ .kind = "node.stuck", .severity = "bad", .node = n->name },
+			   "no new jobs: %s", why_stuck(&a, n));
 	else
+		events_add(c, &(struct event_in){ .kind = "node.unstuck", .severity = "info", .node = n->name },
+			   "what could not be killed is gone");
+	if (n->n_stuck == 0)
 		act_log(c->out, 0, "node %s: what could not be killed is gone%s", n->name,
 			n->drain != NULL ? "; the node stays drained" : ": it gets jobs again");
 	arena_finish(&a);

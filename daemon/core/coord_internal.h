@@ -3,6 +3,8 @@
  *   coord.c        creation, dispatch of events, links, deadlines
  *   coord_nodes.c  registry: registration, silence, removal, tokens and joining
  *   coord_cordon.c  nodes that get no new jobs: drained, or with a process that cannot be ended
+ *   coord_policy.c  nodes that are left out by themselves: unfit, or quarantined
+ *   coord_sm.c     where the subnet manager is
  *   coord_place.c  which nodes a job gets
  *   coord_queue.c  until when they are held, and what may run in the meantime
  *   coord_jobs.c   life of a job: submit, prepare, prove, start, store, schedule
@@ -28,6 +30,7 @@
  *   coord_ras.c  asks their RAS
  *   coord_nccl.c  what jobs' NCCL said
  *   coord_hang.c   what running jobs do, and which of them hang
+ *   coord_events.c  what happened in the cluster, kept for people (coord_events.h)
  *   coord_topology.c  a node's topology, asked for on its behalf
  *   coord_net.c  NCCL's network: which settings the ranks get, and plans of jobs
  */
@@ -38,6 +41,7 @@
 #include "common/list.h"
 #include "core/below.h"
 #include "core/coord.h"
+#include "core/coord_events.h"
 #include "core/map.h"
 #include "core/verdict.h"
 
@@ -153,8 +157,15 @@ struct node {
 	struct rec_stuck_proc *stuck; /* own, in one piece: processes there that cannot be ended */
 	size_t n_stuck;
 	int64_t stuck_wall_ms; /* since when there are some */
+	/* see coord_policy.c */
+	char *unfit, *held; /* own: why it gets no new jobs by itself; quarantined; NULL: it is not */
+	int64_t unfit_wall_ms, held_wall_ms;
+	mono_t fit_since; /* unfit: no verdict is the reason any more since then */
+	bool excused; /* an administrator knows */
+	bool told_would; /* that it would be left out */
 	mono_t kept_from; /* of one scheduling pass: who wants its GPUs must be gone by then */
 	mono_t away_until; /* it is away, and a job keeps its place in the queue for so long; MONO_NEVER: none does */
+	const char *told; /* its state that an event told last, "node.ok"; NULL: none */
 	struct events *events; /* what happened there; NULL: nothing yet */
 };
 
@@ -440,6 +451,7 @@ struct coord {
 	mono_t prune_at; /* history by age */
 	mono_t refusals_since; /* of joins, in the log */
 	uint32_t refusals;
+	struct event_log log; /* see coord_events.c */
 	mono_t began;
 	bool began_stepping; /* there was an event: it is known what time it is */
 
@@ -502,6 +514,16 @@ void cordon_on_stuck(struct coord *c, struct node *n, const struct rec_stuck *s)
 void cordon_rebooted(struct coord *c, struct node *n);
 void nodes_on_drain(struct coord *c, struct clink *l, const struct rec_node_drain *r);
 
+/* coord_sm.c: names the host of the subnet manager where a port waits for one */
+void sm_verdicts(struct arena *a, const struct coord *c, const struct node *n, struct verdicts *v);
+
+/* coord_policy.c */
+void policy_on_verdicts(struct coord *c, struct node *n, const struct verdicts *v);
+void policy_on_failure(struct coord *c, const char *node); /* a job has failed by what ended there first */
+void policy_resume(struct node *n);
+const char *policy_why(struct arena *a, const struct node *n); /* NULL: it is not left out by itself */
+void policy_free(struct node *n);
+
 /* coord_verdicts.c */
 /* Judges, and fills in the times; whether the clock is off. Texts live in the
  * arena, in the node and its readings. */
@@ -510,6 +532,8 @@ uint64_t verdict_key(const struct verdicts *v, size_t i); /* what it is about an
 bool verdict_judged(const struct node *n, struct verdict_kind k); /* there is something to judge it by */
 /* Judges only to know later since when it is so. */
 void verdicts_note(struct coord *c, struct node *n);
+/* From our events: it was told that this verdict came then, or (0) is gone. */
+void verdicts_told(struct coord *c, struct node *n, uint64_t key, int64_t wall_ms, const char *src, const char *brief);
 void verdicts_on_skew(struct coord *c, struct node *n); /* the same, when its clock went wrong or right */
 
 /* coord_hold.c */
@@ -699,6 +723,10 @@ size_t restart_fill_past(struct arena *a, const struct job *j, struct rec_attemp
 void restart_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i);
 void restart_fill_row(struct arena *a, const struct coord *c, const struct job *j, struct rec_row_job *r);
 void restart_load(struct coord *c, struct job *j, const struct rec_row_job *r);
+
+/* coord_events_job.c: it is shown in another state than before; told once of each attempt */
+void events_job(struct coord *c, const struct job *j);
+void events_jobs_loaded(struct coord *c); /* ends that were not told before a crash */
 
 /* coord_cause.c */
 /* What its node says of one rank; only forward: a rank that is over stays as it is. */

@@ -130,6 +130,7 @@ static void changed(struct coord *c, struct node *n, const char *fmt, ...)
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
 	act_log(c->out, 0, "node %s: %s -> %s (%s)", n->name, was, n->logged, why);
+	events_node(c, n, n->logged, why);
 }
 
 static double seconds_since(const struct coord *c, mono_t t)
@@ -141,12 +142,15 @@ static double seconds_since(const struct coord *c, mono_t t)
 static void log_lost(struct coord *c, struct node *n)
 {
 	const char *was = n->logged != NULL ? n->logged : "down";
+	char why[120];
 
 	if (strcmp(was, "lost") == 0)
 		return;
 	n->logged = "lost";
 	act_log(c->out, 0, "node %s: %s -> lost (not heard for %.1f s)", n->name, was,
 		seconds_since(c, n->heard));
+	snprintf(why, sizeof(why), "not heard for %.0f s: its processes count as lost", seconds_since(c, n->heard));
+	events_node(c, n, "lost", why);
 }
 
 /* ---- being heard, and silence ------------------------------------------------ */
@@ -498,6 +502,9 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	n->silent = false;
 	n->heard = c->now;
 	if (strcmp(n->boot_id, r->boot_id) != 0) {
+		if (n->boot_id[0] != '\0')
+			events_add(c, &(struct event_in){ .kind = "node.rebooted", .severity = "warn", .node = n->name },
+				   "its host was rebooted");
 		snprintf(n->boot_id, sizeof(n->boot_id), "%s", r->boot_id);
 		cordon_rebooted(c, n);
 		save_boot(c, n);
@@ -929,6 +936,8 @@ void nodes_joined(struct coord *c, const struct pending *p, int error)
 			t->uses++;
 		return;
 	}
+	events_add(c, &(struct event_in){ .kind = "node.joined", .severity = "info", .node = p->node }, "joined from %s",
+		   l != NULL ? l->address : "a connection that is gone");
 	act_log(c->out, 0, "node %s: joined from %s", p->node,
 		l != NULL ? l->address : "a connection that is gone");
 	if (l != NULL && l->state == CL_JOINING)

@@ -21,6 +21,7 @@ void node_free(struct node *n)
 	free(n->seen);
 	free(n->stuck);
 	node_drain_free(n);
+	policy_free(n);
 	free(n->events);
 	checks_node_finish(n);
 	free(n->stale);

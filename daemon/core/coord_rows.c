@@ -145,6 +145,10 @@ void persist_node(struct coord *c, struct action *p, const struct node *n)
 	m.u.row_node.n_stuck = n->n_stuck;
 	if (n->n_stuck > 0)
 		m.u.row_node.stuck_wall_ms = n->stuck_wall_ms;
+	m.u.row_node.unfit = n->unfit;
+	m.u.row_node.unfit_wall_ms = n->unfit != NULL ? n->unfit_wall_ms : 0;
+	m.u.row_node.held = n->held;
+	m.u.row_node.held_wall_ms = n->held != NULL ? n->held_wall_ms : 0;
 	act_row(c->out, p, TABLE_NODE, n->name, &m);
 }
 
@@ -220,6 +224,11 @@ static int load_node(struct coord *c, const struct rec_row_node *r, struct err *
 	n->drain_by = coord_strdup(c, r->drain_by);
 	n->drain_wall_ms = r->drain_wall_ms;
 	n->stuck_wall_ms = r->stuck_wall_ms;
+	n->unfit = coord_strdup(c, r->unfit);
+	n->unfit_wall_ms = r->unfit_wall_ms;
+	n->held = coord_strdup(c, r->held);
+	n->held_wall_ms = r->held_wall_ms;
+	n->fit_since = MONO_NEVER;
 	node_set_stuck(c, n, r->stuck, r->n_stuck); /* no memory: said by c->oom */
 	n->heard = c->began; /* a full term before it can be lost */
 	if (node_insert(c, n) < 0) {
@@ -466,6 +475,9 @@ int coord_load(struct coord *c, const struct msg *row, struct err *e)
 	case MSG_row_job:
 		r = load_job(c, &row->u.row_job, e);
 		break;
+	case MSG_row_event:
+		r = events_load(c, &row->u.row_event, e);
+		break;
 	default:
 		r = err_set(e, EINVAL, "a stored row is of type %s", msg_name(row->type));
 	}
@@ -542,7 +554,10 @@ void coord_loaded(struct coord *c, struct actions *out)
 				       "the coordinator was restarted; waiting for the job's nodes");
 	}
 	free_stand_ins(c);
+	events_loaded(c);
+	c->out = out;
+	events_jobs_loaded(c);
+	c->out = NULL;
 	coord_wake_at(c, c->now);
 	c->have_dirty = true;
-	(void)out;
 }

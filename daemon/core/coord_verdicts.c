@@ -4,18 +4,24 @@
  * of it. So a node is judged whenever readings come and whenever somebody asks,
  * and of each verdict the first time is kept as long as it is passed again.
  *
- * Not promised: more than the life of this coordinator; and a node that goes
+ * A verdict that comes or goes is an event; what the events have told is known
+ * after a restart, too. Not promised: that times are then better than those of
+ * the events; and a node that goes
  * and returns with the same trouble is taken to have had it meanwhile.
  */
 #include "core/coord_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/utf8.h"
 
 struct seen {
 	uint64_t key;
 	int64_t since_wall_ms;
 	bool clock, gpu; /* what it is about; else ports and the rest */
+	char what[160]; /* as its end is told */
 };
 
 #define SEEN_MAX 128 /* kept of a node at most */
@@ -83,6 +89,66 @@ static size_t count_unjudged(const struct node *n)
 	return k;
 }
 
+static const char *src_of(const struct seen *s)
+{
+	return s->clock ? "clock" : s->gpu ? "gpu" : NULL;
+}
+
+/* Those that are a person's word, or have events of their own, are told where they are made. */
+static bool told_elsewhere(const struct verdicts *v, size_t i)
+{
+	static const char *const kinds[] = { "drained", "unkillable", "unfit", "quarantined" };
+
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+		if (v->kind[i].noun == NULL && strcmp(v->kind[i].is, kinds[k]) == 0)
+			return true;
+	return false;
+}
+
+static void tell_new(struct coord *c, const struct node *n, const struct verdicts *v, size_t i, struct seen *s,
+		     const struct seen *before)
+{
+	const struct rec_attention *x = &v->v[i];
+
+	if (told_elsewhere(v, i))
+		return;
+	snprintf(s->what, sizeof(s->what), "%.70s: %.80s", x->subject, x->brief != NULL ? x->brief : v->kind[i].is);
+	utf8_scrub(s->what);
+	if (before == NULL)
+		events_verdict(c, n, s->key, true, src_of(s), x, s->what);
+}
+
+static void tell_gone(struct coord *c, const struct node *n, const struct seen *s)
+{
+	if (s->what[0] != '\0')
+		events_verdict(c, n, s->key, false, src_of(s), NULL, s->what);
+}
+
+/* Before the first readings have come it counts as what could not be judged. */
+void verdicts_told(struct coord *c, struct node *n, uint64_t key, int64_t wall_ms, const char *src, const char *brief)
+{
+	struct seen *s = (struct seen *)find(n, key);
+
+	if (wall_ms == 0) {
+		if (s != NULL)
+			*s = n->seen[--n->n_seen];
+		return;
+	}
+	if (s != NULL || n->n_seen == SEEN_MAX)
+		return;
+	s = realloc(n->seen, (n->n_seen + 1) * sizeof(*s));
+	if (s == NULL) {
+		c->oom = true;
+		return;
+	}
+	n->seen = s;
+	s += n->n_seen++;
+	*s = (struct seen){ .key = key, .since_wall_ms = wall_ms };
+	s->clock = src != NULL && strcmp(src, "clock") == 0;
+	s->gpu = src != NULL && strcmp(src, "gpu") == 0;
+	snprintf(s->what, sizeof(s->what), "%s", brief != NULL ? brief : "");
+}
+
 /* Without memory the old knowledge stays. */
 static void remember(struct coord *c, struct node *n, struct verdicts *v)
 {
@@ -105,6 +171,7 @@ static void remember(struct coord *c, struct node *n, struct verdicts *v)
 		if (MSG_HAS(x, attention, since_wall_ms) && x->since_wall_ms <= c->wall_ms)
 			seen[i].since_wall_ms = x->since_wall_ms;
 		MSG_SET(x, attention, since_wall_ms, seen[i].since_wall_ms);
+		tell_new(c, n, v, i, &seen[i], before);
 	}
 	for (size_t i = 0; i < n->n_seen; i++) {
 		bool again = false;
@@ -113,6 +180,8 @@ static void remember(struct coord *c, struct node *n, struct verdicts *v)
 			again = again || seen[m].key == n->seen[i].key;
 		if (!again && k < SEEN_MAX && !was_judged(n, &n->seen[i]))
 			seen[k++] = n->seen[i];
+		else if (!again)
+			tell_gone(c, n, &n->seen[i]);
 	}
 	free(n->seen);
 	n->seen = seen;
@@ -146,6 +215,8 @@ bool verdicts_of(struct arena *a, struct coord *c, struct node *n, struct verdic
 	checks_fill(c, n, &in);
 	verdict_node(a, &in, ret);
 	hold_verdicts(a, c, n, ret);
+	sm_verdicts(a, c, n, ret);
+	policy_on_verdicts(c, n, ret);
 	clean_verdicts(a, n, ret);
 	cordon_verdicts(a, n, ret);
 	remember(c, n, ret);

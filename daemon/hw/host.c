@@ -10,6 +10,7 @@
 
 #include "hw/mounts.h"
 #include "hw/port_text.h"
+#include "hw/sm.h"
 #include "hw/sysfs.h"
 
 #define PERIOD_MS 5000
@@ -19,6 +20,7 @@ struct host_source {
 	struct mounts *mounts; /* NULL: no memory */
 	mono_t daemons_due;
 	struct hw_u32 fabricmanager; /* as of the last look */
+	const char *sm; /* as sysfs, NULL unless it was given */
 };
 
 static void *host_open(const struct hw_options *o)
@@ -28,6 +30,7 @@ static void *host_open(const struct hw_options *o)
 	if (!s)
 		return NULL;
 	s->sysfs = o->sysfs ? o->sysfs : "/sys";
+	s->sm = o->sysfs;
 	s->proc = o->proc ? o->proc : "/proc";
 	s->mounts = mounts_new();
 	return s;
@@ -247,6 +250,7 @@ static void host_poll(void *source, struct hw_readings *ret)
 	read_limits(h);
 	read_nvidia(s, h);
 	read_mounts(s, &ret->arena, h);
+	sm_read(s->sm, h);
 	ret->host = h;
 	hw_say(line, "host", true, NULL);
 }

@@ -148,6 +148,8 @@ struct hw_host {
 	struct hw_u64 memlock, nofile, nproc; /* of who started us; UINT64_MAX: no limit */
 	struct hw_u64 hugepages, hugepages_free, hugepage_size;
 	struct hw_u32 peermem, open_modules, fabricmanager, nvswitch; /* 0 or 1 */
+	const char *sm; /* subnet manager that is installed: opensm opensmd; NULL: none; see sm.h */
+	bool sm_running, sm_enabled;
 };
 
 /* Something that has happened and may end a process. */

@@ -6,6 +6,7 @@
 
 #include "common/list.h"
 #include "core/coord.h"
+#include "io/hook.h"
 #include "io/link.h"
 #include "io/loop_util.h"
 #include "io/notify.h"
@@ -54,6 +55,7 @@ struct coord_role {
 	struct coord *core;
 	struct actions out;
 	struct store *store;
+	struct hook *hook; /* NULL: none is configured */
 	struct tls_context *tls;
 	struct link_listener *tcp, *local;
 	struct coord_users *users;

@@ -64,6 +64,15 @@ void coord_role_step(struct coord_role *r, struct coord_event *ev)
 	tell_status(r, ev->now);
 }
 
+static void on_hook(void *arg, const char *text)
+{
+	struct coord_event ev = { .type = CEV_HOOK, .text = text };
+
+	if (text)
+		log_warn("%s", text);
+	coord_role_step(arg, &ev);
+}
+
 static void on_deadline(void *arg)
 {
 	struct coord_event ev = { .type = CEV_DEADLINE };
@@ -114,9 +123,22 @@ static void stop_watching(struct coord_role *r)
 	close_handle(&r->stalls.timer);
 }
 
+/* What would have been written within a second. */
+static void store_the_rest(struct coord_role *r)
+{
+	if (!r->core || !r->store)
+		return;
+	coord_stopping(r->core, &r->out);
+	coord_perform(r);
+	actions_reset(&r->out);
+}
+
 static void role_finish(struct coord_role *r)
 {
 	r->stopping = true;
+	store_the_rest(r);
+	hook_close(r->hook);
+	r->hook = NULL;
 	coord_links_close_all(r, "the coordinator stops");
 	link_listener_close(r->tcp);
 	link_listener_close(r->local);
@@ -160,6 +182,13 @@ static int start_core(struct coord_role *r, struct err *e)
 		.prepare_ms = o->prepare_ms,
 		.history = o->history_jobs,
 		.history_days = o->history_days,
+		.events_keep = o->events_keep,
+		.events_days = o->events_days,
+		.cordon_on_bad = o->cordon_on_bad,
+		.cordon_lift_ms = o->cordon_lift_ms,
+		.quarantine_after = o->quarantine_after,
+		.quarantine_ms = o->quarantine_ms,
+		.hook = o->hook != NULL,
 		.address = r->address,
 		.boot_id = boot_id,
 		.sha256 = tls_sha256,
@@ -231,6 +260,8 @@ static int role_start(struct coord_role *r, struct err *e)
 		rc = start_core(r, e);
 	if (rc == 0)
 		rc = store_start(r->store, &r->loop, on_stored, r, e);
+	if (rc == 0 && r->opts->hook)
+		rc = hook_create(&r->loop, r->opts->hook, on_hook, r, &r->hook, e);
 	r->users = coord_users_create(&r->loop);
 	if (rc == 0 && !r->users)
 		rc = err_set(e, ENOMEM, "out of memory");

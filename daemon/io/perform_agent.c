@@ -255,6 +255,7 @@ void perform_agent(struct agent_io *io, const struct action *a)
 		look(io, a);
 		break;
 	case ACT_PERSIST:
+	case ACT_EVENT:
 	case ACT_DROP_KEY:
 		log_error("the agent's core asked for %s, which is the coordinator's", action_name(a->type));
 		break;

@@ -96,6 +96,9 @@ void coord_perform(struct coord_role *r)
 		case ACT_LOG:
 			log_info("%s", a->text);
 			break;
+		case ACT_EVENT:
+			hook_push(r->hook, a->text, a->len);
+			break;
 		case ACT_PERSIST:
 			perform_persist(r, a);
 			break;

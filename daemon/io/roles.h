@@ -20,6 +20,10 @@ struct coord_opts {
 	int parent_fd; /* -1, or: EOF on it ends the process at once (standalone's supervisor died) */
 	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms; /* 0: default */
 	uint32_t history_jobs, history_days; /* 0: the default; any age */
+	uint32_t events_keep, events_days; /* the same */
+	bool cordon_on_bad; /* the policy, see coord_policy.c; 0: the default, or (after) never */
+	uint32_t cordon_lift_ms, quarantine_after, quarantine_ms;
+	const char *hook; /* program that is run for each event; NULL: none */
 };
 
 struct agent_opts {

@@ -11,6 +11,7 @@
 
 #include "common/conf.h"
 #include "core/coord.h"
+#include "core/coord_events.h"
 #include "io/enrol.h"
 #include "io/files.h"
 #include "io/ports.h"
@@ -50,6 +51,14 @@ static const struct conf_key table[] = {
 	   "time that all nodes of a job have to get ready"),
 	UINT("coordinator", "history_jobs", history_jobs, 1, 1000000, "ended jobs that are kept (default 1000)"),
 	UINT("coordinator", "history_days", history_days, 0, 36500, "... and for how many days (default 0: any)"),
+	UINT("coordinator", "events_keep", events_keep, 100, 1000000, "events that are kept (default 5000)"),
+	UINT("coordinator", "events_days", events_days, 0, 36500, "... and for how many days (default 0: any)"),
+	STR("coordinator", "cordon_on", cordon_on, "bad: a node with a bad verdict gets no new jobs; never (default)"),
+	MS("coordinator", "cordon_lift", cordon_lift_ms, SECOND, 24 * HOUR, "... until that is over for so long (default 5m)"),
+	UINT("coordinator", "quarantine_after", quarantine_after, 0, 16,
+	     "so many jobs failed on a node: no new ones there (default 0: never)"),
+	MS("coordinator", "quarantine_within", quarantine_ms, 60 * SECOND, 24 * HOUR, "... within this time (default 1h)"),
+	STR("coordinator", "hook", hook, "program that is run for each event, with it as JSON on its standard input"),
 
 	STR("agent", "state", agent_state, "directory of the node's key and node.ini"),
 	STR("agent", "spool", agent_spool, "directory of jobs' output"),
@@ -111,6 +120,10 @@ void settings_init(struct settings *s)
 		.specs_max = 256 * MIB,
 		.specs_user_max = 64 * MIB,
 		.history_jobs = 1000,
+		.events_keep = EVENTS_KEEP,
+		.cordon_on = strdup("never"),
+		.cordon_lift_ms = 300 * SECOND,
+		.quarantine_ms = HOUR,
 		.spool_per_job = 4 * GIB,
 		.spool_keep_ms = 7 * 24 * HOUR,
 	};
@@ -429,10 +442,20 @@ static int check_shares(const struct settings *s, struct err *e)
 	return 0;
 }
 
+static int check_policy(const struct settings *s, struct err *e)
+{
+	if (strcmp(s->cordon_on, "bad") != 0 && strcmp(s->cordon_on, "never") != 0)
+		return refuse(s, "coordinator", "cordon_on", NULL, e, "'%s' is neither bad nor never", s->cordon_on);
+	if (s->hook && *s->hook != '/')
+		return refuse(s, "coordinator", "hook", NULL, e, "'%s' is no absolute path; give the whole path of the program",
+			      s->hook);
+	return 0;
+}
+
 int settings_check(const struct settings *s, struct err *e)
 {
 	static int (*const checks[])(const struct settings *, struct err *) = { check_silence, check_ports, check_uids,
-										  check_shares };
+										  check_shares, check_policy };
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < sizeof(checks) / sizeof(checks[0]); i++)

@@ -26,7 +26,9 @@ struct settings {
 	char *coord_state, *coord_socket, *coord_listen, *address;
 	uint32_t port;
 	uint32_t heartbeat_ms, unreachable_ms, node_lost_ms, prepare_ms;
-	uint32_t history_jobs, history_days;
+	char *cordon_on, *hook;
+	uint32_t cordon_lift_ms, quarantine_after, quarantine_ms;
+	uint32_t history_jobs, history_days, events_keep, events_days;
 
 	char *agent_state, *agent_spool, *agent_run, *agent_socket, *agent_listen;
 	char *shim, *launcher, *sysfs_root, *exclude_ports, *nvml, *kmsg;

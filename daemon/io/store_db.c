@@ -1,4 +1,4 @@
-/* store_db.c - SQLite, kept small: five tables of (key, json)
+/* store_db.c - SQLite, kept small: six tables of (key, json)
  *
  * The file is locked exclusively while we have it: nobody else writes, and
  * the WAL index lives in our memory in place of a shared mapping. */
@@ -12,7 +12,7 @@
 #include <sqlite3.h>
 
 #define SCHEMA_VERSION 1
-#define TABLES 5
+#define TABLES 6
 #define SETTLE_BYTES 65536
 
 static const char *const table_names[TABLES] = {
@@ -21,6 +21,7 @@ static const char *const table_names[TABLES] = {
 	[TABLE_TOKEN] = "token",
 	[TABLE_JOB] = "job",
 	[TABLE_REVOKED] = "revoked", /* not in the first databases; older programs do not look at it */
+	[TABLE_EVENT] = "event", /* nor this one */
 };
 
 struct db {

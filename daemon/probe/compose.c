@@ -344,6 +344,11 @@ static void put_host(struct composer *c, const struct source *src)
 	PUT(to, host, h, cpus, 65535u);
 	PUT(to, host, h, numa_nodes, 65535u);
 	PUT(to, host, h, mem_total, UINT64_MAX);
+	to->sm = h->sm;
+	if (h->sm) {
+		MSG_SET(to, host, sm_running, h->sm_running);
+		MSG_SET(to, host, sm_enabled, h->sm_enabled);
+	}
 	if (src->stuck)
 		return;
 	PUT(to, host, h, memlock, UINT64_MAX);

@@ -154,6 +154,7 @@ void simcoord_start(struct sim *s)
 		.prepare_ms = s->prepare_ms,
 		.handshake_ms = 10000,
 		.history = 1000,
+		.no_events = s->no_events,
 		.address = "head:7070",
 		.boot_id = boot_id,
 		.sha256 = mixing_hash,
@@ -267,6 +268,8 @@ static void perform(struct sim *s, const struct action *a)
 		}
 		else
 			net_close(s, conn, side, a->text);
+		break;
+	case ACT_EVENT:
 		break;
 	case ACT_LOG:
 		break;

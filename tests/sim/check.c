@@ -68,6 +68,8 @@ void check_row(struct sim *s, const struct row *now)
 {
 	struct msg m;
 
+	if (now->table == TABLE_EVENT)
+		events_row(s, now);
 	if (now->table != TABLE_JOB)
 		return;
 	if (now->json == NULL) {

@@ -299,6 +299,7 @@ static void wall_clock(struct sim *s)
 {
 	struct client *k = scn_submit(s, 2, 2);
 
+	s->no_events = true;
 	if (rng_chance(&s->w.rng, 400))
 		k->plan->time_s = 3;
 	if (rng_chance(&s->w.rng, 400))

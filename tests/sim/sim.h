@@ -359,6 +359,8 @@ struct sim {
 	bool sharp; /* the clocks are known so well that only close ends may come out as 'either' */
 	bool jumped; /* it did */
 	bool launchers; /* between agents and shims */
+	struct told *told; /* events on the disk */
+	bool no_events; /* a clock that is set is an event, and one more write: runs are compared without */
 	bool no_jumps; /* the wall clock stays, all else is the same */
 	bool no_kills; /* nobody may be signalled in this run */
 	int64_t silence; /* that faults may have caused so far */
@@ -638,6 +640,9 @@ void repeat_event(struct sim *s, struct agent_actor *a, const struct event *e);
 /* Of a rank, for SEV_WORKERS, or (over) for SEV_REAPED; NULL: nothing to tell. */
 const struct shim_below *below_make(struct sim *s, uint32_t rank, bool over, int status, bool signalled);
 void check_below(struct sim *s, const struct rec_row_job *row);
+/* check_events.c */
+void events_row(struct sim *s, const struct row *now);
+
 /* check_removed.c */
 void removed_now(struct sim *s, uint32_t host); /* it was confirmed */
 void removed_back(struct sim *s, uint32_t host);

@@ -473,6 +473,7 @@ void simstore_close(struct sim *s)
 void simstore_anew(struct sim *s)
 {
 	disk_begin(&s->w);
+	s->told = NULL;
 	s->coord.rows = NULL;
 	s->coord.maybes = NULL;
 }

@@ -17,7 +17,7 @@
 #define UNUSED __attribute__((unused)) /* not every test needs all of it */
 
 #define MAX_SENT 4096
-#define MAX_ROWS 256
+#define MAX_ROWS 4096
 
 struct sent {
 	uint64_t link;
@@ -43,7 +43,7 @@ struct world {
 	size_t n_rows;
 	struct {
 		uint64_t ticket;
-		struct row rows[4];
+		struct row rows[256];
 		size_t n;
 	} queue[64];
 	size_t n_queue;

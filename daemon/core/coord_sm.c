@@ -1,0 +1,98 @@
+/* coord_sm.c - the subnet manager: on which hosts it is installed, whether it runs, and what that
+ * means for ports that wait for one
+ *
+ * Not seen: a manager on a switch, in a container or started by hand. So nobody is
+ * told that there is none, only what is known of those that are installed.
+ */
+#include "core/coord_internal.h"
+
+#include <string.h>
+
+static const struct rec_host *host_of(const struct node *n)
+{
+	const struct rec_readings *r = node_readings(n);
+
+	return r != NULL && r->n_host && r->host->sm != NULL ? r->host : NULL;
+}
+
+/* Hosts that have one; *ret_runs: those where it runs; the first of either kind. */
+static size_t find(const struct coord *c, size_t *ret_runs, const struct node **ret_on, const struct node **ret_off)
+{
+	size_t n = 0;
+
+	*ret_runs = 0;
+	*ret_on = *ret_off = NULL;
+	for (size_t i = 0; i < c->n_nodes; i++) {
+		const struct node *at = c->nodes[i];
+		const struct rec_host *h = host_of(at);
+
+		if (h == NULL)
+			continue;
+		n++;
+		*ret_runs += h->sm_running;
+		if (h->sm_running && *ret_on == NULL)
+			*ret_on = at;
+		/* one that is enabled is the one that is meant to run */
+		if (!h->sm_running && (*ret_off == NULL || (h->sm_enabled && !host_of(*ret_off)->sm_enabled)))
+			*ret_off = at;
+	}
+	return n;
+}
+
+static bool waits_for_sm(const struct verdict_kind *k)
+{
+	static const char *const kinds[] = { "Initializing", "Armed", "without LID", "without SM" };
+
+	for (size_t i = 0; k->noun != NULL && strcmp(k->noun, "port") == 0 && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strcmp(k->is, kinds[i]) == 0)
+			return true;
+	return false;
+}
+
+static void add(struct verdicts *v, const char *is, struct rec_attention x)
+{
+	if (v->n == VERDICTS_MAX || x.text == NULL || x.fix == NULL)
+		return;
+	v->kind[v->n] = (struct verdict_kind){ .is = is };
+	v->v[v->n++] = x;
+}
+
+static void judge_host(struct arena *a, const struct node *n, size_t runs, struct verdicts *v)
+{
+	const struct rec_host *h = host_of(n);
+
+	if (h == NULL || !h->sm_running)
+		return;
+	if (!h->sm_enabled)
+		add(v, "subnet manager not enabled", (struct rec_attention){
+			.severity = "warn", .subject = n->name, .brief = arena_printf(a, "%s not enabled", h->sm),
+			.text = arena_printf(a, "%s runs, but is not enabled: after the next boot no port that comes up is "
+					     "configured", h->sm),
+			.fix = "nodectl fix sm --enable" });
+	if (runs > 1)
+		add(v, "several subnet managers", (struct rec_attention){
+			.severity = "warn", .subject = n->name, .brief = arena_printf(a, "%zu subnet managers", runs),
+			.text = arena_printf(a, "%s runs here, and on %zu other node%s: on one fabric only one is the "
+					     "master, and two that differ in their settings undo each other's work", h->sm,
+					     runs - 1, runs == 2 ? "" : "s"),
+			.fix = "on one fabric let one run, or all with the same settings and priorities" });
+}
+
+void sm_verdicts(struct arena *a, const struct coord *c, const struct node *n, struct verdicts *v)
+{
+	const struct node *on, *off;
+	const char *fix = NULL;
+	size_t runs;
+
+	if (find(c, &runs, &on, &off) == 0)
+		return;
+	if (on == NULL)
+		fix = arena_printf(a, "%s on %s is not running: nodectl fix sm", host_of(off)->sm, off->name);
+	else
+		fix = arena_printf(a, "%s on %s runs, and this port is left out, or it hangs: nodectl fix sm -w %s",
+				   host_of(on)->sm, on->name, on->name);
+	for (size_t i = 0; fix != NULL && i < v->n; i++)
+		if (waits_for_sm(&v->kind[i]))
+			v->v[i].fix = fix;
+	judge_host(a, n, runs, v);
+}

@@ -1,0 +1,85 @@
+/* check_events.c - events on the disk (26): none twice for one transition
+ *
+ * Of each attempt of a job that it started is told once, and of each job one end.
+ * Of two neighbours among the states of a node the second is another one, and
+ * of a verdict coming and going alternate: over crashes, too. That those on
+ * the disk stay there is checked with all other rows (store.c). Where a write
+ * has failed a later event may be on the disk before an earlier one.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+struct told {
+	struct told *next;
+	uint64_t id, job, about;
+	uint32_t attempt;
+	char kind[33], node[65];
+};
+
+static bool ends_job(const char *kind)
+{
+	return strcmp(kind, "job.done") == 0 || strcmp(kind, "job.failed") == 0 || strcmp(kind, "job.lost") == 0 ||
+	       strcmp(kind, "job.ended") == 0;
+}
+
+static void check_job_told(struct sim *s, const struct told *n)
+{
+	bool end = ends_job(n->kind);
+
+	for (const struct told *t = s->told; t != NULL; t = t->next) {
+		if (t->job != n->job || n->job == 0)
+			continue;
+		if (end && ends_job(t->kind))
+			sim_fail(s, "26: of job %llu one end is told (%s, then %s)", (unsigned long long)n->job, t->kind,
+				 n->kind);
+		if (!end && t->attempt == n->attempt && strcmp(t->kind, n->kind) == 0)
+			sim_fail(s, "26: no event twice for one transition (%s of job %llu.%u)", n->kind,
+				 (unsigned long long)n->job, n->attempt);
+	}
+}
+
+/* The list is newest first. */
+static void check_neighbours(struct sim *s, const struct told *n)
+{
+	for (const struct told *t = s->told; t != NULL; t = t->next) {
+		if (t->about != n->about || strcmp(t->node, n->node) != 0)
+			continue;
+		if (t->id < n->id && strcmp(t->kind, n->kind) == 0 && strcmp(n->kind, "flapping") != 0)
+			sim_fail(s, "26: no event twice for one transition (%s of %s)", n->kind, n->node);
+		return;
+	}
+}
+
+void events_row(struct sim *s, const struct row *now)
+{
+	struct told *n;
+	struct msg m;
+
+	if (now->json == NULL)
+		return; /* too many, or too old */
+	if (msg_decode(now->json, now->len, &m, NULL) < 0 || m.u.row_event.n_event != 1) {
+		sim_fail(s, "rows can be read back (event %s)", now->key);
+		return;
+	}
+	n = world_alloc(&s->w, sizeof(*n));
+	n->id = m.u.row_event.event->id;
+	n->job = m.u.row_event.event->job;
+	n->about = m.u.row_event.event->about;
+	n->attempt = m.u.row_event.event->attempt;
+	snprintf(n->kind, sizeof(n->kind), "%s", m.u.row_event.event->kind);
+	if (m.u.row_event.event->node != NULL)
+		snprintf(n->node, sizeof(n->node), "%s", m.u.row_event.event->node);
+	msg_finish(&m);
+	for (const struct told *t = s->told; t != NULL; t = t->next)
+		if (t->id == n->id)
+			return; /* it was under way when the coordinator died, and is found to be there */
+	if (n->job != 0)
+		check_job_told(s, n);
+	else if (n->about != 0)
+		check_neighbours(s, n);
+	n->next = s->told;
+	s->told = n;
+}
