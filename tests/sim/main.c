@@ -4,6 +4,7 @@
  * process that is crashed and after which of its actions). The same name gives
  * the same run, to the byte.
  */
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -55,7 +56,7 @@ struct sim sim; /* large: the stack is no place for it */
 static struct totals {
 	uint64_t runs, events, starts, finals[3], faults;
 	double virtual_s;
-} totals[64];
+} totals[128]; /* by scenario */
 
 static double seconds(void)
 {
@@ -207,6 +208,7 @@ static void count(const struct scenario *sc)
 {
 	struct totals *t = &totals[sc - scenarios];
 
+	assert(n_scenarios <= sizeof(totals) / sizeof(totals[0]));
 	t->runs++;
 	t->events += sim.w.steps;
 	t->starts += sim.n_starts;
