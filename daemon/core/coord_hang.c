@@ -26,6 +26,8 @@
 #define GPU_FULL_PERCENT 95
 #define LOW_POWER_PERCENT 40 /* of the limit; 118 W of 400 W: nccl#2428 */
 #define ACT_MS 30000 /* after it was told: who has stopped a rank on purpose has so long to let it go on */
+#define COUNTS_FRESH_MS 12000
+#define COUNTS_KNOWN_MS 75000
 #define AGE_MAX_MS (INT64_C(1) << 40)
 
 struct told_pulse {
@@ -186,6 +188,37 @@ static size_t gather(struct arena *a, struct coord *c, struct job *j, struct han
 	return n;
 }
 
+/* What NCCL's RAS has counted, as long as it is news: ranks that went on since would seem to stand
+ * still. Shorter than HANG_SPIN_MS, or old counts alone could make a hang; of one that is known
+ * RAS is asked every 30 s only. */
+static void take_counts(const struct coord *c, const struct job *j, struct hang_rank *v, struct hang_in *in)
+{
+	const struct rec_ras_state *s;
+	uint32_t polls;
+	mono_t at;
+
+	s = ras_last(j, &polls, &at);
+	if (s == NULL || s->text != NULL || mono_sub_ms(c->now, at) > (j->hang->out.hang ? COUNTS_KNOWN_MS : COUNTS_FRESH_MS))
+		return;
+	in->polls = polls;
+	for (size_t i = 0; i < s->n_counts; i++) {
+		const struct rec_ras_count *x = &s->counts[i];
+		const char *node;
+		int64_t rank = x->missing ? -1 : ras_rank(j, x->host, x->pid, &node);
+
+		for (size_t k = 0; k < in->n && rank >= 0; k++) {
+			if (v[k].dead || v[k].rank != rank)
+				continue;
+			v[k].counted = true;
+			v[k].count[OP_BROADCAST] = x->broadcast;
+			v[k].count[OP_REDUCE] = x->reduce;
+			v[k].count[OP_ALL_GATHER] = x->all_gather;
+			v[k].count[OP_REDUCE_SCATTER] = x->reduce_scatter;
+			v[k].count[OP_ALL_REDUCE] = x->all_reduce;
+		}
+	}
+}
+
 /* ---- the verdict ------------------------------------------------------------------ */
 
 /* What changed is told; a hang that goes on only grows older. */
@@ -255,6 +288,7 @@ static void judge(struct coord *c, struct job *j)
 		in.run_ms = mono_is_never(j->run_since) ? 0 : mono_sub_ms(c->now, j->run_since);
 		in.stalled_ms = mono_is_never(h->stalled_since) ? 0 : mono_sub_ms(c->now, h->stalled_since);
 		in.step_ms = h->has_step ? mono_sub_ms(c->now, h->step_at) : 0;
+		take_counts(c, j, v, &in);
 		hang_judge(&in, &h->out);
 		snprintf(h->threads, sizeof(h->threads), "%s", h->out.threads != NULL ? h->out.threads : "");
 		h->out.threads = NULL;
@@ -272,6 +306,8 @@ static void judge(struct coord *c, struct job *j)
 	arena_finish(&a);
 	h->judge_at = mono_add_ms(c->now, JUDGE_MS);
 	coord_wake_at(c, h->judge_at);
+	if (h->out.stalled)
+		ras_suspect(c, j, true);
 	act(c, j);
 }
 

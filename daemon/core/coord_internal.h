@@ -830,7 +830,7 @@ const char *nccl_ras_forbidden(struct arena *a, const struct job *j);
 void ras_suspect(struct coord *c, struct job *j, bool hang);
 void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *m);
 /* The last answer of this attempt, counts and all; NULL: none. polls: so many in a row had the same sum. */
-const struct rec_ras_state *ras_last(const struct job *j, uint32_t *ret_polls);
+const struct rec_ras_state *ras_last(const struct job *j, uint32_t *ret_polls, mono_t *ret_at);
 void ras_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i);
 /* Which rank of the job this process is; -1: not known. */
 int64_t ras_rank(const struct job *j, const char *host, uint32_t pid, const char **ret_node);

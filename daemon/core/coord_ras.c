@@ -31,6 +31,7 @@ struct ras_of_job {
 	bool told; /* in the story */
 	uint32_t polls; /* answers in a row with this sum */
 	int64_t wall_ms;
+	mono_t at; /* when it came */
 	char words[513];
 };
 
@@ -223,6 +224,7 @@ void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
 		x->have = true;
 		x->polls = copy.u.ras.ras->text != NULL ? 0 : had && before == copy.u.ras.ras->sum ? x->polls + 1 : 1;
 		x->wall_ms = c->wall_ms;
+		x->at = c->now;
 		put_words(j, x, x->last.u.ras.ras);
 		utf8_scrub(x->words);
 		tell(c, j, x);
@@ -235,13 +237,14 @@ void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
 
 /* ---- told --------------------------------------------------------------------------------- */
 
-const struct rec_ras_state *ras_last(const struct job *j, uint32_t *ret_polls)
+const struct rec_ras_state *ras_last(const struct job *j, uint32_t *ret_polls, mono_t *ret_at)
 {
 	const struct ras_of_job *x = j->ras;
 
 	if (x == NULL || x->attempt != j->attempt || !x->have)
 		return NULL;
 	*ret_polls = x->polls;
+	*ret_at = x->at;
 	return x->last.u.ras.ras;
 }
 

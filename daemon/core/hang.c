@@ -49,10 +49,10 @@ static bool spins(const struct hang_in *in, const struct hang_rank *r)
 {
 	if (r->gpu != GPU_FULL || in->flow == FLOW_SOME || r->write_bps >= WRITES_MUCH)
 		return false;
+	if (r->has_power) /* counts stand still in an evaluation without collectives, too: that takes power */
+		return r->low_power;
 	if (r->counted && counts_stand(in))
 		return true;
-	if (r->has_power)
-		return r->low_power;
 	return in->nodes > 1 && in->flow == FLOW_NONE;
 }
 

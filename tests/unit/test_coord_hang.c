@@ -197,6 +197,97 @@ static void the_rank_that_rests_while_another_spins_is_named(void **state)
 	       "hrtimer_nanosleep, its GPU idle; the GPUs of 1 others wait for it in a kernel");
 }
 
+/* An answer of RAS: the two ranks have launched so many all-reduces. */
+static void counted(struct world *w, uint64_t l, uint64_t first, uint64_t second)
+{
+	struct rec_ras_count v[2] = { { .rank = 0, .host = "127.0.0.1", .pid = 4000 }, { .rank = 1, .host = "127.0.0.1", .pid = 4001 } };
+	struct rec_ras_state s = { .version = "2.29.2", .counts = v, .n_counts = 2 };
+	struct msg m;
+
+	MSG_SET(&v[0], ras_count, all_reduce, first);
+	MSG_SET(&v[1], ras_count, all_reduce, second);
+	MSG_SET(&s, ras_state, sum, first + second);
+	msg_init(&m, MSG_ras);
+	m.u.ras.job = w->job;
+	m.u.ras.attempt = 1;
+	m.u.ras.ras = &s;
+	m.u.ras.n_ras = 1;
+	say(w, l, &m);
+}
+
+/* Rank 0 on gpu01, rank 1 on gpu02; both nodes have the same addresses, as virtual ones: the pid tells. */
+static void running_two(struct world *w, uint64_t l[2])
+{
+	running_pair(w, &l[0], &l[1]);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct rec_rank_state r = { .rank = i, .state = "running", .pid = 4000 + i };
+		struct msg m;
+
+		msg_init(&m, MSG_ranks);
+		m.u.ranks.job = w->job;
+		m.u.ranks.attempt = 1;
+		m.u.ranks.ranks = &r;
+		m.u.ranks.n_ranks = 1;
+		say(w, l[i], &m);
+	}
+}
+
+/* Five seconds in which both spin, at this power. */
+static void both_spin(struct world *w, const uint64_t l[2], uint32_t mw)
+{
+	struct rec_rank_pulse v[2] = { in_state(0, "R", 0), in_state(1, "R", 0) };
+
+	for (int i = 0; i < 2; i++) {
+		gpus(w, l[i], 100, 100, mw);
+		pulse(w, l[i], &v[i], 1, NULL);
+	}
+	for (int s = 0; s < 5; s++)
+		for (int i = 0; i < 2; i++) {
+			struct msg m;
+
+			msg_init(&m, MSG_ping);
+			m.u.ping.seq = 1;
+			say(w, l[i], &m);
+			if (i == 1)
+				tick(w, 1000);
+		}
+	forget_sent(w);
+}
+
+static void the_rank_that_has_launched_fewer_is_named(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2];
+
+	running_two(w, l);
+	for (int i = 0; i < 4; i++) {
+		counted(w, l[0], 216, 215);
+		both_spin(w, l, 118000);
+	}
+	expect(w, "hung", "rank 1 on gpu02 has launched 215 all-reduces, all others 216");
+	counted(w, l[0], 217, 217);
+	both_spin(w, l, 380000);
+	expect(w, "training", NULL); /* it went on */
+}
+
+/* An evaluation launches no collectives for minutes, and takes power. */
+static void counts_that_stand_still_are_no_hang_where_gpus_take_power(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2];
+
+	running_two(w, l);
+	for (int i = 0; i < 20; i++) {
+		struct msg m;
+
+		counted(w, l[0], 216, 215);
+		both_spin(w, l, 380000);
+		assert_null(shown(w, &m)->hang);
+		msg_finish(&m);
+	}
+	expect(w, "training", NULL);
+}
+
 static void a_tokenising_rank_is_no_hang_however_long(void **state)
 {
 	struct world *w = *state;
@@ -390,6 +481,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_idle_rank_that_nobody_speaks_of_any_more_is_not_known, setup, teardown),
 		cmocka_unit_test_setup_teardown(gpus_that_wait_are_told_from_those_at_work, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_rank_that_rests_while_another_spins_is_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_rank_that_has_launched_fewer_is_named, setup, teardown),
+		cmocka_unit_test_setup_teardown(counts_that_stand_still_are_no_hang_where_gpus_take_power, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_tokenising_rank_is_no_hang_however_long, setup, teardown),
 		cmocka_unit_test_setup_teardown(steps_are_shown_and_a_lower_one_of_another_node_is_not, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_of_another_attempt_or_after_the_end_does_not_count, setup, teardown),
