@@ -434,7 +434,7 @@ int layout_links(const struct layout *l, struct err *e)
 /* Daemons are gone, so their sockets serve nobody; whatever else is there stays. */
 static void tidy_node(const char *run, const char *name)
 {
-	static const char *const files[] = { "agent.sock", "peer.port" };
+	static const char *const files[] = { "agent.sock", "peer.port", "boot" };
 	char path[PATH_MAX];
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)

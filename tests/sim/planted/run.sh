@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh [NAME...] - does the simulator find the bugs planted here?
 #
-# For each *.patch: a copy of the tree with the objects of 'make sim-program',
+# For each *.patch, here and in ../output/planted (those are for build/sim-output): a copy of the tree with the objects of 'make sim-program',
 # the patch, what it touches compiled anew (-O1), and the simulator, which has
 # to fail within SEEDS seeds (10000) and SECONDS_EACH seconds (60), with a seed
 # that holds without the patch. Prints a line
@@ -24,7 +24,7 @@ trap 'exit 1' INT TERM
 
 make -s SAN=0 B=build sim-program
 # a few: each seed that finds a bug is tried without it, too
-if ! build/sim --seeds 500 >"$work/out"; then
+if ! build/sim --seeds 500 >"$work/out" || ! build/sim-output --seeds 100 >"$work/out"; then
 	tail -4 "$work/out"
 	echo "without a planted bug: FAILED"
 	exit 1
@@ -32,18 +32,20 @@ fi
 
 # A tree in $1. Times are kept, so that make sees what is up to date.
 fresh_tree() {
-	mkdir -p "$1/tests" "$1/build/tests" "$1/build/daemon/io"
-	cp -a Makefile common proto daemon "$1/"
+	mkdir -p "$1/tests" "$1/build/tests" "$1/build/daemon/io" "$1/build/client"
+	cp -a Makefile common proto daemon client "$1/"
 	cp -a tests/sim "$1/tests/"
 	cp -a build/common build/proto build/libcommon.a build/libproto.a build/libcore.a build/libshim.a "$1/build/"
 	cp -a build/daemon/core build/daemon/shim "$1/build/daemon/"
 	cp -a build/daemon/io/store_db.* build/daemon/io/store_group.* "$1/build/daemon/io/"
+	cp -a build/daemon/io/bulk*.[od] "$1/build/daemon/io/"
+	cp -a build/client/*.[od] "$1/build/client/"
 	cp -a build/tests/sim "$1/build/tests/"
 }
 
 # So that a worker that is ended ends it.
 simulate() {
-	build/sim --seeds "$SEEDS" --seconds "$SECONDS_EACH" >../out 2>&1 &
+	"$sim" --seeds "$SEEDS" --seconds "$SECONDS_EACH" >../out 2>&1 &
 	child=$!
 	if wait "$child"; then set -- 0; else set -- 1; fi
 	child=
@@ -54,15 +56,17 @@ simulate() {
 try() {
 	fresh_tree "$2/tree"
 	cd "$2/tree"
+	sim=build/sim
+	[ "${1%/output/*}" = "$1" ] || sim=build/sim-output
 	if ! patch -s -F0 -p1 <"$1" >../log 2>&1; then
 		echo "the patch does not apply"
-	elif ! make -s SAN=0 B=build CFLAGS=-O1 WERROR= build/sim >../log 2>&1; then
+	elif ! make -s SAN=0 B=build CFLAGS=-O1 WERROR= "$sim" >../log 2>&1; then
 		echo "does not build: $(grep -m1 error ../log)"
 	elif simulate; then
 		echo "NOT FOUND within $SEEDS seeds"
 	elif ! grep -q '^broken: ' ../out; then
 		echo "the simulator itself fails: $(tail -1 ../out)"
-	elif ! "$top/build/sim" --scenario "$(sed -n 's/^scenario: *//p' ../out)" --seeds 1 \
+	elif ! "$top/$sim" --scenario "$(sed -n 's/^scenario: *//p' ../out)" --seeds 1 \
 		--first "$(sed -n 's/^seed: *//p' ../out)" >../log 2>&1; then
 		echo "seed $(sed -n 's/^seed: *//p' ../out) fails without it, too"
 	else
@@ -72,13 +76,19 @@ try() {
 	return 1
 }
 
+file_of() {
+	for f in "$top/tests/sim/planted/$1.patch" "$top/tests/sim/output/planted/$1.patch"; do
+		[ ! -e "$f" ] || echo "$f"
+	done
+}
+
 # Tries what no other worker has begun with: the folder is made once.
 worker() {
 	child=
 	trap 'kill $child 2>/dev/null; exit 1' TERM
 	for name in $names; do
 		mkdir "$work/$name" 2>/dev/null || continue
-		if try "$top/tests/sim/planted/$name.patch" "$work/$name" >"$work/$name/said"; then
+		if try "$(file_of "$name")" "$work/$name" >"$work/$name/said"; then
 			touch "$work/$name/found"
 		fi
 		cd "$top"
@@ -87,10 +97,10 @@ worker() {
 }
 
 for name; do
-	[ -e "tests/sim/planted/$name.patch" ] || { echo "no planted bug is called $name"; exit 1; }
+	[ -n "$(file_of "$name")" ] || { echo "no planted bug is called $name"; exit 1; }
 done
 names=
-for p in "$top"/tests/sim/planted/*.patch; do
+for p in "$top"/tests/sim/planted/*.patch "$top"/tests/sim/output/planted/*.patch; do
 	name=$(basename "$p" .patch)
 	[ $# -eq 0 ] || case " $* " in *" $name "*) ;; *) continue ;; esac
 	names="$names $name"
