@@ -25,12 +25,15 @@ const struct once_failed once_failed[] = {
 	{ "chaos", 100312 },
 	/* heard-once-more; test_coord: a_node_that_is_heard_once_more_is_shown_silent_as_soon_again */
 	{ "all-silent", 1005 },
+	{ "all-silent", 1125 },
 	/* sweep-by-number; test_proc: a_signal_needs_the_right_start_time */
 	{ "shim-killed", 1256 },
+	{ "shim-killed", 176 },
 	/* unleased-trusted; test_coord_restart: who_keeps_no_lease_is_waited_for_until_it_speaks */
 	{ "again-silent", 1022 },
 	/* cut-short-unseen; test_coord_again: a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job */
 	{ "agent-leaves", 7 },
+	{ "agent-leaves", 32 },
 	/* own-absence; test_coord: a_coordinator_that_was_stopped_has_not_heard_anybody */
 	{ "silent-node", 193 },
 	/* old-order, old-order-renewed; test_shim_machine: an_order_that_comes_late_starts_nothing,
@@ -62,6 +65,7 @@ const struct once_failed once_failed[] = {
 	{ "gpus-driver", 58 },
 	/* wal-unsettled; found by the first seeds of its own scenario */
 	{ "power", 214 },
+	{ "power", 1018 },
 	/* sibling-seen-by-reading, once more */
 	{ "gpus-shared", 102 },
 	/* more-not-free, once more */
