@@ -225,7 +225,7 @@ def test_only_status_for_programs_asks_for_everything(ctl, agent):
 # ---- documents ---------------------------------------------------------------
 
 
-NODE = {"name", "state", "jobs", "job", "age_s", "note", "brief", "brief_since_ms", "cordon", "cordon_since_ms", "drained", "cpus", "address", "software", "boot_id",
+NODE = {"name", "state", "jobs", "job", "age_s", "note", "brief", "brief_since_ms", "cordon", "cordon_since_ms", "cordon_by", "drained", "cpus", "address", "software", "boot_id",
         "submit", "gpus_total", "gpus_busy", "ports_total", "ports_active", "skew_ms", "skew_error_ms", "skew_ref", "skew_bad", "clock_synced", "attention",
         "gpus", "ports", "host", "sources"}
 GPU = {"index", "uuid", "name", "pci", "numa", "mem_total", "mem_used", "temp_c", "power_w", "power_limit_w", "util", "ecc_corrected",
