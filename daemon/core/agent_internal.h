@@ -94,6 +94,7 @@ struct local_rank {
 	bool core, ours;
 	int64_t start_wall_ms, end_wall_ms;
 	int64_t end_us, end_mono_us; /* 0: not known so well */
+	uint64_t late_us;
 	uint64_t lost_bytes;
 	char *text;
 	char *cause; /* own copy or NULL */

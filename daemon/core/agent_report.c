@@ -42,6 +42,7 @@ static void update_one(struct agent *a, struct local_rank *r, const struct rec_r
 	r->end_wall_ms = s->end_wall_ms;
 	r->end_us = s->end_us;
 	r->end_mono_us = s->end_mono_us;
+	r->late_us = s->late_us;
 	if (s->cause != NULL && r->cause == NULL)
 		r->cause = agent_strdup(a, s->cause);
 	if (s->text != NULL && r->text == NULL)
@@ -91,6 +92,8 @@ static void put_time(const struct agent *a, const struct local_rank *r, struct r
 
 	s->end_us = r->end_us;
 	s->end_mono_us = r->end_mono_us;
+	if (r->late_us != 0)
+		MSG_SET(s, rank_state, late_us, r->late_us);
 	if (r->end_mono_us <= 0 || r->end_mono_us > INT64_MAX / 1000 ||
 	    !skew_map(&a->mono_skew, (mono_t){ r->end_mono_us * 1000 }, &at, &error))
 		return;

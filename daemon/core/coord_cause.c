@@ -5,16 +5,20 @@
  * clock less the node's skew, each with an error; never before the ranks were
  * started nor after we heard of it. Where that makes no sense (somebody set a
  * wall clock meanwhile) only these two bounds hold.
- * Ranks of one host have one clock, and no error between them.
+ * Ranks of one host have one clock, and no error between them but what their
+ * shims say: how much later than the end they may have come to see it.
  *
- * The first is the one that had surely ended first; others that may have come
+ * The first is the one that had surely ended first. Where that is in doubt it
+ * is one of which the host knows why it ended, else one that ended unlike the
+ * others: those that lose their peer end alike. All that may have come
  * before it are named with it. The first REPORTED bad end ends the job at
  * once; until somebody is told that the job is settled, a report of an earlier
  * end makes a better first. Then it stays, whatever is reported later.
  *
- * Not promised: more than when its shim has reaped a rank. A shim that was
- * stopped meanwhile reaps late, and nobody can tell by how much; nor when the
- * ranks of a shim died that was killed itself: between the start and now.
+ * Not promised: more than when its shim has reaped a rank, and how long that
+ * waited for a processor. A shim that was stopped (SIGSTOP) meanwhile reaps
+ * late, and nobody can tell by how much; nor when the ranks of a shim died
+ * that was killed itself: between the start and now.
  */
 #include "core/coord_internal.h"
 
@@ -161,6 +165,11 @@ void cause_loaded(struct coord *c, struct job *j, const struct rec_row_job *r)
 			by_mono(&j->ranks[i], r->clock_us);
 }
 
+static int64_t late_of(const struct rec_rank_state *s)
+{
+	return s->late_us < (uint64_t)LONG_AGO_US ? (int64_t)s->late_us : LONG_AGO_US;
+}
+
 /* A later word may bring what the first one did not have: a clock that was compared since. */
 static void note_time(struct coord *c, const struct job *j, const struct node *n, struct rank *r,
 		      const struct rec_rank_state *s)
@@ -175,8 +184,11 @@ static void note_time(struct coord *c, const struct job *j, const struct node *n
 	}
 	lo = r->rough ? started_us(j) : r->lo_us;
 	hi = r->rough ? mono_us(c) : r->hi_us;
-	r->mono_us = s->end_mono_us != 0 ? s->end_mono_us : r->mono_us;
-	if (!measured(c, n, s, &at, &error) || __builtin_sub_overflow(at, error, &from) ||
+	if (s->end_mono_us != 0) {
+		r->mono_us = s->end_mono_us;
+		r->late_us = late_of(s);
+	}
+	if (!measured(c, n, s, &at, &error) || __builtin_sub_overflow(at, error + r->late_us, &from) ||
 	    __builtin_add_overflow(at, error, &to) || to < lo || from > hi)
 		return;
 	r->lo_us = from > lo ? from : lo;
@@ -190,6 +202,7 @@ static void note_time(struct coord *c, const struct job *j, const struct node *n
 static void load_time(struct rank *r, const struct rec_rank_state *s)
 {
 	r->mono_us = s->end_mono_us;
+	r->late_us = late_of(s);
 	r->hi_us = INT64_MAX / 2;
 	if (!MSG_HAS(s, rank_state, at_us) || s->at_error_us > INT64_MAX / 4 || s->at_us < 0 ||
 	    s->at_us > INT64_MAX / 4)
@@ -204,6 +217,8 @@ void cause_fill_time(const struct coord *c, const struct rank *r, struct rec_ran
 	int64_t base = r->by_wall ? 0 : wall_base_us(c);
 
 	s->end_mono_us = r->mono_us;
+	if (r->late_us != 0)
+		MSG_SET(s, rank_state, late_us, (uint64_t)r->late_us);
 	if (!rank_is_over(r) || r->hi_us == 0 || r->hi_us > INT64_MAX / 4)
 		return;
 	MSG_SET(s, rank_state, at_us, base + r->lo_us + (r->hi_us - r->lo_us) / 2);
@@ -308,7 +323,7 @@ static bool earlier(const struct job *j, uint32_t a, uint32_t b)
 static bool surely_later(const struct job *j, uint32_t a, uint32_t b)
 {
 	if (same_clock(j, a, b))
-		return j->ranks[a].mono_us > j->ranks[b].mono_us;
+		return j->ranks[a].mono_us - j->ranks[a].late_us > j->ranks[b].mono_us;
 	if (j->ranks[a].rough || j->ranks[b].rough)
 		return false; /* as long as no clock was compared since */
 	return j->ranks[a].lo_us > j->ranks[b].hi_us;
@@ -319,13 +334,46 @@ static bool is_candidate(const struct rank *r, bool also_ours)
 	return rank_bad(r) && (also_ours || !r->ours);
 }
 
-/* The one that is named already, unless another one was earlier. */
+/* One of all the ways to end: exited by code, killed by signal, and three more. */
+#define WAYS (256 + 65 + 3)
+
+static size_t way_of(const struct rank *r)
+{
+	switch (r->state) {
+	case RK_EXITED:
+		return r->code % 256;
+	case RK_KILLED:
+		return 256 + r->sig % 65;
+	default:
+		return 256 + 65 + (size_t)r->state % 3;
+	}
+}
+
+/* Of two that may both have been the first: which tells more? */
+static bool tells_more(const struct rank *a, const struct rank *b, const uint32_t n[WAYS])
+{
+	if ((a->cause != NULL) != (b->cause != NULL))
+		return a->cause != NULL;
+	return n[way_of(a)] < n[way_of(b)];
+}
+
+/* The one that is named already, unless another one was earlier or tells more. */
 int64_t cause_find(const struct job *j, bool also_ours)
 {
-	int64_t best = j->first;
+	uint32_t n[WAYS] = { 0 };
+	int64_t first = j->first, best;
 
-	for (uint32_t i = 0; i < j->n_ranks; i++)
-		if (is_candidate(&j->ranks[i], also_ours) && (best < 0 || earlier(j, i, (uint32_t)best)))
+	for (uint32_t i = 0; i < j->n_ranks; i++) {
+		if (!is_candidate(&j->ranks[i], also_ours))
+			continue;
+		n[way_of(&j->ranks[i])]++;
+		if (first < 0 || earlier(j, i, (uint32_t)first))
+			first = i;
+	}
+	best = first;
+	for (uint32_t i = 0; first >= 0 && i < j->n_ranks; i++)
+		if (is_candidate(&j->ranks[i], also_ours) && !surely_later(j, i, (uint32_t)first) &&
+		    tells_more(&j->ranks[i], &j->ranks[best], n))
 			best = i;
 	return best;
 }
@@ -355,7 +403,10 @@ void cause_improve(struct coord *c, struct job *j)
 	best = cause_find(j, j->ranks[j->first].ours);
 	if (best != j->first) {
 		cause_say(j, (uint32_t)j->first, text, sizeof(text));
-		job_tell(c, j, NULL, 0, 0, "an earlier end was reported: %s, but was not the first", text);
+		if (surely_later(j, (uint32_t)j->first, (uint32_t)best))
+			job_tell(c, j, NULL, 0, 0, "an earlier end was reported: %s, but was not the first", text);
+		else
+			job_tell(c, j, NULL, 0, 0, "another end may have been the first, and tells more: %s", text);
 		j->first = best;
 		cause_tell_death(c, j, (uint32_t)best);
 		job_changed(c, j);

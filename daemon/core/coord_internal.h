@@ -242,6 +242,7 @@ struct rank {
 	int64_t start_wall_ms, end_wall_ms;
 	int64_t lo_us, hi_us; /* its end was between these, by our monotonic clock; hi 0: it has not ended */
 	int64_t mono_us; /* its end by its host's monotonic clock; 0: not known */
+	int64_t late_us; /* its shim saw it up to this much later */
 	bool by_wall; /* ... read from disk, and still by the wall clock */
 	bool rough; /* ... they were, and somebody may have set it meanwhile */
 	bool timed; /* lo and hi come from clocks that were compared */

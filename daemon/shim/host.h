@@ -14,6 +14,7 @@
 #include "proto/spec.h"
 #include "shim/channel.h"
 #include "shim/feed.h"
+#include "shim/lateness.h"
 #include "shim/machine.h"
 #include "shim/nccl.h"
 #include "shim/oom.h"
@@ -53,6 +54,7 @@ struct host {
 	struct output *out;
 	struct sweep *sweep;
 	struct oom oom;
+	struct lateness late;
 	struct feed feed;
 	struct workers *workers; /* NULL: not one launcher per node */
 	struct reader *reader; /* NULL: not needed yet */

@@ -316,6 +316,7 @@ static void rank_reaped(struct shim *s, const struct shim_event *ev,
 	r->end_wall_ms = re->end_us != 0 ? re->end_us / 1000 : ev->wall_ms;
 	r->end_us = re->end_us;
 	r->ended = re->ended;
+	r->late_us = re->late_us;
 	r->lost = re->lost;
 	if (WIFSIGNALED(re->status)) {
 		r->phase = RANK_KILLED;

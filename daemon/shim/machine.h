@@ -96,6 +96,7 @@ struct shim_rank_event {
 	int status; /* as waitpid gives it */
 	int64_t end_us; /* when, by the wall clock */
 	mono_t ended;
+	uint64_t late_us; /* it may have ended up to this much before: host_late_us() */
 	const char *cause; /* what the host knows of it; or NULL */
 	struct bytes tail; /* last output, may be empty */
 	/* REAPED, WORKERS */

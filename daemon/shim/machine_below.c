@@ -56,6 +56,7 @@ static void blame_worker(struct rank *r)
 	if (!w->end_mono_us || w->end_mono_us * 1000 > r->ended.ns)
 		return; /* torchrun's word: when it was is not known */
 	r->ended = (mono_t){ w->end_mono_us * 1000 };
+	r->late_us = 0;
 	r->end_us = w->end_us;
 	r->end_wall_ms = w->end_us / 1000;
 }

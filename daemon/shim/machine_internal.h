@@ -18,6 +18,7 @@ struct rank {
 	int64_t start_wall_ms, end_wall_ms;
 	int64_t end_us; /* end_wall_ms, finer */
 	mono_t ended;
+	uint64_t late_us; /* ... and up to this much before */
 	uint64_t lost;
 	char *text; /* owned */
 	char *cause; /* owned */

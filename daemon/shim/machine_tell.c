@@ -100,6 +100,8 @@ static void fill_rank(const struct shim *s, const struct rank *r, uint32_t *text
 		MSG_SET(out, rank_state, end_us, r->end_us);
 		MSG_SET(out, rank_state, end_mono_us, r->ended.ns / 1000);
 	}
+	if (r->end_us && r->late_us)
+		MSG_SET(out, rank_state, late_us, r->late_us);
 	if (r->lost)
 		MSG_SET(out, rank_state, lost_bytes, r->lost);
 	if (r->text && (*texts)++ < TEXTS_MAX)

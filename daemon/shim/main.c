@@ -100,6 +100,7 @@ static void reap(struct host *h)
 			h->reaped[ev.n_ranks++] = (struct shim_rank_event){ .local = local,
 									    .status = status,
 									    .ended = host_now(),
+									    .late_us = lateness_us(&h->late),
 									    .end_us = host_wall_us() };
 	ev.gone = pid < 0 && errno == ECHILD;
 	if (ev.n_ranks)
@@ -347,6 +348,7 @@ static void loop(struct host *h)
 	mono_t last = { 0 };
 
 	while (!h->done) {
+		lateness_mark(&h->late, host_now());
 		int n = epoll_wait(h->ep, ev, 64, timeout_ms(h));
 		size_t moved = n > 0 ? one_round(h, ev, n) : 0;
 
@@ -525,6 +527,7 @@ static void finish(struct host *h)
 	arena_finish(&h->setup_arena);
 	free(h->blob);
 	free(h->path);
+	lateness_close(&h->late);
 	free(h->started);
 	free(h->reaped);
 	free(h->closed);
@@ -547,6 +550,7 @@ int main(int argc, char **argv)
 	h.signals = take_signals();
 	h.ep = epoll_create1(EPOLL_CLOEXEC);
 	raise_nofile(&h);
+	lateness_open(&h.late);
 	fcntl(FD_LISTEN, F_SETFL, O_NONBLOCK);
 	if (prepare(&h) && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 &&
 	    host_poll(&h, h.signals, POLL_SIGNALS, 0, EPOLLIN) == 0 &&

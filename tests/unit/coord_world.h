@@ -53,6 +53,7 @@ struct world {
 	size_t n_closed;
 	uint8_t random;
 	const char *boot; /* of the coordinator's host; NULL: not known */
+	uint32_t ppn; /* ranks per node of what is submitted; 0: one */
 	uint64_t job; /* that prepared(), ranks() and ended() speak of: 1 */
 	bool ours; /* ranks that nodes hold died of our signal */
 	bool keeps_specs; /* nodes that register say that they keep copies */
@@ -382,6 +383,8 @@ UNUSED static void submit_as(struct world *w, uint64_t link, const char *client_
 	m.u.submit.rid = 9;
 	m.u.submit.client_id = client_id;
 	m.u.submit.nnodes = nnodes;
+	if (w->ppn > 1)
+		MSG_SET(&m.u.submit, submit, procs_per_node, w->ppn);
 	m.u.submit.hosts = hosts;
 	m.u.submit.command = "true";
 	m.u.submit.spec_hash = (struct bytes){ hash, 32 };
@@ -534,20 +537,26 @@ UNUSED static void assert_job(struct world *w, const char *state, int code)
 	msg_finish(&m);
 }
 
-/* Two nodes up, job 1 submitted on both and running. */
-UNUSED static void running_pair(struct world *w, uint64_t *a, uint64_t *b)
+/* Two nodes up, job 1 submitted on both with 'ppn' ranks on each, and running. */
+UNUSED static void running_pair_of(struct world *w, uint64_t *a, uint64_t *b, uint32_t ppn)
 {
 	*a = node_up(w, "gpu01");
 	*b = node_up(w, "gpu02");
 	store(w);
+	w->ppn = ppn;
 	submit(w, *a, "c1", 2);
 	store(w);
 	prepared(w, *a, true);
 	prepared(w, *b, true);
 	proved(w, *b, true, true);
 	proved(w, *a, false, true);
-	ranks(w, *a, 0, "running", 0);
-	ranks(w, *b, 1, "running", 0);
+	for (uint32_t i = 0; i < 2 * ppn; i++)
+		ranks(w, i < ppn ? *a : *b, i, "running", 0);
+}
+
+UNUSED static void running_pair(struct world *w, uint64_t *a, uint64_t *b)
+{
+	running_pair_of(w, a, b, 1);
 }
 
 #endif

@@ -7,6 +7,7 @@ struct end {
 	int64_t at_us; /* before now */
 	uint64_t error_us;
 	int64_t mono_us; /* its host's clock; 0: not told */
+	uint64_t late_us;
 	const char *cause;
 };
 
@@ -19,6 +20,8 @@ static struct rec_rank_state state_of_end(const struct world *w, const struct en
 	r.sig = e->sig;
 	r.cause = e->cause;
 	r.end_mono_us = e->mono_us;
+	if (e->late_us != 0)
+		MSG_SET(&r, rank_state, late_us, e->late_us);
 	if (e->error_us != 0) {
 		MSG_SET(&r, rank_state, at_mono_us, w->now.ns / 1000 - e->at_us);
 		MSG_SET(&r, rank_state, at_error_us, e->error_us);
@@ -119,6 +122,89 @@ static void ends_on_one_host_are_told_apart_by_its_own_clock(void **state)
 	tick(w, 500);
 	dies(w, b, (struct end){ .rank = 1, .code = 1, .at_us = 500, .error_us = 300, .mono_us = 5000 });
 	dies(w, a, (struct end){ .rank = 0, .code = 7, .at_us = 400, .error_us = 300, .mono_us = 4990 });
+	assert_int_equal(first_of(w, &either), 0);
+	assert_int_equal(either, 0);
+}
+
+/* The shim of rank 0 waited for a processor while that of rank 1 ran. */
+static void an_end_that_its_shim_saw_late_may_have_been_the_first(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .mono_us = 5000, .late_us = 1000 });
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .mono_us = 9000, .late_us = 8000 });
+	store(w);
+	assert_int_equal(first_of(w, &either), 1);
+	assert_int_equal(either, 1);
+}
+
+static void that_an_end_was_seen_late_survives_the_coordinator(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	w->boot = "head-1";
+	restart(w);
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .mono_us = 9000, .late_us = 8000 });
+	store(w);
+	restart(w);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	node_up_held(w, "gpu02", "boot-1", 1, "ended", "exited", 1, 1);
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .mono_us = 5000, .late_us = 1000 });
+	assert_int_equal(first_of(w, &either), 0);
+	assert_int_equal(either, 1);
+}
+
+static void an_end_that_its_shim_saw_somewhat_late_was_not_the_first(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, b, (struct end){ .rank = 1, .code = 1, .mono_us = 5000, .late_us = 1000 });
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .mono_us = 9000, .late_us = 3000 });
+	assert_int_equal(first_of(w, &either), 1);
+	assert_int_equal(either, 0);
+}
+
+/* Four ranks of two nodes: those that lose their peer end alike. */
+static void of_ends_in_doubt_the_one_unlike_the_others_is_named(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair_of(w, &a, &b, 2);
+	tick(w, 500);
+	dies(w, a, (struct end){ .rank = 0, .code = 1, .mono_us = 5000, .late_us = 1000 });
+	assert_int_equal(first_of(w, &either), 0);
+	dies(w, b, (struct end){ .rank = 2, .code = 41, .mono_us = 6000, .late_us = 4000 });
+	dies(w, b, (struct end){ .rank = 3, .code = 1, .mono_us = 6100, .late_us = 4000 });
+	assert_int_equal(first_of(w, &either), 2);
+	assert_int_equal(either, 2);
+}
+
+/* ... but not in place of one that was surely before. */
+static void an_end_unlike_the_others_that_came_later_is_not_named(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair_of(w, &a, &b, 2);
+	tick(w, 500);
+	dies(w, a, (struct end){ .rank = 0, .code = 1, .mono_us = 5000, .late_us = 1000 });
+	dies(w, a, (struct end){ .rank = 1, .code = 1, .mono_us = 6500, .late_us = 1000 });
+	dies(w, b, (struct end){ .rank = 2, .code = 41, .mono_us = 7000, .late_us = 1000 });
 	assert_int_equal(first_of(w, &either), 0);
 	assert_int_equal(either, 0);
 }
@@ -515,6 +601,11 @@ int main(void)
 		T(an_earlier_end_that_is_reported_later_is_the_first),
 		T(ends_that_the_clocks_cannot_tell_apart_are_both_named),
 		T(ends_on_one_host_are_told_apart_by_its_own_clock),
+		T(an_end_that_its_shim_saw_late_may_have_been_the_first),
+		T(that_an_end_was_seen_late_survives_the_coordinator),
+		T(an_end_that_its_shim_saw_somewhat_late_was_not_the_first),
+		T(of_ends_in_doubt_the_one_unlike_the_others_is_named),
+		T(an_end_unlike_the_others_that_came_later_is_not_named),
 		T(a_time_that_cannot_be_is_not_believed),
 		T(a_first_cause_that_was_told_as_settled_stays),
 		T(the_order_survives_the_coordinator),
