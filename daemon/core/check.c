@@ -225,6 +225,11 @@ bool check_is_ethernet(const struct rec_port *p)
 	return p->link_layer != NULL && strcmp(p->link_layer, "Ethernet") == 0;
 }
 
+bool check_is_infiniband(const struct rec_port *p)
+{
+	return p->link_layer == NULL || strcmp(p->link_layer, "InfiniBand") == 0;
+}
+
 /* ActiveDefer is not: it carries nothing. The client's lists of ports have the same rule. */
 bool check_is_active(const struct rec_port *p)
 {

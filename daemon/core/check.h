@@ -89,8 +89,9 @@ void checks_add(struct arena *a, struct checks *c, const struct check_found *f);
 void check_say(struct check_is *is, enum check_verdict v, const char *word, const char *text, const char *fix);
 /* ok with a reading */
 void check_ok(struct check_is *is, const char *reading);
-/* Is it a port of Ethernet? Does it carry traffic? */
+/* Is it a port of Ethernet, or of InfiniBand (also when nobody says)? It may be neither. Does it carry traffic? */
 bool check_is_ethernet(const struct rec_port *p);
+bool check_is_infiniband(const struct rec_port *p);
 bool check_is_active(const struct rec_port *p);
 /* "64.0 GiB" */
 const char *check_bytes(struct arena *a, uint64_t bytes);

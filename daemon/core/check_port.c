@@ -120,7 +120,7 @@ static const char *no_manager(const struct check_at *at)
 void check_port_state(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_port *p = at->port;
-	const char *layer = check_is_ethernet(p) ? ETHERNET : IB;
+	const char *layer = check_is_ethernet(p) ? ETHERNET : check_is_infiniband(p) ? IB : "";
 
 	if (p->excluded) {
 		is->verdict = CHECK_SKIP;
@@ -156,7 +156,7 @@ static bool configured(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_port *p = at->port;
 
-	if (p->excluded || check_is_ethernet(p))
+	if (p->excluded || !check_is_infiniband(p))
 		is->verdict = CHECK_SKIP;
 	else if (p->state == NULL)
 		is->reading = "the port's state is not known";
@@ -248,7 +248,7 @@ void check_layers(const struct check_at *at, struct check_is *is)
 			const struct rec_port *p = &at->r->ports[i], *q = &at->r->ports[k];
 
 			if (p->excluded || q->excluded || p->board == NULL || q->board == NULL ||
-			    strcmp(p->board, q->board) != 0 || !check_is_ethernet(p) || check_is_ethernet(q))
+			    strcmp(p->board, q->board) != 0 || !check_is_ethernet(p) || !check_is_infiniband(q))
 				continue;
 			ib++;
 			eth++;

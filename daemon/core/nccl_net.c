@@ -224,11 +224,26 @@ static const char *why_none_common(struct choosing *c, size_t *ret_guilty)
 	return SAY(c, "%s has Active RoCE ports only and other nodes InfiniBand: these do not meet", c->in->nodes[first].name);
 }
 
+/* Devices that need a plug-in of NCCL's: to say "Socket" would take it away. */
+static bool for_plugins(struct choosing *c)
+{
+	for (size_t i = 0; i < c->in->n && c->in->want == NET_AUTO; i++) {
+		if (c->ports[i].other == NULL)
+			continue;
+		conclude(c, SAY(c, "left to NCCL and its plug-ins: %.64s of %s is neither InfiniBand nor RoCE", c->ports[i].other,
+				c->in->nodes[i].name));
+		return true;
+	}
+	return false;
+}
+
 static bool none_common(struct choosing *c)
 {
 	size_t guilty;
 	const char *why;
 
+	if (!any_ports(c) && for_plugins(c))
+		return true;
 	if (!any_ports(c)) {
 		if (c->in->want == NET_IB)
 			refuse(c, c->in->n, SAY(c, "--net ib: none of the job's nodes has an InfiniBand or RoCE port"));
@@ -242,6 +257,8 @@ static bool none_common(struct choosing *c)
 		refuse(c, guilty, SAY(c, "--net ib: %s; mend it, leave the node out with -x, or let --net ib be", why));
 		return true;
 	}
+	if (for_plugins(c))
+		return true;
 	use_sockets(c, why);
 	conclude(c, SAY(c, "SOCKET: %s", why));
 	notice(c, SAY(c, "SOCKET: NCCL is told to use TCP on all nodes, many times slower: %s", why));

@@ -13,6 +13,11 @@ static const char *layer_of(const struct rec_port *p)
 	return p->link_layer != NULL && strcmp(p->link_layer, NET_ETHERNET) == 0 ? NET_ETHERNET : NET_IB_LAYER;
 }
 
+static bool is_known_layer(const struct rec_port *p)
+{
+	return p->link_layer == NULL || strcmp(p->link_layer, NET_IB_LAYER) == 0 || strcmp(p->link_layer, NET_ETHERNET) == 0;
+}
+
 static bool is_of(const struct rec_port *p, const char *layer)
 {
 	return layer == NULL || strcmp(layer_of(p), layer) == 0;
@@ -92,9 +97,14 @@ bool ports_look(struct arena *a, const struct rec_readings *r, struct node_ports
 	ret->v = arena_alloc(a, r->n_ports * sizeof(*ret->v) + 1);
 	if (ret->v == NULL || ret->unknown_why == NULL)
 		return false;
-	for (size_t i = 0; ret->known && i < r->n_ports; i++)
-		if (!r->ports[i].excluded)
+	for (size_t i = 0; ret->known && i < r->n_ports; i++) {
+		if (r->ports[i].excluded)
+			continue;
+		if (is_known_layer(&r->ports[i]))
 			ret->v[ret->n++] = &r->ports[i];
+		else
+			ret->other = r->ports[i].device;
+	}
 	qsort(ret->v, ret->n, sizeof(*ret->v), by_name);
 	return true;
 }

@@ -19,6 +19,7 @@ struct node_ports {
 	const char *unknown_why; /* a few words */
 	const struct rec_port **v; /* all but excluded ones, in order of device names */
 	size_t n;
+	const char *other; /* a device whose link layer NCCL's own network does not know (EFA): not among them; NULL */
 };
 
 /* Some of them, borrowed. */

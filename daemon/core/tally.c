@@ -69,7 +69,7 @@ const char *tally_port_model(const struct rec_port *p)
 static void add_port(struct tally *t, const struct rec_port *p, bool *init, bool *active)
 {
 	const char *model = tally_port_model(p);
-	bool ib = p->link_layer == NULL || strcmp(p->link_layer, "Ethernet") != 0;
+	bool ib = p->link_layer == NULL || strcmp(p->link_layer, "InfiniBand") == 0;
 
 	if (p->excluded)
 		return;

@@ -170,7 +170,7 @@ const char *text_link_layer(const char *text)
 	for (size_t i = 0; i < 2; i++)
 		if (strcmp(text, layers[i]) == 0)
 			return layers[i];
-	return NULL;
+	return strcmp(text, "Unknown") == 0 ? "Unspecified" : NULL; /* the kernel's word for neither: Amazon's EFA */
 }
 
 bool text_gid(const char *text, bool *ret_used)

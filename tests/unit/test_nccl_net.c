@@ -59,6 +59,10 @@ static const struct situation table[] = {
 	{ "not read", TWO("a0", NULL), NET_AUTO, NULL, NULL, "left to NCCL: the ports of n2 are not known (no readings)", "left to NCCL", NULL },
 	{ "not read, ib", TWO("a0", NULL), NET_IB, NULL, "IB", NULL, NULL, "the ports of node n2 are not known" },
 	{ "nobody reads", TWO(NULL, NULL), NET_AUTO, NULL, NULL, "left to NCCL", NULL, NULL },
+	{ "efa", TWO("u0 u1", "u0 u1"), NET_AUTO, NULL, NULL, "left to NCCL and its plug-ins: mlx5_1 of n1", NULL, NULL },
+	{ "efa, ib", TWO("u0", "u0"), NET_IB, NULL, "IB", NULL, NULL, "none of the job's nodes has an InfiniBand or RoCE port" },
+	{ "efa beside one that is down", TWO("u0 E1", "u0 E1"), NET_AUTO, NULL, NULL, "left to NCCL and its plug-ins", NULL, NULL },
+	{ "efa beside InfiniBand", TWO("a0 u1", "a0 u1"), NET_AUTO, "=mlx5_0:1", NULL, "InfiniBand: 1 port", NULL, NULL },
 	{ "excluded", TWO("a0 k1", "a0 k1"), NET_AUTO, "=mlx5_0:1", NULL, "1 port", NULL, NULL },
 	{ "excluded on one", TWO("a0 a1", "a0 k1"), NET_AUTO, "=mlx5_0:1", NULL, "1 port", "Active ports differ: 2 at 400 Gb/s on n1; 1 at", NULL },
 	/* link layers */
@@ -105,9 +109,9 @@ static int done(void **state)
 
 static void make_port(const char *code, struct rec_port *p)
 {
-	static const char kinds[] = "airdxfnlegEhsko";
+	static const char kinds[] = "airdxfnlegEhskou";
 	static const char *const states[] = { "Active", "Initializing", "Armed", "Down", "Down", "ActiveDefer", NULL, "Active",
-					      "Active", "Active", "Down", "Active", "Active", "Active", "Active" };
+					      "Active", "Active", "Down", "Active", "Active", "Active", "Active", "Active" };
 	size_t k = (size_t)(strchr(kinds, code[0]) - kinds);
 
 	p->device = arena_printf(&arena, code[0] == 'o' ? "ib%c" : "mlx5_%c", code[1]);
@@ -115,9 +119,9 @@ static void make_port(const char *code, struct rec_port *p)
 	p->port = 1;
 	p->state = states[k];
 	p->phys_state = code[0] == 'd' ? "Polling" : strchr("xE", code[0]) ? "Disabled" : "LinkUp";
-	p->link_layer = strchr("egEh", code[0]) ? "Ethernet" : "InfiniBand";
+	p->link_layer = strchr("egEh", code[0]) ? "Ethernet" : code[0] == 'u' ? "Unspecified" : "InfiniBand";
 	MSG_SET(p, port, rate_mbps, code[0] == 's' ? 200000 : 400000);
-	MSG_SET(p, port, lid, strchr("legEh", code[0]) ? 0 : 7);
+	MSG_SET(p, port, lid, strchr("legEhu", code[0]) ? 0 : 7);
 	if (strchr("gh", code[0]))
 		MSG_SET(p, port, gid_v2, code[0] == 'g' ? 3 : 5);
 	p->excluded = code[0] == 'k';

@@ -140,6 +140,22 @@ TEST(active_ports_are_well_and_RoCE_is_never_blamed_for_having_no_LID)
 	one("bad", "gpu03 mlx5_2", "no subnet manager", "opensm");
 }
 
+/* Amazon's EFA is Active, and has neither LID nor subnet manager. */
+TEST(a_port_that_is_neither_InfiniBand_nor_Ethernet_lacks_no_manager)
+{
+	struct rec_port p = port("Unspecified", "Active", "LinkUp");
+
+	MSG_SET(&p, port, lid, 0);
+	MSG_SET(&p, port, sm_lid, 0);
+	judge_port(&p);
+	assert_int_equal(v.n, 0);
+	p.state = "Down";
+	p.phys_state = "Disabled";
+	judge_port(&p);
+	one("bad", "gpu03 mlx5_2", "Down", "cable");
+	assert_null(strstr(v.v[0].text, "RoCE"));
+}
+
 TEST(unknown_is_said_and_excluded_is_not_judged)
 {
 	struct rec_port p = port(NULL, NULL, NULL);
@@ -367,6 +383,7 @@ int main(void)
 		cmocka_unit_test(a_remedy_names_the_device_or_the_interface),
 		cmocka_unit_test(a_remedy_is_never_longer_than_the_wire_takes),
 		cmocka_unit_test(active_ports_are_well_and_RoCE_is_never_blamed_for_having_no_LID),
+		cmocka_unit_test(a_port_that_is_neither_InfiniBand_nor_Ethernet_lacks_no_manager),
 		cmocka_unit_test(unknown_is_said_and_excluded_is_not_judged),
 		cmocka_unit_test(ports_are_counted_without_the_excluded_ones),
 		cmocka_unit_test(devices_of_a_source_that_could_not_be_had_are_not_judged_one_by_one),
