@@ -86,7 +86,7 @@ const struct check check_table[] = {
 	  "the source's own words say why; nodectl node NAME lists them", NULL, 0, 0 },
 	/* ---- ports ---- */
 	{ "ib.state", OF_PORT, check_port_state, "port", "state of the port", "ibv_query_port, or ports/PORT/state and phys_state in sysfs, every 2 s and at each event",
-	  "bad: Initializing, Down/Disabled, LinkErrorRecovery, Down of Ethernet; warn: Armed, ActiveDefer, Down/Polling, Sleep, Training, PhyTest",
+	  "bad: Initializing, Down/Disabled, LinkErrorRecovery, of Ethernet Down after it was Active; warn: other Down of Ethernet, Armed, ActiveDefer, Down/Polling, Sleep, Training, PhyTest",
 	  "IBTA, port state machine: only Active carries data; Initializing with LinkUp is a subnet manager's lack. Of several nodes at once it is the manager, of one it may be the port",
 	  "by state: the subnet manager (opensm), the cable, ibportstate enable, ip link set up", NULL, 0, 0 },
 	{ "ib.lid", OF_PORT, check_port_lid, "port", "addresses given by the subnet manager", "LID and SM LID of an Active InfiniBand port",

@@ -16,6 +16,9 @@ struct port_row {
 	const char *severity, *is, *text, *fix;
 };
 
+#define NO_LINK "ip link set NETDEV up; then look at the cable and the switch port; if it is not meant to be used, list it in " \
+		"[agent] exclude_ports"
+
 static const struct port_row port_rows[] = {
 	{ IB, "Initializing", "LinkUp", "bad", "Initializing",
 	  "Initializing: the cable is up, but no subnet manager has configured the port. Other "
@@ -31,8 +34,9 @@ static const struct port_row port_rows[] = {
 	  "restart the subnet manager (opensm) and read its log" },
 	{ IB, "Down", "Disabled", "bad", "Down/Disabled", "Down/Disabled: somebody has switched this port off",
 	  "switch it on: ibportstate -C DEVICE -D 0 PORT enable" },
-	{ ETHERNET, "Down", "Disabled", "bad", "Down/Disabled", "Down/Disabled: somebody has switched this RoCE port off",
-	  "switch it on: ip link set NETDEV up" },
+	/* of Ethernet drivers say so whenever there is no carrier, too (mlx5_query_port_roce(), bnxt_re_query_port()) */
+	{ ETHERNET, "Down", "Disabled", "warn", "Down/Disabled",
+	  "Down/Disabled: this RoCE port has no link: its interface is switched off, or it has no cable", NO_LINK },
 	{ IB, "ActiveDefer", NULL, "warn", "ActiveDefer",
 	  "ActiveDefer: it keeps its address, but the link makes errors and trains again; nothing is "
 	  "sent meanwhile",
@@ -50,8 +54,7 @@ static const struct port_row port_rows[] = {
 	  "LinkErrorRecovery: the link makes so many errors that it trains again",
 	  "replace the cable or transceiver" },
 	{ NULL, NULL, "PhyTest", "warn", "PhyTest", "PhyTest: the port is in a test mode", "reboot the host" },
-	{ ETHERNET, "Down", NULL, "bad", "Down", "Down: the Ethernet link of this RoCE port is down",
-	  "ip link set NETDEV up; then look at the cable and the switch port" },
+	{ ETHERNET, "Down", NULL, "warn", "Down", "Down: the Ethernet link of this RoCE port is down", NO_LINK },
 	{ NULL, "Down", NULL, "bad", "Down", "Down", "look at the cable and the switch port" },
 };
 
@@ -117,6 +120,20 @@ static const char *no_manager(const struct check_at *at)
 			    "from it; ports that are Active stay so without one", n);
 }
 
+static const struct port_base *base_of(const struct check_at *at)
+{
+	for (size_t i = 0; i < at->in->n_bases; i++)
+		if (at->in->bases[i].port == at->port->port && strcmp(at->in->bases[i].device, at->port->device) == 0)
+			return &at->in->bases[i];
+	return NULL;
+}
+
+/* Hosts have Ethernet ports that nobody uses, the second one of a card first of all. One that was Active is used. */
+static bool went_down(const struct check_at *at)
+{
+	return check_is_ethernet(at->port) && strcmp(at->port->state, "Down") == 0 && base_of(at) != NULL;
+}
+
 void check_port_state(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_port *p = at->port;
@@ -143,7 +160,7 @@ void check_port_state(const struct check_at *at, struct check_is *is)
 		if (!matches(r->layer, layer) || !matches(r->state, p->state) ||
 		    !matches(r->phys, p->phys_state))
 			continue;
-		check_say(is, strcmp(r->severity, "bad") == 0 ? CHECK_BAD : CHECK_WARN, r->is, r->text,
+		check_say(is, strcmp(r->severity, "bad") == 0 || went_down(at) ? CHECK_BAD : CHECK_WARN, r->is, r->text,
 			  fill_in(at->a, r->fix, p));
 		if (i == 0 && no_manager(at) != NULL)
 			is->text = no_manager(at);
@@ -269,14 +286,6 @@ void check_layers(const struct check_at *at, struct check_is *is)
 }
 
 /* ---- rate and width ------------------------------------------------------------------- */
-
-static const struct port_base *base_of(const struct check_at *at)
-{
-	for (size_t i = 0; i < at->in->n_bases; i++)
-		if (at->in->bases[i].port == at->port->port && strcmp(at->in->bases[i].device, at->port->device) == 0)
-			return &at->in->bases[i];
-	return NULL;
-}
 
 /* A port that is down has no rate, and a kernel that does not know its speed
  * says 10 Gb/s of any: it says so of all, so they are equal. */
