@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/xid.h"
+
 /* ---- present, errors, strangers --------------------------------------------------------- */
 
 /* The probe's words for NVML's codes (hw/nvml_lib.c) begin so. */
@@ -56,17 +58,29 @@ void check_gpu_ecc(const struct check_at *at, struct check_is *is)
 			  "end what runs on it and reset or reboot; if they come back, have it replaced");
 }
 
+/* An older agent tells of the last one only: what was before it is taken for no better. */
+static uint32_t xid_faults(const struct rec_gpu *g, uint32_t *ret_last)
+{
+	*ret_last = MSG_HAS(g, gpu, xid_fault) ? g->xid_fault : g->xid;
+	if (MSG_HAS(g, gpu, xid_faults))
+		return g->xid_faults;
+	return g->xids == 1 && !xid_is_fault(g->xid) ? 0 : g->xids;
+}
+
 void check_gpu_xid(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_gpu *g = at->gpu;
+	uint32_t n, last;
 
 	if (!readable(at, is, MSG_HAS(g, gpu, xids)))
 		return;
-	check_ok(is, arena_printf(at->a, "%u", g->xids));
-	if (g->xids == 0)
+	n = xid_faults(g, &last);
+	check_ok(is, g->xids > n ? arena_printf(at->a, "%u, and %u that programs bring about (the last one was %u)", n, g->xids - n, g->xid)
+				 : arena_printf(at->a, "%u", n));
+	if (n == 0)
 		return;
-	is->brief = arena_printf(at->a, "GPU %u Xid %u", g->index, g->xid);
-	check_say(is, CHECK_WARN, "with Xid errors", arena_printf(at->a, "the driver reported Xid %u (%u in all)", g->xid, g->xids),
+	is->brief = arena_printf(at->a, "GPU %u Xid %u", g->index, last);
+	check_say(is, CHECK_WARN, "with Xid errors", arena_printf(at->a, "the driver reported Xid %u (%u in all)", last, n),
 		  "look the Xid up in NVIDIA's list, and at dmesg");
 }
 

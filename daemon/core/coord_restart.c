@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "common/utf8.h"
+#include "common/xid.h"
 
 #define BACKOFF_MAX_S 60
 
@@ -114,17 +115,13 @@ void restart_blame(struct job *j, enum end_cause cause, const struct node *n)
 	snprintf(j->cause_node, sizeof(j->cause_node), "%s", n != NULL ? n->name : "");
 }
 
-/* What a program can bring about by itself is no fault of the GPU (NVIDIA, Xid
- * errors: 13 graphics exception, 31 page fault, 43 and 45 stopped or preemptive clean-up
- * of a channel, 68 and 69 engine exceptions). */
-static bool is_hardware(uint32_t xid)
+/* An error of its own since then. Its fault is followed by those that end its programs: the
+ * last Xid (all that an older agent tells) may be one of these. */
+static bool had_fault(const struct rec_gpu *g, int64_t since_wall_ms)
 {
-	static const uint32_t programs[] = { 13, 31, 43, 45, 68, 69 };
-
-	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++)
-		if (programs[i] == xid)
-			return false;
-	return true;
+	if (MSG_HAS(g, gpu, xid_fault_wall_ms) && g->xid_fault_wall_ms >= since_wall_ms)
+		return true;
+	return MSG_HAS(g, gpu, xid) && xid_is_fault(g->xid) && g->xid_wall_ms >= since_wall_ms;
 }
 
 /* A GPU that the attempt held cannot be used any more, or has had an error of its own since it started. */
@@ -140,8 +137,7 @@ static bool gpu_failed(const struct job *j, const struct place *p)
 			continue;
 		if (g->text != NULL)
 			return true;
-		if (MSG_HAS(g, gpu, xid) && is_hardware(g->xid) && g->xid_wall_ms - skew_ms >= j->start_wall_ms &&
-		    j->start_wall_ms != 0)
+		if (j->start_wall_ms != 0 && had_fault(g, j->start_wall_ms + skew_ms))
 			return true;
 	}
 	return false;

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/xid.h"
 #include "hw/nvidia_pci.h"
 
 #define PERIOD_MS 2000
@@ -79,7 +80,7 @@ static void listen_for_events(struct nvml_source *s)
 			continue;
 		s->listening++;
 		if (!g->row.xids.known)
-			g->row.xids = hw_u32(0);
+			g->row.xids = g->row.xid_faults = hw_u32(0);
 	}
 }
 
@@ -93,6 +94,11 @@ static void note_xid(struct nvml_source *s, const struct nvml_event *ev)
 		row->xids = hw_u32(row->xids.v + (row->xids.v < UINT32_MAX - 1));
 		row->xid = hw_u32((uint32_t)ev->data);
 		row->xid_wall_ms = hw_wall_ms();
+		if (!xid_is_fault(row->xid.v))
+			continue;
+		row->xid_faults = hw_u32(row->xid_faults.v + (row->xid_faults.v < UINT32_MAX - 1));
+		row->xid_fault = row->xid;
+		row->xid_fault_wall_ms = row->xid_wall_ms;
 	}
 }
 
@@ -262,6 +268,9 @@ static void inherit(const struct nvml_source *s, struct nvml_gpu *gpus, size_t n
 			row->xids = old->xids;
 			row->xid = old->xid;
 			row->xid_wall_ms = old->xid_wall_ms;
+			row->xid_faults = old->xid_faults;
+			row->xid_fault = old->xid_fault;
+			row->xid_fault_wall_ms = old->xid_fault_wall_ms;
 			if (gpus[i].handle)
 				continue;
 			memcpy(row->uuid, old->uuid, sizeof row->uuid);

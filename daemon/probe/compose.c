@@ -170,6 +170,10 @@ static void put_xids(const struct hw_gpu *g, struct rec_gpu *to)
 	PUT(to, gpu, g, xid, 65535u);
 	if (g->xid.known)
 		MSG_SET(to, gpu, xid_wall_ms, g->xid_wall_ms);
+	PUT(to, gpu, g, xid_faults, 4294967294u);
+	PUT(to, gpu, g, xid_fault, 65535u);
+	if (g->xid_fault.known)
+		MSG_SET(to, gpu, xid_fault_wall_ms, g->xid_fault_wall_ms);
 }
 
 static void put_gpu_now(struct composer *c, const struct hw_gpu *g, struct rec_gpu *to)

@@ -357,6 +357,26 @@ TEST(xids_are_events_and_are_counted)
 	close(wake);
 }
 
+TEST(what_a_program_brings_about_hides_no_fault)
+{
+	int wake = eventfd(0, 0);
+
+	show("count 2");
+	poll_gpus();
+	assert_true(r.gpus[0].xid_faults.known && r.gpus[0].xid_faults.v == 0);
+	show("count 2\nxid 1 79\nxid 1 45\nxid 0 31");
+	assert_true(hw_nvml.wait(source, wake, 10000));
+	poll_gpus();
+	assert_int_equal(r.gpus[0].xid.v, 45);
+	assert_int_equal(r.gpus[0].xids.v, 2);
+	assert_int_equal(r.gpus[0].xid_faults.v, 1);
+	assert_int_equal(r.gpus[0].xid_fault.v, 79);
+	assert_int_equal(r.gpus[1].xids.v, 1);
+	assert_int_equal(r.gpus[1].xid_faults.v, 0);
+	assert_false(r.gpus[1].xid_fault.known);
+	close(wake);
+}
+
 TEST(waiting_ends_when_it_is_woken)
 {
 	int wake = eventfd(1, 0);
@@ -466,6 +486,7 @@ int main(void)
 		CASE(a_driver_exchanged_beneath_us_is_opened_again),
 		CASE(gpus_that_come_are_listed),
 		CASE(xids_are_events_and_are_counted),
+		CASE(what_a_program_brings_about_hides_no_fault),
 		CASE(waiting_ends_when_it_is_woken),
 		CASE(processes_have_owner_name_and_memory),
 		CASE(no_more_than_64_processes_of_a_gpu_are_kept),

@@ -262,6 +262,19 @@ TEST(a_GPU_off_the_bus_and_memory_errors_are_told)
 	MSG_SET(&g, gpu, xid, 79);
 	judge(&in);
 	one("warn", "gpu03 GPU 0", "Xid 79", NULL);
+	MSG_SET(&g, gpu, xid, 43); /* an assertion in a user's kernel */
+	judge(&in);
+	assert_int_equal(v.n, 0);
+	MSG_SET(&g, gpu, xids, 2); /* of the first nothing is known */
+	judge(&in);
+	one("warn", "gpu03 GPU 0", "Xid 43", NULL);
+	MSG_SET(&g, gpu, xid_faults, 0);
+	judge(&in);
+	assert_int_equal(v.n, 0);
+	MSG_SET(&g, gpu, xid_faults, 1);
+	MSG_SET(&g, gpu, xid_fault, 48);
+	judge(&in);
+	one("warn", "gpu03 GPU 0", "Xid 48 (1 in all)", NULL);
 }
 
 static void brief(const char *want, int64_t want_since)
