@@ -255,6 +255,9 @@ static const struct {
 
 static uint32_t links_of(const char *name)
 {
+	/* cards, with bridges or without: "H200 NVL", "H800 PCIe" */
+	if (name != NULL && (strstr(name, "NVL") != NULL || strstr(name, "PCIe") != NULL))
+		return 0;
 	for (size_t i = 0; name != NULL && i < sizeof(sxm_links) / sizeof(sxm_links[0]); i++)
 		if (strstr(name, sxm_links[i].model) != NULL)
 			return sxm_links[i].links;
@@ -281,6 +284,11 @@ void check_gpu_nvlink(const struct check_at *at, struct check_is *is)
 		check_say(is, CHECK_BAD, "short of NVLinks",
 			  arena_printf(at->a, "%u NVLinks are active, its model has %u", g->nvlinks, want),
 			  "dmesg | grep -i nvlink; reset the GPU, restart the fabric manager, or reboot");
+	else if (g->nvlinks == 0 && want == 0)
+		check_say(is, CHECK_WARN, "without NVLinks",
+			  arena_printf(at->a, "no NVLink is active, and %u of %u GPUs of its model have %u: it has no bridge, or that is down",
+				       v.n_most, v.n_all, most),
+			  "if it has a bridge: dmesg | grep -i nvlink; reseat the bridge, reset the GPU, or reboot");
 	else if (g->nvlinks < most)
 		check_say(is, CHECK_BAD, "short of NVLinks",
 			  arena_printf(at->a, "%u NVLinks are active, %u of %u GPUs of its model have %u", g->nvlinks, v.n_most, v.n_all, most),
@@ -351,20 +359,23 @@ void check_gpu_driver(const struct check_at *at, struct check_is *is)
 void check_gpu_count(const struct check_at *at, struct check_is *is)
 {
 	struct tally_view v = { 0 };
+	const char *model;
 	char text[16];
 	unsigned most;
 
 	if (!has_gpus(at, is))
 		return;
+	model = tally_gpu_model(at->r);
 	check_ok(is, arena_printf(at->a, "%zu", at->r->n_gpus));
 	snprintf(text, sizeof(text), "%u", (unsigned)at->r->n_gpus);
 	if (at->in->peers != NULL)
-		tally_look(at->in->peers, TALLY_GPUS, "", text, &v);
+		tally_look(at->in->peers, TALLY_GPUS, model, text, &v);
 	most = v.most != NULL ? (unsigned)strtoul(v.most, NULL, 10) : 0;
 	if (most > at->r->n_gpus) {
 		is->brief = arena_printf(at->a, "%zu GPUs of %u", at->r->n_gpus, most);
 		check_say(is, CHECK_WARN, "GPU count",
-			  arena_printf(at->a, "it has %zu GPUs, %u of %u nodes have %u", at->r->n_gpus, v.n_most, v.n_all, most),
+			  arena_printf(at->a, "it has %zu GPUs, %u of %u nodes have %u (%.60s)", at->r->n_gpus, v.n_most, v.n_all, most,
+				       *model != '\0' ? model : "of unknown model"),
 			  "lspci | grep -i nvidia, dmesg | grep -i nvrm; a GPU that is missing needs a reboot, or to be reseated");
 	}
 }

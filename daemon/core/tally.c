@@ -65,6 +65,14 @@ const char *tally_port_model(const struct rec_port *p)
 	return p->board != NULL ? p->board : "";
 }
 
+const char *tally_gpu_model(const struct rec_readings *r)
+{
+	for (size_t i = 0; i < r->n_gpus; i++)
+		if (r->gpus[i].name != NULL)
+			return r->gpus[i].name;
+	return "";
+}
+
 /* A copy of the InfiniBand port's rules: what is not Active has no rate. */
 static void add_port(struct tally *t, const struct rec_port *p, bool *init, bool *active)
 {
@@ -117,7 +125,7 @@ void tally_node(struct tally *t, const struct rec_readings *r)
 		if (strcmp(r->sources[i].name, "nvml") == 0 && r->sources[i].version != NULL)
 			tally_add(t, TALLY_DRIVER, "", r->sources[i].version);
 	if (r->n_gpus > 0)
-		add_number(t, TALLY_GPUS, "", r->n_gpus);
+		add_number(t, TALLY_GPUS, tally_gpu_model(r), r->n_gpus);
 	t->nodes_init += init;
 	t->nodes_active += active;
 }

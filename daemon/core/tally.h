@@ -18,7 +18,7 @@ enum tally_kind {
 	TALLY_FIRMWARE, /* of ports of a model */
 	TALLY_PKEY,
 	TALLY_DRIVER, /* of nodes */
-	TALLY_GPUS, /* number of GPUs of nodes that have any */
+	TALLY_GPUS, /* number of GPUs of nodes that have any of a model */
 	TALLY_NVLINKS, /* of GPUs of a model */
 	TALLY_PCIE, /* generation and width that GPUs of a model can have */
 };
@@ -51,5 +51,7 @@ void tally_look(const struct tally *t, enum tally_kind kind, const char *model, 
 		struct tally_view *ret);
 /* The model of a port's device, which ports that may be compared have in common. */
 const char *tally_port_model(const struct rec_port *p);
+/* That of a node's GPUs: hosts of different make are not alike. "": not known. */
+const char *tally_gpu_model(const struct rec_readings *r);
 
 #endif

@@ -487,6 +487,12 @@ TEST(NVLinks_are_counted_by_the_model)
 	tally_node(&tally, &r);
 	of_gpus(g, 1, &in);
 	expect("gpu.nvlink", CHECK_BAD, "7 of 8 GPUs of its model have 4");
+	g[0].nvlinks = 0;
+	of_gpus(g, 1, &in); /* the third card of a node, beside a bridged pair */
+	expect("gpu.nvlink", CHECK_WARN, "it has no bridge, or that is down");
+	g[0] = g[1] = linked("NVIDIA H200 NVL", 0);
+	of_gpus(g, 2, &in);
+	expect("gpu.nvlink", CHECK_SKIP, NULL);
 }
 
 TEST(driver_and_count_are_compared_with_other_nodes)
@@ -509,6 +515,10 @@ TEST(driver_and_count_are_compared_with_other_nodes)
 	of_gpus(g, 7, &in);
 	expect("gpu.driver", CHECK_WARN, "535.161.08, that of 3 of 4 nodes 550.54.15");
 	expect("gpu.count", CHECK_WARN, "it has 7 GPUs, 3 of 4 nodes have 8");
+	for (int i = 0; i < 2; i++)
+		g[i].name = "NVIDIA RTX A6000"; /* a workstation beside them */
+	of_gpus(g, 2, &in);
+	expect("gpu.count", CHECK_OK, "2");
 	sources[1].version = "550.54.15";
 }
 
