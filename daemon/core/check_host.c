@@ -121,22 +121,33 @@ void check_node_mem(const struct check_at *at, struct check_is *is)
 	is->untold = is->verdict == CHECK_WARN; /* a training may mean to use that much */
 }
 
-/* The worst of the file systems that answer. */
+static enum check_verdict fullness(const struct rec_mount *m, uint64_t *ret_percent)
+{
+	*ret_percent = m->available / (m->total / 100 + 1);
+	if (*ret_percent >= 5 || m->available >= 20 * GIB)
+		return CHECK_OK;
+	return *ret_percent < 1 && m->available < GIB ? CHECK_BAD : CHECK_WARN;
+}
+
+/* The worst of the file systems that answer: 0.5 % of a large one is more than 2 % of the root's. */
 void check_node_disk(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_mount *worst = NULL;
-	uint64_t least = 101, percent;
+	enum check_verdict verdict = CHECK_OK;
+	uint64_t least = 0, percent;
 
 	for (size_t i = 0; at->host != NULL && i < at->host->n_mounts; i++) {
 		const struct rec_mount *m = &at->host->mounts[i];
+		enum check_verdict v;
 
 		if (!MSG_HAS(m, mount, available) || !MSG_HAS(m, mount, total) || m->total == 0 || strcmp(m->path, "/dev/shm") == 0)
 			continue;
-		percent = m->available / (m->total / 100 + 1);
-		if (percent < least) {
-			least = percent;
-			worst = m;
-		}
+		v = fullness(m, &percent);
+		if (worst != NULL && (v < verdict || (v == verdict && percent >= least)))
+			continue;
+		least = percent;
+		verdict = v;
+		worst = m;
 	}
 	if (worst == NULL) {
 		is->reading = "not read";
@@ -144,10 +155,10 @@ void check_node_disk(const struct check_at *at, struct check_is *is)
 	}
 	check_ok(is, arena_printf(at->a, "%.100s has the least: %s of %s free", worst->path, check_bytes(at->a, worst->available),
 				  check_bytes(at->a, worst->total)));
-	if (least >= 5 || worst->available >= 20 * GIB)
+	if (verdict == CHECK_OK)
 		return;
 	is->brief = arena_printf(at->a, "%.60s is full", worst->path);
-	check_say(is, least < 1 && worst->available < GIB ? CHECK_BAD : CHECK_WARN, "disk",
+	check_say(is, verdict, "disk",
 		  arena_printf(at->a, "%.100s is nearly full: %s of %s free", worst->path, check_bytes(at->a, worst->available),
 			       check_bytes(at->a, worst->total)),
 		  arena_printf(at->a, "delete or move what is not needed: du -xsh %.100s/*", strcmp(worst->path, "/") ? worst->path : ""));

@@ -27,7 +27,7 @@ struct mount {
 	struct mount_entry e;
 	struct question *q; /* under way; NULL */
 	mono_t asked;
-	bool known, listed;
+	bool known, listed, read_only;
 	int error;
 	uint64_t total, available;
 };
@@ -191,6 +191,7 @@ static void take(struct mount *x)
 		return;
 	x->known = true;
 	x->error = q->error;
+	x->read_only = (q->answer.f_flag & ST_RDONLY) != 0;
 	x->total = (uint64_t)q->answer.f_blocks * q->answer.f_frsize;
 	x->available = (uint64_t)q->answer.f_bavail * q->answer.f_frsize;
 	x->q = NULL;
@@ -230,7 +231,8 @@ static void put(const struct mount *x, mono_t now, struct hw_mount *to)
 		hw_copy(to->text, sizeof to->text, strerror(x->error));
 	} else if (x->known) {
 		to->total = hw_u64(x->total);
-		to->available = hw_u64(x->available);
+		if (!x->read_only) /* nobody misses room there: images of live systems are full */
+			to->available = hw_u64(x->available);
 	}
 }
 

@@ -583,6 +583,12 @@ TEST(file_systems_that_hang_are_full_or_small)
 	of_host(&h, NULL, NULL);
 	expect("node.disk", CHECK_BAD, "100 MiB of 900.0 GiB");
 	expect("node.shm", CHECK_BAD, "bus error");
+	m[1].available = 60 * GIB; /* less by the hundred, and yet plenty: it hides no other */
+	of_host(&h, NULL, NULL);
+	expect("node.disk", CHECK_BAD, "100 MiB of 900.0 GiB");
+	m[0].available = 10 * GIB;
+	of_host(&h, NULL, NULL);
+	expect("node.disk", CHECK_WARN, "/ is nearly full");
 	m[1] = (struct rec_mount){ .path = "/data", .type = "nfs4" };
 	MSG_SET(&m[1], mount, hung, true);
 	of_host(&h, NULL, NULL);

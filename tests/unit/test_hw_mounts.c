@@ -32,6 +32,8 @@ static char root[64], path[96];
 static struct arena arena;
 static pthread_mutex_t dead = PTHREAD_MUTEX_INITIALIZER; /* held: the server does not answer */
 
+static bool read_only;
+
 static int answer(const char *p, struct statvfs *v)
 {
 	if (strcmp(p, "/data") == 0) {
@@ -46,6 +48,7 @@ static int answer(const char *p, struct statvfs *v)
 	v->f_frsize = 4096;
 	v->f_blocks = 1000;
 	v->f_bavail = 10;
+	v->f_flag = read_only ? ST_RDONLY : 0;
 	return 0;
 }
 
@@ -104,6 +107,22 @@ TEST(one_that_does_not_answer_hangs_and_costs_the_others_nothing)
 	mounts_free(m);
 }
 
+/* The squashfs of a live system has no room by its nature. */
+TEST(of_one_that_is_read_only_nobody_misses_room)
+{
+	struct mounts *m = mounts_new();
+	struct hw_host h = { 0 };
+
+	mounts_statvfs = answer;
+	tree_file(root, "mountinfo", "22 1 7:0 / / ro - squashfs /dev/loop0 ro");
+	read_only = true;
+	mounts_poll(m, path, &arena, &h);
+	read_only = false;
+	assert_int_equal(find(&h, "/")->total.v, 4096000);
+	assert_false(find(&h, "/")->available.known);
+	mounts_free(m);
+}
+
 TEST(who_hangs_is_left_alone_when_we_go)
 {
 	struct mounts *m = mounts_new();
@@ -140,6 +159,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(lines_of_mountinfo_are_understood_or_not),
 		CASE(one_that_does_not_answer_hangs_and_costs_the_others_nothing),
+		CASE(of_one_that_is_read_only_nobody_misses_room),
 		CASE(who_hangs_is_left_alone_when_we_go),
 	};
 
