@@ -254,9 +254,12 @@ bool ports_common(struct arena *a, const struct node_ports *p, size_t n, const c
 		return false;
 	if (!make_room(a, p, n, ret))
 		return true;
-	for (size_t k = 0; k < p[0].n; k++)
-		for (size_t i = 0; good_everywhere(p, n, p[0].v[k], layer) && i < n; i++)
+	for (size_t k = 0; k < p[0].n; k++) {
+		if (!good_everywhere(p, n, p[0].v[k], layer))
+			continue;
+		for (size_t i = 0; i < n; i++)
 			ret[i].v[ret[i].n++] = find(&p[i], p[0].v[k]);
+	}
 	return true;
 }
 

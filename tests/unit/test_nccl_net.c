@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/nccl_net.h"
 #include "tests/unit/failmalloc.h"
@@ -239,6 +240,26 @@ static void many_nodes_are_told_in_few_rows(void **state)
 	assert_int_equal(o.n_notices, 1); /* mlx5_2 is in use nowhere */
 }
 
+/* Each port of each node is looked at a few times, and not once for each other node: that took 45 s. */
+static void ten_thousand_alike_are_chosen_for_at_once(void **state)
+{
+	enum { MANY = 10000 };
+	struct net_node *nodes = arena_alloc(&arena, MANY * sizeof(*nodes));
+	struct rec_readings *r = make_readings("a0 a1 a2 a3 a4 a5 a6 a7");
+	struct net_in in = { .nodes = nodes, .n = MANY };
+	struct timespec before, after;
+	struct net_out o;
+
+	(void)state;
+	for (size_t i = 0; i < MANY; i++)
+		nodes[i] = (struct net_node){ .name = arena_printf(&arena, "gpu%05zu", i), .sets_env = true, .ifname = "ib0", .r = r };
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+	assert_int_equal(net_choose(&arena, &in, &o), 0);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+	assert_string_equal(o.plan.text, "InfiniBand: 8 ports of 400 Gb/s on each node");
+	assert_true(after.tv_sec - before.tv_sec < 10);
+}
+
 static void what_the_owner_has_set_is_left_alone_and_shown(void **state)
 {
 	static const char *const yours[] = { "NCCL_DEBUG", "NCCL_IB_DISABLE", "NCCL_IB_HCA", "TP_SOCKET_IFNAME" };
@@ -392,6 +413,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(every_situation_has_its_settings_and_its_words),
 		T(many_nodes_are_told_in_few_rows),
+		T(ten_thousand_alike_are_chosen_for_at_once),
 		T(what_the_owner_has_set_is_left_alone_and_shown),
 		T(names_of_each_node_go_to_that_node_in_the_order_of_its_bus),
 		T(roce_gets_the_index_that_its_ports_agree_on),
