@@ -20,6 +20,7 @@
 #include "core/hang.h"
 
 #define JUDGE_MS 5000
+#define AT_ONCE 64 /* places of a job that is judged with each word of them */
 #define FRESH_MS 15000 /* three words that idle ranks are due */
 #define GPU_FRESH_MS 15000 /* readings come every 10 s */
 #define GPU_RESTS_PERCENT 5
@@ -43,6 +44,7 @@ struct job_hang {
 	struct rec_train_step step; /* its texts are below */
 	char loss[25], source[17];
 	mono_t step_at;
+	mono_t judged;
 	mono_t judge_at, stalled_since, dead_since; /* each never: not */
 	int64_t hang_wall_ms;
 	mono_t hang_at; /* it was told first */
@@ -304,6 +306,7 @@ static void judge(struct coord *c, struct job *j)
 		c->oom = true;
 	}
 	arena_finish(&a);
+	h->judged = c->now;
 	h->judge_at = mono_add_ms(c->now, JUDGE_MS);
 	coord_wake_at(c, h->judge_at);
 	if (h->out.stalled)
@@ -324,6 +327,21 @@ static void take_step(struct coord *c, struct job_hang *h, const struct rec_trai
 	snprintf(h->loss, sizeof(h->loss), "%s", s->loss != NULL ? s->loss : "");
 	snprintf(h->source, sizeof(h->source), "%s", s->source != NULL ? s->source : "");
 	h->step_at = mono_add_ms(c->now, -(int64_t)(s->age_ms < (uint64_t)AGE_MAX_MS ? s->age_ms : (uint64_t)AGE_MAX_MS));
+}
+
+/* Each judgement looks at all ranks, and each node's word asks for one: of a large job not more often
+ * than every millisecond for each of its nodes, or the coordinator does nothing else. */
+static void judge_soon(struct coord *c, struct job *j)
+{
+	struct job_hang *h = j->hang;
+	mono_t at = mono_add_ms(h->judged, h->n < JUDGE_MS ? (int64_t)h->n : JUDGE_MS);
+
+	if (h->n <= AT_ONCE || mono_due(at, c->now)) {
+		judge(c, j);
+		return;
+	}
+	h->judge_at = mono_min(h->judge_at, at);
+	coord_wake_at(c, h->judge_at);
 }
 
 void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m)
@@ -350,7 +368,7 @@ void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m)
 	h->v[i].at = c->now;
 	if (p->n_step > 0)
 		take_step(c, h, &p->step[0]);
-	judge(c, j);
+	judge_soon(c, j);
 }
 
 void hang_deadline(struct coord *c, struct job *j)

@@ -1,6 +1,9 @@
 /* test_coord_large.c - a job of as many nodes as one may have, each with many addresses: what is sent fits its frame */
 #include "coord_world.h"
 
+#include <time.h>
+
+#include "core/coord_internal.h"
 #include "proto/frame.h"
 
 #define NODES 4096
@@ -117,6 +120,7 @@ static void the_largest_job_is_told_in_frames_that_fit(void **state)
 	struct world *w = *state;
 	struct msg m;
 
+	memset(&got, 0, sizeof(got));
 	for (uint32_t i = 0; i < NODES; i++)
 		enrolled(w, i);
 	for (uint32_t i = 0; i < NODES; i++)
@@ -145,10 +149,52 @@ static void the_largest_job_is_told_in_frames_that_fit(void **state)
 	assert_true(got.most <= FRAME_MAX);
 }
 
+static void pulse_of(struct world *w, uint32_t i, const struct job *j)
+{
+	struct rec_rank_pulse v[8];
+	struct msg m;
+
+	for (uint32_t k = 0; k < 8; k++) {
+		v[k] = (struct rec_rank_pulse){ .rank = 8 * i + k, .pid = 4000 + k, .state = "S" };
+		v[k].has |= MSG_BIT(rank_pulse, pid);
+		MSG_SET(&v[k], rank_pulse, procs, 1);
+		MSG_SET(&v[k], rank_pulse, idle_ms, 6000);
+	}
+	msg_init(&m, MSG_pulse);
+	m.u.pulse.job = 1;
+	m.u.pulse.attempt = j->attempt;
+	m.u.pulse.ranks = v;
+	m.u.pulse.n_ranks = 8;
+	tell(w, i + 1, &m);
+}
+
+/* All ranks are idle: each node says so every 5 s. To look through the job for each of these is too much. */
+static void the_pulses_of_the_largest_job_take_no_time(void **state)
+{
+	struct world *w = *state;
+	struct timespec before, after;
+	struct job *j;
+
+	the_largest_job_is_told_in_frames_that_fit(state);
+	j = job_find(w->c, 1);
+	j->state = JOB_RUNNING; /* as far as pulses go */
+	for (uint32_t i = 0; i < NODES; i++)
+		pulse_of(w, i, j);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+	for (uint32_t i = 0; i < NODES; i++) {
+		w->now.ns += 5000000000 / NODES;
+		pulse_of(w, i, j);
+	}
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+	print_message("%d pulses in %lld ms\n", NODES, (long long)((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000));
+	assert_true(after.tv_sec - before.tv_sec < 4); /* they are of 5 s */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_largest_job_is_told_in_frames_that_fit, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_pulses_of_the_largest_job_take_no_time, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("coord_large", tests, NULL, NULL);
