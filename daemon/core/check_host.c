@@ -269,6 +269,15 @@ void check_node_hugepages(const struct check_at *at, struct check_is *is)
 		  "sysctl vm.nr_hugepages=0, unless a program asks for them");
 }
 
+/* A container has no /dev/kmsg, and an agent may lack the right to read it: then no line was seen, which is not none. */
+static bool log_is_read(const struct check_at *at)
+{
+	for (size_t i = 0; at->r != NULL && i < at->r->n_sources; i++)
+		if (strcmp(at->r->sources[i].name, "kmsg") == 0)
+			return at->r->sources[i].ok;
+	return false;
+}
+
 /* What the kernel's log told; told elsewhere beside the jobs that it befell. */
 void check_node_kmsg(const struct check_at *at, struct check_is *is)
 {
@@ -276,8 +285,8 @@ void check_node_kmsg(const struct check_at *at, struct check_is *is)
 	uint32_t n = strcmp(c->counter, "oom") == 0 ? at->in->ooms : strcmp(c->counter, "xid") == 0 ? at->in->xids : at->in->ports_down;
 
 	is->untold = true;
-	if (!at->in->has_happened) {
-		is->reading = "not read";
+	if (!at->in->has_happened || (n < c->warn && !log_is_read(at))) {
+		is->reading = at->in->has_happened ? "the kernel's log is not read" : "not read";
 		return;
 	}
 	check_ok(is, arena_printf(at->a, "%u in the last hour", n));

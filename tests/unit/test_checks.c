@@ -632,13 +632,24 @@ TEST(memory_limits_and_huge_pages)
 
 TEST(the_kernels_log_is_counted_and_no_attention)
 {
-	struct verdict_in in = { .has_happened = true, .ooms = 2, .ports_down = 2 };
+	struct rec_source log = { .name = "kmsg", .ok = true };
+	struct rec_readings r = { .sources = &log, .n_sources = 1 };
+	struct verdict_in in = { .readings = &r, .has_happened = true, .ooms = 2, .ports_down = 2 };
 
 	judge(&in);
 	expect("node.kmsg.oom", CHECK_WARN, "2 in the last hour");
 	expect("node.kmsg.port", CHECK_OK, NULL);
 	expect("node.kmsg.xid", CHECK_OK, "0 in");
 	assert_int_equal(v.n, 0);
+	log.ok = false; /* no /dev/kmsg: NVML and the ports tell of some things yet */
+	log.absent = true;
+	judge(&in);
+	expect("node.kmsg.oom", CHECK_WARN, "2 in the last hour");
+	expect("node.kmsg.port", CHECK_UNKNOWN, "the kernel's log is not read");
+	r.n_sources = 0;
+	in.ooms = 0;
+	judge(&in);
+	expect("node.kmsg.oom", CHECK_UNKNOWN, NULL);
 }
 
 int main(void)
