@@ -33,7 +33,7 @@ const struct check check_table[] = {
 	  "ours: ext4 keeps 5 % for root; a checkpoint of a 7B model is 14 to 90 GiB", "delete or move what is not needed: du -xsh PATH/*",
 	  NULL, 0, 0 },
 	{ "node.mounts", OF_NODE, check_node_mounts, NULL, "file systems that answer",
-	  "statvfs of each in a thread of its own", "bad: no answer for 5 s",
+	  "statvfs of each in a thread of its own", "bad: no answer for 3 s, asked every 1.5 s",
 	  "ours: statvfs takes below 1 s on a loaded NFS server; who uses a dead one hangs in state D",
 	  "see whether its server can be reached; umount -l PATH, then mount it again", NULL, 0, 0 },
 	{ "node.memlock", OF_NODE, check_node_memlock, NULL, "memory that jobs may lock",

@@ -13,13 +13,14 @@
 #include "hw/sm.h"
 #include "hw/sysfs.h"
 
-#define PERIOD_MS 5000
+#define PERIOD_MS 1500
 
 struct host_source {
 	const char *sysfs, *proc;
 	struct mounts *mounts; /* NULL: no memory */
 	mono_t daemons_due;
 	struct hw_u32 fabricmanager; /* as of the last look */
+	sysfs_name fabricmanager_pid;
 	const char *sm; /* as sysfs, NULL unless it was given */
 };
 
@@ -166,11 +167,19 @@ static bool is_pid(const char *name)
 	return name[0] != '0' && text_number(name, 4194304, &v);
 }
 
+/* a comm has 15 bytes: nv-fabricmanage(r) */
+static bool is_fabricmanager(int proc, const char *pid)
+{
+	char path[16 + sizeof(sysfs_name)], comm[SYSFS_TEXT];
+
+	snprintf(path, sizeof path, "%.64s/comm", pid);
+	return sysfs_read(proc, path, comm, sizeof comm) > 0 && strncmp(comm, "nv-fabricmanage", 15) == 0;
+}
+
 /* A look through all processes, every 30 s and only where there are NVSwitches. */
-static struct hw_u32 find_fabricmanager(const char *proc)
+static struct hw_u32 find_fabricmanager(const char *proc, sysfs_name ret_pid)
 {
 	static sysfs_name pids[4096]; /* the source has one thread */
-	char path[16 + sizeof(sysfs_name)], comm[SYSFS_TEXT];
 	int fd = open(proc, O_RDONLY | O_DIRECTORY | O_CLOEXEC), n;
 	bool found = false;
 
@@ -178,14 +187,24 @@ static struct hw_u32 find_fabricmanager(const char *proc)
 		return (struct hw_u32){ 0 };
 	n = sysfs_list(fd, ".", is_pid, pids, sizeof pids / sizeof pids[0]);
 	for (int i = 0; i < n && !found; i++) {
-		snprintf(path, sizeof path, "%.64s/comm", pids[i]);
-		/* a comm has 15 bytes: nv-fabricmanage(r) */
-		found = sysfs_read(fd, path, comm, sizeof comm) > 0 && strncmp(comm, "nv-fabricmanage", 15) == 0;
+		found = is_fabricmanager(fd, pids[i]);
+		if (found)
+			memcpy(ret_pid, pids[i], sizeof(sysfs_name));
 	}
 	close(fd);
 	if (!found && n == (int)(sizeof pids / sizeof pids[0]))
 		return (struct hw_u32){ 0 }; /* there were more */
 	return hw_u32(found);
+}
+
+static bool still_there(const char *proc, const char *pid)
+{
+	int fd = open(proc, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool yes = fd >= 0 && is_fabricmanager(fd, pid);
+
+	if (fd >= 0)
+		close(fd);
+	return yes;
 }
 
 static bool is_any(const char *name)
@@ -214,8 +233,10 @@ static void read_nvidia(struct host_source *s, struct hw_host *h)
 	snprintf(path, sizeof path, "%s/driver/nvidia/version", s->proc);
 	if (sysfs_read(AT_FDCWD, path, text, sizeof text) > 0)
 		h->open_modules = hw_u32(strstr(text, "Open Kernel Module") != NULL);
+	if (h->nvswitch.v && s->fabricmanager.known && s->fabricmanager.v && !still_there(s->proc, s->fabricmanager_pid))
+		s->daemons_due = (mono_t){ 0 }; /* it has ended: that is to be known at once */
 	if (h->nvswitch.v && mono_due(s->daemons_due, hw_now())) {
-		s->fabricmanager = find_fabricmanager(s->proc);
+		s->fabricmanager = find_fabricmanager(s->proc, s->fabricmanager_pid);
 		s->daemons_due = mono_add_ms(hw_now(), DAEMONS_MS);
 	}
 	if (h->nvswitch.v)

@@ -23,6 +23,7 @@
 #define HW_PROCS_MAX 64 /* of one GPU */
 #define HW_NUMA_MAX 256
 #define HW_EVENTS_MAX 32
+#define HW_PKEYS_SHOWN 32 /* entries of a port's table that are told */
 #define HW_ANCESTORS_MAX 32
 #define HW_PCI_SIZE 17 /* "0000:17:00.0" and NUL; a domain may take 8 digits */
 #define HW_TEXT_SIZE 257 /* of texts for people */
@@ -129,6 +130,7 @@ struct hw_port {
 	struct hw_u64 rx_bytes, tx_bytes;
 	struct hw_u32 losses; /* times it ceased to be Active in the last hour */
 	struct hw_u32 pkey, pkeys; /* index 0; in use */
+	char pkey_table[HW_PKEYS_SHOWN * 5]; /* from index 0 on, in hexadecimal: "ffff,0,8001" */
 };
 
 struct hw_mount {

@@ -12,8 +12,8 @@
 #include "hw/hw.h"
 
 #define MOUNTS_MAX 32
-#define MOUNT_HUNG_MS 5000
-#define MOUNT_PERIOD_MS 10000
+#define MOUNT_HUNG_MS 3000
+#define MOUNT_PERIOD_MS 1500 /* with the former below 5 s: so long a fault may go unseen */
 
 struct mount_entry {
 	char path[129], type[33], device[16]; /* "98:0" */

@@ -12,8 +12,9 @@ struct nvml_gpu {
 	unsigned number; /* NVML's own */
 	const char *trouble; /* why it cannot be read */
 	nvml_ret odd; /* else why its handle or address cannot be had */
-	mono_t slow_due; /* when links, remapped rows and the like are asked for again */
-	struct hw_gpu slow; /* what they said */
+	mono_t soon_due; /* when links and remapped rows are asked for again */
+	mono_t slow_due; /* when what stays is */
+	struct hw_gpu soon, slow; /* what they said */
 	struct hw_gpu row; /* what stays, and Xid counts; the rest is filled in for each poll */
 };
 
@@ -23,6 +24,7 @@ struct nvml_source {
 	struct err why; /* there is no session */
 	bool absent; /* ... and no NVIDIA GPU on the bus either */
 	mono_t retry;
+	mono_t now; /* when this poll began */
 	char driver[64];
 	struct nvml_gpu *gpus;
 	size_t n;

@@ -86,7 +86,8 @@ static void read_ecc(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *r
 
 /* ---- links, clocks, rows ---------------------------------------------------- */
 
-#define SLOW_MS 30000
+#define SLOW_MS 30000 /* what stays as long as the driver is loaded */
+#define SOON_MS 4000 /* where a fault shows: within 5 s */
 
 static void read_links(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
@@ -124,53 +125,71 @@ static void read_rows(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *
 	row->remap_failed = failed != 0;
 }
 
-/* What changes seldom, and costs a call for each link. */
-static void read_slow(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+/* What costs a call for each link, and seldom changes. */
+static void read_soon(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
-	unsigned v = 0;
 	int mode = 0;
 	bool ok;
 
 	read_links(s, g, row);
 	read_rows(s, g, row);
+	ok = ASK(s, g, row, "persistence", nvmlDeviceGetPersistenceMode, &mode);
+	read_u32(ok, mode != 0, &row->persistence);
+}
+
+static void read_slow(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	unsigned v = 0;
+	bool ok;
+
 	ok = ASK(s, g, row, "PCIe maximum generation", nvmlDeviceGetMaxPcieLinkGeneration, &v);
 	read_u32(ok, v, &row->pcie_gen_max);
 	ok = ASK(s, g, row, "PCIe maximum width", nvmlDeviceGetMaxPcieLinkWidth, &v);
 	read_u32(ok, v, &row->pcie_width_max);
-	ok = ASK(s, g, row, "persistence", nvmlDeviceGetPersistenceMode, &mode);
-	read_u32(ok, mode != 0, &row->persistence);
 	ok = ASK(s, g, row, "slowdown temperature", nvmlDeviceGetTemperatureThreshold, NVML_THRESHOLD_SLOWDOWN, &v);
 	read_u32(ok, v, &row->slow_c);
 }
 
-static void take_slow(const struct hw_gpu *from, struct hw_gpu *row)
+static void take_seldom(const struct nvml_gpu *g, struct hw_gpu *row)
 {
-	row->nvlinks = from->nvlinks;
-	row->nvlinks_all = from->nvlinks_all;
-	row->remap_corrected = from->remap_corrected;
-	row->remap_uncorrected = from->remap_uncorrected;
-	row->remap_pending = from->remap_pending;
-	row->remap_failed = from->remap_failed;
-	row->pcie_gen_max = from->pcie_gen_max;
-	row->pcie_width_max = from->pcie_width_max;
-	row->persistence = from->persistence;
-	row->slow_c = from->slow_c;
-	hw_copy(row->note, sizeof row->note, from->note);
+	row->nvlinks = g->soon.nvlinks;
+	row->nvlinks_all = g->soon.nvlinks_all;
+	row->remap_corrected = g->soon.remap_corrected;
+	row->remap_uncorrected = g->soon.remap_uncorrected;
+	row->remap_pending = g->soon.remap_pending;
+	row->remap_failed = g->soon.remap_failed;
+	row->persistence = g->soon.persistence;
+	row->pcie_gen_max = g->slow.pcie_gen_max;
+	row->pcie_width_max = g->slow.pcie_width_max;
+	row->slow_c = g->slow.slow_c;
+	hw_copy(row->note, sizeof row->note, g->soon.note);
+	if (g->slow.note[0])
+		hw_remark(row->note, sizeof row->note, "%s", g->slow.note);
 }
 
-static void read_health(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+static void read_seldom(struct nvml_source *s, struct nvml_gpu *g, mono_t now)
+{
+	if (mono_due(g->soon_due, now)) {
+		g->soon = (struct hw_gpu){ .uuid = "" };
+		read_soon(s, g, &g->soon);
+		g->soon_due = mono_add_ms(now, SOON_MS);
+	}
+	if (mono_due(g->slow_due, now)) {
+		g->slow = (struct hw_gpu){ .uuid = "" };
+		read_slow(s, g, &g->slow);
+		g->slow_due = mono_add_ms(now, SLOW_MS);
+	}
+}
+
+static void read_health(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row, mono_t now)
 {
 	unsigned long long reasons = 0;
 	unsigned v = 0;
 	int pstate = 32;
 	bool ok;
 
-	if (mono_due(g->slow_due, hw_now())) {
-		g->slow = (struct hw_gpu){ .uuid = "" };
-		read_slow(s, g, &g->slow);
-		g->slow_due = mono_add_ms(hw_now(), SLOW_MS);
-	}
-	take_slow(&g->slow, row);
+	read_seldom(s, g, now);
+	take_seldom(g, row);
 	if (ASK(s, g, row, "throttle reasons", nvmlDeviceGetCurrentClocksThrottleReasons, &reasons))
 		row->throttle = hw_u64(reasons);
 	ok = ASK(s, g, row, "power state", nvmlDeviceGetPerformanceState, &pstate);
@@ -329,7 +348,7 @@ static int read_gpu(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *ro
 	if (!g->handle) {
 		look_again(s, g);
 	} else {
-		read_health(s, g, row);
+		read_health(s, g, row, s->now);
 		read_memory(s, g, row);
 		read_gauges(s, g, row);
 		read_ecc(s, g, row);
@@ -345,6 +364,7 @@ int nvml_read_all(struct nvml_source *s, struct hw_readings *ret)
 
 	if (s->n == 0)
 		return 0;
+	s->now = hw_now();
 	ret->gpus = arena_alloc(&ret->arena, s->n * sizeof *ret->gpus);
 	if (!ret->gpus)
 		return -ENOMEM;

@@ -11,6 +11,7 @@
 #include "hw/sysfs.h"
 
 #define PORT_SLOW_MS 30000 /* what changes seldom is read again after this */
+#define PORT_SOON_MS 4000 /* of that, what a fault shows in: its keys, its RoCE address */
 #define PORT_LOSSES_MAX 16
 #define PORT_LOSSES_MS 3600000
 #define PORT_RETRY_MAX_MS 60000
@@ -37,7 +38,8 @@ struct port_row {
 	struct hw_port p;
 	struct port_backoff asks[ASK_COUNT];
 	const char *last_state; /* the last one known */
-	mono_t slow_due;
+	mono_t slow_due, soon_due;
+	uint32_t pkeys_used; /* entries up to the last one in use */
 	struct port_counters counters;
 	mono_t lost[PORT_LOSSES_MAX]; /* when it ceased to be Active, the last ones */
 	unsigned n_lost;

@@ -6,6 +6,7 @@
  * sysfs, and the source "verbs" says why. With a root of the caller's own, verbs
  * would tell of other hardware than the tree: it is not used. */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "hw/verbs_ports.h"
 
 #define DEVICES_MAX HW_PORTS_MAX
+#define WATCH_MS 500 /* port to verdict is to be below 1 s */
 
 struct ports_source {
 	const struct hw_options *o;
@@ -181,14 +183,49 @@ static void ports_poll(void *source, struct hw_readings *ret)
 		hw_say(&ret->sources[0], "sysfs", false, "out of memory");
 }
 
+/* Sysfs has no events: between polls the states alone are looked at, of ports
+ * that answer. */
+static bool is_watched(const struct ports_source *s, const struct port_row *row)
+{
+	const char *why;
+
+	return !row->p.excluded && row->asks[ASK_STATE].error == 0 &&
+	       !(s->verbs && verbs_has(s->verbs, row->p.device, &why));
+}
+
+static bool any_watched(const struct ports_source *s)
+{
+	for (size_t i = 0; i < s->ports.n; i++)
+		if (is_watched(s, &s->ports.rows[i]))
+			return true;
+	return false;
+}
+
+static bool state_changed(const struct ports_source *s)
+{
+	for (size_t i = 0; i < s->ports.n; i++)
+		if (is_watched(s, &s->ports.rows[i]) &&
+		    sysfs_port_state(&s->fs, &s->ports.rows[i].p) != s->ports.rows[i].p.state)
+			return true;
+	return false;
+}
+
+/* False: the time is over. */
+static bool wait_some(struct ports_source *s, int wake_fd, int ms)
+{
+	struct pollfd f = { .fd = wake_fd, .events = POLLIN };
+
+	return (s->verbs && verbs_wait(s->verbs, &s->ports, wake_fd, ms)) || poll(&f, 1, s->verbs ? 0 : ms) > 0;
+}
+
 static bool ports_wait(void *source, int wake_fd, int timeout_ms)
 {
 	struct ports_source *s = source;
 
-	if (s->verbs)
-		return verbs_wait(s->verbs, &s->ports, wake_fd, timeout_ms);
-	hw_sleep(wake_fd, timeout_ms);
-	return false;
+	for (; timeout_ms > WATCH_MS && any_watched(s); timeout_ms -= WATCH_MS)
+		if (wait_some(s, wake_fd, WATCH_MS) || state_changed(s))
+			return true;
+	return wait_some(s, wake_fd, timeout_ms);
 }
 
 const struct hw_ops hw_ports = {

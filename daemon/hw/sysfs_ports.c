@@ -259,39 +259,65 @@ void sysfs_port_place(const struct sysfs *fs, int device_fd, struct hw_port *p)
 	}
 }
 
-static uint32_t pkey_of(int dir, const char *name)
+/* False: there is no such entry. */
+static bool pkey_of(int dir, uint32_t i, uint32_t *ret)
 {
-	char text[SYSFS_TEXT];
+	char text[SYSFS_TEXT], name[16];
 	uint64_t v;
+	int n;
 
-	return sysfs_read(dir, name, text, sizeof text) > 0 && text_number(text, 65535, &v) ? (uint32_t)v : 0;
+	snprintf(name, sizeof name, "%u", i);
+	n = sysfs_read(dir, name, text, sizeof text);
+	*ret = n > 0 && text_number(text, 65535, &v) ? (uint32_t)v : 0;
+	return n != -ENOENT;
 }
 
-/* Partition keys: entries are numbered without gaps, empty ones are 0x0000. */
-static void read_pkeys(int port_fd, struct hw_port *p)
+/* Partition keys: entries are numbered without gaps, empty ones are 0x0000. The
+ * manager fills them from the front, so that between complete looks ('most' is
+ * what the table may hold) those in use and the next one suffice. */
+static void read_pkeys(int port_fd, struct port_row *row, uint32_t most)
 {
 	int dir = openat(port_fd, "pkeys", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	char text[SYSFS_TEXT], name[16];
-	uint32_t in_use = 0;
+	struct hw_port *p = &row->p;
+	uint32_t in_use = 0, used = 0, v;
+	size_t len = 0;
 
 	p->pkey = p->pkeys = (struct hw_u32){ 0 };
-	if (dir < 0)
-		return;
-	if (sysfs_read(dir, "0", text, sizeof text) > 0) {
-		for (int i = 0; i < PKEYS_MAX; i++) {
-			snprintf(name, sizeof name, "%d", i);
-			if (faccessat(dir, name, F_OK, 0) != 0)
-				break;
-			in_use += pkey_of(dir, name) != 0;
-		}
-		p->pkey = hw_u32(pkey_of(dir, "0"));
-		p->pkeys = hw_u32(in_use);
+	p->pkey_table[0] = '\0';
+	for (uint32_t i = 0; dir >= 0 && i < most && pkey_of(dir, i, &v); i++) {
+		if (i == 0)
+			p->pkey = hw_u32(v);
+		if (i < HW_PKEYS_SHOWN)
+			len += (size_t)snprintf(p->pkey_table + len, sizeof p->pkey_table - len, "%s%x", i ? "," : "", v);
+		in_use += v != 0;
+		used = v != 0 ? i + 1 : used;
 	}
-	close(dir);
+	while (len > 2 && strcmp(p->pkey_table + len - 2, ",0") == 0)
+		p->pkey_table[len -= 2] = '\0'; /* the empty ones behind the last */
+	if (p->pkey.known)
+		p->pkeys = hw_u32(in_use);
+	row->pkeys_used = used;
+	if (dir >= 0)
+		close(dir);
 }
 
-static void read_slow(const struct sysfs *fs, int device_fd, int port_fd, struct hw_port *p)
+/* Has the entry that RoCE is to use lost its address? */
+static bool gid_v2_gone(int port_fd, const struct hw_port *p)
 {
+	char path[32], name[16], text[SYSFS_TEXT];
+	bool used;
+
+	if (!p->gid_v2.known)
+		return false;
+	snprintf(name, sizeof name, "%u", p->gid_v2.v);
+	snprintf(path, sizeof path, "gids/%s", name);
+	return sysfs_read(port_fd, path, text, sizeof text) <= 0 || !text_gid(text, &used) || !used || !is_v2(port_fd, name, text);
+}
+
+static void read_slow(const struct sysfs *fs, int device_fd, int port_fd, struct port_row *row)
+{
+	struct hw_port *p = &row->p;
+
 	p->fw[0] = p->board[0] = '\0';
 	copy_file(device_fd, "fw_ver", p->fw, sizeof p->fw);
 	copy_file(device_fd, "board_id", p->board, sizeof p->board);
@@ -301,7 +327,14 @@ static void read_slow(const struct sysfs *fs, int device_fd, int port_fd, struct
 	read_layer(port_fd, p);
 	read_netdev(fs, device_fd, port_fd, p);
 	count_gids(port_fd, p);
-	read_pkeys(port_fd, p);
+	read_pkeys(port_fd, row, PKEYS_MAX);
+}
+
+static void read_soon(int port_fd, struct port_row *row)
+{
+	read_pkeys(port_fd, row, row->pkeys_used + 1);
+	if (gid_v2_gone(port_fd, &row->p))
+		count_gids(port_fd, &row->p);
 }
 
 void sysfs_port_counters(const struct sysfs *fs, int device_fd, struct port_row *row, mono_t now)
@@ -321,17 +354,31 @@ void sysfs_port_slow(const struct sysfs *fs, int device_fd, struct port_row *row
 {
 	int port_fd;
 
-	if (!mono_due(row->slow_due, now))
+	if (!mono_due(row->slow_due, now) && !mono_due(row->soon_due, now))
 		return;
 	port_fd = port_dir(fs, device_fd, row->p.port);
 	if (port_fd < 0)
 		return;
-	read_slow(fs, device_fd, port_fd, &row->p);
-	row->slow_due = mono_add_ms(now, PORT_SLOW_MS);
+	if (mono_due(row->slow_due, now)) {
+		read_slow(fs, device_fd, port_fd, row);
+		row->slow_due = mono_add_ms(now, PORT_SLOW_MS);
+	} else {
+		read_soon(port_fd, row);
+	}
+	row->soon_due = mono_add_ms(now, PORT_SOON_MS);
 	close(port_fd);
 }
 
 /* ---- a port --------------------------------------------------------------- */
+
+const char *sysfs_port_state(const struct sysfs *fs, const struct hw_port *p)
+{
+	char path[64 + sizeof(sysfs_name)], text[SYSFS_TEXT];
+
+	/* in one go, for it is asked often: where a link leads is looked at by who reads the port then */
+	snprintf(path, sizeof path, "class/infiniband/%s/ports/%u/state", p->device, p->port);
+	return sysfs_read(fs->root, path, text, sizeof text) > 0 ? text_state(text) : NULL;
+}
 
 bool sysfs_port_rate(const struct sysfs *fs, int device_fd, uint32_t port, struct port_rate *ret)
 {

@@ -20,6 +20,8 @@ void sysfs_port(const struct sysfs *fs, int device_fd, struct port_row *row, mon
 void sysfs_port_slow(const struct sysfs *fs, int device_fd, struct port_row *row, mono_t now);
 /* Its counters, when due. */
 void sysfs_port_counters(const struct sysfs *fs, int device_fd, struct port_row *row, mono_t now);
+/* Its state as of now; NULL: it cannot be read. */
+const char *sysfs_port_state(const struct sysfs *fs, const struct hw_port *p);
 /* "rate" alone, for verbs too old to tell a speed. */
 bool sysfs_port_rate(const struct sysfs *fs, int device_fd, uint32_t port, struct port_rate *ret);
 /* PCI address and NUMA node only: nothing of this asks the device. */

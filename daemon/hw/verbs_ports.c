@@ -328,7 +328,8 @@ bool verbs_port(struct verbs *v, const struct sysfs *fs, int device_fd, struct p
 
 /* ---- events --------------------------------------------------------------- */
 
-static void gids_changed(struct ports *ps, const char *device)
+/* Of its addresses or partition keys: what is else read seldom. */
+static void tables_changed(struct ports *ps, const char *device)
 {
 	for (size_t i = 0; i < ps->n; i++)
 		if (strcmp(ps->rows[i].p.device, device) == 0)
@@ -343,8 +344,8 @@ static bool take_events(struct device *d, struct ports *ps)
 	while (ibv_get_async_event(d->ctx, &ev) == 0) {
 		if (ev.event_type == IBV_EVENT_DEVICE_FATAL)
 			d->broken = true;
-		if (ev.event_type == IBV_EVENT_GID_CHANGE)
-			gids_changed(ps, d->name);
+		if (ev.event_type == IBV_EVENT_GID_CHANGE || ev.event_type == IBV_EVENT_PKEY_CHANGE)
+			tables_changed(ps, d->name);
 		ibv_ack_async_event(&ev);
 		any = true;
 	}

@@ -127,6 +127,41 @@ static void put_procs(struct composer *c, const struct hw_gpu *g, struct rec_gpu
 	}
 }
 
+/* Of gauges, which are never still, it is of interest at once when they pass what
+ * a check may judge by: 1, 2 ... in their place. */
+static uint64_t band(uint64_t v, uint64_t low, uint64_t lower)
+{
+	return v >= low ? 0 : v >= lower ? 1 : 2;
+}
+
+#define GIB (UINT64_C(1) << 30)
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t mount_band(const struct hw_mount *m)
+{
+	if (strcmp(m->path, "/dev/shm") == 0)
+		return band(m->available.v, GIB, GIB / 16);
+	return band(m->available.v, least(20 * GIB, m->total.v / 20), least(GIB, m->total.v / 100));
+}
+
+static void put_heat_band(const struct hw_gpu *g, struct rec_gpu *to)
+{
+	uint32_t slow = g->slow_c.known && g->slow_c.v > 0 ? g->slow_c.v : 90;
+
+	if (g->temp_c.known && g->temp_c.v + 5 >= slow)
+		MSG_SET(to, gpu, temp_c, g->temp_c.v >= slow ? 2 : 1);
+	if (!g->util.known || g->util.v < 50)
+		return;
+	if (g->pstate.known && g->pstate.v >= 8) /* slow though busy */
+		MSG_SET(to, gpu, pstate, 1);
+	if (g->pcie_gen.known && g->pcie_gen.v < g->pcie_gen_max.v)
+		MSG_SET(to, gpu, pcie_gen, 1);
+}
+
 static void put_gauges(const struct hw_gpu *g, struct rec_gpu *to)
 {
 	PUT(to, gpu, g, mem_used, UINT64_MAX);
@@ -185,6 +220,8 @@ static void put_gpu_now(struct composer *c, const struct hw_gpu *g, struct rec_g
 	put_health(c, g, to);
 	if (c->all)
 		put_gauges(g, to);
+	else
+		put_heat_band(g, to);
 	if (c->procs && g->n_procs > 0)
 		put_procs(c, g, to);
 }
@@ -266,6 +303,7 @@ static void put_port_now(struct composer *c, const struct hw_port *p, struct rec
 	PUT(to, port, p, losses, 65535u);
 	PUT(to, port, p, pkey, 65535u);
 	PUT(to, port, p, pkeys, 65535u);
+	PUT_TEXT(to, p, pkey_table);
 	put_counters(c, p, to);
 }
 
@@ -326,7 +364,18 @@ static void put_mounts(struct composer *c, const struct hw_host *h, struct rec_h
 		PUT(x, mount, m, total, UINT64_MAX);
 		if (c->all)
 			PUT(x, mount, m, available, UINT64_MAX);
+		else if (m->available.known && m->total.known && mount_band(m) > 0)
+			MSG_SET(x, mount, available, mount_band(m));
 	}
+}
+
+static void put_memory_band(const struct hw_host *h, struct rec_host *to)
+{
+	uint64_t b = h->mem_available.known && h->mem_total.known ?
+			     band(h->mem_available.v, least(8 * GIB, h->mem_total.v / 20), h->mem_total.v / 100) : 0;
+
+	if (b > 0)
+		MSG_SET(to, host, mem_available, b);
 }
 
 #define PUT_BOOL(rec, name, from, field)                                                           \
@@ -367,8 +416,10 @@ static void put_host(struct composer *c, const struct source *src)
 	put_mounts(c, h, to);
 	if (h->clock_known)
 		MSG_SET(to, host, clock_synced, h->clock_synced);
-	if (!c->all)
+	if (!c->all) {
+		put_memory_band(h, to);
 		return;
+	}
 	PUT(to, host, h, mem_available, UINT64_MAX);
 	PUT(to, host, h, hugepages_free, UINT64_MAX);
 	PUT(to, host, h, clock_error_us, UINT64_MAX);

@@ -48,10 +48,10 @@ def main():
     try:
         tree = Tree(where + "/sys")
         for i in range(9):
-            tree.device(f"mlx5_{i}", i)
+            tree.device(f"mlx5_{i}", i, **{f"pkeys/{k}": "0xffff" if k == 0 else "0x0000" for k in range(128)})
             tree.counters(f"mlx5_{i}", symbol_error=3, port_rcv_data=10**12)
         with open(where + "/nvml", "w", encoding="ascii") as f:
-            f.write("count 8\n" + "".join(f"proc {i} {sleeper.pid} 1000000000\n" for i in range(8)))
+            f.write("count 8\n" + "".join(f"set {i} 18 links\n" for i in range(8)) + "".join(f"proc {i} {sleeper.pid} 1000000000\n" for i in range(8)))
         p = Probe(args.build + "/nodeagent-probe", "--sysfs-root", tree.root, "--nvml",
                   args.build + "/tests/fake/libnvml.so", env=dict(os.environ, FAKE_NVML=where + "/nvml"))
         m = p.next()

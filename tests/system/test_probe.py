@@ -90,6 +90,45 @@ def test_changes_of_a_port_are_said_soon(bed):
         assert abs(int(row["since_wall_ms"]) / 1000 - time.time()) < 10
 
 
+def test_a_state_is_told_below_a_second_also_without_events(bed):
+    """Sysfs has none: the states are looked at twice a second."""
+    bed.tree.device("mlx5_0", 0)
+    bed.tree.device("mlx5_1", 1)
+    p = bed.start()
+    assert p.next(5 * SLOW)
+    time.sleep(0.6)
+    bed.tree.set("mlx5_1", state="2: INIT")
+    _, took = p.until(lambda m: port(m, "mlx5_1")["state"] == "Initializing", 3, "the state")
+    assert took < 0.9 * SLOW, took
+
+
+def test_faults_are_told_within_five_seconds(bed):
+    """What changes seldom, too: partition keys, the RoCE address, NVLinks, replaced rows; and what counts or is never still."""
+    v2 = "0000:0000:0000:0000:0000:ffff:c0a8:0101"
+    bed.tree.device("mlx5_0", 0, **{"pkeys/0": "0x8001", "pkeys/1": "0xffff", **{f"pkeys/{i}": "0x0000" for i in range(2, 8)}})
+    bed.tree.device("mlx5_1", 1, link_layer="Ethernet", **{"gids/3": v2, "gid_attrs/types/3": "RoCE v2"})
+    bed.tree.counters("mlx5_0")
+    bed.gpus("count 1", "set 0 18 links", "temp 0 60")
+    p = bed.start()
+    m = p.next(5 * SLOW)
+    assert port(m, "mlx5_0")["pkey_table"] == "8001,ffff" and port(m, "mlx5_1")["gid_v2"] == 3
+    bed.tree.set("mlx5_0", **{"pkeys/0": "0x7fff"})
+    bed.tree.set("mlx5_1", **{"gids/3": "0000:0000:0000:0000:0000:0000:0000:0000"})
+    bed.tree.counters("mlx5_0", symbol_error=500)
+    bed.gpus("count 1", "set 0 17 links", "set 0 1 pending", "temp 0 93")
+    left = time.monotonic() + 4.6 * SLOW  # of the five, the rest is the way to the coordinator
+    wanted = {"key": lambda m: port(m, "mlx5_0").get("pkey") == 0x7fff and port(m, "mlx5_0")["pkey_table"] == "7fff,ffff",
+              "RoCE address": lambda m: "gid_v2" not in port(m, "mlx5_1"),
+              "counter": lambda m: any(c["name"] == "symbol_error" and c["delta"] == "500" for c in port(m, "mlx5_0").get("counters", [])),
+              "NVLinks": lambda m: m["gpus"][0]["nvlinks"] == 17, "rows": lambda m: m["gpus"][0]["remap_pending"],
+              "heat": lambda m: m["gpus"][0]["temp_c"] == 93}
+    for what, seen in wanted.items():
+        if not seen(p.last):
+            p.until(seen, left - time.monotonic(), what)
+    bed.tree.set("mlx5_0", **{"pkeys/2": "0x8002"})
+    p.until(lambda m: port(m, "mlx5_0")["pkey_table"] == "7fff,ffff,8002", 5 * SLOW, "one more")
+
+
 def test_devices_come_and_go(bed):
     bed.tree.device("mlx5_0", 0)
     bed.tree.device("mlx5_1", 1)

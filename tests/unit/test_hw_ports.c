@@ -325,6 +325,25 @@ TEST(the_entry_of_roce_v2_with_an_address_is_found)
 	assert_false(r.ports[1].gid_v2.known); /* a kernel that tells no types */
 }
 
+TEST(partition_keys_are_told_from_index_0_on_without_the_empty_ones_behind)
+{
+	static const char *const keys[] = { "0xffff", "0x0000", "0x8001", "0x0000" };
+	char name[24];
+
+	tree_port(root, "mlx5_0", 1);
+	for (int i = 0; i < 128; i++) {
+		snprintf(name, sizeof name, "pkeys/%d", i);
+		tree_port_file(root, "mlx5_0", 1, name, i < 4 ? keys[i] : i == 100 ? "0x8064" : "0x0000");
+	}
+	assert_string_equal(only_port()->pkey_table, "ffff,0,8001");
+	assert_int_equal(only_port()->pkey.v, 0xffff);
+	assert_int_equal(only_port()->pkeys.v, 3); /* one of them beyond what is told */
+	tree_port(root, "mlx5_1", 1); /* a tree without keys */
+	poll_ports();
+	assert_string_equal(r.ports[1].pkey_table, "");
+	assert_false(r.ports[1].pkey.known);
+}
+
 TEST(devices_come_and_go)
 {
 	tree_port(root, "mlx5_0", 1);
@@ -566,6 +585,7 @@ int main(void)
 		CASE(a_change_of_state_has_a_time),
 		CASE(gids_in_use_are_counted_wherever_they_are),
 		CASE(the_entry_of_roce_v2_with_an_address_is_found),
+		CASE(partition_keys_are_told_from_index_0_on_without_the_empty_ones_behind),
 		CASE(devices_come_and_go),
 		CASE(an_excluded_device_is_shown_and_not_asked),
 		CASE(roce_has_an_interface),

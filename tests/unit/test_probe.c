@@ -462,6 +462,8 @@ TEST(odd_values_do_not_cost_the_message)
 	msg_finish(&m);
 }
 
+#define GIB (UINT64_C(1) << 30)
+
 static bool material(struct buf *was)
 {
 	struct buf b;
@@ -497,6 +499,22 @@ TEST(what_is_never_still_is_not_material)
 	host.clock_error_us = hw_u64(50);
 	one.list[0].taken_at = hw_now();
 	assert_false(material(&was));
+	/* but that a check may find something in it is told at once */
+	g->temp_c = hw_u32(86);
+	assert_true(material(&was));
+	g->temp_c = hw_u32(89);
+	assert_false(material(&was));
+	g->temp_c = hw_u32(91);
+	assert_true(material(&was));
+	host.mem_total = hw_u64(100 * GIB);
+	host.mem_available = hw_u64(50 * GIB);
+	material(&was);
+	host.mem_available = hw_u64(6 * GIB);
+	assert_false(material(&was)); /* more than a twentieth */
+	host.mem_available = hw_u64(4 * GIB);
+	assert_true(material(&was));
+	host.mem_available = hw_u64(GIB / 2);
+	assert_true(material(&was));
 	g->procs = &proc;
 	g->n_procs = 1;
 	assert_true(material(&was));
@@ -565,6 +583,7 @@ TEST(the_largest_readings_fit_into_a_frame)
 		g[i].n_procs = HW_PROCS_MAX;
 		memset(g[i].text, 't', 256);
 		memset(p[i].text, 't', 256);
+		memset(p[i].pkey_table, 'f', sizeof p[i].pkey_table - 1);
 	}
 	for (size_t i = 0; i < 8128; i++)
 		a[i] = (struct hw_affinity){ "0000:01:00.0", "0000:00:00.0", "NODE" };
