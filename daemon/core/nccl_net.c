@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/nccl_pkey.h"
 #include "core/nccl_ports.h"
 
 struct choosing {
@@ -237,6 +238,27 @@ static bool for_plugins(struct choosing *c)
 	return false;
 }
 
+/* "; 3 of the cluster's 8 nodes have Active ports" */
+static const char *elsewhere(struct choosing *c)
+{
+	if (c->in->cluster == 0 || c->in->cluster_good >= c->in->n)
+		return "";
+	return SAY(c, "; of the cluster's %u nodes %u %s an Active port", c->in->cluster, c->in->cluster_good,
+		   c->in->cluster_good == 1 ? "has" : "have");
+}
+
+/* Their ports cannot be used. */
+static void no_way(struct choosing *c, size_t guilty, const char *why)
+{
+	if (c->in->want == NET_IB) {
+		refuse(c, guilty, SAY(c, "--net ib: %s%s; mend it, leave the node out with -x, or let --net ib be", why, elsewhere(c)));
+		return;
+	}
+	use_sockets(c, why);
+	conclude(c, SAY(c, "SOCKET: %s", why));
+	notice(c, SAY(c, "SOCKET: NCCL is told to use TCP on all nodes, many times slower: %s", why));
+}
+
 static bool none_common(struct choosing *c)
 {
 	size_t guilty;
@@ -253,15 +275,9 @@ static bool none_common(struct choosing *c)
 	why = why_none_common(c, &guilty);
 	if (why == NULL)
 		return c->layer == NULL; /* no memory */
-	if (c->in->want == NET_IB) {
-		refuse(c, guilty, SAY(c, "--net ib: %s; mend it, leave the node out with -x, or let --net ib be", why));
-		return true;
-	}
 	if (for_plugins(c))
 		return true;
-	use_sockets(c, why);
-	conclude(c, SAY(c, "SOCKET: %s", why));
-	notice(c, SAY(c, "SOCKET: NCCL is told to use TCP on all nodes, many times slower: %s", why));
+	no_way(c, guilty, why);
 	return true;
 }
 
@@ -319,12 +335,23 @@ static const char *gid_text(struct choosing *c, const struct net_ports *v)
 }
 
 /* A variable whose value differs between nodes, a row for each value. How many nodes have one. */
+static size_t set_values(struct choosing *c, const char *name, const char *const *keys, const char *why)
+{
+	struct net_group g[NET_GROUPS_MAX];
+	size_t n, nodes = 0;
+
+	n = net_group(c->a, c->in->nodes, keys, c->in->n, g);
+	for (size_t k = 0; k < n; k++) {
+		set(c, name, g[k].key, g[k].count < c->in->n ? g[k].nodes : NULL, why);
+		nodes += g[k].count;
+	}
+	return nodes;
+}
+
 static size_t set_each(struct choosing *c, const char *name, const struct net_ports *v,
 		       const char *(*text)(struct choosing *, const struct net_ports *), const char *why)
 {
 	const char **keys = arena_alloc(c->a, c->in->n * sizeof(*keys));
-	struct net_group g[NET_GROUPS_MAX];
-	size_t n, nodes = 0;
 
 	if (keys == NULL) {
 		c->oom = true;
@@ -332,12 +359,7 @@ static size_t set_each(struct choosing *c, const char *name, const struct net_po
 	}
 	for (size_t i = 0; i < c->in->n; i++)
 		keys[i] = text(c, &v[i]);
-	n = net_group(c->a, c->in->nodes, keys, c->in->n, g);
-	for (size_t k = 0; k < n; k++) {
-		set(c, name, g[k].key, g[k].count < c->in->n ? g[k].nodes : NULL, why);
-		nodes += g[k].count;
-	}
-	return nodes;
+	return set_values(c, name, keys, why);
 }
 
 static void set_gids(struct choosing *c, const struct net_ports *v)
@@ -365,25 +387,78 @@ static const char *layer_word(const struct choosing *c)
 	return c->layer != NULL && strcmp(c->layer, NET_ETHERNET) == 0 ? "RoCE" : "InfiniBand";
 }
 
-static void choose_common(struct choosing *c, struct net_ports *v)
+static const char pkey_name[] = "NCCL_IB_PKEY";
+
+/* The owner of the job may know more of its partitions than we do. */
+static bool owner_minds_pkeys(const struct choosing *c)
+{
+	return is_yours(c, pkey_name) || is_yours(c, "NCCL_IB_HCA");
+}
+
+static void set_pkeys(struct choosing *c, const uint32_t *index, const char *why)
+{
+	const char **keys = arena_alloc(c->a, c->in->n * sizeof(*keys));
+
+	if (keys == NULL) {
+		c->oom = true;
+		return;
+	}
+	for (size_t i = 0; i < c->in->n; i++)
+		keys[i] = SAY(c, "%u", index[i]);
+	set_values(c, pkey_name, keys, why);
+}
+
+/* False: the ports do not hear each other, which has been said. */
+static bool hear_each_other(struct choosing *c, struct net_ports *v, bool rails)
+{
+	struct pkey_choice k;
+
+	if (strcmp(c->layer, NET_IB_LAYER) != 0 || owner_minds_pkeys(c))
+		return true;
+	if (!pkeys_choose(c->a, v, c->in->nodes, c->in->n, rails, &k)) {
+		c->oom = true;
+		return true;
+	}
+	if (k.is == PKEY_NONE)
+		no_way(c, k.guilty, k.why);
+	if (k.is == PKEY_DROPPED)
+		notice(c, k.why);
+	if (k.is == PKEY_INDEX)
+		set_pkeys(c, k.index, k.why);
+	return k.is != PKEY_NONE;
+}
+
+/* False: they do not hear each other. */
+static bool choose_common(struct choosing *c, struct net_ports *v)
 {
 	const char *others = ports_other_layer(c->ports, c->in->n, c->layer) ? "; ports of the other link layer are left out" : "";
 	const char *slow = ports_drop_uneven(c->a, v, c->in->nodes, c->in->n);
 	const struct net_ports *first = &v[0];
 
+	for (size_t i = 0; i < c->in->n; i++)
+		if (v[i].v == NULL)
+			return true;
+	if (!hear_each_other(c, v, true))
+		return false;
 	notice(c, slow);
 	set(c, "NCCL_IB_HCA", hca_text(c, first), NULL, SAY(c, "ports%s that are Active on all %zu nodes%s%s", rates_of(c, first), c->in->n,
 				    slow != NULL ? ", at equal rates" : "", others));
 	tell_ill(c, first->n);
 	conclude(c, SAY(c, "%s: %zu port%s%s on each node%s", layer_word(c), first->n, first->n == 1 ? "" : "s",
 			rates_of(c, first), c->in->want == NET_IB ? ", as asked for with --net ib" : ""));
+	return true;
 }
 
 /* Each node has names of its own: as many for each, the fastest. */
-static void choose_own(struct choosing *c, struct net_ports *v)
+static bool choose_own(struct choosing *c, struct net_ports *v)
 {
 	size_t k = ports_own(c->a, c->ports, c->in->n, c->layer, v), named;
 
+	for (size_t i = 0; i < c->in->n; i++)
+		if (v[i].v == NULL)
+			return true;
+	if (!hear_each_other(c, v, false))
+		return false;
 	notice(c, SAY(c, "the nodes name their Active ports differently: NCCL gets %zu on each node by its own names; whether "
 		      "they reach each other nodectl check nccl tells", k));
 	tell_ill(c, k);
@@ -391,26 +466,26 @@ static void choose_own(struct choosing *c, struct net_ports *v)
 	named = set_each(c, "NCCL_IB_HCA", v, hca_text, SAY(c, "a node's %zu fastest Active ports: names differ between nodes", k));
 	if (named < c->in->n)
 		notice(c, SAY(c, "too many ways to name ports: on %zu nodes NCCL chooses them by itself", c->in->n - named));
+	return true;
 }
 
 static void choose_ports(struct choosing *c)
 {
 	struct net_ports *v = arena_alloc(c->a, c->in->n * sizeof(*v));
+	bool may;
 
 	if (v == NULL) {
 		c->oom = true;
 		return;
 	}
-	if (ports_common(c->a, c->ports, c->in->n, c->layer, v))
-		choose_common(c, v);
-	else
-		choose_own(c, v);
+	may = ports_common(c->a, c->ports, c->in->n, c->layer, v) ? choose_common(c, v) : choose_own(c, v);
 	for (size_t i = 0; i < c->in->n; i++)
 		if (v[i].v == NULL) {
 			c->oom = true;
 			return;
 		}
-	set_gids(c, v);
+	if (may)
+		set_gids(c, v);
 }
 
 /* ---- interfaces ----------------------------------------------------------------------- */

@@ -14,11 +14,15 @@
  * NCCL_IB_HCA names the ports exactly ("=mlx5_0:1,mlx5_1:1"). Where the nodes
  * name them alike it is what is good on all; a rail whose rate differs between
  * nodes is left out if others remain. Where names differ each node gets its own
- * list, all of one length. Which GPU uses which of them NCCL knows best.
+ * list, all of one length. Which GPU uses which of them NCCL knows best: of the
+ * ports it is allowed it takes the nearest, so order says nothing and a subset
+ * for a job on some GPUs would only take away; 'gpu.nic' tells who has lost his.
+ *
+ * Partition keys are compared (nccl_pkey.h): ports that do not hear each other
+ * are no ports, and where another index of the table serves, NCCL_IB_PKEY says so.
  *
  * What the job's owner has set is left alone. A job on one node gets nothing,
- * unless --net was said. Not promised: that the fabric joins the ports (rails,
- * partitions); 'nodectl check nccl' tells that.
+ * unless --net was said. Not promised: that the fabric joins the ports (rails); 'nodectl check nccl' tells that.
  */
 #ifndef NA_CORE_NCCL_NET_H
 #define NA_CORE_NCCL_NET_H
@@ -52,6 +56,7 @@ struct net_in {
 	size_t n;
 	const char *const *yours; /* names that the owner has set */
 	size_t n_yours;
+	uint32_t cluster, cluster_good; /* nodes of the cluster, and those that have an Active port; 0: not known */
 };
 
 struct net_out {

@@ -19,7 +19,7 @@
 /* The ports of a node in short: "a0" is an Active InfiniBand port on mlx5_0 of 400 Gb/s. Letters:
  * a Active, i Initializing, r Armed, d Down/Polling, x Down/Disabled, f ActiveDefer, n no state, l Active without LID,
  * e Active RoCE, E RoCE that is Down, g Active RoCE with GID index 3, h ... with 5, s Active at 200 Gb/s, k excluded,
- * o Active on another name (ibN). */
+ * o Active on another name (ibN). Behind it the keys of its partitions: "a0/ffff,8001"; none are not told. */
 struct situation {
 	const char *name;
 	const char *ports[NODES]; /* NULL: no readings; of the third: two nodes */
@@ -83,6 +83,23 @@ static const struct situation table[] = {
 	{ "other names", TWO("a0 a1", "o0 o1"), NET_AUTO, "=mlx5_0:1,mlx5_1:1", NULL, "own names", "name their Active ports differently", NULL },
 	{ "other names, fewer", TWO("s0 a1", "o0"), NET_AUTO, "=mlx5_1:1", NULL, "1 port on each node, by", "differently: NCCL gets 1", NULL },
 	{ "a subset", TWO("a0 a1 a2", "a0 a1"), NET_AUTO, "=mlx5_0:1,mlx5_1:1", NULL, "2 ports", "Active ports differ: ", NULL },
+	/* partitions */
+	{ "one partition", TWO("a0/ffff a1/ffff", "a0/ffff a1/ffff"), NET_IB, "=mlx5_0:1,mlx5_1:1", "IB", "2 ports", NULL, NULL },
+	{ "not told", TWO("a0/8001 a1", "a0/ffff a1/ffff"), NET_IB, "=mlx5_0:1,mlx5_1:1", "IB", "2 ports", NULL, NULL },
+	{ "two partitions", TWO("a0/ffff", "a0/8001"), NET_AUTO, NULL, "Socket", "SOCKET: the nodes have no partition key in common as full members: "
+	  "partition 0x7fff on n1; 0x0001 on n2 (the", "SOCKET: NCCL is told to use TCP", NULL },
+	{ "two partitions, ib", TWO("a0/ffff", "a0/8001"), NET_IB, NULL, "IB", NULL, NULL, "--net ib: the nodes have no partition key in common" },
+	{ "another one of three, ib", { "a0/8001", "a0/8001", "a0/8002" }, NET_IB, NULL, "IB", NULL, NULL, "partition 0x0001 on n1,n2; 0x0002 on n3" },
+	{ "no key", TWO("a0/ffff", "a0/0"), NET_IB, NULL, "IB", NULL, NULL, "partition 0x7fff on n1; none on n2" },
+	{ "limited members", TWO("a0/7fff", "a0/7fff"), NET_IB, NULL, "IB", NULL, NULL, "limited members of their partition, and limited members do not "
+	  "hear each other: 0x7fff (limited) on n1,n2" },
+	{ "one is limited", TWO("a0/ffff", "a0/7fff"), NET_IB, "=mlx5_0:1", "IB", "1 port", NULL, NULL },
+	{ "two are limited", { "a0/ffff", "a0/7fff", "a0/7fff" }, NET_IB, NULL, "IB", NULL, NULL, "limited" },
+	{ "one rail apart", TWO("a0/ffff a1/ffff", "a0/ffff a1/8001"), NET_IB, "=mlx5_0:1", "IB", "1 port",
+	  "NCCL gets 1 of 2 ports, those of partition 0x7fff: mlx5_1 of n2 is a member of partition 0x0001", NULL },
+	{ "rails apart on all", TWO("a0/ffff a1/8001", "a0/ffff a1/8001"), NET_AUTO, "=mlx5_0:1", NULL, "1 port", "NCCL gets 1 of 2 ports, those", NULL },
+	{ "names and partitions differ", TWO("a0/ffff", "o0/8001"), NET_IB, NULL, "IB", NULL, NULL, "no partition key in common" },
+	{ "roce has none", TWO("e0/ffff", "e0/8001"), NET_IB, "=mlx5_0:1", "IB", "RoCE", NULL, NULL },
 	/* one node; virtual nodes are nodes with the same ports */
 	{ "one node", { "i0" }, NET_AUTO, NULL, NULL, "one node", NULL, NULL },
 	{ "one node, ib", { "a0" }, NET_IB, "=mlx5_0:1", "IB", "1 port", NULL, NULL },
@@ -126,6 +143,10 @@ static void make_port(const char *code, struct rec_port *p)
 	if (strchr("gh", code[0]))
 		MSG_SET(p, port, gid_v2, code[0] == 'g' ? 3 : 5);
 	p->excluded = code[0] == 'k';
+	if (code[2] == '/') {
+		p->pkey_table = arena_printf(&arena, "%.*s", (int)strcspn(code + 3, " "), code + 3);
+		MSG_SET(p, port, pkey, (uint32_t)strtoul(code + 3, NULL, 16));
+	}
 }
 
 static struct rec_readings *make_readings(const char *ports)
@@ -315,6 +336,51 @@ static void roce_gets_the_index_that_its_ports_agree_on(void **state)
 	assert_null(value_of(&o, "NCCL_IB_GID_INDEX", "n1"));
 }
 
+static void another_index_of_the_partition_table_serves_where_all_have_the_key(void **state)
+{
+	static const char *const yours[] = { "NCCL_IB_PKEY" };
+	struct net_node nodes[NODES];
+	struct net_out o;
+
+	(void)state;
+	choose("a0/ffff,8001", "a0/ffff,8001", NET_AUTO, NULL, 0, nodes, &o);
+	assert_null(value_of(&o, "NCCL_IB_PKEY", "n1")); /* index 0 serves */
+	choose("a0/7fff,8001", "a0/7fff,8001", NET_IB, NULL, 0, nodes, &o);
+	assert_string_equal(value_of(&o, "NCCL_IB_PKEY", "n1"), "1");
+	assert_string_equal(value_of(&o, "NCCL_IB_HCA", "n1"), "=mlx5_0:1");
+	assert_null(o.refusal);
+	choose("a0/8002,8001", "a0/8003,0,8001", NET_IB, NULL, 0, nodes, &o);
+	assert_string_equal(value_of(&o, "NCCL_IB_PKEY", "n1"), "1");
+	assert_string_equal(value_of(&o, "NCCL_IB_PKEY", "n2"), "2");
+	/* one index for all ports of a node */
+	choose("a0/8002,8001 a1/8001,8002", "a0/8003,8001 a1/8003,8001", NET_IB, NULL, 0, nodes, &o);
+	assert_null(value_of(&o, "NCCL_IB_PKEY", "n1"));
+	assert_non_null(o.refusal);
+	/* the owner may know more of it */
+	choose("a0/ffff", "a0/8001", NET_IB, yours, 1, nodes, &o);
+	assert_null(o.refusal);
+	assert_string_equal(value_of(&o, "NCCL_IB_HCA", "n1"), "=mlx5_0:1");
+	/* of an older probe, which tells the first only; and what nobody sends */
+	choose("a0/ffff", "a0/zz,,", NET_IB, NULL, 0, nodes, &o);
+	assert_non_null(o.refusal);
+}
+
+static void the_cluster_is_counted_where_its_nodes_do_not_suffice(void **state)
+{
+	const struct situation t = { "", { "a0", "i0", NULL }, NET_IB, NULL, NULL, NULL, NULL, NULL };
+	struct net_node nodes[NODES];
+	struct net_in in = { .nodes = nodes, .want = NET_IB, .cluster = 5, .cluster_good = 1 };
+	struct net_out o;
+
+	(void)state;
+	in.n = make_nodes(&t, nodes);
+	assert_int_equal(net_choose(&arena, &in, &o), 0);
+	assert_non_null(strstr(o.refusal, "(mlx5_0 Initializing); of the cluster's 5 nodes 1 has an Active port; mend it"));
+	in.cluster_good = 2;
+	assert_int_equal(net_choose(&arena, &in, &o), 0);
+	assert_null(strstr(o.refusal, "cluster's"));
+}
+
 static void differing_drivers_and_gpus_are_told(void **state)
 {
 	const struct situation t = { "", { "a0", "a0", "a0" }, NET_AUTO, NULL, NULL, NULL, NULL, NULL };
@@ -359,6 +425,8 @@ static void an_agent_that_would_drop_it_is_refused_or_left_alone(void **state)
 static void the_one_node_that_is_why_is_named_guilty(void **state)
 {
 	struct net_node nodes[NODES];
+	struct situation three;
+	struct net_in in = { .nodes = nodes, .want = NET_IB };
 	struct net_out o;
 
 	(void)state;
@@ -366,6 +434,12 @@ static void the_one_node_that_is_why_is_named_guilty(void **state)
 	assert_int_equal(o.guilty, 1);
 	choose("i0", "i0", NET_IB, NULL, 0, nodes, &o);
 	assert_int_equal(o.guilty, 2); /* none in particular */
+	choose("a0/ffff", "a0/8001", NET_IB, NULL, 0, nodes, &o);
+	assert_int_equal(o.guilty, 2); /* either may be wrong */
+	three = (struct situation){ "", { "a0/8001", "a0/8002", "a0/8001" }, NET_IB, NULL, NULL, NULL, NULL, NULL };
+	in.n = make_nodes(&three, nodes);
+	assert_int_equal(net_choose(&arena, &in, &o), 0);
+	assert_int_equal(o.guilty, 1);
 }
 
 static void words_are_auto_ib_and_socket(void **state)
@@ -386,7 +460,9 @@ static void a_failing_allocation_touches_nothing_that_is_not_there(void **state)
 	static const struct situation t[] = { { "", TWO("g0 a1 i2", "h0 s1"), NET_AUTO, NULL, NULL, NULL, NULL, NULL },
 					      { "", TWO("a0 a1", "s0 a2 a3"), NET_AUTO, NULL, NULL, NULL, NULL, NULL },
 					      { "", TWO("a0", "d0"), NET_IB, NULL, NULL, NULL, NULL, NULL },
-					      { "", TWO("a0", "e0"), NET_AUTO, NULL, NULL, NULL, NULL, NULL } };
+					      { "", TWO("a0", "e0"), NET_AUTO, NULL, NULL, NULL, NULL, NULL },
+					      { "", TWO("a0/ffff a1/ffff", "a0/ffff a1/8001"), NET_IB, NULL, NULL, NULL, NULL, NULL },
+					      { "", TWO("a0/7fff,8001", "a0/8002,8001"), NET_IB, NULL, NULL, NULL, NULL, NULL } };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
@@ -417,6 +493,8 @@ int main(void)
 		T(what_the_owner_has_set_is_left_alone_and_shown),
 		T(names_of_each_node_go_to_that_node_in_the_order_of_its_bus),
 		T(roce_gets_the_index_that_its_ports_agree_on),
+		T(another_index_of_the_partition_table_serves_where_all_have_the_key),
+		T(the_cluster_is_counted_where_its_nodes_do_not_suffice),
 		T(differing_drivers_and_gpus_are_told),
 		T(an_agent_that_would_drop_it_is_refused_or_left_alone),
 		T(the_one_node_that_is_why_is_named_guilty),
