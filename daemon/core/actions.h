@@ -52,6 +52,8 @@ enum action_type {
 	                 * the pid below which it was found, UINT32_MAX: below the shim only; text: its command */
 	ACT_READ, /* readings of GPUs are wanted now. Not answered but by AEV_READINGS */
 	ACT_LOOK, /* procs: which of them live? result: bit i is set for the i-th */
+	ACT_CONFIRM, /* job, shim_pid, cookie, prepare, procs: who cannot be killed by its shim's word. stuck: those of
+	              * them of whom that is true, as the agent sees them itself */
 	ACT_KEEP_SPEC, /* job, prepare (only what a fetch needs): have a copy of the specification on disk */
 	ACT_TIDY_SPECS, /* all but those of agent_each_spec() may go. Not answered */
 };
@@ -73,7 +75,7 @@ struct action {
 	uint32_t shim_pid;
 	const uint32_t *pids;
 	size_t n_pids;
-	const struct rec_stuck_proc *procs; /* pid and start_time only */
+	const struct rec_stuck_proc *procs; /* LOOK: pid and start_time only */
 	size_t n_procs;
 	const char *cookie;
 	uint64_t lineage;

@@ -116,7 +116,7 @@ struct ajob {
 	uint32_t shim_proto; /* 0: it has not spoken yet */
 	int64_t lease_told; /* to the shim: the newest */
 	uint32_t end_grace_ms;
-	uint64_t ticket_fetch, ticket_lease, ticket_spawn, ticket_prove, ticket_latch, ticket_sweep;
+	uint64_t ticket_fetch, ticket_lease, ticket_spawn, ticket_prove, ticket_latch, ticket_sweep, ticket_confirm;
 	uint64_t shim_link; /* 0: none now */
 	uint32_t shim_pid; /* as it said itself; 0: not yet */
 	bool setup_sent;
@@ -340,6 +340,8 @@ void report_times(struct agent *a);
 /* agent_stuck.c */
 void stuck_met(struct agent *a, uint64_t job, const struct rec_stuck_proc *v, size_t n);
 void stuck_registered(struct agent *a);
+void stuck_claimed(struct agent *a, struct ajob *j, const struct rec_shim_stuck *s);
+void stuck_confirmed(struct agent *a, struct ajob *j);
 void stuck_on_watch(struct agent *a, const struct rec_stuck_watch *w);
 void stuck_deadlines(struct agent *a);
 bool stuck_on_done(struct agent *a); /* was it for us? */

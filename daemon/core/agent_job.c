@@ -845,7 +845,7 @@ void ajob_on_done(struct agent *a)
 			{ j->ticket_fetch, done_fetch }, { j->ticket_lease, done_lease },
 			{ j->ticket_spawn, done_spawn }, { j->ticket_prove, done_prove },
 			{ j->ticket_latch, done_latch }, { j->ticket_sweep, done_sweep },
-			{ j->ticket_look, containers_done },
+			{ j->ticket_look, containers_done },	 { j->ticket_confirm, stuck_confirmed },
 		};
 
 		for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)

@@ -165,50 +165,6 @@ static void on_shim_ended(struct agent *a, struct ajob *j, const struct rec_shim
 		tell_again(a);
 }
 
-/* "; process 4711 (python) cannot be killed: state D (disk sleep) in nfs_wait" */
-static void tell_stuck(struct agent *a, struct ajob *j, const struct rec_shim_stuck *s)
-{
-	char text[500], first[300] = "", more[32] = "";
-
-	if (s->n_procs > 0)
-		snprintf(first, sizeof(first), "process %u (%.64s) cannot be killed: %.128s", s->procs[0].pid,
-			 s->procs[0].name != NULL ? s->procs[0].name : "?",
-			 s->procs[0].text != NULL ? s->procs[0].text : "its state is not known");
-	if (s->n_procs > 1)
-		snprintf(more, sizeof(more), ", and %zu more", s->n_procs - 1);
-	snprintf(text, sizeof(text), "%s%s%s%.160s", first, more, s->n_procs > 0 && s->text != NULL ? "; " : "",
-		 s->text != NULL ? s->text : "");
-	free(j->end_text);
-	j->end_text = agent_strdup(a, text);
-}
-
-/* What became another user's the launcher can end, and a cgroup of ours: with it goes the
- * shim, which has told all it knows. Not answered to the job, which is over; whether
- * they live is looked for in any case. */
-static void end_foreign(struct agent *a, struct ajob *j, const struct rec_shim_stuck *s)
-{
-	uint64_t unheard;
-
-	for (size_t i = 0; i < s->n_procs; i++)
-		if (s->procs[i].foreign) {
-			ajob_action(a, j, ACT_SWEEP, &unheard);
-			return;
-		}
-}
-
-/* SIGKILL was sent again and again for half a minute. The shim goes on; the job
- * need not wait for it, and nobody gets work here meanwhile. */
-static void on_shim_stuck(struct agent *a, struct ajob *j, const struct rec_shim_stuck *s)
-{
-	if (!ajob_alive(j) || (s->n_procs == 0 && s->text == NULL))
-		return;
-	tell_stuck(a, j, s);
-	stuck_met(a, j->job, s->procs, s->n_procs);
-	report_rest(a, j, "lost", 0, j->end_text != NULL ? j->end_text : "it cannot be killed");
-	ajob_ended(a, j);
-	end_foreign(a, j, s);
-}
-
 /* The shim of a job that nobody asks for any more: it was given up, and is over now. */
 static void on_late_end(struct agent *a, const struct alink *l)
 {
@@ -262,7 +218,7 @@ void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 		pulse_on_shim(a, j, m);
 		break;
 	case MSG_shim_stuck:
-		on_shim_stuck(a, j, &m->u.shim_stuck);
+		stuck_claimed(a, j, &m->u.shim_stuck);
 		break;
 	case MSG_shim_nccl:
 		nccl_on_shim(a, j, m);

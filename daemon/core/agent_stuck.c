@@ -2,11 +2,13 @@
  *
  * The coordinator keeps new jobs away from this node while there are some, and
  * keeps the list: this agent may be restarted. It says who has come and who has
- * gone, looks every two seconds, and forgets what it was told to.
+ * gone, looks every two seconds, and forgets what it was told to. What a shim says is
+ * looked at first (ACT_CONFIRM): its user may make it say anything.
  */
 #include "core/agent_internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LOOK_MS 2000
@@ -93,6 +95,79 @@ void stuck_on_watch(struct agent *a, const struct rec_stuck_watch *w)
 	}
 	for (size_t i = 0; i < w->n_procs; i++)
 		add(a, &w->procs[i], NULL);
+}
+
+/* ---- what a shim says ------------------------------------------------------------------ */
+
+/* "process 4711 (python) cannot be killed: state D (disk sleep) in nfs_wait" */
+static void put_into_words(struct agent *a, struct ajob *j, const struct rec_stuck_proc *v, size_t n, const char *also,
+			   const char *doubt)
+{
+	char text[500], first[300] = "", more[32] = "";
+
+	if (n > 0)
+		snprintf(first, sizeof(first), "process %u (%.64s) cannot be killed: %.128s", v[0].pid,
+			 v[0].name != NULL ? v[0].name : "?", v[0].text != NULL ? v[0].text : "its state is not known");
+	if (n > 1)
+		snprintf(more, sizeof(more), ", and %zu more", n - 1);
+	snprintf(text, sizeof(text), "%s%s%s%.160s%s", first, more, n > 0 && also != NULL ? "; " : "",
+		 also != NULL ? also : "", doubt);
+	free(j->end_text);
+	j->end_text = agent_strdup(a, text);
+}
+
+/* SIGKILL was sent again and again for half a minute. That is the word of a program of
+ * the job's user, good for that user's job; not enough to keep others away from here. */
+void stuck_claimed(struct agent *a, struct ajob *j, const struct rec_shim_stuck *s)
+{
+	struct rec_stuck_proc *v;
+	struct action *x;
+
+	if (!ajob_alive(j) || j->phase == AJ_SWEEPING || j->ticket_confirm != 0 || (s->n_procs == 0 && s->text == NULL))
+		return;
+	put_into_words(a, j, s->procs, s->n_procs, s->text, "; this node's agent did not see that itself");
+	v = arena_alloc(&a->out->arena, (s->n_procs + 1) * sizeof(*v));
+	x = ajob_action(a, j, ACT_CONFIRM, &j->ticket_confirm);
+	x->shim_pid = j->shim_pid;
+	for (size_t i = 0; v != NULL && i < s->n_procs; i++) {
+		v[i] = s->procs[i];
+		v[i].text = s->procs[i].text != NULL ? arena_strdup(&a->out->arena, s->procs[i].text) : NULL;
+		v[i].name = NULL;
+	}
+	x->procs = v;
+	x->n_procs = v != NULL ? s->n_procs : 0;
+}
+
+/* What became another user's the launcher can end, and a cgroup of ours: with it goes the
+ * shim, which has told all it knows. Not answered to the job, which is over; whether
+ * they live is looked for in any case. */
+static void end_foreign(struct agent *a, struct ajob *j, const struct rec_stuck_proc *v, size_t n)
+{
+	uint64_t unheard;
+
+	for (size_t i = 0; i < n; i++)
+		if (v[i].foreign) {
+			ajob_action(a, j, ACT_SWEEP, &unheard);
+			return;
+		}
+}
+
+/* Those whom the agent has seen itself. The shim goes on; the job need not wait for
+ * it, and nobody gets work here meanwhile. When its shim is dead, a sweep ends it. */
+void stuck_confirmed(struct agent *a, struct ajob *j)
+{
+	const struct rec_stuck_proc *v = a->ev->stuck;
+	size_t n = a->ev->error == 0 ? a->ev->n_stuck : 0;
+
+	j->ticket_confirm = 0;
+	stuck_met(a, j->job, v, n);
+	if (!ajob_alive(j) || j->phase == AJ_SWEEPING)
+		return;
+	if (n > 0)
+		put_into_words(a, j, v, n, NULL, "");
+	report_rest(a, j, "lost", 0, j->end_text != NULL ? j->end_text : "it cannot be killed");
+	ajob_ended(a, j);
+	end_foreign(a, j, v, n);
 }
 
 void stuck_deadlines(struct agent *a)

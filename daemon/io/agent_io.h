@@ -103,6 +103,7 @@ struct job_io {
 	struct lost lost;
 	bool told_given; /* the core, that its oldest output is given back */
 	bool told_left; /* in the log, that processes of it could not be ended */
+	struct proc_id started; /* its shim, by us or by the launcher, in this life of the agent; start time 0: not */
 	struct proc_id shim; /* our child, or was; start time 0: never */
 	char cookie[65]; /* of a shim that was started in this life of the agent */
 	char leaf[LEAF_PATH_MAX]; /* its cgroup; "": none */

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/proc.h"
 #include "io/bulk.h"
+#include "io/confirm.h"
 #include "io/ports.h"
 #include "io/probe.h"
 #include "io/shims.h"
@@ -253,6 +254,9 @@ void perform_agent(struct agent_io *io, const struct action *a)
 		break;
 	case ACT_LOOK:
 		look(io, a);
+		break;
+	case ACT_CONFIRM:
+		confirm_begin(io, a);
 		break;
 	case ACT_PERSIST:
 	case ACT_EVENT:

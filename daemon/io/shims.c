@@ -330,6 +330,8 @@ static void launched(struct launch *l)
 	j = job_io_get(l->io, l->job, l->attempt);
 	snprintf(j->cookie, sizeof(j->cookie), "%s", l->cookie);
 	snprintf(j->leaf, sizeof(j->leaf), "%s", l->leaf);
+	j->started.pid = l->pid;
+	proc_start_time(l->pid, &j->started.start_time);
 	if (l->io->opts->single_user) {
 		c = agent_alloc(sizeof(*c));
 		c->pid = l->pid;
@@ -608,6 +610,8 @@ static void add_stuck(struct later *l, const char *lines, bool as_self)
 	while (l->ev.n_stuck < 16 && (lines = left_next(lines, &one)) != NULL) {
 		if (proc_read(one.id.pid, &st) || st.start_time != one.id.start_time)
 			continue; /* gone meanwhile */
+		if (st.state == 't')
+			continue; /* held by a tracer: that is no fault of the node, and any user could do it */
 		v[l->ev.n_stuck] = (struct rec_stuck_proc){ .pid = (uint32_t)one.id.pid,
 							    .start_time = one.id.start_time,
 							    .name = arena_strdup(&l->arena, st.name),

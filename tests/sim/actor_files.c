@@ -403,6 +403,22 @@ static void do_look(struct sim *s, struct agent_actor *a, const struct action *a
 	answer_in(s, a, d, MS / 10, 5 * MS);
 }
 
+/* Its shim has said so, and the agent looks: who is named and lives is. */
+static void do_confirm(struct sim *s, struct agent_actor *a, const struct action *act)
+{
+	uint32_t alive = stuck_look(s, a, act);
+	struct done *d = answer(s, act);
+
+	d->stuck = world_alloc(&s->w, 16 * sizeof(*d->stuck));
+	for (size_t i = 0; i < act->n_procs; i++)
+		if (alive >> i & 1) {
+			d->stuck[d->n_stuck] = (struct rec_stuck_proc){ .pid = act->procs[i].pid, .name = "python" };
+			d->stuck[d->n_stuck].start_time = act->procs[i].start_time;
+			d->stuck[d->n_stuck++].text = "state D (disk sleep)";
+		}
+	answer_in(s, a, d, 500 * MS, 520 * MS);
+}
+
 static void do_clean(struct sim *s, struct agent_actor *a, const struct action *act)
 {
 	struct shim_actor *h = simshim_find(s, a->idx, act->job, act->attempt);
@@ -478,6 +494,9 @@ void simagent_perform(struct sim *s, struct agent_actor *a, const struct action 
 		break; /* there are none here, and the probe speaks often enough */
 	case ACT_LOOK:
 		do_look(s, a, act);
+		break;
+	case ACT_CONFIRM:
+		do_confirm(s, a, act);
 		break;
 	case ACT_CLEAN:
 		do_clean(s, a, act);

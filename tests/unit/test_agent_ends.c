@@ -92,7 +92,21 @@ static void whom_a_sweep_has_left_alive_is_told(void **state)
 	msg_finish(&m);
 }
 
-static void shim_stuck_by(struct world *w, bool foreign)
+/* ... and the agent sees it, or does not. */
+static void confirmed(struct world *w, bool foreign, bool so)
+{
+	struct rec_stuck_proc p = { .pid = 4711, .start_time = 99, .name = "python",
+				    .text = "state D (disk sleep) in nfs_wait_bit_killable" };
+	struct agent_event ev = { .type = AEV_DONE, .stuck = &p, .n_stuck = so };
+
+	if (foreign)
+		MSG_SET(&p, stuck_proc, foreign, true);
+	ev.ticket = ticket_of(w, ACT_CONFIRM);
+	if (ev.ticket != 0)
+		feed(w, &ev);
+}
+
+static void shim_claims(struct world *w, bool foreign)
 {
 	struct rec_stuck_proc p = { .pid = 4711, .start_time = 99, .name = "python",
 				    .text = "state D (disk sleep) in nfs_wait_bit_killable" };
@@ -104,6 +118,12 @@ static void shim_stuck_by(struct world *w, bool foreign)
 	m.u.shim_stuck.procs = &p;
 	m.u.shim_stuck.n_procs = 1;
 	say(w, SHIM, &m);
+}
+
+static void shim_stuck_by(struct world *w, bool foreign)
+{
+	shim_claims(w, foreign);
+	confirmed(w, foreign, true);
 }
 
 static void shim_stuck(struct world *w)
@@ -153,6 +173,40 @@ static void a_rank_that_cannot_be_killed_ends_the_job_and_is_told_until_it_is_go
 	forget(w);
 	tick(w, 4000);
 	assert_false(asked(w, ACT_LOOK)); /* nobody is looked for */
+}
+
+static void what_a_shim_says_alone_keeps_no_jobs_away(void **state)
+{
+	struct world *w = *state;
+	struct msg m;
+
+	to_running(w);
+	shim_claims(w, false);
+	assert_int_equal(count(w, COORD, MSG_stuck), 0);
+	assert_int_equal(count(w, COORD, MSG_ended), 0);
+	confirmed(w, false, false);
+	assert_int_equal(count(w, COORD, MSG_stuck), 0);
+	assert_true(last(w, COORD, MSG_ended, &m)); /* its own job is over all the same */
+	assert_string_equal(m.u.ended.text, "process 4711 (python) cannot be killed: state D (disk sleep) in "
+			    "nfs_wait_bit_killable; this node's agent did not see that itself");
+	msg_finish(&m);
+	forget(w);
+	tick(w, 4000);
+	assert_false(asked(w, ACT_LOOK));
+}
+
+static void a_shim_that_dies_while_its_word_is_looked_at_is_swept_first(void **state)
+{
+	struct world *w = *state;
+
+	to_running(w);
+	shim_claims(w, false);
+	down(w, SHIM);
+	confirmed(w, false, true);
+	assert_int_equal(count(w, COORD, MSG_stuck), 1);
+	assert_int_equal(count(w, COORD, MSG_ended), 0);
+	done(w, ACT_SWEEP, 0);
+	assert_int_equal(count(w, COORD, MSG_ended), 1);
 }
 
 static void what_the_shim_may_not_signal_is_ended_by_who_may(void **state)
@@ -323,6 +377,8 @@ int main(void)
 		T(whom_a_sweep_has_left_alive_is_told),
 		T(a_rank_that_cannot_be_killed_ends_the_job_and_is_told_until_it_is_gone),
 		T(what_outlives_a_sweep_is_told_before_the_job_ends_there),
+		T(what_a_shim_says_alone_keeps_no_jobs_away),
+		T(a_shim_that_dies_while_its_word_is_looked_at_is_swept_first),
 		T(what_the_shim_may_not_signal_is_ended_by_who_may),
 		T(docker_in_a_job_is_told_once_and_looked_for_less_and_less),
 		T(those_whom_the_coordinator_has_stored_are_looked_for),
