@@ -412,6 +412,28 @@ static int check(const struct command *c, struct err *e)
 	return 0;
 }
 
+static void warn_of_setting(const char *text)
+{
+	log_warn("%s", text);
+}
+
+/* Coordinator and agents of a standalone cluster read the same, and say it. */
+static void left_to_roles(const char *text)
+{
+}
+
+static int check_settings(struct command *c, struct err *e)
+{
+	switch (c->role) {
+	case ROLE_AGENT:
+		return settings_check(&c->s, "agent", warn_of_setting, e);
+	case ROLE_COORDINATOR:
+		return settings_check(&c->s, "coordinator", warn_of_setting, e);
+	default:
+		return settings_check(&c->s, NULL, left_to_roles, e);
+	}
+}
+
 static int configure(int argc, char **argv, struct command *c, struct err *e)
 {
 	char *state;
@@ -424,7 +446,7 @@ static int configure(int argc, char **argv, struct command *c, struct err *e)
 		r = state ? apply(argc, argv, c, state, e) : err_set(e, ENOMEM, "out of memory");
 		free(state);
 	}
-	return r == 0 ? settings_check(&c->s, e) : r;
+	return r == 0 ? check_settings(c, e) : r;
 }
 
 static void help(void)

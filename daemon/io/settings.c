@@ -339,79 +339,135 @@ int settings_option(struct settings *s, const char *section, const char *name, c
 
 /* ---- together ----------------------------------------------------------- */
 
-/* What is wrong, with the place where the last of these two keys of a section was set. */
-static int refuse(const struct settings *s, const char *section, const char *key,
-		  const char *other, struct err *e, const char *fmt, ...)
-	__attribute__((format(printf, 6, 7)));
+/* One pass over what does not go together. */
+struct together {
+	struct settings *s;
+	const char *role; /* whose settings must be good: a section; NULL: all */
+	void (*warn)(const char *text);
+	struct err *e;
+};
 
-static int refuse(const struct settings *s, const char *section, const char *key,
-		  const char *other, struct err *e, const char *fmt, ...)
+/* What is wrong, with the place where the last of these two keys of a section was set. */
+static int refuse(const struct together *t, const char *section, const char *key, const char *other, const char *what)
 {
+	const struct settings *s = t->s;
 	const struct conf_key *k = find_key(section, key);
 	size_t i = (size_t)(k - table);
-	char what[400];
-	va_list ap;
 
 	if (s->from[i].line == 0 && other) {
 		k = find_key(section, other);
 		i = (size_t)(k - table);
 	}
+	if (s->from[i].file)
+		return err_set(t->e, EINVAL, "%s:%u: %s: %s", s->from[i].file, s->from[i].line, k->key, what);
+	return err_set(t->e, EINVAL, "%s: %s", k->key, what);
+}
+
+static bool by_option(const struct settings *s, const char *section, const char *key)
+{
+	size_t i = key ? (size_t)(find_key(section, key) - table) : 0;
+
+	return key && s->from[i].line > 0 && !s->from[i].file;
+}
+
+/* A file was good for the version before this one, perhaps, and nobody is there to change it when
+ * daemons are upgraded: so what has a safe meaning gets it, and is told. Who types an option is there. */
+static int mend(const struct together *t, const char *section, const char *key, const char *other,
+		const char *instead, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+
+static int mend(const struct together *t, const char *section, const char *key, const char *other,
+		const char *instead, const char *fmt, ...)
+{
+	bool ours = !t->role || strcmp(t->role, section) == 0;
+	char what[400], text[sizeof(t->e->text) + 160];
+	va_list ap;
+
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	if (s->from[i].file)
-		return err_set(e, EINVAL, "%s:%u: %s: %s", s->from[i].file, s->from[i].line, k->key, what);
-	return err_set(e, EINVAL, "%s: %s", k->key, what);
+	refuse(t, section, key, other, what);
+	if (ours && (!instead || !t->warn || by_option(t->s, section, key) || by_option(t->s, section, other)))
+		return -EINVAL;
+	if (!ours && instead)
+		return 0; /* it is told where it counts */
+	snprintf(text, sizeof(text), "%s; %s%s%s", t->e->text, ours ? "until then, " : "the ",
+		 ours ? instead : section, ours ? "" : " does not start with it");
+	if (t->warn)
+		t->warn(text);
+	return 0;
+}
+
+static const char *ms_instead(char out[80], const char *key, uint32_t ms)
+{
+	snprintf(out, 80, "%s counts as %u ms", key, ms);
+	return out;
 }
 
 /* A lost ping, or one that comes late, must not make a node unreachable, let alone lost. */
-static int check_silence(const struct settings *s, struct err *e)
+static int check_silence(const struct together *t)
 {
+	struct settings *s = t->s;
 	uint32_t beat = s->heartbeat_ms ? s->heartbeat_ms : HEARTBEAT_MS;
 	uint32_t lost = s->node_lost_ms ? s->node_lost_ms : NODE_LOST_MS;
 	uint32_t silent = s->unreachable_ms ? s->unreachable_ms : unreachable_default_ms(beat, lost);
+	char instead[80];
+	int r = 0;
 
-	if (lost < 3 * beat)
-		return refuse(s, "coordinator", "node_lost_timeout", "heartbeat", e,
-			      "a node would count as lost after %u ms of silence, but it says a word only "
-			      "every %u ms (heartbeat); set node_lost_timeout to %u ms or more",
-			      lost, beat, 3 * beat);
-	if (silent < 3 * beat)
-		return refuse(s, "coordinator", "unreachable_after", "heartbeat", e,
-			      "%u ms of silence make a node unreachable, but it says a word only every "
-			      "%u ms (heartbeat); set unreachable_after to %u ms or more, or leave it out",
-			      silent, beat, 3 * beat);
+	if (lost < 3 * beat) {
+		r = mend(t, "coordinator", "node_lost_timeout", "heartbeat", ms_instead(instead, "node_lost_timeout", 6 * beat),
+			 "a node would count as lost after %u ms of silence, but it says a word only "
+			 "every %u ms (heartbeat); set node_lost_timeout to %u ms or more", lost, beat, 3 * beat);
+		s->node_lost_ms = lost = 6 * beat;
+		silent = s->unreachable_ms ? s->unreachable_ms : unreachable_default_ms(beat, lost);
+	}
+	if (r == 0 && silent < 3 * beat) {
+		r = mend(t, "coordinator", "unreachable_after", "heartbeat",
+			 ms_instead(instead, "unreachable_after", 3 * beat),
+			 "%u ms of silence make a node unreachable, but it says a word only every "
+			 "%u ms (heartbeat); set unreachable_after to %u ms or more, or leave it out",
+			 silent, beat, 3 * beat);
+		s->unreachable_ms = silent = 3 * beat;
+	}
 	/* A start order holds for three heartbeats (PROTOCOL.md), and none is sent to
 	 * a node that is unreachable: so none may be left when it counts as lost. */
-	if (lost < silent + 3 * beat)
-		return refuse(s, "coordinator", "node_lost_timeout",
-			      s->unreachable_ms ? "unreachable_after" : "heartbeat", e,
-			      "a node would count as lost after %u ms, but it is unreachable only after %u ms "
-			      "and may obey for three heartbeats more; set node_lost_timeout to %u ms or more",
-			      lost, silent, silent + 3 * beat);
-	return 0;
+	if (r == 0 && lost < silent + 3 * beat) {
+		r = mend(t, "coordinator", "node_lost_timeout", s->unreachable_ms ? "unreachable_after" : "heartbeat",
+			 ms_instead(instead, "node_lost_timeout", silent + 3 * beat),
+			 "a node would count as lost after %u ms, but it is unreachable only after %u ms "
+			 "and may obey for three heartbeats more; set node_lost_timeout to %u ms or more",
+			 lost, silent, silent + 3 * beat);
+		s->node_lost_ms = silent + 3 * beat;
+	}
+	return r;
 }
 
-static int check_ports(const struct settings *s, struct err *e)
+static int check_ports(const struct together *t)
 {
+	struct settings *s = t->s;
 	uint32_t min = s->port_min ? s->port_min : PORTS_FIRST;
+	int r = 0;
 
-	if (min < 1024)
-		return refuse(s, "agent", "port_min", NULL, e,
-			      "ports below 1024 are the system's; set port_min to 1024 or more");
-	if (s->port_max && s->port_max < min)
-		return refuse(s, "agent", "port_max", "port_min", e,
-			      "%u-%u is no range: port_max must not be below port_min%s", min, s->port_max,
-			      s->port_min ? "" : " (20000 unless set)");
-	return 0;
+	if (min < 1024) {
+		r = mend(t, "agent", "port_min", NULL, "it counts as 1024",
+			 "ports below 1024 are the system's; set port_min to 1024 or more");
+		s->port_min = min = 1024;
+	}
+	/* never was taken: no port could be leased */
+	if (r == 0 && s->port_max && s->port_max < min)
+		r = mend(t, "agent", "port_max", "port_min", NULL,
+			 "%u-%u is no range: port_max must not be below port_min%s", min, s->port_max,
+			 s->from[find_key("agent", "port_min") - table].line > 0 ? "" : " (20000 unless set)");
+	return r;
 }
 
-static int check_uids(const struct settings *s, struct err *e)
+static int check_uids(const struct together *t)
 {
+	const struct settings *s = t->s;
+
 	if (s->uid_min > s->uid_max)
-		return refuse(s, "agent", "uid_max", "uid_min", e,
-			      "no user's jobs may run here, for %u-%u is no range: uid_max (%u) must not be below uid_min "
-			      "(%u)", s->uid_min, s->uid_max, s->uid_max, s->uid_min);
+		return mend(t, "agent", "uid_max", "uid_min", "no jobs of users run here",
+			    "no user's jobs may run here, for %u-%u is no range: uid_max (%u) must not be below uid_min "
+			    "(%u)", s->uid_min, s->uid_max, s->uid_max, s->uid_min);
 	return 0;
 }
 
@@ -421,45 +477,67 @@ static bool is_set(const struct settings *s, const char *key)
 }
 
 /* A share that is larger than the whole. A default that is so means nothing. */
-static int check_shares(const struct settings *s, struct err *e)
+static int check_shares(const struct together *t)
 {
-	if (is_set(s, "specs_user_max") && s->specs_user_max > s->specs_max)
-		return refuse(s, "agent", "specs_user_max", NULL, e,
-			      "one user may have more (%" PRIu64 " bytes) than all together (specs_max, %" PRIu64
-			      " bytes); set it lower, or specs_max higher", s->specs_user_max, s->specs_max);
-	if (is_set(s, "spool_per_job") && s->spool_per_node != 0 && s->spool_per_job > s->spool_per_node)
-		return refuse(s, "agent", "spool_per_job", NULL, e,
-			      "one job may keep more (%" PRIu64 " bytes) than the whole node (spool_per_node, %" PRIu64
-			      " bytes); set it lower, or spool_per_node higher", s->spool_per_job, s->spool_per_node);
+	struct settings *s = t->s;
+	int r = 0;
+
+	if (is_set(s, "specs_user_max") && s->specs_user_max > s->specs_max) {
+		r = mend(t, "agent", "specs_user_max", NULL, "it counts as much as specs_max",
+			 "one user may have more (%" PRIu64 " bytes) than all together (specs_max, %" PRIu64
+			 " bytes); set it lower, or specs_max higher", s->specs_user_max, s->specs_max);
+		s->specs_user_max = s->specs_max;
+	}
+	if (r == 0 && is_set(s, "spool_per_job") && s->spool_per_node != 0 && s->spool_per_job > s->spool_per_node) {
+		r = mend(t, "agent", "spool_per_job", NULL, "it counts as much as spool_per_node",
+			 "one job may keep more (%" PRIu64 " bytes) than the whole node (spool_per_node, %" PRIu64
+			 " bytes); set it lower, or spool_per_node higher", s->spool_per_job, s->spool_per_node);
+		s->spool_per_job = s->spool_per_node;
+	}
+	return r;
+}
+
+/* As it always was: no number of shares means all GPUs, a share that there is none of means none. */
+static int check_gpus(const struct together *t)
+{
+	const struct settings *s = t->s;
+
 	if (is_set(s, "gpu_share") && s->gpu_share_of == 0)
-		return refuse(s, "agent", "gpu_share", NULL, e,
-			      "it says which share of the GPUs is this agent's, and gpu_share_of does not say of how many; "
-			      "set both or none");
+		return mend(t, "agent", "gpu_share", NULL, "all GPUs of the host are this agent's",
+			    "it says which share of the GPUs is this agent's, and gpu_share_of does not say of how many; "
+			    "set both or none");
 	if (s->gpu_share_of != 0 && s->gpu_share >= s->gpu_share_of)
-		return refuse(s, "agent", "gpu_share", "gpu_share_of", e,
-			      "the shares of %u agents are counted 0 to %u, so there is none with the number %u; set "
-			      "gpu_share lower", s->gpu_share_of, s->gpu_share_of - 1, s->gpu_share);
+		return mend(t, "agent", "gpu_share", "gpu_share_of",
+			    s->gpu_share_of > 1 ? "no GPU is this agent's" : "all GPUs of the host are this agent's",
+			    "the shares of %u agents are counted 0 to %u, so there is none with the number %u; set "
+			    "gpu_share lower", s->gpu_share_of, s->gpu_share_of - 1, s->gpu_share);
 	return 0;
 }
 
-static int check_policy(const struct settings *s, struct err *e)
+static int check_policy(const struct together *t)
 {
+	const struct settings *s = t->s;
+
 	if (strcmp(s->cordon_on, "bad") != 0 && strcmp(s->cordon_on, "never") != 0)
-		return refuse(s, "coordinator", "cordon_on", NULL, e, "'%s' is neither bad nor never", s->cordon_on);
+		return mend(t, "coordinator", "cordon_on", NULL, NULL, "'%s' is neither bad nor never", s->cordon_on);
 	if (s->hook && *s->hook != '/')
-		return refuse(s, "coordinator", "hook", NULL, e, "'%s' is no absolute path; give the whole path of the program",
-			      s->hook);
+		return mend(t, "coordinator", "hook", NULL, NULL,
+			    "'%s' is no absolute path; give the whole path of the program", s->hook);
 	return 0;
 }
 
-int settings_check(const struct settings *s, struct err *e)
+int settings_check(struct settings *s, const char *role, void (*warn)(const char *text), struct err *e)
 {
-	static int (*const checks[])(const struct settings *, struct err *) = { check_silence, check_ports, check_uids,
-										  check_shares, check_policy };
+	static int (*const checks[])(const struct together *) = { check_silence, check_ports, check_uids, check_shares,
+								    check_gpus, check_policy };
+	struct err mended = { 0 };
+	struct together t = { s, role, warn, &mended };
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < sizeof(checks) / sizeof(checks[0]); i++)
-		r = checks[i](s, e);
+		r = checks[i](&t);
+	if (r < 0)
+		*e = mended;
 	return r;
 }
 

@@ -57,8 +57,10 @@ int settings_load_recorded(struct settings *s, const char *state_dir, struct err
 int settings_place(struct settings *s, const char *dir, struct err *e);
 /* Fills in what depends on other settings; when all have been read. */
 int settings_complete(struct settings *s, struct err *e);
-/* Values that are good alone and not together: refused, with the place and what would do. */
-int settings_check(const struct settings *s, struct err *e);
+/* Values that are good alone and not together, of this role's section (NULL: all). From a file: what
+ * has a safe meaning gets it, and 'warn' the place, what would do and what counts until then. From an
+ * option, or without one (or without 'warn'): refused, with the same. */
+int settings_check(struct settings *s, const char *role, void (*warn)(const char *text), struct err *e);
 /* Sets SECTION's key from an option's name ("node-lost-timeout") and value
  * (NULL: the option stood alone). -ENOENT: no such key, *e untouched. */
 int settings_option(struct settings *s, const char *section, const char *name, const char *value,

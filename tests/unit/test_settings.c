@@ -50,7 +50,7 @@ static int check(const char *file, const char *section, const char *option, stru
 		snprintf(name, sizeof(name), "%.*s", (int)strcspn(option, "="), option);
 		assert_int_equal(settings_option(&s, section, name, strchr(option, '=') + 1, e), 0);
 	}
-	r = settings_check(&s, e);
+	r = settings_check(&s, NULL, NULL, e);
 	settings_finish(&s);
 	return r;
 }
@@ -165,6 +165,110 @@ TEST(what_contradicts_itself_is_refused_with_file_and_line)
 			       &e), 0);
 }
 
+static char warned[2][ERR_TEXT_MAX + 160];
+static size_t n_warned;
+
+static void keep_warning(const char *text)
+{
+	assert_true(n_warned < 2);
+	snprintf(warned[n_warned++], sizeof(warned[0]), "%s", text);
+}
+
+/* The settings of a role that reads this file, with what was warned of. */
+static int start(const char *file, const char *role, struct settings *s, struct err *e)
+{
+	FILE *f = fopen(path, "w");
+
+	fputs(file, f);
+	fclose(f);
+	n_warned = 0;
+	settings_init(s);
+	assert_int_equal(settings_load(s, path, e), 0);
+	return settings_check(s, role, keep_warning, e);
+}
+
+static void assert_starts(const char *file, const char *role, struct settings *s, const char *where, const char *instead)
+{
+	char want[100];
+	struct err e = { 0 };
+
+	snprintf(want, sizeof(want), "%s:%s", path, where);
+	if (start(file, role, s, &e) != 0)
+		fail_msg("refused: %s", e.text);
+	assert_int_equal(n_warned, 1);
+	if (strncmp(warned[0], want, strlen(want)) != 0 || !strstr(warned[0], instead))
+		fail_msg("'%s' does not begin with '%s' and have '%s'", warned[0], want, instead);
+}
+
+/* Each of these was taken by a version before this one. */
+TEST(a_file_that_was_good_for_the_version_before_keeps_no_role_from_starting)
+{
+	struct settings s;
+	struct err e;
+
+	assert_starts("[agent]\nuid_min = 3000\nuid_max = 2000\n", "agent", &s, "3: uid_max: ",
+		      "; until then, no jobs of users run here");
+	assert_true(s.uid_min > s.uid_max);
+	settings_finish(&s);
+	assert_starts("[agent]\nspecs_max = 1M\nspecs_user_max = 2M\n", "agent", &s, "3: specs_user_max: ",
+		      "counts as much as specs_max");
+	assert_int_equal(s.specs_user_max, 1 << 20);
+	settings_finish(&s);
+	assert_starts("[agent]\nspool_per_job = 2G\nspool_per_node = 1G\n", "agent", &s, "2: spool_per_job: ",
+		      "counts as much as spool_per_node");
+	assert_int_equal(s.spool_per_job, 1 << 30);
+	settings_finish(&s);
+	assert_starts("[agent]\ngpu_share = 1\n", "agent", &s, "2: gpu_share: ", "all GPUs of the host");
+	settings_finish(&s);
+	assert_starts("[agent]\ngpu_share = 2\ngpu_share_of = 2\n", "agent", &s, "2: gpu_share: ", "no GPU is this agent's");
+	settings_finish(&s);
+	assert_starts("[agent]\nport_min = 80\n", "agent", &s, "2: port_min: ", "counts as 1024");
+	assert_int_equal(s.port_min, 1024);
+	settings_finish(&s);
+	assert_starts("[coordinator]\nheartbeat = 5s\nunreachable_after = 4s\n", "coordinator", &s, "3: unreachable_after: ",
+		      "until then, unreachable_after counts as 15000 ms");
+	assert_int_equal(s.unreachable_ms, 15000);
+	settings_finish(&s);
+	assert_starts("[coordinator]\nheartbeat = 60s\n", "coordinator", &s, "2: heartbeat: ",
+		      "until then, node_lost_timeout counts as 360000 ms");
+	assert_int_equal(s.node_lost_ms, 360000);
+	assert_int_equal(settings_check(&s, NULL, NULL, &e), 0); /* what counts goes together */
+	settings_finish(&s);
+	assert_starts("[coordinator]\nnode_lost_timeout = 2s\n", "coordinator", &s, "2: node_lost_timeout: ",
+		      "node_lost_timeout counts as 6000 ms");
+	assert_int_equal(settings_check(&s, NULL, NULL, &e), 0);
+	settings_finish(&s);
+}
+
+TEST(what_is_the_other_roles_business_stops_nobody)
+{
+	struct settings s;
+	struct err e;
+
+	assert_starts("[agent]\nport_min = 30000\nport_max = 20000\n", "coordinator", &s, "3: port_max: ",
+		      "; the agent does not start with it");
+	settings_finish(&s);
+	assert_int_equal(start("[agent]\nport_min = 30000\nport_max = 20000\n", "agent", &s, &e), -EINVAL);
+	settings_finish(&s);
+	assert_int_equal(start("[agent]\nuid_min = 3000\nuid_max = 2000\n", "coordinator", &s, &e), 0);
+	assert_int_equal(n_warned, 0);
+	settings_finish(&s);
+}
+
+TEST(who_types_a_contradiction_is_refused)
+{
+	struct settings s;
+	struct err e;
+
+	settings_init(&s);
+	assert_int_equal(settings_option(&s, "agent", "uid-min", "3000", &e), 0);
+	assert_int_equal(settings_option(&s, "agent", "uid-max", "2000", &e), 0);
+	n_warned = 0;
+	assert_int_equal(settings_check(&s, "agent", keep_warning, &e), -EINVAL);
+	assert_int_equal(n_warned, 0);
+	settings_finish(&s);
+}
+
 TEST(remedies_about_ports_name_keys_that_there_are)
 {
 	struct rec_prepare a = { .job = 1, .attempt = 1, .nprocs = 1, .nnodes = 1 };
@@ -195,6 +299,9 @@ int main(void)
 		T(a_node_is_not_lost_before_it_is_unreachable),
 		T(a_range_of_ports_upside_down_is_refused_with_file_and_line),
 		T(what_contradicts_itself_is_refused_with_file_and_line),
+		T(a_file_that_was_good_for_the_version_before_keeps_no_role_from_starting),
+		T(what_is_the_other_roles_business_stops_nobody),
+		T(who_types_a_contradiction_is_refused),
 		T(remedies_about_ports_name_keys_that_there_are),
 	};
 
