@@ -74,14 +74,14 @@ int launch_allowed(const struct policy *p, const struct launcher_request *q, str
 }
 
 /* Nobody but root can change it; in a sticky directory others cannot rename it. */
-static bool roots_own(const struct stat *st)
+bool launch_roots_own(const struct stat *st)
 {
 	bool writable = st->st_mode & (S_IWGRP | S_IWOTH);
 
 	return st->st_uid == 0 && (!writable || (S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX)));
 }
 
-static int check_above(const char *path, const char *what, struct err *e)
+int launch_check_above(const char *path, const char *what, struct err *e)
 {
 	char dir[PATH_BYTES];
 	struct stat st;
@@ -94,7 +94,7 @@ static int check_above(const char *path, const char *what, struct err *e)
 		if (stat(dir, &st) < 0)
 			return err_set(e, errno, "%s, where the %s lies: %s", dir, what,
 				       strerror(errno));
-		if (!roots_own(&st))
+		if (!launch_roots_own(&st))
 			return err_set(e, EPERM, "%s, where the %s lies, can be changed by others",
 				       dir, what);
 		if (slash == dir)
@@ -109,15 +109,15 @@ int launch_check_shim(const char *path, struct err *e)
 
 	if (lstat(path, &st) < 0)
 		return err_set(e, errno, "the shim %s: %s", path, strerror(errno));
-	if (!S_ISREG(st.st_mode) || !(st.st_mode & S_IXOTH) || !roots_own(&st))
+	if (!S_ISREG(st.st_mode) || !(st.st_mode & S_IXOTH) || !launch_roots_own(&st))
 		return err_set(e, EPERM, "the shim %s must be a program that only root can change",
 			       path);
-	return check_above(path, "shim", e);
+	return launch_check_above(path, "shim", e);
 }
 
 int launch_check_spool(const char *path, struct err *e)
 {
-	return check_above(path, "spool", e);
+	return launch_check_above(path, "spool", e);
 }
 
 /* ---- who is it? ------------------------------------------------------ */
@@ -194,7 +194,7 @@ static int open_spool(const struct policy *p, struct err *e)
 	int spool = spool_open(p->spool, p->agent_gid, e);
 	struct stat st;
 
-	if (spool < 0 || (fstat(spool, &st) == 0 && roots_own(&st)))
+	if (spool < 0 || (fstat(spool, &st) == 0 && launch_roots_own(&st)))
 		return spool;
 	close(spool);
 	return err_set(e, EPERM, "the spool directory %s can be changed by others", p->spool);

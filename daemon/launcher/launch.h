@@ -3,6 +3,7 @@
 #define NA_LAUNCHER_LAUNCH_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "common/err.h"
@@ -15,6 +16,7 @@ struct policy {
 	gid_t agent_gid;
 	const char *spool; /* where output goes; made when absent */
 	const char *shim; /* absolute path, checked again before each use */
+	const char *fix_sm; /* the file whose presence allows LAUNCHER_FIX_SM; the same */
 };
 
 /* The cookie can be searched for. All that a KILL needs: policy may have
@@ -26,6 +28,10 @@ int launch_allowed(const struct policy *p, const struct launcher_request *q, str
 int launch_check_shim(const char *path, struct err *e);
 /* Absolute, and nobody but root can put another directory in its place. */
 int launch_check_spool(const char *path, struct err *e);
+/* Nobody but root can put another file or directory at this absolute path. 'what': "shim" */
+int launch_check_above(const char *path, const char *what, struct err *e);
+/* ... nor change what is there. */
+bool launch_roots_own(const struct stat *st);
 /* Renames the spool of an attempt that nobody lives in. 0 or -errno and a sentence. */
 int launch_aside(const struct policy *p, const struct launcher_request *q, struct err *e);
 /* Removes it, or what was set aside of it. The same. May take long. */

@@ -21,6 +21,8 @@ enum launcher_op {
 	LAUNCHER_REMOVE = 5, /* the spool of an attempt that is over (nprocs 0), or what was set aside of it (1);
 			      * -EBUSY when its job lives */
 	LAUNCHER_ASIDE = 4, /* a spool of this name is another cluster's: rename it; -EBUSY when its job lives */
+	LAUNCHER_FIX_SM = 6, /* restart the subnet manager's unit: nprocs is an enum sm_unit, rank_base 1: enable it, too;
+			      * all else 0. -EPERM unless root allows it on this host (fix_sm.h) */
 };
 
 struct launcher_request {
@@ -36,12 +38,14 @@ struct launcher_request {
 	char cookie[LAUNCHER_COOKIE_MAX]; /* hex */
 };
 
+#define LAUNCHER_ENABLING 256u /* in the result of FIX_SM: it is that of enabling; the restart went well */
+
 struct launcher_reply {
 	uint32_t version;
 	uint32_t op;
 	uint64_t id;
 	int32_t error; /* 0 or errno */
-	uint32_t result; /* LAUNCH: pid of the shim; KILL: processes killed */
+	uint32_t result; /* LAUNCH: pid of the shim; KILL: processes killed; FIX_SM: systemctl's exit status */
 	char text[LAUNCHER_TEXT_MAX]; /* one sentence when error != 0; KILL: who lives on, if anybody,
 	                               * and behind its NUL the same as lines of common/left.h */
 };

@@ -2,6 +2,7 @@
  *
  *   nodeagent-launcher --spool DIR (--fd N | --socket PATH) --shim PATH
  *                      [--agent-user NAME] [--uid-min N] [--uid-max N] [--allow-root]
+ *                      [--fix-sm FILE]
  *
  * Reads fixed-size packets (launcher.h) from the agent's user or root, over a
  * Unix socket, and nothing else: no JSON, no path, no specification. Each
@@ -25,10 +26,11 @@
 
 #include "common/log.h"
 #include "launcher/cgroup.h"
+#include "launcher/fix_sm.h"
 #include "launcher/serve.h"
 
 static struct notify notify;
-static struct policy policy = { .uid_min = 1000, .uid_max = 59999 };
+static struct policy policy = { .uid_min = 1000, .uid_max = 59999, .fix_sm = FIX_SM_FILE };
 static bool only_connection; /* started with one connected socket: leave with it */
 
 static int fatal(const char *fmt, const char *what)
@@ -111,7 +113,7 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		{ "socket", 1, NULL, 'p' },	{ "agent-user", 1, NULL, 'u' },
 		{ "uid-min", 1, NULL, 'm' },	{ "uid-max", 1, NULL, 'M' },
 		{ "allow-root", 0, NULL, 'R' }, { "shim", 1, NULL, 'S' },
-		{ NULL, 0, NULL, 0 },
+		{ "fix-sm", 1, NULL, 'F' },	{ NULL, 0, NULL, 0 },
 	};
 	bool ok = true;
 
@@ -132,6 +134,8 @@ static bool parse_options(int argc, char **argv, struct options *o)
 			policy.allow_root = true;
 		else if (c == 'S')
 			policy.shim = optarg;
+		else if (c == 'F')
+			policy.fix_sm = optarg;
 		else
 			ok = false;
 	}
@@ -150,7 +154,7 @@ int main(int argc, char **argv)
 	if (!parse_options(argc, argv, &o))
 		return fatal("%s", "usage: nodeagent-launcher --spool DIR "
 				   "(--fd N | --socket PATH) --shim PATH [--agent-user NAME] "
-				   "[--uid-min N] [--uid-max N] [--allow-root]");
+				   "[--uid-min N] [--uid-max N] [--allow-root] [--fix-sm FILE]");
 	if (geteuid() != 0)
 		return fatal("%s", "must be started by root; "
 				   "without root the agent runs jobs as itself");

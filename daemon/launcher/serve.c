@@ -22,6 +22,7 @@
 #include "common/orphans.h"
 #include "common/proc.h"
 #include "launcher/cgroup.h"
+#include "launcher/fix_sm.h"
 
 #define CONNS 8
 #define CHILDREN 256
@@ -32,6 +33,7 @@
 #define PAUSE_MAX_MS 200
 #define CLEAN_MS 3000
 #define REMOVE_MS 60000 /* much output takes long; what is left is asked for again */
+#define FIX_MS (SM_RESTART_MS + SM_ENABLE_MS + 4000)
 
 /* What a child says before it ends, or, without an error in a launch, before it becomes
  * a shim: a child that dies earlier has said nothing, and its end can be seen later than
@@ -120,7 +122,9 @@ static void reply_with(unsigned conn, uint64_t serial, const struct launcher_req
 		memcpy(r.text, text, sizeof r.text);
 	else
 		snprintf(r.text, sizeof r.text, "%s", text ? text : "");
-	if (*r.text)
+	if (*r.text && q->op == LAUNCHER_FIX_SM)
+		log_warn("fix sm: %s", r.text);
+	else if (*r.text)
 		log_job(LOG_LVL_WARN, q->job, q->attempt, "%s", r.text);
 	if (L.conns[conn] < 0 || L.serials[conn] != serial)
 		return; /* whoever asked is gone; the shim's socket tells the next agent */
@@ -228,6 +232,15 @@ static void child_remove(const struct launcher_request *q, int report)
 	say_and_exit(report, r, 0, e.text);
 }
 
+static void child_fix_sm(const struct launcher_request *q, int report)
+{
+	char text[LAUNCHER_TEXT_MAX] = "";
+	uint32_t result = 0;
+	int r = fix_sm_run(q, &result, text, sizeof text);
+
+	say_and_exit(report, r, result, text);
+}
+
 static void begin_child(const struct worker *w, const int *fds, int report)
 {
 	const struct launcher_request *q = &w->req;
@@ -240,6 +253,8 @@ static void begin_child(const struct worker *w, const int *fds, int report)
 		child_aside(q, report);
 	else if (q->op == LAUNCHER_REMOVE)
 		child_remove(q, report);
+	else if (q->op == LAUNCHER_FIX_SM)
+		child_fix_sm(q, report);
 	else
 		child_clean(q, report);
 }
@@ -393,7 +408,8 @@ static void start_worker(unsigned conn, const struct launcher_request *q, const 
 	*w = (struct worker){ .report = -1,
 			      .conn = conn,
 			      .serial = L.serials[conn],
-			      .deadline = mono_add_ms(now(), q->op == LAUNCHER_REMOVE ? REMOVE_MS : CHILD_MS),
+			      .deadline = mono_add_ms(now(), q->op == LAUNCHER_REMOVE ? REMOVE_MS :
+							     q->op == LAUNCHER_FIX_SM ? FIX_MS : CHILD_MS),
 			      .req = *q };
 	if (s && q->op == LAUNCHER_KILL)
 		w->sweep.shim = s->id;
@@ -453,6 +469,7 @@ static void worker_late(struct worker *w)
 	      w->req.op == LAUNCHER_LAUNCH
 		      ? "the look-up of the user did not end within 10 s on this node"
 	      : w->req.op == LAUNCHER_REMOVE ? "removing its output took longer than a minute"
+	      : w->req.op == LAUNCHER_FIX_SM ? "systemctl could not be ended"
 		      : "the job's processes did not die within 10 s");
 }
 
@@ -522,6 +539,20 @@ static bool shim_lives(const struct launcher_request *q)
 	return s && !proc_dead(s->id.pid, s->id.start_time);
 }
 
+/* One at a time, and one that went well is in the log: it is root's act. */
+static int allow_fix_sm(const struct launcher_request *q, struct err *e)
+{
+	int r = fix_sm_allowed(L.policy, q, e);
+
+	for (size_t i = 0; r == 0 && i < CHILDREN; i++)
+		if (L.workers[i].report >= 0 && L.workers[i].req.op == LAUNCHER_FIX_SM)
+			return err_set(e, EBUSY, "the subnet manager is being restarted on this node already");
+	if (r == 0)
+		log_info("fix sm: systemctl restart %s%s, asked for by the agent", sm_unit_name(q->nprocs),
+			 q->rank_base ? " and enable" : "");
+	return r;
+}
+
 static void handle(unsigned conn, const struct launcher_request *q, const int *fds, int n_fds)
 {
 	struct err e = { 0 };
@@ -536,6 +567,8 @@ static void handle(unsigned conn, const struct launcher_request *q, const int *f
 		r = launch_allowed(L.policy, q, &e);
 	else if (q->op == LAUNCHER_KILL)
 		r = launch_check_cookie(q, &e);
+	else if (q->op == LAUNCHER_FIX_SM)
+		r = allow_fix_sm(q, &e);
 	else if (q->op == LAUNCHER_CLEAN)
 		r = cgroup_remove(q->job, q->attempt), forget_shim(q);
 	else if (q->op == LAUNCHER_REMOVE && !q->nprocs && find_shim(q))

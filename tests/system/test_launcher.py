@@ -28,7 +28,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 PYTHON = "/usr/bin/python3"
 REQUEST = struct.Struct("=IIQQIIII64s64s")
 REPLY = struct.Struct("=IIQiI512s")
-LAUNCH, KILL, CLEAN, ASIDE, REMOVE = 1, 2, 3, 4, 5
+LAUNCH, KILL, CLEAN, ASIDE, REMOVE, FIX_SM = 1, 2, 3, 4, 5, 6
 
 
 def known(*names):

@@ -1,0 +1,185 @@
+/* test_fix_sm.c - who may have root restart the subnet manager: nobody, until root's own file says so */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "launcher/fix_sm.h"
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static char dir[64], file[80], away[80];
+static struct policy policy = { .fix_sm = file };
+
+static int setup(void **state)
+{
+	snprintf(dir, sizeof dir, "/tmp/test_fix_sm.XXXXXX");
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(file, sizeof file, "%s/allow", dir);
+	snprintf(away, sizeof away, "%s/else", dir);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	remove(file);
+	remove(away);
+	return rmdir(dir);
+}
+
+static void make(const char *path, mode_t mode)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fchmod(fd, mode), 0);
+	close(fd);
+}
+
+static struct launcher_request request(void)
+{
+	return (struct launcher_request){ .version = LAUNCHER_VERSION, .op = LAUNCHER_FIX_SM, .id = 7, .nprocs = SM_OPENSM };
+}
+
+static void refused(int code, const char *words)
+{
+	struct launcher_request q = request();
+	struct err e = { 0 };
+
+	assert_int_equal(fix_sm_allowed(&policy, &q, &e), -code);
+	if (!strstr(e.text, words))
+		fail_msg("'%s' is not in '%s'", words, e.text);
+}
+
+static void malformed(const struct launcher_request *q)
+{
+	struct err e = { 0 };
+
+	assert_int_equal(fix_sm_allowed(&policy, q, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "malformed"));
+}
+
+static void the_request_is_two_numbers_and_nothing_else(void **state)
+{
+	struct launcher_request q = request();
+	uint32_t *const numbers[] = { &q.attempt, &q.uid };
+
+	make(file, 0644); /* that it is allowed makes nothing of these well-formed */
+	for (uint32_t unit = 0; unit < 5; unit++) {
+		q.nprocs = unit;
+		if (!sm_unit_name(unit))
+			malformed(&q);
+	}
+	q.nprocs = UINT32_MAX;
+	malformed(&q);
+	q = request();
+	q.rank_base = 2;
+	malformed(&q);
+	q = request();
+	q.job = 1;
+	malformed(&q);
+	for (size_t i = 0; i < 2; i++) {
+		q = request();
+		*numbers[i] = 1;
+		malformed(&q);
+	}
+	q = request();
+	q.user[sizeof q.user - 1] = 'x';
+	malformed(&q);
+	q = request();
+	q.cookie[0] = 'a';
+	malformed(&q);
+}
+
+static void without_the_file_nobody_may(void **state)
+{
+	refused(EPERM, "is not allowed on this node; root allows it there with: touch /tmp/test_fix_sm.");
+	assert_int_equal(mkdir(file, 0700), 0);
+	refused(EPERM, "must be a file that only root can change");
+}
+
+static void a_link_or_a_file_that_others_can_change_allows_nothing(void **state)
+{
+	make(away, 0644);
+	assert_int_equal(symlink(away, file), 0);
+	refused(EPERM, "must be a file that only root can change");
+	remove(file);
+	make(file, 0664);
+	refused(EPERM, "must be a file that only root can change");
+	chmod(file, 0646);
+	refused(EPERM, "must be a file that only root can change");
+}
+
+static void a_file_that_is_not_roots_allows_nothing(void **state)
+{
+	make(file, 0644);
+	if (geteuid() == 0)
+		assert_int_equal(chown(file, 65534, 0), 0);
+	refused(EPERM, "must be a file that only root can change");
+}
+
+static void a_directory_that_others_can_change_allows_nothing(void **state)
+{
+	if (geteuid() != 0)
+		skip();
+	make(file, 0644);
+	chmod(dir, 0777);
+	refused(EPERM, "can be changed by others");
+	chmod(dir, 0755);
+	assert_int_equal(chown(dir, 65534, 0), 0);
+	refused(EPERM, "can be changed by others");
+}
+
+static void roots_own_file_allows_it(void **state)
+{
+	struct launcher_request q = request();
+	struct err e;
+
+	if (geteuid() != 0)
+		skip();
+	make(file, 0644);
+	assert_int_equal(fix_sm_allowed(&policy, &q, &e), 0);
+	q.rank_base = 1;
+	q.nprocs = SM_OPENSMD;
+	assert_int_equal(fix_sm_allowed(&policy, &q, &e), 0);
+	remove(file); /* taken back at once */
+	refused(EPERM, "is not allowed");
+}
+
+static void there_are_two_names(void **state)
+{
+	assert_string_equal(sm_unit_name(SM_OPENSM), "opensm");
+	assert_string_equal(sm_unit_name(SM_OPENSMD), "opensmd");
+	assert_null(sm_unit_name(0));
+	assert_null(sm_unit_name(3));
+	assert_int_equal(sm_unit_of("opensm"), SM_OPENSM);
+	assert_int_equal(sm_unit_of("opensmd"), SM_OPENSMD);
+	assert_int_equal(sm_unit_of("opensm.service"), 0);
+	assert_int_equal(sm_unit_of("../opensm"), 0);
+	assert_int_equal(sm_unit_of(NULL), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(the_request_is_two_numbers_and_nothing_else),
+		T(without_the_file_nobody_may),
+		T(a_link_or_a_file_that_others_can_change_allows_nothing),
+		T(a_file_that_is_not_roots_allows_nothing),
+		T(a_directory_that_others_can_change_allows_nothing),
+		T(roots_own_file_allows_it),
+		T(there_are_two_names),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
