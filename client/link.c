@@ -315,6 +315,10 @@ static uint32_t answer_rid(const struct msg *m)
 		return m->u.status.rid;
 	case MSG_events:
 		return m->u.events.rid;
+	case MSG_base_told:
+		return m->u.base_told.rid;
+	case MSG_base_list:
+		return m->u.base_list.rid;
 	case MSG_jobs:
 		return m->u.jobs.rid;
 	case MSG_checks:

@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8, ON_HANG = 32 };
-/* FEATURE_EVENTS is 16 */
+/* FEATURE_EVENTS is 16, FEATURE_BASE 1024 */
 
 static const struct feature {
 	uint32_t bit;
@@ -16,6 +16,7 @@ static const struct feature {
 	{ NET, "net", "--net" },
 	{ ON_HANG, "on-hang", "--on-hang" },
 	{ FEATURE_EVENTS, "events", "'nodectl events'" },
+	{ FEATURE_BASE, "base", "a baseline of 'nodectl check nccl'" },
 };
 
 #define COUNT (sizeof(table) / sizeof(table[0]))

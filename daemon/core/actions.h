@@ -14,9 +14,9 @@
 #include "common/arena.h"
 #include "proto/message.h"
 
-enum store_table { TABLE_CLUSTER, TABLE_NODE, TABLE_TOKEN, TABLE_JOB, TABLE_REVOKED, TABLE_EVENT };
+enum store_table { TABLE_CLUSTER, TABLE_NODE, TABLE_TOKEN, TABLE_JOB, TABLE_REVOKED, TABLE_EVENT, TABLE_BASE };
 
-/* One row to write: key is the node's name, token's id or decimal job number. */
+/* One row to write: key is the node's name, token's id, decimal job number, or a hash. */
 struct store_row {
 	enum store_table table;
 	const char *key;

@@ -199,6 +199,20 @@ static struct request *adopt_request(struct agent *a, struct alink *l, struct ms
 			r->needs = FEATURE_EVENTS;
 		MSG_SET(&m->u.events_get, events_get, uid, l->uid);
 		break;
+	case MSG_base_put:
+		r = request_new(a, l, m->u.base_put.rid);
+		m->u.base_put.rid = r != NULL ? r->rid : 0;
+		if (r != NULL)
+			r->needs = FEATURE_BASE;
+		MSG_SET(&m->u.base_put, base_put, uid, l->uid);
+		break;
+	case MSG_base_get:
+		r = request_new(a, l, m->u.base_get.rid);
+		m->u.base_get.rid = r != NULL ? r->rid : 0;
+		if (r != NULL)
+			r->needs = FEATURE_BASE;
+		MSG_SET(&m->u.base_get, base_get, uid, l->uid);
+		break;
 	case MSG_watch:
 		r = request_new(a, l, m->u.watch.rid);
 		m->u.watch.rid = r != NULL ? r->rid : 0;
@@ -304,6 +318,10 @@ static uint32_t *answer_rid(struct msg *m)
 		return &m->u.checks.rid;
 	case MSG_events:
 		return &m->u.events.rid;
+	case MSG_base_told:
+		return &m->u.base_told.rid;
+	case MSG_base_list:
+		return &m->u.base_list.rid;
 	case MSG_ok:
 		return &m->u.ok.rid;
 	case MSG_refused:

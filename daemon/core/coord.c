@@ -95,6 +95,7 @@ void coord_destroy(struct coord *c)
 	checks_finish(c);
 	queue_free(c);
 	events_free(c);
+	base_free(c);
 	free(c->nodes);
 	map_finish(&c->keys);
 	map_finish(&c->links_by_id);
@@ -410,6 +411,12 @@ static bool request(struct coord *c, struct clink *l, const struct msg *m)
 		return true;
 	case MSG_events_get:
 		events_answer(c, l, &m->u.events_get);
+		return true;
+	case MSG_base_put:
+		base_on_put(c, l, &m->u.base_put);
+		return true;
+	case MSG_base_get:
+		base_answer(c, l, &m->u.base_get);
 		return true;
 	case MSG_token_create:
 		nodes_on_token_create(c, l, &m->u.token_create);

@@ -31,6 +31,7 @@
  *   coord_nccl.c  what jobs' NCCL said
  *   coord_hang.c   what running jobs do, and which of them hang
  *   coord_events.c  what happened in the cluster, kept for people (coord_events.h)
+ *   coord_base.c   how fast 'check nccl' found them, and what a run is compared with
  *   coord_topology.c  a node's topology, asked for on its behalf
  *   coord_net.c  NCCL's network: which settings the ranks get, and plans of jobs
  */
@@ -424,6 +425,12 @@ struct pending {
 	struct list all;
 };
 
+/* See coord_base.c. */
+struct base_log {
+	struct kept_base *v; /* in the order of their keys */
+	size_t n, cap;
+};
+
 struct coord {
 	struct coord_conf conf;
 	char *address;
@@ -453,6 +460,7 @@ struct coord {
 	mono_t refusals_since; /* of joins, in the log */
 	uint32_t refusals;
 	struct event_log log; /* see coord_events.c */
+	struct base_log base; /* see coord_base.c */
 	mono_t began;
 	bool began_stepping; /* there was an event: it is known what time it is */
 
@@ -603,6 +611,12 @@ void hang_fill(struct arena *a, const struct coord *c, const struct job *j, stru
 void hang_free(struct job *j);
 int on_hang_from(const char *s); /* NULL: report; -1: no such word */
 const char *on_hang_name(const struct job *j); /* NULL: report */
+
+/* coord_base.c */
+int base_load(struct coord *c, const struct msg *row, struct err *e);
+void base_on_put(struct coord *c, struct clink *l, const struct rec_base_put *r);
+void base_answer(struct coord *c, struct clink *l, const struct rec_base_get *g);
+void base_free(struct coord *c);
 
 /* coord_topology.c */
 /* True: status follows when the node has answered, or has not in time. */

@@ -478,6 +478,9 @@ int coord_load(struct coord *c, const struct msg *row, struct err *e)
 	case MSG_row_event:
 		r = events_load(c, &row->u.row_event, e);
 		break;
+	case MSG_row_base:
+		r = base_load(c, row, e);
+		break;
 	default:
 		r = err_set(e, EINVAL, "a stored row is of type %s", msg_name(row->type));
 	}

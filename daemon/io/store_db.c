@@ -1,4 +1,4 @@
-/* store_db.c - SQLite, kept small: six tables of (key, json)
+/* store_db.c - SQLite, kept small: seven tables of (key, json)
  *
  * The file is locked exclusively while we have it: nobody else writes, and
  * the WAL index lives in our memory in place of a shared mapping. */
@@ -12,7 +12,7 @@
 #include <sqlite3.h>
 
 #define SCHEMA_VERSION 1
-#define TABLES 6
+#define TABLES 7
 #define SETTLE_BYTES 65536
 
 static const char *const table_names[TABLES] = {
@@ -22,6 +22,7 @@ static const char *const table_names[TABLES] = {
 	[TABLE_JOB] = "job",
 	[TABLE_REVOKED] = "revoked", /* not in the first databases; older programs do not look at it */
 	[TABLE_EVENT] = "event", /* nor this one */
+	[TABLE_BASE] = "base", /* nor this one */
 };
 
 struct db {

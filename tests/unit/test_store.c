@@ -292,7 +292,7 @@ TEST(a_database_of_before_a_table_was_added_gets_it)
 	close_store();
 	snprintf(path, sizeof(path), "%s/state.db", dir);
 	assert_int_equal(sqlite3_open(path, &sql), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(sql, "DROP TABLE revoked", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sql, "DROP TABLE revoked; DROP TABLE base", NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(sql);
 	open_store();
 	put(1, TABLE_REVOKED, "ab", "{}");
