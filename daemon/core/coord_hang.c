@@ -26,6 +26,10 @@
 #define GPU_RESTS_PERCENT 5
 #define GPU_FULL_PERCENT 95
 #define LOW_POWER_PERCENT 40 /* of the limit; 118 W of 400 W: nccl#2428 */
+#define FLOW_MUCH 1000000 /* bytes a second of a node's ports together: a collective, or storage */
+#define FLOW_LITTLE 100000 /* keep-alives, and our own words over IPoIB, are less */
+#define FLOW_SPAN_MS 4000 /* counters are read every 5 s: what comes sooner is of the same look */
+#define FLOW_FRESH_MS 15000 /* readings come every 10 s */
 #define ACT_MS 30000 /* after it was told: who has stopped a rank on purpose has so long to let it go on */
 #define COUNTS_FRESH_MS 12000
 #define COUNTS_KNOWN_MS 75000
@@ -36,11 +40,22 @@ struct told_pulse {
 	mono_t at;
 };
 
+/* What the ports of a node have carried, in and out. */
+struct told_flow {
+	bool known; /* bytes are of readings that came at 'at' */
+	bool some; /* FLOW_MUCH or more between the last two */
+	uint64_t bytes;
+	mono_t at;
+	mono_t flat_since; /* less than FLOW_LITTLE since then; never: more, or not known */
+};
+
 struct job_hang {
 	uint32_t attempt;
 	struct told_pulse *v; /* by place */
+	struct told_flow *flows; /* by place */
 	size_t n;
 	bool has_step;
+	int64_t step_gap_ms; /* between the last two; 0: there was one only */
 	struct rec_train_step step; /* its texts are below */
 	char loss[25], source[17];
 	mono_t step_at;
@@ -58,8 +73,10 @@ void hang_free(struct job *j)
 
 	for (size_t i = 0; h != NULL && i < h->n; i++)
 		msg_finish(&h->v[i].msg);
-	if (h != NULL)
+	if (h != NULL) {
 		free(h->v);
+		free(h->flows);
+	}
 	free(h);
 	j->hang = NULL;
 }
@@ -73,9 +90,15 @@ static struct job_hang *hang_of(struct coord *c, struct job *j)
 	if (j->hang != NULL)
 		return j->hang;
 	h = calloc(1, sizeof(*h));
-	if (h != NULL)
+	if (h != NULL) {
 		h->v = calloc(j->n_places, sizeof(*h->v));
-	if (h == NULL || h->v == NULL) {
+		h->flows = calloc(j->n_places, sizeof(*h->flows));
+	}
+	if (h == NULL || h->v == NULL || h->flows == NULL) {
+		if (h != NULL) {
+			free(h->v);
+			free(h->flows);
+		}
 		free(h);
 		c->oom = true;
 		return NULL;
@@ -126,6 +149,7 @@ static void take_pulse(const struct coord *c, const struct node *n, const struct
 	*ret = (struct hang_rank){ .rank = p->rank, .pid = p->pid, .node = n->name, .wchan = p->wchan, .threads = p->threads,
 				   .cpu_permille = p->cpu_permille, .procs = p->procs, .write_bps = p->write_bps };
 	ret->known = n->link != NULL && !n->silent;
+	ret->flushes = MSG_HAS(p, rank_pulse, flushes) && p->flushes;
 	ret->idle = MSG_HAS(p, rank_pulse, idle_ms);
 	ret->state = p->state != NULL ? p->state[0] : '\0';
 	ret->idle_ms = ret->idle ? age(p->idle_ms, t->at, c->now) : 0;
@@ -221,6 +245,82 @@ static void take_counts(const struct coord *c, const struct job *j, struct hang_
 	}
 }
 
+/* ---- ports ------------------------------------------------------------------------ */
+
+/* Of all ports together; false: none is counted. */
+static bool port_bytes(const struct rec_readings *r, uint64_t *ret)
+{
+	bool any = false;
+
+	*ret = 0;
+	for (size_t i = 0; r != NULL && i < r->n_ports; i++) {
+		const struct rec_port *p = &r->ports[i];
+
+		if (!MSG_HAS(p, port, rx_bytes) || !MSG_HAS(p, port, tx_bytes))
+			continue;
+		*ret += p->rx_bytes + p->tx_bytes; /* wraps as they do */
+		any = true;
+	}
+	return any;
+}
+
+/* What was known is of another link, or of counters that began anew. */
+static void flow_begin(struct told_flow *f, bool known, uint64_t bytes, mono_t at)
+{
+	*f = (struct told_flow){ .known = known, .bytes = bytes, .at = at, .flat_since = MONO_NEVER };
+}
+
+static void flow_look(struct told_flow *f, const struct node *n)
+{
+	uint64_t bytes, delta;
+	int64_t ms;
+
+	if (!port_bytes(node_readings(n), &bytes)) {
+		flow_begin(f, false, 0, n->readings_at);
+		return;
+	}
+	if (!f->known || bytes < f->bytes) {
+		flow_begin(f, true, bytes, n->readings_at);
+		return;
+	}
+	delta = bytes - f->bytes;
+	ms = mono_sub_ms(n->readings_at, f->at);
+	if (ms < FLOW_SPAN_MS)
+		return;
+	f->some = delta / (uint64_t)ms >= FLOW_MUCH / 1000;
+	if (delta / (uint64_t)ms >= FLOW_LITTLE / 1000)
+		f->flat_since = MONO_NEVER;
+	else if (mono_is_never(f->flat_since))
+		f->flat_since = f->at;
+	f->bytes = bytes;
+	f->at = n->readings_at;
+}
+
+/* Of a job on one node the ports carry nothing: what they do is another's. */
+static void take_flow(const struct coord *c, const struct job *j, struct hang_in *in)
+{
+	struct job_hang *h = j->hang;
+	mono_t flat = mono_add_ms(c->now, -AGE_MAX_MS);
+	bool all = h->n > 1;
+
+	for (size_t i = 0; i < h->n && h->n > 1; i++) {
+		struct told_flow *f = &h->flows[i];
+		bool fresh;
+
+		flow_look(f, j->places[i].node);
+		fresh = f->known && mono_sub_ms(c->now, f->at) <= FLOW_FRESH_MS;
+		if (fresh && f->some)
+			in->flow = FLOW_SOME;
+		all = all && fresh && !mono_is_never(f->flat_since);
+		if (all && mono_before(flat, f->flat_since))
+			flat = f->flat_since;
+	}
+	if (!all)
+		return;
+	in->flow = FLOW_NONE;
+	in->flow_ms = mono_sub_ms(c->now, flat);
+}
+
 /* ---- the verdict ------------------------------------------------------------------ */
 
 /* What changed is told; a hang that goes on only grows older. */
@@ -290,6 +390,8 @@ static void judge(struct coord *c, struct job *j)
 		in.run_ms = mono_is_never(j->run_since) ? 0 : mono_sub_ms(c->now, j->run_since);
 		in.stalled_ms = mono_is_never(h->stalled_since) ? 0 : mono_sub_ms(c->now, h->stalled_since);
 		in.step_ms = h->has_step ? mono_sub_ms(c->now, h->step_at) : 0;
+		in.step_gap_ms = h->step_gap_ms;
+		take_flow(c, j, &in);
 		take_counts(c, j, v, &in);
 		hang_judge(&in, &h->out);
 		snprintf(h->threads, sizeof(h->threads), "%s", h->out.threads != NULL ? h->out.threads : "");
@@ -316,17 +418,30 @@ static void judge(struct coord *c, struct job *j)
 
 /* ---- what comes --------------------------------------------------------------------- */
 
+/* A pause in which it hung, or was saved, does not make all that follow so slow. */
+static void took(struct job_hang *h, int64_t ms)
+{
+	if (h->step_gap_ms > 0 && ms > 4 * h->step_gap_ms)
+		ms = 4 * h->step_gap_ms;
+	h->step_gap_ms = ms > 0 ? ms : 0;
+}
+
 /* Of several nodes that tell of one, the one that is further. */
 static void take_step(struct coord *c, struct job_hang *h, const struct rec_train_step *s)
 {
+	mono_t at;
+
 	if (h->has_step && h->step.step > s->step && h->step.steps == s->steps)
 		return;
+	at = mono_add_ms(c->now, -(int64_t)(s->age_ms < (uint64_t)AGE_MAX_MS ? s->age_ms : (uint64_t)AGE_MAX_MS));
+	if (h->has_step && h->step.step != s->step)
+		took(h, mono_sub_ms(at, h->step_at));
 	h->has_step = true;
 	h->step = *s;
 	h->step.loss = h->step.source = NULL; /* its memory goes with the message */
 	snprintf(h->loss, sizeof(h->loss), "%s", s->loss != NULL ? s->loss : "");
 	snprintf(h->source, sizeof(h->source), "%s", s->source != NULL ? s->source : "");
-	h->step_at = mono_add_ms(c->now, -(int64_t)(s->age_ms < (uint64_t)AGE_MAX_MS ? s->age_ms : (uint64_t)AGE_MAX_MS));
+	h->step_at = at;
 }
 
 /* Each judgement looks at all ranks, and each node's word asks for one: of a large job not more often

@@ -47,20 +47,31 @@ static bool counts_stand(const struct hang_in *in)
 /* It runs a kernel and its CPU spins, and none of it gets anywhere. */
 static bool spins(const struct hang_in *in, const struct hang_rank *r)
 {
-	if (r->gpu != GPU_FULL || in->flow == FLOW_SOME || r->write_bps >= WRITES_MUCH)
+	if (r->gpu != GPU_FULL || r->write_bps >= WRITES_MUCH)
 		return false;
 	if (r->has_power) /* counts stand still in an evaluation without collectives, too: that takes power */
 		return r->low_power;
-	if (r->counted && counts_stand(in))
-		return true;
-	return in->nodes > 1 && in->flow == FLOW_NONE;
+	return r->counted && counts_stand(in);
+}
+
+static bool waits_for_sync(const struct hang_rank *r)
+{
+	return r->state == 'D' && r->wchan != NULL &&
+	       (strstr(r->wchan, "writeback") != NULL || strstr(r->wchan, "fsync") != NULL ||
+		strstr(r->wchan, "jbd2") != NULL || strstr(r->wchan, "commit") != NULL);
+}
+
+/* It waits for its own bytes, and they move, or may. */
+static bool syncs(const struct hang_rank *r)
+{
+	return r->known && waits_for_sync(r) && r->state_ms < (r->flushes ? HANG_FLUSH_MS : HANG_SYNC_MS);
 }
 
 static bool goes_on(const struct hang_in *in, const struct hang_rank *r)
 {
 	if (r->dead)
 		return false;
-	if (!r->known || r->gpu == GPU_WORKS)
+	if (!r->known || r->gpu == GPU_WORKS || syncs(r))
 		return true;
 	if (r->gpu == GPU_FULL)
 		return !spins(in, r);
@@ -124,15 +135,9 @@ static bool is_stopped(const struct hang_rank *r)
 	return r->known && (r->state == 'T' || r->state == 't') && r->state_ms >= HANG_STOPPED_MS;
 }
 
-static bool syncs(const struct hang_rank *r)
-{
-	return r->wchan != NULL && (strstr(r->wchan, "writeback") != NULL || strstr(r->wchan, "fsync") != NULL ||
-				    strstr(r->wchan, "jbd2") != NULL || strstr(r->wchan, "commit") != NULL);
-}
-
 static bool is_in_disk(const struct hang_rank *r)
 {
-	return r->known && r->idle && r->state == 'D' && r->state_ms >= (syncs(r) ? HANG_SYNC_MS : HANG_DISK_MS) &&
+	return r->known && r->idle && r->state == 'D' && r->state_ms >= HANG_DISK_MS && !syncs(r) &&
 	       r->idle_ms >= HANG_DISK_MS;
 }
 
@@ -197,6 +202,33 @@ static bool dead(const struct hang_in *in, struct hang_out *out)
 	return true;
 }
 
+/* ---- what holds a verdict off for a while ------------------------------------------ */
+
+/* Counts that stand still are of the last ten seconds. */
+static bool steps_on(const struct hang_in *in)
+{
+	int64_t ms = 2 * in->step_gap_ms;
+
+	if (ms < HANG_STEP_LEAST_MS || counts_stand(in))
+		ms = HANG_STEP_LEAST_MS;
+	return in->has_step && in->step_ms < (ms < HANG_STEP_MOST_MS ? ms : HANG_STEP_MOST_MS);
+}
+
+static bool sends_on(const struct hang_in *in)
+{
+	return in->flow == FLOW_SOME && !counts_stand(in) && in->stalled_ms < HANG_FLOW_MS;
+}
+
+static void add_flow(struct hang_out *out, const struct hang_in *in)
+{
+	if (in->flow == FLOW_NONE) {
+		add(out->text, sizeof(out->text), "; no bytes on the ports of its nodes for ");
+		add_ms(out->text, sizeof(out->text), in->flow_ms);
+	} else if (in->flow == FLOW_SOME) {
+		add(out->text, sizeof(out->text), "; bytes move on the ports of its nodes, for storage or another job perhaps");
+	}
+}
+
 /* ---- who is behind --------------------------------------------------------------- */
 
 /* The operation whose counts differ; the rank that has launched fewest. */
@@ -245,6 +277,7 @@ static bool counts_differ(const struct hang_in *in, struct hang_out *out)
 		add(out->text, sizeof(out->text), "; ");
 		add_state(out->text, sizeof(out->text), r);
 	}
+	add_flow(out, in);
 	return true;
 }
 
@@ -272,6 +305,7 @@ static bool one_rests(const struct hang_in *in, struct hang_out *out)
 	add(out->text, sizeof(out->text), ", its GPU idle");
 	add_more(out->text, sizeof(out->text), n);
 	add(out->text, sizeof(out->text), "; the GPUs of %zu others wait for it in a kernel", spin);
+	add_flow(out, in);
 	return true;
 }
 
@@ -284,19 +318,18 @@ static bool all_spin(const struct hang_in *in, struct hang_out *out)
 		spin += in->v[i].gpu == GPU_FULL;
 		counted += in->v[i].counted;
 	}
-	if (spin < in->n || in->stalled_ms < HANG_SPIN_MS) /* one that sleeps has time until one_rests() */
+	if (spin < in->n || in->stalled_ms < HANG_SPIN_MS || sends_on(in)) /* one that sleeps has time until one_rests() */
 		return false;
 	add(out->text, sizeof(out->text), "all %zu GPUs wait in a kernel for ", spin);
 	add_ms(out->text, sizeof(out->text), in->stalled_ms);
 	if (in->v[0].has_power && in->v[0].low_power)
 		add(out->text, sizeof(out->text), ", at little power");
-	if (in->flow == FLOW_NONE)
-		add(out->text, sizeof(out->text), ", no byte on the ports");
 	if (counted == in->n && counts_stand(in))
 		add(out->text, sizeof(out->text), ", and all ranks have launched the same operations: the network, or a "
 		    "wait outside NCCL");
 	else
 		add(out->text, sizeof(out->text), "; which rank is behind is not known without NCCL's counts");
+	add_flow(out, in);
 	return true;
 }
 
@@ -366,6 +399,22 @@ static const char *stalled_phase(const struct hang_in *in, struct hang_out *out)
 	return "idle";
 }
 
+/* The others wait for it. */
+static bool one_syncs(const struct hang_in *in, struct hang_out *out)
+{
+	for (size_t i = 0; i < in->n; i++) {
+		const struct hang_rank *r = &in->v[i];
+
+		if (!r->idle || !syncs(r) || r->state_ms < IDLE_SHOWN_MS)
+			continue;
+		add_who(out->note, sizeof(out->note), r);
+		add(out->note, sizeof(out->note), " syncs what it has written: ");
+		add_state(out->note, sizeof(out->note), r);
+		return true;
+	}
+	return false;
+}
+
 static const char *phase(const struct hang_in *in, struct hang_out *out)
 {
 	const struct hang_rank *w = writer(in), *cpu;
@@ -374,6 +423,8 @@ static const char *phase(const struct hang_in *in, struct hang_out *out)
 		return in->run_ms < STARTING_MS ? "starting" : "";
 	if (out->stalled)
 		return stalled_phase(in, out);
+	if (one_syncs(in, out))
+		return "checkpointing";
 	if (w != NULL && in->has_step) {
 		add_who(out->note, sizeof(out->note), w);
 		add(out->note, sizeof(out->note), " writes %llu MB/s", (unsigned long long)(w->write_bps / 1000000));
@@ -403,6 +454,6 @@ void hang_judge(const struct hang_in *in, struct hang_out *out)
 	for (size_t i = 0; i < in->n; i++)
 		out->stalled = out->stalled && !goes_on(in, &in->v[i]);
 	out->hang = stopped(in, out) || in_disk(in, out) || dead(in, out) ||
-		    (out->stalled && (counts_differ(in, out) || one_rests(in, out) || all_spin(in, out)));
+		    (out->stalled && !steps_on(in) && (counts_differ(in, out) || one_rests(in, out) || all_spin(in, out)));
 	out->phase = out->hang ? "hung" : phase(in, out);
 }

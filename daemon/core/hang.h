@@ -5,8 +5,16 @@
  * The rule above all others: no hang while any rank makes progress. Progress is CPU or disk
  * used by the rank's processes (shim/pulse.h), unless the CPU is a busy-wait: NCCL's kernels
  * and threads spin while they wait, at 100 % of GPU and CPU. Such a wait shows in the power
- * (118 W of 400 W: nccl#2428; training takes well above half), in ports that carry nothing
- * between nodes, or in RAS counts that stand still. A GPU at work is progress, too.
+ * (118 W of 400 W: nccl#2428; training takes well above half) or in RAS counts that stand still.
+ * A GPU at work is progress, too, and so is a rank that syncs a file while its host writes back:
+ * then the bytes were counted when they were written, and move only now.
+ *
+ * Two hints hold a verdict off, and neither for ever. A step that advanced lately: small models
+ * take little power; for twice the time a step takes. Bytes on the ports of the job's nodes: they
+ * may be those of its collectives, or of storage, or of another job, so they say nothing once
+ * NCCL's counts stand still, or after a minute. Ports that carry nothing prove nothing, either: an
+ * evaluation sends nothing for minutes, and a job on sockets or on one node never does. So no
+ * verdict comes of them alone; they are told with it.
  *
  * Three things are told whatever else goes on, for they do not end by themselves: a rank that
  * is stopped, one whose process waits for a disk without a byte moving, and a worker that has
@@ -23,15 +31,19 @@
 
 #define HANG_STOPPED_MS 10000
 #define HANG_DISK_MS 20000
-#define HANG_SYNC_MS 180000 /* a large checkpoint is being synced: no bytes are counted meanwhile */
+#define HANG_SYNC_MS 180000 /* a large checkpoint is being synced: no bytes of its process are counted meanwhile */
+#define HANG_FLUSH_MS 1800000 /* ... while its host writes back, which may be another's: not longer */
 #define HANG_DEAD_MS 20000 /* torchrun ends the others within seconds, or cannot */
 #define HANG_IDLE_MS 25000 /* with 5 s between two looks: 30 s from freezing to verdict */
 #define HANG_SPIN_MS 15000 /* all wait: known up to 15 s after it began (a look, a reading) */
+#define HANG_FLOW_MS 60000 /* bytes on the ports hold a verdict off for so long at most */
+#define HANG_STEP_LEAST_MS 10000 /* a step that advanced holds it off for twice its time, within these */
+#define HANG_STEP_MOST_MS 600000
 #define HANG_POLLS 3 /* RAS counts that were equal so often stand still */
 
 enum hang_op { OP_BROADCAST, OP_REDUCE, OP_ALL_GATHER, OP_REDUCE_SCATTER, OP_ALL_REDUCE, OP_COUNT };
 enum gpu_use { GPU_DARK, GPU_RESTS, GPU_WORKS, GPU_FULL }; /* not known; <= 5 %; between; >= 95 % */
-enum port_flow { FLOW_DARK, FLOW_NONE, FLOW_SOME };
+enum port_flow { FLOW_DARK, FLOW_NONE, FLOW_SOME }; /* not known, or little; < 100 kB/s of each node; >= 1 MB/s of any */
 
 struct hang_rank {
 	uint32_t rank, pid;
@@ -45,6 +57,7 @@ struct hang_rank {
 	const char *wchan, *threads; /* or NULL; of all its threads */
 	uint32_t cpu_permille, procs;
 	uint64_t write_bps;
+	bool flushes; /* its host writes back to its disks, whoever wrote */
 	/* its GPU */
 	enum gpu_use gpu;
 	bool has_power, low_power; /* low: below 40 % of its limit */
@@ -65,13 +78,15 @@ struct hang_in {
 	int64_t stalled_ms; /* hang_out.stalled was so without a break for so long */
 	bool has_step;
 	int64_t step_ms; /* since it changed */
+	int64_t step_gap_ms; /* between its last two changes; 0: not known */
 	enum port_flow flow; /* RDMA ports of its nodes */
+	int64_t flow_ms; /* NONE: for so long */
 	uint32_t polls; /* of RAS, that brought the same counts */
 };
 
 struct hang_out {
 	const char *phase; /* starting tokenising training checkpointing busy idle hung */
-	bool hang, stalled; /* stalled: no rank makes progress */
+	bool hang, stalled; /* stalled: no rank makes progress; the hints do not count */
 	char text[512], fix[256]; /* of a hang */
 	const char *threads; /* of a hang: where those of the rank wait; NULL; borrowed from hang_rank */
 	char note[256]; /* what the phase is known by; may be "" */

@@ -21,6 +21,8 @@
 #define CPU_LEAST 30 /* permille of a core */
 #define MOVED_LEAST 1048576 /* bytes a second: less is a heartbeat through a pipe */
 #define WRITES_MUCH 5000000 /* bytes a second */
+#define FLUSHES_LEAST 1000000 /* bytes a second: more than a system's own logs */
+#define FLUSHED_MS 20000
 
 struct use {
 	pid_t pid;
@@ -48,6 +50,8 @@ struct pulse {
 	uint32_t period_ms;
 	mono_t due, told_at;
 	bool again, idle; /* idle: some rank is */
+	mono_t host_at, flushed_at; /* /proc/vmstat was read last; pages went to disks. never: not yet */
+	uint64_t host_pages;
 	struct tracked *v; /* own */
 	size_t n;
 };
@@ -61,7 +65,7 @@ struct pulse *pulse_create(uint32_t period_ms, mono_t now)
 	p->period_ms = period_ms;
 	p->due = mono_add_ms(now, period_ms < IDLE_MS ? period_ms : IDLE_MS);
 	p->again = true;
-	p->told_at = MONO_NEVER;
+	p->told_at = p->host_at = p->flushed_at = MONO_NEVER;
 	return p;
 }
 
@@ -375,6 +379,55 @@ static void look(struct tracked *k, mono_t now)
 	look_at_state(k, now);
 }
 
+/* ---- the host -------------------------------------------------------------- */
+
+static bool pages_written(uint64_t *ret)
+{
+	FILE *f = fopen("/proc/vmstat", "re");
+	char line[128];
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof line, f))
+		if (strncmp(line, "nr_written ", 11) == 0) {
+			*ret = strtoull(line + 11, NULL, 10);
+			found = true;
+		}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* Bytes of write() were counted when they went into the page cache. Who syncs them waits until the
+ * kernel has written them, and whose they are is told nowhere: those of all are counted. */
+static void look_at_host(struct pulse *p, mono_t now)
+{
+	uint64_t pages, span;
+
+	if (!pages_written(&pages))
+		return;
+	span = mono_is_never(p->host_at) ? 0 : (uint64_t)mono_sub_ms(now, p->host_at);
+	if (pulse_flushes(pages > p->host_pages ? pages - p->host_pages : 0, span))
+		p->flushed_at = now;
+	p->host_pages = pages;
+	p->host_at = now;
+}
+
+bool pulse_flushes(uint64_t pages, uint64_t span_ms)
+{
+	static long size;
+
+	if (!size)
+		size = sysconf(_SC_PAGESIZE);
+	return span_ms && span_ms <= FLUSHED_MS && pages * (uint64_t)size * 1000 >= span_ms * FLUSHES_LEAST;
+}
+
+static bool flushes(const struct pulse *p, const struct tracked *k, mono_t now)
+{
+	return k->state == 'D' && !mono_is_never(p->flushed_at) && mono_sub_ms(now, p->flushed_at) < FLUSHED_MS;
+}
+
+/* ---- all of them ------------------------------------------------------------- */
+
 /* What is of interest, as a number: when it changes, it is told. */
 static uint32_t mark(const struct tracked *k)
 {
@@ -433,7 +486,7 @@ static bool take_targets(struct pulse *p, const struct pulse_target *v, size_t n
 
 bool pulse_look(struct pulse *p, const struct pulse_target *v, size_t n, mono_t now)
 {
-	bool changed;
+	bool changed, disk = false;
 
 	n = n < PULSE_RANKS ? n : PULSE_RANKS;
 	changed = take_targets(p, v, n);
@@ -444,8 +497,11 @@ bool pulse_look(struct pulse *p, const struct pulse_target *v, size_t n, mono_t 
 		k->seen = false;
 		look(k, now);
 		p->idle = p->idle || k->idle;
+		disk = disk || k->state == 'D';
 		changed = changed || mark(k) != k->told;
 	}
+	if (disk)
+		look_at_host(p, now);
 	p->due = mono_add_ms(now, p->idle && p->period_ms > IDLE_MS ? IDLE_MS : p->period_ms);
 	if (mono_is_never(p->told_at) || p->again)
 		return true;
@@ -483,6 +539,8 @@ size_t pulse_list(const struct pulse *p, mono_t now, struct rec_rank_pulse *out,
 		MSG_SET(r, rank_pulse, cpu_permille, k->cpu_permille);
 		MSG_SET(r, rank_pulse, read_bps, k->read_bps);
 		MSG_SET(r, rank_pulse, write_bps, k->write_bps);
+		if (flushes(p, k, now))
+			MSG_SET(r, rank_pulse, flushes, true);
 		if (k->idle)
 			MSG_SET(r, rank_pulse, idle_ms, (uint64_t)mono_sub_ms(now, k->used_at));
 		if (weight(k->state))

@@ -55,5 +55,7 @@ struct pulse_use {
 	uint64_t moved; /* bytes by read() and write(), out of the page cache too */
 };
 bool pulse_is_progress(const struct pulse_use *u);
+/* So many pages that the host has written back in so long are a disk at work. */
+bool pulse_flushes(uint64_t pages, uint64_t span_ms);
 
 #endif

@@ -288,6 +288,116 @@ static void counts_that_stand_still_are_no_hang_where_gpus_take_power(void **sta
 	expect(w, "training", NULL);
 }
 
+/* What the probe reads of one node: its GPU, and one port that has carried so much. */
+static void gpu_and_port(struct world *w, uint64_t l, uint32_t mw, uint64_t bytes)
+{
+	struct rec_source s[2] = { { .name = "nvml", .ok = true }, { .name = "verbs", .ok = true } };
+	struct rec_gpu_proc p[2] = { { .pid = 4000 }, { .pid = 4001 } };
+	struct rec_gpu g = { .index = 0, .procs = p, .n_procs = 2 };
+	struct rec_port port = { .device = "mlx5_0", .port = 1, .state = "Active" };
+	struct msg m;
+
+	MSG_SET(&g, gpu, util, 100);
+	MSG_SET(&g, gpu, power_mw, mw);
+	MSG_SET(&g, gpu, power_limit_mw, 400000);
+	MSG_SET(&port, port, rx_bytes, bytes);
+	MSG_SET(&port, port, tx_bytes, 1000);
+	msg_init(&m, MSG_readings);
+	m.u.readings.sources = s;
+	m.u.readings.n_sources = 2;
+	m.u.readings.gpus = &g;
+	m.u.readings.n_gpus = 1;
+	m.u.readings.ports = &port;
+	m.u.readings.n_ports = 1;
+	say(w, l, &m);
+}
+
+/* Five seconds in which both spin, and gpu01's port carries so many bytes a second. */
+static void spin_and_send(struct world *w, const uint64_t l[2], uint64_t *at, uint64_t bps)
+{
+	struct rec_rank_pulse v[2] = { in_state(0, "R", 0), in_state(1, "R", 0) };
+
+	*at += 5 * bps;
+	gpu_and_port(w, l[0], 118000, *at);
+	gpu_and_port(w, l[1], 118000, 77);
+	for (int i = 0; i < 2; i++)
+		pulse(w, l[i], &v[i], 1, NULL);
+	for (int s = 0; s < 5; s++) {
+		struct msg m;
+
+		msg_init(&m, MSG_ping);
+		m.u.ping.seq = 1;
+		say(w, l[0], &m);
+		say(w, l[1], &m);
+		tick(w, 1000);
+	}
+	forget_sent(w);
+}
+
+static void bytes_on_the_ports_hold_it_off_and_not_for_ever(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2], at = 1 << 20;
+
+	running_two(w, l);
+	spin_and_send(w, l, &at, 0);
+	for (int i = 0; i < 10; i++) {
+		spin_and_send(w, l, &at, 5000000);
+		expect(w, "busy", NULL);
+	}
+	spin_and_send(w, l, &at, 5000000);
+	spin_and_send(w, l, &at, 5000000);
+	expect(w, "hung", "; bytes move on the ports of its nodes, for storage or another job perhaps");
+}
+
+static void flat_ports_are_told_with_it(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2], at = 1 << 20;
+
+	running_two(w, l);
+	for (int i = 0; i < 5; i++)
+		spin_and_send(w, l, &at, 2000); /* keep-alives */
+	expect(w, "hung", "all 2 GPUs wait in a kernel for 2");
+	expect(w, "hung", "; no bytes on the ports of its nodes for 2");
+}
+
+/* A small model at little power, whose steps come: as long as they do. */
+static void steps_that_come_hold_the_rule_of_power_off(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2];
+
+	running_two(w, l);
+	for (uint64_t i = 0; i < 12; i++) {
+		struct rec_train_step s = { .step = 1 + i };
+		struct rec_rank_pulse v = in_state(0, "R", 0);
+
+		MSG_SET(&s, train_step, age_ms, 0);
+		pulse(w, l[0], &v, 1, &s);
+		both_spin(w, l, 118000);
+		expect(w, "training", NULL);
+	}
+	both_spin(w, l, 118000);
+	both_spin(w, l, 118000);
+	expect(w, "hung", "all 2 GPUs wait in a kernel for ");
+}
+
+static void a_sync_is_no_hang_while_its_host_writes_back(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v[2] = { in_state(0, "D", 600000), in_state(1, "R", 0) };
+
+	v[0].wchan = "folio_wait_writeback";
+	MSG_SET(&v[0], rank_pulse, flushes, true);
+	pulse(w, l, v, 2, NULL);
+	expect(w, "checkpointing", NULL);
+	v[0].flushes = false;
+	pulse(w, l, v, 2, NULL);
+	expect(w, "hung", "state D for 10 min in folio_wait_writeback, and no byte moves");
+}
+
 static void a_tokenising_rank_is_no_hang_however_long(void **state)
 {
 	struct world *w = *state;
@@ -483,6 +593,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_rank_that_rests_while_another_spins_is_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_rank_that_has_launched_fewer_is_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(counts_that_stand_still_are_no_hang_where_gpus_take_power, setup, teardown),
+		cmocka_unit_test_setup_teardown(bytes_on_the_ports_hold_it_off_and_not_for_ever, setup, teardown),
+		cmocka_unit_test_setup_teardown(flat_ports_are_told_with_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(steps_that_come_hold_the_rule_of_power_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_sync_is_no_hang_while_its_host_writes_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_tokenising_rank_is_no_hang_however_long, setup, teardown),
 		cmocka_unit_test_setup_teardown(steps_are_shown_and_a_lower_one_of_another_node_is_not, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_of_another_attempt_or_after_the_end_does_not_count, setup, teardown),

@@ -9,7 +9,7 @@
 #include "core/hang.h"
 
 /* Ranks 0..3, two on each of gpu01 and gpu02, in one of these ways. */
-enum way { WORK, SPIN, TOKENISE, WRITE, FROZEN, REST, STOP, NFS, SYNC, DEBUG, DIED, DARK, COMPUTE, BLOCKED };
+enum way { WORK, SPIN, SPIN_DARK, TOKENISE, WRITE, FROZEN, REST, STOP, NFS, SYNC, FLUSH, DEBUG, DIED, DARK, COMPUTE, BLOCKED };
 
 static struct hang_rank rank_in(enum way w, uint32_t rank, int64_t ms)
 {
@@ -26,6 +26,9 @@ static struct hang_rank rank_in(enum way w, uint32_t rank, int64_t ms)
 	case SPIN: /* NCCL's busy-wait */
 		r.gpu = GPU_FULL;
 		r.has_power = r.low_power = true;
+		return r;
+	case SPIN_DARK: /* or an evaluation: nobody reads its power */
+		r.gpu = GPU_FULL;
 		return r;
 	case TOKENISE:
 		r.gpu = GPU_RESTS;
@@ -62,6 +65,9 @@ static struct hang_rank rank_in(enum way w, uint32_t rank, int64_t ms)
 		idle.wchan = "nfs_wait";
 		return idle;
 	case SYNC:
+	case FLUSH:
+		idle.gpu = GPU_RESTS;
+		idle.flushes = w == FLUSH;
 		idle.state = 'D';
 		idle.state_ms = ms;
 		idle.wchan = "folio_wait_writeback";
@@ -98,7 +104,14 @@ static const struct row {
 	  NULL },
 	{ "a checkpoint is written", { WRITE, SPIN, SPIN, SPIN }, 600000, FLOW_NONE, true, 9, { 215, 216, 216, 216 },
 	  "checkpointing", NULL },
-	{ "a checkpoint is synced", { SYNC, SPIN, SPIN, SPIN }, 22000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
+	{ "a checkpoint is synced", { SYNC, SPIN, SPIN, SPIN }, 22000, FLOW_SOME, true, 0, { 0 }, "checkpointing", NULL },
+	{ "a checkpoint is synced, nobody sees bytes", { SYNC, SPIN, SPIN, SPIN }, 170000, FLOW_NONE, true, 9, { 215, 216, 216, 216 },
+	  "checkpointing", NULL },
+	{ "a checkpoint is synced to a slow disk", { SPIN, SPIN, FLUSH, SPIN }, 900000, FLOW_NONE, true, 9, { 216, 216, 215, 216 },
+	  "checkpointing", NULL },
+	{ "little power, and bytes", { SPIN, SPIN, SPIN, SPIN }, 59000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
+	{ "no bytes, power not known: an evaluation", { SPIN_DARK, SPIN_DARK, SPIN_DARK, SPIN_DARK }, 600000, FLOW_NONE, true, 0, { 0 },
+	  "training", NULL },
 	{ "a barrier for 24 s", { REST, REST, REST, REST }, 24000, FLOW_NONE, true, 0, { 0 }, "idle", NULL },
 	{ "one sleeps for 24 s, others spin", { SPIN, REST, SPIN, SPIN }, 24000, FLOW_NONE, true, 0, { 0 }, "training", NULL },
 	{ "idle for minutes: a server without requests", { REST, REST, REST, REST }, 600000, FLOW_NONE, false, 0, { 0 },
@@ -133,8 +146,19 @@ static const struct row {
 	  "rank 2 on gpu02 (pid 4002) does nothing: neither CPU nor disk used for 26 s in futex_do_wait, its GPU idle; "
 	  "the GPUs of 3 others wait for it in a kernel" },
 	{ "all spin, counts equal", { SPIN, SPIN, SPIN, SPIN }, 26000, FLOW_NONE, true, 3, { 9, 9, 9, 9 }, "hung",
-	  "all 4 GPUs wait in a kernel for 26 s, at little power, no byte on the ports, and all ranks have launched the "
-	  "same operations" },
+	  "all 4 GPUs wait in a kernel for 26 s, at little power, and all ranks have launched the "
+	  "same operations: the network, or a wait outside NCCL; no bytes on the ports of its nodes for 26 s" },
+	{ "all spin, counts equal, power not known", { SPIN_DARK, SPIN_DARK, SPIN_DARK, SPIN_DARK }, 26000, FLOW_SOME, true, 3,
+	  { 9, 9, 9, 9 }, "hung", "same operations: the network, or a wait outside NCCL; bytes move on the ports of its nodes, for storage" },
+	{ "bytes of somebody for a minute", { SPIN, SPIN, SPIN, SPIN }, 61000, FLOW_SOME, true, 0, { 0 }, "hung",
+	  "bytes move on the ports of its nodes, for storage or another job perhaps" },
+	{ "counts stand, bytes of somebody", { SPIN, SPIN, SPIN, REST }, 26000, FLOW_SOME, true, 3, { 216, 216, 216, 215 }, "hung",
+	  "rank 3 on gpu02 has launched 215 all-reduces, all others 216; neither CPU nor disk used for 26 s in futex_do_wait; "
+	  "bytes move" },
+	{ "one is behind and spins", { SPIN, SPIN, SPIN, SPIN }, 26000, FLOW_NONE, true, 3, { 9, 8, 9, 9 }, "hung",
+	  "rank 1 on gpu01 has launched 8 all-reduces, all others 9; 100 % CPU; no bytes on the ports of its nodes for 26 s" },
+	{ "a sync that takes half an hour", { FLUSH, SPIN, SPIN, SPIN }, 1810000, FLOW_NONE, true, 0, { 0 }, "hung",
+	  "state D for 30 min in folio_wait_writeback" },
 	{ "all spin, counts not known", { SPIN, SPIN, SPIN, SPIN }, 26000, FLOW_NONE, true, 0, { 0 }, "hung",
 	  "which rank is behind is not known without NCCL's counts" },
 };
@@ -143,7 +167,8 @@ static void judge(const struct row *row, struct hang_out *out)
 {
 	struct hang_rank v[4];
 	struct hang_in in = { .v = v, .n = 4, .nodes = 2, .run_ms = 3600000, .stalled_ms = row->ms, .flow = row->flow,
-			      .polls = row->polls, .has_step = row->step, .step_ms = 300000 };
+			      .flow_ms = row->ms, .polls = row->polls, .has_step = row->step,
+			      .step_ms = 300000 };
 
 	for (uint32_t i = 0; i < 4; i++) {
 		v[i] = rank_in(row->way[i], i, row->ms);
@@ -167,6 +192,34 @@ static void each_scenario_has_its_verdict(void **state)
 	}
 }
 
+/* All spin, at little power, for ten minutes: a small model does so while it trains. */
+static void a_step_that_advances_holds_the_rule_of_power_off(void **state)
+{
+	static const struct {
+		int64_t step_ms, gap_ms;
+		uint32_t polls;
+		bool hang;
+	} cases[] = {
+		{ 4000, 5000, 0, false },     { 4000, 0, 0, false },	    { 9000, 100, 0, false },	{ 11000, 5000, 0, true },
+		{ 110000, 60000, 0, false },  { 121000, 60000, 0, true },  { 601000, 3600000, 0, true }, { 9000, 60000, 3, false },
+		{ 11000, 60000, 3, true }, /* NCCL's counts are newer than the step */
+	};
+	struct hang_rank v[4];
+	struct hang_out out;
+
+	for (uint32_t i = 0; i < 4; i++)
+		v[i] = rank_in(SPIN, i, 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct hang_in in = { .v = v, .n = 4, .nodes = 2, .run_ms = 3600000, .stalled_ms = 600000, .has_step = true,
+				      .step_ms = cases[i].step_ms, .step_gap_ms = cases[i].gap_ms, .polls = cases[i].polls };
+
+		hang_judge(&in, &out);
+		if (out.hang != cases[i].hang || !out.stalled)
+			fail_msg("case %zu: %s", i, out.text);
+		assert_string_equal(out.phase, cases[i].hang ? "hung" : "training");
+	}
+}
+
 static void a_stopped_rank_has_its_remedy(void **state)
 {
 	static const struct row row = { "", { SPIN, SPIN, STOP, SPIN }, 12000, FLOW_NONE, true, 0, { 0 }, NULL, NULL };
@@ -176,14 +229,25 @@ static void a_stopped_rank_has_its_remedy(void **state)
 	assert_string_equal(out.fix, "on gpu02: kill -CONT 4002");
 }
 
+static const struct row *row_named(const char *scenario)
+{
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strcmp(rows[i].scenario, scenario) == 0)
+			return &rows[i];
+	fail_msg("no row %s", scenario);
+	return NULL;
+}
+
 static void the_phase_says_by_what_it_is_known(void **state)
 {
 	struct hang_out out;
 
-	judge(&rows[3], &out);
+	judge(row_named("rank 0 tokenises, others spin in a barrier"), &out);
 	assert_string_equal(out.note, "rank 0 on gpu01 (pid 4000): 9700 % CPU, 128 processes");
-	judge(&rows[6], &out);
+	judge(row_named("a checkpoint is written"), &out);
 	assert_string_equal(out.note, "rank 0 on gpu01 (pid 4000) writes 812 MB/s");
+	judge(row_named("a checkpoint is synced to a slow disk"), &out);
+	assert_string_equal(out.note, "rank 2 on gpu02 (pid 4002) syncs what it has written: state D for 15 min in folio_wait_writeback");
 }
 
 static void nothing_known_is_no_hang(void **state)
@@ -220,6 +284,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_scenario_has_its_verdict),
+		cmocka_unit_test(a_step_that_advances_holds_the_rule_of_power_off),
 		cmocka_unit_test(a_stopped_rank_has_its_remedy),
 		cmocka_unit_test(the_phase_says_by_what_it_is_known),
 		cmocka_unit_test(nothing_known_is_no_hang),

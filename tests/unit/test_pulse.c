@@ -98,6 +98,15 @@ TEST(what_counts_as_progress)
 	assert_true(pulse_is_progress(&(struct pulse_use){ .span_ms = 5000, .moved = 6000000 }));
 }
 
+TEST(a_host_that_writes_back_is_told_from_one_that_does_not)
+{
+	assert_false(pulse_flushes(1000000, 0)); /* the first look */
+	assert_false(pulse_flushes(0, 1000));
+	assert_false(pulse_flushes(10, 1000)); /* somebody's log */
+	assert_true(pulse_flushes(10000, 1000));
+	assert_false(pulse_flushes(1000000, 60000)); /* nobody knows when in that minute */
+}
+
 TEST(one_that_sleeps_is_idle)
 {
 	struct pulse *p = pulse_create(PERIOD_MS, now());
@@ -213,6 +222,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_counts_as_progress),
+		cmocka_unit_test(a_host_that_writes_back_is_told_from_one_that_does_not),
 		cmocka_unit_test(one_that_sleeps_is_idle),
 		cmocka_unit_test(one_that_computes_is_not),
 		cmocka_unit_test(what_its_children_do_counts),
