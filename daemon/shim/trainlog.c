@@ -17,6 +17,9 @@ struct trainlog {
 	unsigned users; /* the owner, and the thread */
 	bool reading, any;
 	struct progress found;
+	/* the thread's own: the file as it was met first */
+	bool looked, old;
+	struct stat first;
 	char path[];
 };
 
@@ -51,18 +54,33 @@ void trainlog_destroy(struct trainlog *t)
 		let_go(t);
 }
 
-static bool read_log(const char *path, struct progress *ret)
+/* What lay there already is an earlier run's, until somebody writes to it. */
+static bool is_old(struct trainlog *t, bool there, const struct stat *st)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
+	if (!t->looked) {
+		t->looked = true;
+		t->old = there;
+		if (there)
+			t->first = *st;
+	} else if (there && t->old) {
+		t->old = st->st_ino == t->first.st_ino && st->st_dev == t->first.st_dev && st->st_size == t->first.st_size &&
+			 st->st_mtim.tv_sec == t->first.st_mtim.tv_sec && st->st_mtim.tv_nsec == t->first.st_mtim.tv_nsec;
+	}
+	return there && t->old;
+}
+
+static bool read_log(struct trainlog *t, struct progress *ret)
+{
+	int fd = open(t->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
 	char text[END_MAX];
 	ssize_t n = -1;
 	struct stat st;
+	bool there = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 
-	if (fd < 0)
-		return false;
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+	if (!is_old(t, there, &st) && there)
 		n = pread(fd, text, sizeof text, st.st_size > END_MAX ? st.st_size - END_MAX : 0);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	return n > 0 && progress_trainer_log(text, (size_t)n, ret);
 }
 
@@ -70,7 +88,7 @@ static void *run(void *arg)
 {
 	struct trainlog *t = arg;
 	struct progress found;
-	bool any = read_log(t->path, &found);
+	bool any = read_log(t, &found);
 
 	pthread_mutex_lock(&t->lock);
 	t->reading = false;

@@ -2,7 +2,8 @@
  *
  * The file may lie on a file system that hangs, so a thread of its own reads it, one
  * at a time; while it hangs nothing is known, and nobody waits. A plain file only, no
- * link, and no more than its last 8 KB.
+ * link, and no more than its last 8 KB. One that is there before the first look is of
+ * an earlier run into the same directory, and tells nothing until it is written to.
  */
 #ifndef NA_SHIM_TRAINLOG_H
 #define NA_SHIM_TRAINLOG_H

@@ -104,9 +104,11 @@ def test_the_trainers_own_log_says_it(shared):
     os.mkdir(out)
     line = {"current_steps": 10, "total_steps": 1200, "loss": 2.5, "epoch": 0.02, "percentage": 0.83,
             "elapsed_time": "0:01:50", "remaining_time": "1 day, 3:38:22"}
-    with open(os.path.join(out, "trainer_log.jsonl"), "w", encoding="utf-8") as f:
-        f.write(json.dumps(line) + "\n")
-    job = shared.detach("--env", f"NODEAGENT_TRAINER_LOG={out}/trainer_log.jsonl", "--", "sleep", 60)
+    log = os.path.join(out, "trainer_log.jsonl")
+    with open(log, "w", encoding="utf-8") as f:
+        f.write(json.dumps({**line, "current_steps": 1200}) + "\n")  # an earlier run's
+    job = shared.detach("--env", f"NODEAGENT_TRAINER_LOG={log}", "--", "sh", "-c",
+                        f"sleep 5; echo '{json.dumps(line)}' >> {log}; sleep 60")
     try:
         j = wait_until(lambda: (lambda x: x if x["step"] else None)(shared.job(job)), 30 * SLOW, "a step")
         assert (j["step"], j["steps"], j["loss"], j["left_s"], j["step_from"]) == (10, 1200, "2.5", 99502, "trainer_log")
