@@ -78,13 +78,24 @@ static void judge_host(struct arena *a, const struct node *n, size_t runs, struc
 			.fix = "on one fabric let one run, or all with the same settings and priorities" });
 }
 
+/* Of most nodes nothing is to be said: all of them are not looked through for each. */
+static bool asks_for_sm(const struct node *n, const struct verdicts *v)
+{
+	const struct rec_host *h = host_of(n);
+	bool yes = h != NULL && h->sm_running;
+
+	for (size_t i = 0; i < v->n && !yes; i++)
+		yes = waits_for_sm(&v->kind[i]);
+	return yes;
+}
+
 void sm_verdicts(struct arena *a, const struct coord *c, const struct node *n, struct verdicts *v)
 {
 	const struct node *on, *off;
 	const char *fix = NULL;
 	size_t runs;
 
-	if (find(c, &runs, &on, &off) == 0)
+	if (!asks_for_sm(n, v) || find(c, &runs, &on, &off) == 0)
 		return;
 	if (on == NULL)
 		fix = arena_printf(a, "%s on %s is not running: nodectl fix sm", host_of(off)->sm, off->name);
