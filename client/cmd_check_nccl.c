@@ -51,6 +51,7 @@ struct check {
 	/* found out */
 	char n_nodes[12], n_gpus[12], inside[32], between[32];
 	char gpu[97]; /* the first node's */
+	bool mixed; /* another one has others: nothing is expected inside */
 	double low_between;
 };
 
@@ -123,18 +124,43 @@ static bool wanted(const struct hostlist *in, const struct hostlist *out, const 
 	return (in->count == 0 || hostlist_has(in, name)) && !hostlist_has(out, name);
 }
 
-static double between_of(const struct rec_node_info *n)
+static uint32_t mib_of(const struct check *k)
 {
-	uint32_t rate[PORTS_MAX];
+	return k->mib != NULL ? (uint32_t)strtoul(k->mib, NULL, 10) : 128; /* as nodeagent-nccl */
+}
+
+static size_t rates_of(const struct rec_node_info *n, const char *layer, uint32_t rate[PORTS_MAX])
+{
 	size_t k = 0;
 
 	for (size_t i = 0; i < n->n_port_list && k < PORTS_MAX; i++) {
 		const struct rec_port *p = &n->port_list[i];
 
-		if (!p->excluded && p->state != NULL && strcmp(p->state, "Active") == 0 && MSG_HAS(p, port, rate_mbps))
+		if (!p->excluded && p->state != NULL && strcmp(p->state, "Active") == 0 && MSG_HAS(p, port, rate_mbps) &&
+		    strcmp(p->link_layer != NULL ? p->link_layer : "InfiniBand", layer) == 0)
 			rate[k++] = p->rate_mbps;
 	}
-	return nccl_expect_between(rate, k);
+	return k;
+}
+
+static int fastest_first(const void *x, const void *y)
+{
+	const uint32_t *a = x, *b = y;
+
+	return (*a < *b) - (*a > *b);
+}
+
+/* Of InfiniBand if there is any, and no more ports than GPUs: those for storage and for people are not used. */
+static double between_of(const struct check *k, const struct rec_node_info *n, uint32_t gpus)
+{
+	uint32_t rate[PORTS_MAX], used = k->gpus != NULL ? (uint32_t)strtoul(k->gpus, NULL, 10) : gpus;
+	size_t all = rates_of(n, "InfiniBand", rate);
+
+	if (all == 0)
+		all = rates_of(n, "Ethernet", rate);
+	if (all > 0)
+		qsort(rate, all, sizeof(rate[0]), fastest_first);
+	return nccl_expect_between(rate, all < used ? all : used, mib_of(k));
 }
 
 static uint32_t gpus_of(const struct rec_node_info *n)
@@ -153,7 +179,7 @@ static int look(const struct ctl *c, struct check *k, const struct hostlist *in,
 		const struct rec_node_info *node = &s->nodes[i];
 		bool able = strcmp(node->state, "ok") == 0 || strcmp(node->state, "degraded") == 0;
 		uint32_t gpus = gpus_of(node);
-		double between = between_of(node);
+		double between = between_of(k, node, gpus);
 
 		if (!wanted(in, out, node->name) || (in->count == 0 && (!able || (gpus == 0 && !k->procs))))
 			continue;
@@ -162,6 +188,8 @@ static int look(const struct ctl *c, struct check *k, const struct hostlist *in,
 					"needs GPUs (--procs-per-node where nobody manages them)", node->name);
 		if (n == 0 && node->n_gpu_list > 0 && node->gpu_list[0].name != NULL)
 			snprintf(k->gpu, sizeof(k->gpu), "%.96s", node->gpu_list[0].name);
+		else if (node->n_gpu_list == 0 || node->gpu_list[0].name == NULL || strcmp(node->gpu_list[0].name, k->gpu) != 0)
+			k->mixed = true;
 		fewest = n == 0 || gpus < fewest ? gpus : fewest;
 		slowest = n == 0 || between < slowest ? between : slowest;
 		n++;
@@ -178,11 +206,11 @@ static int look(const struct ctl *c, struct check *k, const struct hostlist *in,
 static void expect(struct check *k)
 {
 	unsigned long gpus = strtoul(k->gpus != NULL ? k->gpus : k->n_gpus, NULL, 10);
-	double inside = nccl_expect_inside(k->gpu, (uint32_t)gpus);
+	double inside = nccl_expect_inside(k->gpu, (uint32_t)gpus, mib_of(k));
 
 	if (k->no_expect || k->procs != NULL)
 		return;
-	if (inside > 0)
+	if (inside > 0 && !k->mixed)
 		snprintf(k->inside, sizeof(k->inside), "%.1f", inside);
 	if (k->low_between > 0)
 		snprintf(k->between, sizeof(k->between), "%.1f", k->low_between);

@@ -135,14 +135,20 @@ TEST(only_known_hardware_is_expected_anything_of)
 {
 	const uint32_t rails[] = { 200000, 200000, 200000, 200000, 200000, 200000, 200000, 200000 };
 
-	assert_true(nccl_expect_inside("NVIDIA H100 80GB HBM3", 8) == 460);
-	assert_true(nccl_expect_inside("NVIDIA H100 NVL", 2) == 208);
-	assert_true(nccl_expect_inside("NVIDIA A800-SXM4-80GB", 8) == 152);
-	assert_true(nccl_expect_inside("NVIDIA H100 80GB HBM3", 4) == 0);
-	assert_true(nccl_expect_inside("NVIDIA GeForce RTX 4090", 8) == 0);
-	assert_true(nccl_expect_inside(NULL, 8) == 0);
-	assert_true(nccl_expect_between(rails, 8) > 139 && nccl_expect_between(rails, 8) < 141);
-	assert_true(nccl_expect_between(rails, 0) == 0);
+	assert_true(nccl_expect_inside("NVIDIA H100 80GB HBM3", 8, 1024) == 333);
+	assert_true(nccl_expect_inside("NVIDIA H100 80GB HBM3", 8, 128) < 270); /* it reaches 300 and more */
+	assert_true(nccl_expect_inside("NVIDIA H100 80GB HBM3", 8, 64) == 0);
+	assert_true(nccl_expect_inside("NVIDIA H100 80GB HBM3", 2, 128) == 255);
+	assert_true(nccl_expect_inside("NVIDIA H100 NVL", 2, 1024) == 187);
+	assert_true(nccl_expect_inside("NVIDIA A800-SXM4-80GB", 8, 1024) == 137);
+	assert_true(nccl_expect_inside("NVIDIA H800 PCIe", 8, 1024) == 0);
+	assert_true(nccl_expect_inside("NVIDIA H100 80GB HBM3", 4, 1024) == 0);
+	assert_true(nccl_expect_inside("NVIDIA GeForce RTX 4090", 8, 1024) == 0);
+	assert_true(nccl_expect_inside(NULL, 8, 1024) == 0);
+	assert_true(nccl_expect_between(rails, 8, 1024) > 139 && nccl_expect_between(rails, 8, 1024) < 141);
+	assert_true(nccl_expect_between(rails, 8, 128) > 111 && nccl_expect_between(rails, 8, 128) < 113);
+	assert_true(nccl_expect_between(rails, 8, 8) == 0);
+	assert_true(nccl_expect_between(rails, 0, 1024) == 0);
 }
 
 int main(void)
