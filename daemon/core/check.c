@@ -37,7 +37,7 @@ const struct check check_table[] = {
 	  "ours: statvfs takes below 1 s on a loaded NFS server; who uses a dead one hangs in state D",
 	  "see whether its server can be reached; umount -l PATH, then mount it again", NULL, 0, 0 },
 	{ "node.memlock", OF_NODE, check_node_memlock, NULL, "memory that jobs may lock",
-	  "RLIMIT_MEMLOCK of the agent, which its jobs inherit", "warn: not unlimited, on a node with RDMA ports",
+	  "RLIMIT_MEMLOCK of the agent, which its jobs inherit; nodeagent-launcher, where it starts them, lifts it", "warn: not unlimited, on a node with RDMA ports",
 	  "NCCL registers its buffers with the adapter; its troubleshooting guide asks for unlimited (ibv_reg_mr fails, and NCCL "
 	  "falls back to sockets or ends)",
 	  "LimitMEMLOCK=infinity in nodeagentd's unit (and memlock unlimited in /etc/security/limits.d), then restart it", NULL, 0, 0 },
@@ -49,7 +49,7 @@ const struct check check_table[] = {
 	  "warn: more than half of the memory is reserved and unused", "ours: memory that no training can use",
 	  "sysctl vm.nr_hugepages=0, unless a program asks for them", NULL, 0, 0 },
 	{ "node.limits", OF_NODE, check_node_limits, NULL, "limits of jobs",
-	  "RLIMIT_NOFILE (hard) and RLIMIT_NPROC of the agent, which its jobs inherit",
+	  "RLIMIT_NOFILE (hard) and RLIMIT_NPROC of the agent, which its jobs inherit; not read where nodeagent-launcher starts them",
 	  "warn: fewer than 65536 open files or 16384 processes",
 	  "ours: a rank of a large job has a few thousand sockets, data loaders a process for each CPU; systemd gives 524288 files",
 	  "LimitNOFILE= and LimitNPROC= (TasksMax=) in nodeagentd's unit, then restart it", NULL, 0, 0 },

@@ -22,6 +22,7 @@ struct host_source {
 	struct hw_u32 fabricmanager; /* as of the last look */
 	sysfs_name fabricmanager_pid;
 	const char *sm; /* as sysfs, NULL unless it was given */
+	bool no_limits; /* of jobs are not known here */
 };
 
 static void *host_open(const struct hw_options *o)
@@ -32,6 +33,7 @@ static void *host_open(const struct hw_options *o)
 		return NULL;
 	s->sysfs = o->sysfs ? o->sysfs : "/sys";
 	s->sm = o->sysfs;
+	s->no_limits = o->others_start_jobs;
 	s->proc = o->proc ? o->proc : "/proc";
 	s->mounts = mounts_new();
 	return s;
@@ -268,7 +270,8 @@ static void host_poll(void *source, struct hw_readings *ret)
 	count_nodes(s->sysfs, h);
 	read_memory(s->proc, h);
 	read_clock(h);
-	read_limits(h);
+	if (!s->no_limits)
+		read_limits(h);
 	read_nvidia(s, h);
 	read_mounts(s, &ret->arena, h);
 	sm_read(s->sm, h);

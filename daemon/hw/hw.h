@@ -202,6 +202,7 @@ struct hw_options {
 	const char *proc; /* in place of /proc; NULL: /proc */
 	const char *kmsg; /* in place of /dev/kmsg */
 	const char *nvml; /* path of the library; NULL: libnvidia-ml.so.1 */
+	bool others_start_jobs; /* our parent's limits are not those of jobs */
 	const char *const *exclude; /* RDMA devices not to ask anything */
 	size_t n_exclude;
 };

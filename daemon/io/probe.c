@@ -168,6 +168,8 @@ static void start_work(uv_work_t *req)
 	snprintf(patience, sizeof(patience), "%llu", (unsigned long long)(p->patience_ms / 1000));
 	argv[n++] = (char *)"--patience";
 	argv[n++] = patience;
+	if (!o->single_user)
+		argv[n++] = (char *)"--launcher";
 	if (o->sysfs_root != NULL) {
 		argv[n++] = (char *)"--sysfs-root";
 		argv[n++] = (char *)(uintptr_t)o->sysfs_root;

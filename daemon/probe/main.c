@@ -267,7 +267,7 @@ static void close_others(int keep)
 
 static const char usage[] =
 	"usage: nodeagent-probe [--sysfs-root ROOT] [--exclude DEV,DEV...] [--nvml PATH] [--kmsg PATH]\n"
-	"                       [--patience S] [--fd N]\n"
+	"                       [--patience S] [--launcher] [--fd N]\n"
 	"\n"
 	"Reads InfiniBand ports, GPUs, topology and clock, and writes frames of JSON to a\n"
 	"descriptor. nodeagentd starts it; by hand it serves to look at what it sees.\n"
@@ -277,6 +277,7 @@ static const char usage[] =
 	"  --exclude DEVS     RDMA devices that are shown but not asked anything\n"
 	"  --nvml PATH        library to use in place of libnvidia-ml.so.1\n"
 	"  --kmsg PATH        file to read in place of /dev/kmsg\n"
+	"  --launcher         jobs are started by another program: limits are not read\n"
 	"  --patience S       ends with 3 when a source has hung for S seconds (0: never)\n"
 	"  --fd N             descriptor to write to (1)\n";
 
@@ -292,7 +293,7 @@ static bool take_exclude(struct probe *p, char *list)
 	return true;
 }
 
-enum { OPT_SYSFS = 256, OPT_EXCLUDE, OPT_NVML, OPT_KMSG, OPT_PATIENCE, OPT_FD, OPT_HELP, OPT_VERSION };
+enum { OPT_SYSFS = 256, OPT_EXCLUDE, OPT_NVML, OPT_KMSG, OPT_PATIENCE, OPT_LAUNCHER, OPT_FD, OPT_HELP, OPT_VERSION };
 
 static const struct option options[] = {
 	{ "sysfs-root", required_argument, NULL, OPT_SYSFS },
@@ -300,6 +301,7 @@ static const struct option options[] = {
 	{ "nvml", required_argument, NULL, OPT_NVML },
 	{ "kmsg", required_argument, NULL, OPT_KMSG },
 	{ "patience", required_argument, NULL, OPT_PATIENCE },
+	{ "launcher", no_argument, NULL, OPT_LAUNCHER },
 	{ "fd", required_argument, NULL, OPT_FD },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -325,6 +327,9 @@ static int take_option(struct probe *p, int option)
 		return -1;
 	case OPT_PATIENCE:
 		return text_number(optarg, 1000000, &p->patience_s) ? -1 : EXIT_USAGE;
+	case OPT_LAUNCHER:
+		p->hw.others_start_jobs = true;
+		return -1;
 	case OPT_FD:
 		if (!text_number(optarg, 65535, &fd) || fd == 0)
 			return EXIT_USAGE;

@@ -76,6 +76,13 @@ def test_first_frame_has_everything(bed):
     assert m["numa"][0]["cpus"]
 
 
+def test_limits_are_those_of_whoever_starts_jobs(bed):
+    """Not the agent's where nodeagent-launcher does: that gives them all the memory to lock."""
+    bed.tree.device("mlx5_0", 0)
+    assert int(bed.start().next(5 * SLOW)["host"][0]["nofile"]) >= 256
+    assert not {"memlock", "nofile", "nproc"} & set(bed.start("--launcher").next(5 * SLOW)["host"][0])
+
+
 def test_changes_of_a_port_are_said_soon(bed):
     bed.tree.device("mlx5_0", 0, state="2: INIT", lid="0x0")
     p = bed.start()
