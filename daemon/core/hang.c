@@ -318,6 +318,8 @@ static bool all_spin(const struct hang_in *in, struct hang_out *out)
 		spin += in->v[i].gpu == GPU_FULL;
 		counted += in->v[i].counted;
 	}
+	if (in->n < 2) /* it has nobody to wait for: a small model takes little power */
+		return false;
 	if (spin < in->n || in->stalled_ms < HANG_SPIN_MS || sends_on(in)) /* one that sleeps has time until one_rests() */
 		return false;
 	add(out->text, sizeof(out->text), "all %zu GPUs wait in a kernel for ", spin);

@@ -263,6 +263,20 @@ static void nothing_known_is_no_hang(void **state)
 	assert_string_equal(out.phase, "starting");
 }
 
+/* A small model, or one that answers questions: its GPU is always in some kernel, and takes little power. */
+static void a_job_of_one_rank_waits_for_nobody(void **state)
+{
+	struct hang_rank v[2] = { rank_in(SPIN, 0, 0), rank_in(SPIN, 1, 0) };
+	struct hang_in in = { .v = v, .n = 1, .nodes = 1, .run_ms = 3600000, .stalled_ms = 600000 };
+	struct hang_out out;
+
+	hang_judge(&in, &out);
+	assert_false(out.hang);
+	in.n = 2;
+	hang_judge(&in, &out);
+	assert_true(out.hang);
+}
+
 /* Looks every 5 s, as a shim reports them: when is it said? */
 static void a_frozen_rank_is_named_within_30_s(void **state)
 {
@@ -288,6 +302,7 @@ int main(void)
 		cmocka_unit_test(a_stopped_rank_has_its_remedy),
 		cmocka_unit_test(the_phase_says_by_what_it_is_known),
 		cmocka_unit_test(nothing_known_is_no_hang),
+		cmocka_unit_test(a_job_of_one_rank_waits_for_nobody),
 		cmocka_unit_test(a_frozen_rank_is_named_within_30_s),
 	};
 
