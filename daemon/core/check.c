@@ -93,7 +93,7 @@ const struct check check_table[] = {
 	  "bad: LID 0 or 0xffff, or SM LID 0", "IBTA: the manager gives both before it activates a port",
 	  "restart the subnet manager (opensm) and see whether the LID comes", NULL, 0, 0 },
 	{ "ib.rate", OF_PORT, check_port_rate, "port", "rate of the port", "lanes times speed of an Active port",
-	  "bad: lower than it has been, or than more than half of the ports of its model; warn: the latter with two lanes",
+	  "bad: lower than it has been, or than more than half of the ports of its model; warn: the latter with two lanes, or on most nodes",
 	  "IBTA: links train to what both ends can do; sysfs knows no maximum, so its like are the measure. A split cable (HDR100, NDR200) has two lanes",
 	  CABLE, NULL, 0, 0 },
 	{ "ib.width", OF_PORT, check_port_width, "port", "lanes of the port", "active_width of an Active port",

@@ -302,6 +302,18 @@ static bool has_rate(const struct check_at *at, struct check_is *is, bool known)
 	return false;
 }
 
+/* It is so on most nodes: a port for storage, at a slower switch. At half the lanes it may be a split cable. */
+static const char *meant_so(const struct check_at *at, enum tally_kind kind, const char *value)
+{
+	struct tally_view v;
+	char name[66];
+
+	tally_look(at->in->peers, kind, tally_port_name(at->port, name), value, &v);
+	if (v.n_all > 1 && v.most != NULL && v.n_same == v.n_most)
+		return arena_printf(at->a, "; so is it on %u of %u nodes: it may be meant for a slower switch", v.n_most, v.n_all);
+	return at->port->lanes == 2 ? "; two lanes are right on a split cable" : NULL;
+}
+
 /* Compared with its like, and with itself in better times. */
 static void compare(const struct check_at *at, enum tally_kind kind, uint32_t value, uint32_t before,
 		    const char *(*show)(struct arena *a, uint32_t v), struct check_is *is)
@@ -315,19 +327,21 @@ static void compare(const struct check_at *at, enum tally_kind kind, uint32_t va
 	if (at->in->peers != NULL && *model != '\0')
 		tally_look(at->in->peers, kind, model, text, &v);
 	most = v.most != NULL ? (uint32_t)strtoul(v.most, NULL, 10) : 0;
-	if (before > value)
+	if (before > value) {
 		check_say(is, CHECK_BAD, "slower than before",
 			  arena_printf(at->a, "%s, and it was at %s before: the link has trained down", show(at->a, value),
 				       show(at->a, before)),
 			  "reseat or replace the cable or transceiver, or try another switch port");
-	else if (most > value && v.n_same < v.n_most)
-		/* at half the lanes it may be a split cable, which is right */
-		check_say(is, at->port->lanes == 2 ? CHECK_WARN : CHECK_BAD, "slower than its peers",
+	} else if (most > value && v.n_same < v.n_most) {
+		const char *excuse = meant_so(at, kind, text);
+
+		check_say(is, excuse != NULL ? CHECK_WARN : CHECK_BAD, "slower than its peers",
 			  arena_printf(at->a, "%s, %u of %u ports of its model are at %s%s", show(at->a, value), v.n_most, v.n_all,
-				       show(at->a, most), at->port->lanes == 2 ? "; two lanes are right on a split cable" : ""),
+				       show(at->a, most), excuse != NULL ? excuse : ""),
 			  "reseat the cable, or try another switch port; a split cable or a slower switch port is meant to be so");
-	else if (v.n_all > 1 || before != 0)
+	} else if (v.n_all > 1 || before != 0) {
 		is->verdict = CHECK_OK;
+	}
 }
 
 static const char *show_rate(struct arena *a, uint32_t mbps)

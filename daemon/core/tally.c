@@ -73,11 +73,26 @@ const char *tally_gpu_model(const struct rec_readings *r)
 	return "";
 }
 
+const char *tally_port_name(const struct rec_port *p, char out[66])
+{
+	snprintf(out, 66, "@%.60s/%u", p->device, p->port); /* no board_id begins so */
+	return out;
+}
+
+static void add_rates(struct tally *t, const struct rec_port *p, const char *model)
+{
+	if (*model != '\0' && MSG_HAS(p, port, rate_mbps))
+		add_number(t, TALLY_RATE, model, p->rate_mbps);
+	if (*model != '\0' && MSG_HAS(p, port, lanes))
+		add_number(t, TALLY_LANES, model, p->lanes);
+}
+
 /* A copy of the InfiniBand port's rules: what is not Active has no rate. */
 static void add_port(struct tally *t, const struct rec_port *p, bool *init, bool *active)
 {
 	const char *model = tally_port_model(p);
 	bool ib = p->link_layer == NULL || strcmp(p->link_layer, "InfiniBand") == 0;
+	char name[66];
 
 	if (p->excluded)
 		return;
@@ -90,10 +105,8 @@ static void add_port(struct tally *t, const struct rec_port *p, bool *init, bool
 	if (strcmp(p->state, "Active") != 0)
 		return;
 	*active = *active || ib;
-	if (*model != '\0' && MSG_HAS(p, port, rate_mbps))
-		add_number(t, TALLY_RATE, model, p->rate_mbps);
-	if (*model != '\0' && MSG_HAS(p, port, lanes))
-		add_number(t, TALLY_LANES, model, p->lanes);
+	add_rates(t, p, model);
+	add_rates(t, p, tally_port_name(p, name));
 	if (ib && MSG_HAS(p, port, pkey))
 		add_number(t, TALLY_PKEY, "", p->pkey & 0x7fff);
 }

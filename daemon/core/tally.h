@@ -13,7 +13,7 @@
 #include "proto/message.h"
 
 enum tally_kind {
-	TALLY_RATE, /* Mb/s of Active ports of a model */
+	TALLY_RATE, /* Mb/s of Active ports of a model, and of a name */
 	TALLY_LANES,
 	TALLY_FIRMWARE, /* of ports of a model */
 	TALLY_PKEY,
@@ -51,6 +51,8 @@ void tally_look(const struct tally *t, enum tally_kind kind, const char *model, 
 		struct tally_view *ret);
 /* The model of a port's device, which ports that may be compared have in common. */
 const char *tally_port_model(const struct rec_port *p);
+/* What ports of this name, of all nodes, are counted under for TALLY_RATE and TALLY_LANES. */
+const char *tally_port_name(const struct rec_port *p, char out[66]);
 /* That of a node's GPUs: hosts of different make are not alike. "": not known. */
 const char *tally_gpu_model(const struct rec_readings *r);
 

@@ -206,6 +206,28 @@ TEST(a_rate_is_compared_with_its_like_and_with_better_times)
 	expect("ib.rate", CHECK_OK, NULL);
 }
 
+/* Eight rails at a fast switch and one card of the same model at the storage's: so on each node. */
+TEST(a_port_that_is_slower_on_each_node_may_be_meant_so)
+{
+	struct rec_port p[9], alone;
+	static const char *const names[] = { "mlx5_0", "mlx5_1", "mlx5_2", "mlx5_3", "mlx5_4", "mlx5_5", "mlx5_6", "mlx5_7", "mlx5_8" };
+	struct rec_readings r = { .ports = p, .n_ports = 9 };
+	struct verdict_in in = { .peers = &tally };
+
+	memset(&tally, 0, sizeof(tally));
+	for (int i = 0; i < 9; i++)
+		p[i] = ndr(names[i]);
+	p[8].rate_mbps = 200000; /* four lanes of HDR */
+	for (int i = 0; i < 4; i++)
+		tally_node(&tally, &r);
+	of_port(&p[8], &in);
+	expect("ib.rate", CHECK_WARN, "so is it on 4 of 4 nodes");
+	alone = ndr("mlx5_3");
+	alone.rate_mbps = 200000;
+	of_port(&alone, &in);
+	expect("ib.rate", CHECK_BAD, "200 Gb/s, 32 of 36 ports");
+}
+
 TEST(two_lanes_are_right_where_all_are_split_and_doubtful_where_one_is)
 {
 	struct rec_port p = ndr("mlx5_0"), split = ndr("mlx5_1");
@@ -662,6 +684,7 @@ int main(void)
 		cmocka_unit_test(of_a_source_that_hangs_all_is_unknown_and_told_once),
 		cmocka_unit_test(of_several_nodes_that_wait_it_is_the_manager),
 		cmocka_unit_test(a_rate_is_compared_with_its_like_and_with_better_times),
+		cmocka_unit_test(a_port_that_is_slower_on_each_node_may_be_meant_so),
 		cmocka_unit_test(two_lanes_are_right_where_all_are_split_and_doubtful_where_one_is),
 		cmocka_unit_test(counters_are_judged_by_what_they_grew_and_not_by_what_they_are),
 		cmocka_unit_test(a_counter_at_its_end_or_that_is_not_to_be_had_is_told),
