@@ -14,6 +14,7 @@
 #   make testbed-systemd    the installed units under a real systemd in containers; root
 #   make testbed-violence FAULTS=500 [SEED=n]   eight hosts in namespaces, jobs all the time, random faults; root
 #   make testbed-upgrade [FROM=commit]   programs of an earlier commit replaced under running jobs
+#   make testbed-allocations  each allocation of the real coordinator fails once (ROLE=agent: of an agent; half an hour)
 #   make testbed-failures   each system call of each daemon fails once, and all of a kind for a while (minutes)
 #   make help           this list                          make V=1: whole compile commands
 #   make lint           warnings of gcc and clang, cppcheck, clang-tidy, shellcheck, mandoc
@@ -205,7 +206,7 @@ bench-programs: $(BENCH)
 # ---- what people type ---------------------------------------------------
 
 .PHONY: deps deps-build deps-bench deps-testbeds testbed-ibsim testbed-rxe testbed-systemd testbed-torch testbed-checkpoint \
-  testbed-violence testbed-failures testbed-upgrade diagnosis quickstart check bench sim sim-exhaustive fuzz lint install uninstall purge
+  testbed-violence testbed-failures testbed-allocations testbed-upgrade diagnosis quickstart check bench sim sim-exhaustive fuzz lint install uninstall purge
 help:
 	@sed -n '2,/^$$/{s/^# \{0,1\}//;p}' Makefile
 deps:
@@ -274,6 +275,17 @@ testbed-failures:
 	@$(MAKE) --no-print-directory SAN=0 all fakes
 	NODEAGENT_SWEEP=all NODEAGENT_BUILD=build-san /usr/bin/python3 -m pytest -p no:cacheprovider -q -rP tests/system/test_failures.py \
 	  tests/system/test_failures_launcher.py tests/system/test_limits.py
+
+# each allocation of the real coordinator in a whole job, once: each costs a connection, so many parts wait beside each other
+PARTS ?= 6
+testbed-allocations:
+	@$(MAKE) --no-print-directory SAN=1 all fakes
+	@$(MAKE) --no-print-directory SAN=0 all fakes
+	mkdir -p .check/logs; for k in $$(seq 0 $$(($(PARTS) - 1))); do \
+	  NODEAGENT_SWEEP=$$k/$(PARTS) NODEAGENT_BUILD=build-san /usr/bin/python3 -m pytest -p no:cacheprovider -q -rP \
+	    tests/system/test_failures.py -k "allocations and $(or $(ROLE),coordinator)" >.check/logs/allocations.$$k 2>&1 & pids="$$pids $$!"; \
+	done; r=0; for p in $$pids; do wait $$p || r=1; done; grep -h "allocations have failed" .check/logs/allocations.*; \
+	[ $$r = 0 ] || { grep -hE "^E  |FAILED" .check/logs/allocations.*; false; }
 
 LIBEXEC := $(PREFIX)/libexec/nodeagent
 SHARE := $(PREFIX)/share
