@@ -44,11 +44,12 @@ static void send_or_leave(struct session *s, const struct msg *m)
 static bool unknown_there(struct session *s)
 {
 	const char *option = features_option(features_needed(&s->conf->submit->u.submit) & ~s->link->features);
+	char text[480];
 
 	if (!option)
 		return false;
-	session_complain(s, "the agent at %s (version %s) does not know %s and would ignore it: leave it out, or have "
-			    "the agent updated", s->conf->path, s->link->software, option);
+	features_say(text, sizeof(text), "agent", s->conf->path, s->link->software, s->link->features, option);
+	session_complain(s, "%s", text);
 	session_leave(s, EXIT_REFUSED);
 	return true;
 }

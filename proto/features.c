@@ -1,6 +1,7 @@
 /* features.c - see features.h */
 #include "proto/features.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8, ON_HANG = 32 };
@@ -61,4 +62,15 @@ const char *features_option(uint32_t bits)
 		if (bits & table[i].bit)
 			return table[i].option;
 	return NULL;
+}
+
+void features_say(char *out, size_t size, const char *who, const char *where, const char *software, uint32_t known,
+		  const char *option)
+{
+	snprintf(out, size, known != 0 ? "the %s at %.200s (version %.40s) does not know %s and would ignore it: leave it out, "
+					 "or have the %s updated (what runs goes on meanwhile)" :
+					 "the %s at %.200s (version %.40s) is older than this program and does not say that it "
+					 "knows %s, so it might ignore it: leave it out, or have the %s updated (what runs "
+					 "goes on meanwhile)",
+		 who, where, software, option, who);
 }

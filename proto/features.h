@@ -24,4 +24,9 @@ uint32_t features_of_plan(void);
 /* The option that stands for one of these bits ("--max-restarts"); NULL: none is set. */
 const char *features_option(uint32_t bits);
 
+/* Why it is not sent there: "the coordinator at head:7070 (version 0.1.0) ...", with what to do. Who names
+ * no features at all is of a version before them, and may know the option all the same. */
+void features_say(char *out, size_t size, const char *who, const char *where, const char *software, uint32_t known,
+		  const char *option);
+
 #endif

@@ -64,12 +64,13 @@ static struct request *request_new(struct agent *a, struct alink *l, uint32_t cl
 static bool refuse_unknown(struct agent *a, struct request *r)
 {
 	const char *option = features_option(r->needs & ~a->coord_features);
+	char text[480];
 
 	if (a->session != SE_READY || option == NULL)
 		return false;
-	act_refuse(a->out, r->link, r->client_rid, "version", "the coordinator at %s (version %s) does not know %s and "
-		   "would ignore it: leave it out, or have the coordinator updated", a->coordinator, a->coord_software,
-		   option);
+	features_say(text, sizeof(text), "coordinator", a->coordinator, a->coord_software, a->coord_features, option);
+	act_refuse(a->out, r->link, r->client_rid, "version", "%s%s", text,
+		   r->may_be_taken ? "; it was asked before, and whether it has taken the job: nodectl jobs" : "");
 	request_free(a, r);
 	return true;
 }

@@ -453,8 +453,9 @@ def test_an_agent_of_an_older_version_is_not_asked_for_what_it_would_ignore(ctl,
     agent.welcome = {k: v for k, v in agent.welcome.items() if k != "features"}
     r = ctl("launch", *option, "--", "true")
     assert r.code == 1 and not agent.got("submit")
-    assert r.err == (f"nodectl: the agent at {agent.path} (version 0.1.0) does not know {option[0]} and would ignore it: "
-                     "leave it out, or have the agent updated\n")
+    assert r.err == (f"nodectl: the agent at {agent.path} (version 0.1.0) is older than this program and does not say "
+                     f"that it knows {option[0]}, so it might ignore it: leave it out, or have the agent updated (what runs "
+                     "goes on meanwhile)\n")
     agent.welcome["features"] = ["restarts", "time"]
     if "--spares" in option:
         assert "does not know --spares" in ctl("launch", *option, "--", "true").err

@@ -6,6 +6,7 @@
 Builds COMMIT (default: the first one of this version) from `git archive` under .check/upgrade, makes a cluster with its
 programs, starts jobs, and then runs today's coordinator and agents over the same directories, one by one in both orders:
 the old shims live on under the new daemons, exit codes and output are whole, and new jobs run on nodes of both versions.
+What an older coordinator or agent would ignore (--max-restarts) is refused with a sentence, also when it waited for one.
 Needs git and what building needs; no network but the loopback.
 """
 import os
@@ -18,7 +19,7 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 build = sys.argv[1] if len(sys.argv) > 1 else "build"
 os.environ["NODEAGENT_BUILD"] = build
 sys.path.insert(0, os.path.join(HERE, "..", "system"))
-from cluster import ROOT, PYTHON, Site, alive, kill, wait_until  # noqa: E402
+from cluster import ROOT, PYTHON, Reader, Site, alive, kill  # noqa: E402
 
 BASE = os.path.join(TOP, ".check", "upgrade")
 COUNT = ("import sys,time\n"
@@ -85,6 +86,30 @@ def check_job(s, job, lines, code):
     assert r.by_rank() == {k: "".join(f"line {i}\n" for i in range(lines)) for k in range(2)}, r
 
 
+ASKED = ("launch", "--max-restarts", 1, "--", "true")
+
+
+def check_refused(s, p):
+    """An older one would drop the option without a word: so it is not asked, and the sentence says what to do."""
+    assert p.code == 1 and "--max-restarts" in p.err and "updated" in p.err, p
+
+
+def check_waiting(s):
+    """One that waits for a coordinator while none is there, and then an older one comes."""
+    s.use("old")
+    s.stop_daemon("head")
+    s.use("new")
+    p = s.popen(*ASKED)
+    err = Reader(p.stderr)
+    err.wait("the coordinator does not answer", 10)
+    s.use("old")
+    s.start_head()
+    assert p.wait(30) == 1, err.data
+    err.thread.join(5)
+    assert b"--max-restarts" in err.data and b"updated" in err.data, err.data
+    s.use("new")
+
+
 def one(old, order):
     s = Upgrade(old)
     try:
@@ -100,6 +125,11 @@ def one(old, order):
             s.again(who, 9 if who == order[0] else 15)
             r = s.launch("-N", 2, "--", "sh", "-c", "echo $RANK").ok()
             assert r.by_rank() == {0: "0\n", 1: "1\n"}, r
+            if who != "head" and "head" in order[order.index(who):]:
+                check_refused(s, s.launch(*ASKED[1:]))
+            if who == s.via and "head" in order[order.index(who):]:
+                check_waiting(s)
+        assert s.launch(*ASKED[1:]).code == 0
         assert all(alive(p) for p in pids)
         for job, n, code in jobs:
             check_job(s, job, n, code)
