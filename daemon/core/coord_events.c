@@ -277,6 +277,8 @@ void events_add(struct coord *c, const struct event_in *in, const char *fmt, ...
 		MSG_SET(&i, event_info, attempt, in->attempt);
 	if (in->about != 0)
 		MSG_SET(&i, event_info, about, in->about);
+	if (in->has_user)
+		MSG_SET(&i, event_info, by_user, in->by_user);
 	k = event_copy(c, &i);
 	if (k != NULL && in->about != 0)
 		k = damp(c, k);
@@ -361,9 +363,12 @@ static bool has(const uint64_t *v, size_t n, uint64_t x)
 	return false;
 }
 
+#define FAILURES_MAX 64u
+
 size_t events_failures(const struct coord *c, const char *node, int64_t since_wall_ms, uint64_t *ret, size_t n)
 {
-	size_t k = 0;
+	uint64_t users[FAILURES_MAX];
+	size_t k = 0, n_users = 0;
 
 	for (size_t i = c->log.n; i-- > 0 && k < n;) {
 		const struct rec_event_info *x = &c->log.v[i]->i;
@@ -372,9 +377,15 @@ size_t events_failures(const struct coord *c, const char *node, int64_t since_wa
 			continue;
 		if (strcmp(x->kind, "node.resume") == 0)
 			break;
-		if (x->wall_ms >= since_wall_ms && x->job != 0 && !has(ret, k, x->job) &&
-		    (strcmp(x->kind, "job.failed") == 0 || strcmp(x->kind, "job.restarted") == 0))
-			ret[k++] = x->job;
+		if (x->wall_ms < since_wall_ms || x->job == 0 || has(ret, k, x->job) ||
+		    (strcmp(x->kind, "job.failed") != 0 && strcmp(x->kind, "job.restarted") != 0))
+			continue;
+		if (MSG_HAS(x, event_info, by_user)) {
+			if (n_users == FAILURES_MAX || has(users, n_users, x->by_user))
+				continue;
+			users[n_users++] = x->by_user;
+		}
+		ret[k++] = x->job;
 	}
 	return k;
 }
@@ -652,7 +663,7 @@ static void answer(struct coord *c, struct clink *l, const struct rec_events_get
 			break;
 		}
 		v[m.u.events.n_events] = *x;
-		v[m.u.events.n_events].has &= ~MSG_BIT(event_info, about);
+		v[m.u.events.n_events].has &= ~(MSG_BIT(event_info, about) | MSG_BIT(event_info, by_user));
 		v[m.u.events.n_events].about = 0;
 		v[m.u.events.n_events].src = v[m.u.events.n_events].brief = NULL;
 		m.u.events.n_events++;

@@ -36,6 +36,8 @@ struct event_in {
 	uint64_t about; /* a subject that may flap; 0: told each time */
 	const char *src, *brief; /* of verdicts, see messages.def; or NULL */
 	int64_t wall_ms; /* when; 0: now */
+	bool has_user; /* see messages.def */
+	uint32_t by_user;
 };
 
 struct event_log {
@@ -59,7 +61,7 @@ void events_verdict(struct coord *c, const struct node *n, uint64_t key, bool ca
 /* Is there one of this kind about this attempt (0: any) of the job? */
 bool events_has_job(const struct coord *c, const char *kind, uint64_t job, uint32_t attempt);
 /* Jobs (distinct) that failed because of what ended on this node since then, and since the last
- * 'resume' of it; the newest first, at most n of them. */
+ * 'resume' of it; the newest first, at most n of them. Of those that failed by themselves one of each user. */
 size_t events_failures(const struct coord *c, const char *node, int64_t since_wall_ms, uint64_t *ret, size_t n);
 
 int events_load(struct coord *c, const struct rec_row_event *r, struct err *e);

@@ -50,7 +50,8 @@ static void restarted(struct coord *c, const struct job *j)
 	if (events_has_job(c, "job.restarted", j->id, j->attempt))
 		return;
 	events_add(c, &(struct event_in){ .kind = "job.restarted", .severity = "warn", .job = j->id,
-					  .attempt = j->attempt, .node = node },
+					  .attempt = j->attempt, .node = node,
+					  .has_user = node != NULL && !j->node_failed, .by_user = j->uid },
 		   "attempt %u of job %llu of %s is over, another one follows", j->attempt,
 		   (unsigned long long)j->id, j->user);
 	if (node != NULL)
@@ -80,6 +81,8 @@ static void over(struct coord *c, const struct job *j, int64_t wall_ms)
 		return;
 	in.severity = bad ? "warn" : "info";
 	in.node = bad ? first_node(j) : NULL;
+	in.has_user = in.node != NULL && !restart_node_failed(j);
+	in.by_user = j->uid;
 	events_add(c, &in, "job %llu of %s %s, exit code %u%s%s", (unsigned long long)j->id, j->user,
 		   j->state == JOB_DONE ? "is done" : j->state == JOB_LOST ? "is lost" : asked ? "was ended" : "failed",
 		   j->exit_code, in.node != NULL ? "; first on " : "", in.node != NULL ? in.node : "");

@@ -368,6 +368,7 @@ struct job {
 	bool leases_stored;
 	bool start_waits; /* ... and all else is ready */
 	enum end_cause cause;
+	bool node_failed; /* the attempt before: see restart_node_failed() */
 	char cause_node[NODE_NAME_MAX + 1]; /* END_NODE: which; "": none in particular */
 	struct place *kept; /* nodes held, not run on: spares; between attempts good ones too */
 	size_t n_kept;
@@ -715,6 +716,7 @@ void life_judge(struct coord *c, struct job *j);
 void restart_free(struct job *j);
 /* To be said before job_end(); of an attempt that is ending already the first cause stands. */
 void restart_blame(struct job *j, enum end_cause cause, const struct node *n);
+bool restart_node_failed(const struct job *j); /* an attempt that is over: it was lost with its node, or by the GPU */
 /* As far as is known: another attempt may follow this one. */
 bool restart_possible(const struct job *j);
 int64_t restart_ran_ms(const struct coord *c, const struct job *j); /* this attempt, so far */

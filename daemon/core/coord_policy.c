@@ -3,14 +3,15 @@
  *   unfit       cordon_on = bad: while there is a verdict "bad" on it, and for
  *               cordon_lift after it has gone. Not for its clock: that misleads people only
  *   quarantined quarantine_after = N: N different jobs failed by what ended on it first
- *               within quarantine_within, until an administrator's 'resume'
+ *               within quarantine_within, until an administrator's 'resume'. Of those that a
+ *               user can bring about one of each user counts
  *
  * Both are stored. Nobody is left out by these when that would leave fewer than
  * half of the nodes that are there: then it is a fault of all, and told as an event.
  * 'resume' holds as long as the verdict that was there at that time.
  *
- * Not promised: that it was the node. A program that fails wherever it runs fails
- * here, too; so the default is to leave nobody out.
+ * Not promised: that it was the node. Programs of several users may fail here that
+ * fail wherever they run; so the default is to leave nobody out.
  */
 #include "core/coord_internal.h"
 
@@ -131,7 +132,8 @@ void policy_on_verdicts(struct coord *c, struct node *n, const struct verdicts *
 
 static void say_jobs(char *out, size_t size, const uint64_t *v, size_t n, uint32_t within_ms)
 {
-	size_t len = (size_t)snprintf(out, size, "%zu jobs failed there within %u min (", n, within_ms / 60000);
+	size_t len = (size_t)snprintf(out, size, "%zu job%s failed there within %u min (", n, n == 1 ? "" : "s",
+				      within_ms / 60000);
 
 	for (size_t i = n; i-- > 0;)
 		len += (size_t)snprintf(out + len, size - len, "%llu%s", (unsigned long long)v[i], i > 0 ? ", " : ")");

@@ -154,6 +154,18 @@ static const struct node *lost_node(const struct job *j)
 	return NULL;
 }
 
+/* By what no program and no user can do to a job of their own; shims and ranks they can end. */
+bool restart_node_failed(const struct job *j)
+{
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].phase == PL_LOST)
+			return true;
+	if (j->cause == END_NODE)
+		return true;
+	return j->first >= 0 && j->rank_no == NULL && (size_t)j->first / j->ppn < j->n_places &&
+	       gpu_failed(j, &j->places[j->first / j->ppn]);
+}
+
 /* As a shell says it: 126 cannot be executed, 127 not found. */
 static bool unstartable(const struct rank *r)
 {
@@ -417,6 +429,7 @@ static void begin(struct coord *c, struct job *j, const struct node *guilty)
 	j->used_ms += (uint64_t)restart_ran_ms(c, j);
 	j->run_since = MONO_NEVER;
 	j->ran_ms = 0;
+	j->node_failed = restart_node_failed(j); /* while its places are known */
 	note_past(c, j, guilty);
 	bar_lost(c, j, guilty);
 	j->delay_ms = 0;

@@ -200,12 +200,12 @@ static void a_resumed_node_gets_jobs_in_spite_of_the_same_verdict(void **state)
 	assert_string_not_equal(cordon(w, "gpu02", text), "");
 }
 
-static void fail_on(struct world *w, uint64_t link, uint32_t code)
+static void fail_as(struct world *w, uint64_t link, uint32_t code, uint32_t uid)
 {
 	char id[16];
 
 	snprintf(id, sizeof(id), "q%llu", (unsigned long long)w->job);
-	submit_as(w, link, id, 1, "gpu01", 1000);
+	submit_as(w, link, id, 1, "gpu01", uid);
 	store(w);
 	prepared(w, link, true);
 	store(w);
@@ -213,6 +213,33 @@ static void fail_on(struct world *w, uint64_t link, uint32_t code)
 	ended(w, link, 0, "exited", code, false);
 	store(w);
 	w->job++;
+}
+
+/* Of a user of its own each. */
+static void fail_on(struct world *w, uint64_t link, uint32_t code)
+{
+	fail_as(w, link, code, 2000 + (uint32_t)w->job);
+}
+
+/* A program that fails wherever it runs is no node's fault, however often its user tries. */
+static void one_users_failures_count_once(void **state)
+{
+	struct world *w = *state;
+	char text[600];
+	uint64_t a;
+
+	with(w, false, 3);
+	a = node_up(w, "gpu01");
+	node_up(w, "gpu02");
+	store(w);
+	for (int i = 0; i < 6; i++)
+		fail_as(w, a, 1, 1000);
+	fail_as(w, a, 1, 1001);
+	assert_string_equal(cordon(w, "gpu01", text), "");
+	fail_as(w, a, 139, 1000);
+	assert_string_equal(cordon(w, "gpu01", text), "");
+	fail_as(w, a, 1, 1002);
+	assert_string_equal(cordon(w, "gpu01", text), "it is quarantined: 3 jobs failed there within 60 min (7, 8, 9)");
 }
 
 static void a_node_where_jobs_fail_is_quarantined_until_resume(void **state)
@@ -334,6 +361,7 @@ int main(void)
 		T(half_of_the_nodes_always_stay_and_that_is_told),
 		T(by_default_nobody_is_left_out_and_what_would_be_is_told_once),
 		T(a_resumed_node_gets_jobs_in_spite_of_the_same_verdict),
+		T(one_users_failures_count_once),
 		T(a_node_where_jobs_fail_is_quarantined_until_resume),
 		T(the_last_nodes_are_not_quarantined),
 		T(a_port_that_waits_names_the_host_of_its_subnet_manager),
