@@ -19,6 +19,8 @@
 #include "io/spawn.h"
 
 #define LOOK_MS 20 /* whether it has ended, and whether we are to */
+#define DIE_MS 1000 /* after SIGKILL: who still lives is in the kernel (state D) */
+#define CLOSE_MS 2500 /* our own end waits no longer for the thread */
 #define THREAD_STACK (256 << 10)
 
 struct waiting {
@@ -34,13 +36,14 @@ struct hook {
 	uv_async_t wake;
 	pthread_t thread;
 	pthread_mutex_t mutex;
-	pthread_cond_t work;
+	pthread_cond_t work, gone;
 	/* under the mutex */
 	struct list queue;
 	size_t n;
 	unsigned long dropped;
-	bool stop, failed, news;
+	bool stop, failed, news, over; /* over: the thread touches nothing any more */
 	int limit_ms;
+	pid_t left; /* the thread's: it outlives SIGKILL; 0: none */
 	char text[512];
 };
 
@@ -74,6 +77,38 @@ static bool wait_for(struct hook *h, pid_t pid, mono_t began)
 			return false;
 		nanosleep(&pause, NULL);
 	}
+}
+
+/* False: it does not die, and we go on without its status. */
+static bool reap(pid_t pid, int *ret_status)
+{
+	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000 };
+	mono_t until = mono_add_ms(clock_mono(), DIE_MS);
+
+	for (;;) {
+		pid_t r = waitpid(pid, ret_status, WNOHANG);
+
+		if (r == pid || (r < 0 && errno != EINTR))
+			return true;
+		if (mono_due(until, clock_mono()))
+			return false;
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* While one that cannot be killed is there, no other is started: it would hang where that one does. */
+static bool one_is_left(struct hook *h)
+{
+	if (h->left != 0 && waitpid(h->left, NULL, WNOHANG) != 0)
+		h->left = 0;
+	return h->left != 0;
+}
+
+static int say_left(const struct hook *h, char *out, size_t size)
+{
+	snprintf(out, size, "the hook %.300s (pid %d) cannot be killed: it hangs in the kernel; until it is gone no event is "
+		 "told to it", h->path, (int)h->left);
+	return -EIO;
 }
 
 static int say_end(struct hook *h, bool in_time, int status, char *out, size_t size)
@@ -119,6 +154,8 @@ static int run(struct hook *h, const struct waiting *w, char *out, size_t size)
 	bool in_time;
 	pid_t pid;
 
+	if (one_is_left(h))
+		return say_left(h, out, size);
 	if (start(h, w, &pid, &e) < 0) {
 		snprintf(out, size, "%.500s", e.text);
 		return -EIO;
@@ -126,8 +163,10 @@ static int run(struct hook *h, const struct waiting *w, char *out, size_t size)
 	in_time = wait_for(h, pid, began);
 	if (!in_time)
 		kill(-pid, SIGKILL); /* it is the first of a session of its own */
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	if (!reap(pid, &status)) {
+		h->left = pid;
+		return say_left(h, out, size);
+	}
 	return say_end(h, in_time, status, out, size);
 }
 
@@ -173,6 +212,8 @@ static void *thread_main(void *arg)
 		if (!h->stop)
 			note(h, r, text);
 	}
+	h->over = true;
+	pthread_cond_signal(&h->gone);
 	pthread_mutex_unlock(&h->mutex);
 	return NULL;
 }
@@ -199,6 +240,7 @@ static void hook_free(struct hook *h)
 {
 	list_foreach_safe(e, &h->queue)
 		free(list_entry(e, struct waiting, entry));
+	pthread_cond_destroy(&h->gone);
 	pthread_cond_destroy(&h->work);
 	pthread_mutex_destroy(&h->mutex);
 	free(h->path);
@@ -226,6 +268,16 @@ static void on_closed(uv_handle_t *handle)
 	hook_free(handle->data);
 }
 
+static void init_gone(struct hook *h)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&h->gone, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
 int hook_create(uv_loop_t *loop, const char *path, hook_told told, void *arg, struct hook **ret, struct err *e)
 {
 	struct hook *h = calloc(1, sizeof(*h));
@@ -242,6 +294,7 @@ int hook_create(uv_loop_t *loop, const char *path, hook_told told, void *arg, st
 	list_init(&h->queue);
 	pthread_mutex_init(&h->mutex, NULL);
 	pthread_cond_init(&h->work, NULL);
+	init_gone(h);
 	r = uv_async_init(loop, &h->wake, on_wake);
 	if (r < 0) {
 		hook_free(h);
@@ -285,14 +338,32 @@ void hook_limit(struct hook *h, int ms)
 	pthread_mutex_unlock(&h->mutex);
 }
 
+/* Where the program lies may hang (a mount), and with it the thread that starts it. */
+static bool thread_ends(struct hook *h)
+{
+	mono_t until = mono_add_ms(clock_mono(), CLOSE_MS);
+	const struct timespec ts = { .tv_sec = until.ns / 1000000000, .tv_nsec = until.ns % 1000000000 };
+	int r = 0;
+
+	while (!h->over && r == 0)
+		r = pthread_cond_timedwait(&h->gone, &h->mutex, &ts);
+	return h->over;
+}
+
 void hook_close(struct hook *h)
 {
+	bool over;
+
 	if (h == NULL)
 		return;
 	pthread_mutex_lock(&h->mutex);
 	h->stop = true;
 	pthread_cond_signal(&h->work);
+	over = thread_ends(h);
 	pthread_mutex_unlock(&h->mutex);
-	pthread_join(h->thread, NULL);
-	uv_close((uv_handle_t *)&h->wake, on_closed);
+	if (over)
+		pthread_join(h->thread, NULL);
+	else
+		pthread_detach(h->thread); /* and what it uses stays: the process is about to end */
+	uv_close((uv_handle_t *)&h->wake, over ? on_closed : NULL);
 }

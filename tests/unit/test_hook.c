@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "io/hook.h"
@@ -158,6 +160,89 @@ TEST(the_end_does_not_wait_for_one_that_runs)
 	assert_true(uv_hrtime() - from < UINT64_C(3000000000));
 }
 
+/* As in state D: it has got its SIGKILL and does not end, while this tracer lives. 0: nobody may be traced here. */
+static pid_t make_immortal(void)
+{
+	char text[64] = "", is;
+	pid_t pid, tracer;
+	int p[2];
+
+	for (int i = 0; i < 500 && text[0] == '\0'; i++) {
+		usleep(10000);
+		read_log(text, sizeof(text));
+	}
+	pid = (pid_t)atoi(text);
+	assert_true(pid > 1);
+	assert_int_equal(pipe(p), 0);
+	tracer = fork(); /* a tracer that is its parent would be told of each stop as of an end */
+	if (tracer == 0) {
+		is = ptrace(PTRACE_SEIZE, pid, NULL, (void *)PTRACE_O_TRACEEXIT) == 0;
+		if (write(p[1], &is, 1) == 1)
+			pause();
+		_exit(0);
+	}
+	assert_true(tracer > 0 && read(p[0], &is, 1) == 1);
+	close(p[0]);
+	close(p[1]);
+	if (is)
+		return tracer;
+	kill(tracer, SIGKILL);
+	waitpid(tracer, NULL, 0);
+	return 0;
+}
+
+static void let_die(pid_t tracer)
+{
+	if (tracer > 0) {
+		kill(tracer, SIGKILL);
+		waitpid(tracer, NULL, 0);
+	}
+}
+
+TEST(one_that_cannot_be_killed_is_told_and_no_other_is_run)
+{
+	char text[64];
+	pid_t tracer;
+
+	begin("[ -s log ] && { echo more >>log; exit; }; echo $$ >log; exec sleep 1000");
+	push("x\n");
+	tracer = make_immortal();
+	if (tracer == 0) {
+		end();
+		skip();
+	}
+	hook_limit(h, 300);
+	read_log(text, sizeof(text));
+	await(text, 1);
+	assert_non_null(strstr(told[0], "cannot be killed"));
+	push("y\n"); /* is not told to another one */
+	usleep(300000);
+	await(text, 1);
+	let_die(tracer);
+	usleep(300000); /* it is gone: */
+	push("z\n");
+	strcat(text, "more\n");
+	await(text, 2);
+	assert_string_equal(told[1], "well");
+	end();
+}
+
+TEST(an_end_waits_shortly_for_one_that_cannot_be_killed)
+{
+	uint64_t from;
+	pid_t tracer;
+
+	begin("echo $$ >log; exec sleep 1000");
+	push("x\n");
+	tracer = make_immortal();
+	from = uv_hrtime();
+	hook_close(h);
+	h = NULL;
+	assert_true(uv_hrtime() - from < UINT64_C(5000000000));
+	let_die(tracer);
+	end();
+}
+
 TEST(too_many_are_dropped_and_told)
 {
 	begin("sleep 0.3");
@@ -188,6 +273,8 @@ int main(void)
 		cmocka_unit_test(failures_are_told_once_and_that_they_are_over),
 		cmocka_unit_test(one_that_hangs_is_killed_with_its_children),
 		cmocka_unit_test(the_end_does_not_wait_for_one_that_runs),
+		cmocka_unit_test(one_that_cannot_be_killed_is_told_and_no_other_is_run),
+		cmocka_unit_test(an_end_waits_shortly_for_one_that_cannot_be_killed),
 		cmocka_unit_test(too_many_are_dropped_and_told),
 		cmocka_unit_test(a_program_that_is_not_there_is_told),
 	};
