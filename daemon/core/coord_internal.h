@@ -136,6 +136,7 @@ struct node {
 	bool gpu_procs; /* ... and some process uses some GPU, or may */
 	bool gpus_shared; /* there are other virtual nodes of its host */
 	bool ever_gpus, ever_ports; /* of this session: some were seen */
+	uint8_t ports_are; /* by the last readings: enum ports_are */
 	uint64_t gpus_held; /* a job holds them */
 	uint64_t gpus_ghost; /* of these: jobs that are over, and may still use them: until it is heard */
 	struct stale { /* held alive there, and told to end */
@@ -898,6 +899,10 @@ void specs_over(struct coord *c, struct job *j);
 bool net_known(struct coord *c, struct clink *l, const char *asked, uint32_t rid); /* false: refused */
 void net_asked(struct coord *c, struct job *j, const char *asked, const char *const *yours, size_t n_yours);
 void net_forget(struct coord *c, struct job *j); /* what was chosen for an earlier attempt */
+/* Does it ask for InfiniBand; does it run better on nodes whose ports are well? */
+bool net_wants_ib(const struct job *j);
+bool net_minds_ports(const struct job *j);
+bool net_node_good(const struct node *n); /* it has an Active port */
 /* Before the ranks are started; notices follow. False: the job is refused, and ends. */
 bool net_choose_job(struct coord *c, struct job *j);
 void net_fill_start(struct coord *c, struct job *j, uint32_t i, struct rec_start *s);

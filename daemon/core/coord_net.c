@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/nccl_net.h"
+#include "core/nccl_ports.h"
 
 struct job_net {
 	struct arena arena;
@@ -149,15 +149,48 @@ static struct net_node *look_at_nodes(struct arena *a, const struct job *j)
 	return v;
 }
 
+static enum net_want want_of(const struct job *j)
+{
+	enum net_want want = NET_AUTO;
+
+	if (j->net != NULL)
+		net_want_from(j->net->plan.asked, &want); /* checked when it came */
+	return want;
+}
+
+bool net_node_good(const struct node *n)
+{
+	return n->ports_are == PORTS_GOOD || n->ports_are == PORTS_SOME_GOOD;
+}
+
+bool net_wants_ib(const struct job *j)
+{
+	return want_of(j) == NET_IB;
+}
+
+bool net_minds_ports(const struct job *j)
+{
+	return want_of(j) == NET_IB || (want_of(j) == NET_AUTO && j->nnodes > 1);
+}
+
+static void count_cluster(const struct coord *c, struct net_in *in)
+{
+	in->cluster = (uint32_t)c->n_nodes;
+	for (size_t i = 0; i < c->n_nodes; i++)
+		in->cluster_good += net_node_good(c->nodes[i]);
+}
+
 /* Texts live in the arena. 0 or -ENOMEM. */
-static int choose(struct arena *a, const struct job *j, struct net_out *ret)
+static int choose(const struct coord *c, struct arena *a, const struct job *j, struct net_out *ret)
 {
 	struct net_in in = { .nodes = look_at_nodes(a, j), .n = j->n_places, .all_gpus = j->all_gpus };
 
 	if (in.nodes == NULL)
 		return -ENOMEM;
+	in.want = want_of(j);
+	if (in.want == NET_IB)
+		count_cluster(c, &in);
 	if (j->net != NULL) {
-		net_want_from(j->net->plan.asked, &in.want); /* checked when it came */
 		in.yours = j->net->plan.yours;
 		in.n_yours = j->net->plan.n_yours;
 	}
@@ -193,7 +226,7 @@ bool net_choose_job(struct coord *c, struct job *j)
 	bool may;
 
 	arena_init(&a);
-	if (choose(&a, j, &out) < 0) {
+	if (choose(c, &a, j, &out) < 0) {
 		c->oom = true;
 		arena_finish(&a);
 		return true;
@@ -237,7 +270,7 @@ void net_fill_start(struct coord *c, struct job *j, uint32_t i, struct rec_start
 	struct net_out out;
 
 	if (j->net == NULL || j->net->plan.text == NULL) {
-		if (choose(a, j, &out) == 0)
+		if (choose(c, a, j, &out) == 0)
 			keep(c, j, &out.plan);
 		else
 			c->oom = true;
@@ -267,7 +300,7 @@ static void say_plan(struct coord *c, const struct job *j, struct rec_plan *p)
 	struct net_out *out = arena_alloc(a, sizeof(*out));
 	char *list;
 
-	if (names == NULL || out == NULL || choose(a, j, out) < 0) {
+	if (names == NULL || out == NULL || choose(c, a, j, out) < 0) {
 		c->oom = true;
 		return;
 	}

@@ -7,10 +7,16 @@
  * a host list, the first ones of the list that can be used. Node rank 0 is the
  * first node of the host list, or the first by name.
  *
+ * A job on several nodes comes first to those whose InfiniBand or RoCE ports are
+ * well. With --net ib it waits for these while others have none, if the cluster
+ * has enough; if not, a new one is refused when its places are looked at
+ * (coord_net.c), and one that was accepted waits until ports are mended.
+ *
  * Who waits for GPUs keeps its nodes from later jobs, but for those that surely
  * end before it could start: see coord_queue.c.
  */
 #include "core/coord_internal.h"
+#include "core/nccl_ports.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,6 +39,8 @@ struct candidate {
 	uint64_t free; /* its free GPUs */
 	uint32_t want; /* of them */
 	bool last; /* it has no GPUs, and others have: only if they do not suffice */
+	uint8_t ports; /* enum ports_are, the lower the better; 0 where the job does not mind */
+	bool portless; /* it is away for that */
 	bool barred; /* an attempt of the job has failed there: the same */
 	size_t order; /* as if the job had never run */
 };
@@ -93,6 +101,8 @@ static int by_load(const void *a, const void *b)
 
 	if (x->last != y->last)
 		return x->last ? 1 : -1;
+	if (x->ports != y->ports)
+		return x->ports < y->ports ? -1 : 1;
 	if (fx != fy)
 		return fx < fy ? -1 : 1;
 	if (x->node->jobs != y->node->jobs)
@@ -199,6 +209,23 @@ static void prefer_gpus(const struct job *j, struct choice *ch)
 	}
 }
 
+static void prefer_ports(const struct job *j, struct choice *ch)
+{
+	size_t good = 0;
+
+	for (size_t i = 0; i < ch->n; i++) {
+		ch->v[i].ports = net_node_good(ch->v[i].node) ? ch->v[i].node->ports_are : PORTS_NONE_GOOD;
+		good += net_node_good(ch->v[i].node) && ch->v[i].fit >= FIT_AWAY;
+	}
+	if (!net_wants_ib(j) || (good < (j->nnodes != 0 ? need(j) : ch->n) && !j->stored))
+		return;
+	for (size_t i = 0; i < ch->n; i++)
+		if (!net_node_good(ch->v[i].node) && ch->v[i].fit > FIT_AWAY) {
+			ch->v[i].fit = FIT_AWAY;
+			ch->v[i].portless = true;
+		}
+}
+
 /* Of a job that starts again: first what it has kept, last where it failed; and
  * there not at all when others will do. */
 static void leave_out(const struct job *j, struct choice *ch)
@@ -235,6 +262,8 @@ static int choose(struct coord *c, const struct job *j, struct choice *ret, stru
 		judge(c, j, &ret->v[i]);
 	if (r == 0 && j->all_gpus && !ret->listed)
 		prefer_gpus(j, ret);
+	if (r == 0 && net_minds_ports(j))
+		prefer_ports(j, ret);
 	if (r == 0 && !ret->listed)
 		qsort(ret->v, ret->n, sizeof(*ret->v), by_load);
 	if (r == 0 && j->n_past > 0)
@@ -309,6 +338,27 @@ static size_t why_cordoned(const struct node *n, char *out, size_t size)
 	return (size_t)len;
 }
 
+/* "gpu03 has no Active port (mlx5_0 Initializing)" */
+static size_t why_portless(const struct node *n, char *out, size_t size)
+{
+	struct node_ports p;
+	struct arena a;
+	const char *ill;
+	int len;
+
+	arena_init(&a);
+	if (!ports_look(&a, node_readings(n), &p))
+		len = snprintf(out, size, "%s has no Active port", n->name);
+	else if (!p.known)
+		len = snprintf(out, size, "the ports of %s are not known (%.80s)", n->name, p.unknown_why);
+	else if ((ill = ports_ill(&a, &p, NULL)) != NULL)
+		len = snprintf(out, size, "%s has no Active port (%.100s)", n->name, ill);
+	else
+		len = snprintf(out, size, "%s has no Active port", n->name);
+	arena_finish(&a);
+	return (size_t)len;
+}
+
 static size_t why_not(struct coord *c, const struct candidate *x, char *out, size_t size)
 {
 	bool left = x->fit == FIT_BUSY && count(x->free | (x->node->gpus_left & node_gpus(x->node))) >= x->want;
@@ -318,6 +368,8 @@ static size_t why_not(struct coord *c, const struct candidate *x, char *out, siz
 
 	if (node_usable(x->node) && x->fit == FIT_AWAY && node_cordoned(x->node))
 		return why_cordoned(x->node, out, size);
+	if (x->portless)
+		return why_portless(x->node, out, size);
 	if (h != NULL) {
 		since(age, h->start_wall_ms != 0 ? c->wall_ms - h->start_wall_ms : 0);
 		return (size_t)snprintf(out, size, "%s runs job %llu of %.32s %s", name,
@@ -362,6 +414,8 @@ static void describe(const struct job *j, const struct choice *ch, char out[64])
 	if (most > 0)
 		snprintf(out + strlen(out), 64 - strlen(out), " with %u free GPU%s", most,
 			 most == 1 ? "" : "s");
+	if (net_wants_ib(j))
+		snprintf(out + strlen(out), 64 - strlen(out), "%s an Active port", most > 0 ? " and" : " with");
 }
 
 /* "waiting for 2 nodes with 8 free GPUs: gpu03 runs job 12 of li since 3 h, ..." */

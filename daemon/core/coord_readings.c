@@ -5,6 +5,7 @@
  * when it registers. What they say of GPUs is in coord_gpus.c.
  */
 #include "core/coord_internal.h"
+#include "core/nccl_ports.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -35,6 +36,7 @@ static void forget_readings(struct coord *c, struct node *n)
 	memset(&n->readings, 0, sizeof(n->readings));
 	c->readings_seen++;
 	n->have_readings = false;
+	n->ports_are = PORTS_UNKNOWN;
 	gpus_forget(n);
 }
 
@@ -43,6 +45,7 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	uint64_t free_before = node_gpus_free(c, n, false);
 	uint64_t all_before = node_gpus(n), strange_before = node_gpus_strange(c, n);
 	enum gpu_truth truth_before = node_gpu_truth(n);
+	uint8_t ports_before = n->ports_are;
 	int r;
 
 	forget_readings(c, n); /* first: the new ones fit where the old ones were */
@@ -54,6 +57,7 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	n->have_readings = true;
 	n->readings_at = c->now;
 	n->awaits_first = false;
+	n->ports_are = ports_are(&n->readings.u.readings);
 	gpus_note(c, n);
 	clean_look(c, n);
 	checks_note(c, n);
@@ -63,7 +67,7 @@ void readings_on(struct coord *c, struct node *n, const struct msg *m)
 	/* of virtual nodes' GPUs it counts which they are, not only how many */
 	if (node_gpus_free(c, n, false) != free_before || node_gpus(n) != all_before ||
 	    ((node_gpus_strange(c, n) ^ strange_before) & n->gpus_held) != 0 || /* kept for another attempt */
-	    node_gpu_truth(n) != truth_before || truth_before == GPU_UNKNOWN || n->gpus_shared)
+	    n->ports_are != ports_before || node_gpu_truth(n) != truth_before || truth_before == GPU_UNKNOWN || n->gpus_shared)
 		c->have_dirty = true; /* somebody may have waited for these, or wants to know why not */
 }
 

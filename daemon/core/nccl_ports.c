@@ -109,6 +109,19 @@ bool ports_look(struct arena *a, const struct rec_readings *r, struct node_ports
 	return true;
 }
 
+enum ports_are ports_are(const struct rec_readings *r)
+{
+	size_t all = 0, good = 0;
+
+	if (r == NULL || !known(r))
+		return PORTS_UNKNOWN;
+	for (size_t i = 0; i < r->n_ports; i++) {
+		all += !r->ports[i].excluded;
+		good += !r->ports[i].excluded && is_good(&r->ports[i]);
+	}
+	return good == 0 ? PORTS_NONE_GOOD : good < all ? PORTS_SOME_GOOD : PORTS_GOOD;
+}
+
 size_t ports_all(const struct node_ports *p, const char *layer)
 {
 	size_t n = 0;

@@ -22,6 +22,10 @@ struct node_ports {
 	const char *other; /* a device whose link layer NCCL's own network does not know (EFA): not among them; NULL */
 };
 
+/* For placing jobs. */
+enum ports_are { PORTS_UNKNOWN, PORTS_GOOD, PORTS_SOME_GOOD, PORTS_NONE_GOOD };
+enum ports_are ports_are(const struct rec_readings *r); /* NULL: no readings */
+
 /* Some of them, borrowed. */
 struct net_ports {
 	const struct rec_port **v;

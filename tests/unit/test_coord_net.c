@@ -1,5 +1,6 @@
 /* test_coord_net.c - NCCL's settings on their way to the nodes: chosen at the start, the same for all, kept, anew for each attempt */
 #include "coord_jobs.h"
+#include "gpu_world.h"
 
 static const uint8_t spec[32] = { 1 };
 
@@ -229,11 +230,12 @@ static void another_attempt_goes_elsewhere_and_chooses_anew(void **state)
 	char text[512];
 	struct msg m;
 
-	two_nodes(w, l, "Down", "Down");
+	two_nodes(w, l, "Down", "Active");
 	third = node_up(w, "gpu03");
 	read_ports(w, third, "Down", "Active");
 	store(w);
 	submit_net(w, l[0], "ib", 1);
+	read_ports(w, l[1], "Down", "Down");
 	prepare_and_prove(w, l); /* gpu02 has no port: its fault */
 	ended(w, l[0], 0, "waiting", 0, true);
 	ended(w, l[1], 1, "waiting", 0, true);
@@ -253,6 +255,97 @@ static void another_attempt_goes_elsewhere_and_chooses_anew(void **state)
 	assert_int_equal(i->attempt, 2);
 	assert_string_equal(i->net->text, "InfiniBand: 1 port on each node, as asked for with --net ib");
 	msg_finish(&m);
+}
+
+/* ---- placing ----------------------------------------------------------------------------------- */
+
+static void submit_n(struct world *w, uint64_t link, const char *client, const char *net, uint32_t nnodes)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_submit);
+	fill(&m.u.submit, net, 0);
+	m.u.submit.client_id = client;
+	m.u.submit.nnodes = nnodes;
+	say(w, link, &m);
+	store(w);
+}
+
+static void nodes_whose_ports_are_well_come_first(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[2], third;
+
+	two_nodes(w, l, "Active", "Down");
+	read_ports(w, l[0], "Initializing", "Initializing");
+	third = node_up(w, "gpu03");
+	read_ports(w, third, "Active", "Active");
+	store(w);
+	submit_n(w, l[0], "a", NULL, 2);
+	assert_true(was_told(w, l[1], MSG_prepare) && was_told(w, third, MSG_prepare));
+	assert_false(was_told(w, l[0], MSG_prepare));
+	submit_n(w, l[0], "b", NULL, 1); /* of a single node nobody minds: the one with the fewest jobs */
+	assert_true(was_told(w, l[0], MSG_prepare));
+	submit_n(w, l[0], "c", "ib", 1); /* but it asked for them */
+	w->job = 3;
+	assert_job(w, "preparing", -1);
+}
+
+/* Two GPUs and a port in this state. */
+static void read_both(struct world *w, uint64_t link, const char *port)
+{
+	struct rec_source s[2] = { { .name = "sysfs", .ok = true }, { .name = "nvml", .ok = true } };
+	struct rec_port p = { .device = "mlx5_0", .port = 1, .state = port, .link_layer = "InfiniBand" };
+	struct rec_gpu g[2] = { { .index = 0 }, { .index = 1 } };
+	struct msg m;
+
+	msg_init(&m, MSG_readings);
+	m.u.readings = (struct rec_readings){ .sources = s, .n_sources = 2, .ports = &p, .n_ports = 1, .gpus = g, .n_gpus = 2 };
+	say(w, link, &m);
+}
+
+static void submit_gpus(struct world *w, uint64_t link, const char *client, const char *hosts)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_submit);
+	fill(&m.u.submit, "ib", 0);
+	m.u.submit.client_id = client;
+	m.u.submit.nnodes = 1;
+	m.u.submit.hosts = hosts;
+	MSG_SET(&m.u.submit, submit, gpus_per_node, 2);
+	say(w, link, &m);
+	store(w);
+}
+
+/* An accepted job waits when ports go bad before its turn, and goes on when they are mended. */
+static void with_net_ib_an_accepted_job_waits_for_nodes_with_ports(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	uint64_t l[2];
+	struct msg m;
+
+	l[0] = box(w, "gpu01", 2);
+	l[1] = box(w, "gpu02", 2);
+	read_both(w, l[0], "Active");
+	read_both(w, l[1], "Initializing");
+	store(w);
+	submit_gpus(w, l[0], "a", "gpu01");
+	submit_gpus(w, l[0], "b", NULL); /* gpu02 is free, but without a port */
+	w->job = 2;
+	assert_job(w, "queued", -1);
+	i = job_one(w, &m);
+	assert_non_null(strstr(i->why, "waiting for 1 node with 2 free GPUs and an Active port"));
+	assert_non_null(strstr(i->why, "gpu01 runs job 1"));
+	assert_non_null(strstr(i->why, "gpu02 has no Active port (mlx5_0 Initializing)"));
+	msg_finish(&m);
+	read_both(w, l[0], "Down"); /* now none has one: it waits on */
+	store(w);
+	assert_job(w, "queued", -1);
+	read_both(w, l[1], "Active");
+	store(w);
+	assert_job(w, "preparing", -1);
 }
 
 /* ---- plans ------------------------------------------------------------------------------------ */
@@ -342,6 +435,8 @@ int main(void)
 		T(one_that_was_restarted_before_it_could_write_keeps_to_ib),
 		T(another_attempt_goes_elsewhere_and_chooses_anew),
 		T(a_word_that_is_not_known_is_refused),
+		T(nodes_whose_ports_are_well_come_first),
+		T(with_net_ib_an_accepted_job_waits_for_nodes_with_ports),
 		T(a_plan_tells_and_takes_nothing),
 		T(a_plan_says_why_it_would_wait_or_not_start),
 		T(a_plain_node_may_not_ask_about_others),
