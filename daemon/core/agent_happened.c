@@ -141,6 +141,35 @@ static void find_device(const struct rec_readings *r, const char *pci, struct ag
 		}
 }
 
+/* The log's address in the words of people: " (GPU 3)". */
+static void name_device(const struct rec_readings *r, const char *pci, struct agent_happening *h)
+{
+	size_t len = strlen(h->text);
+
+	for (size_t i = 0; pci != NULL && i < r->n_gpus; i++)
+		if (r->gpus[i].pci != NULL && strcmp(r->gpus[i].pci, pci) == 0) {
+			snprintf(h->text + len, sizeof(h->text) - len, " (GPU %u)", r->gpus[i].index);
+			snprintf(h->gpu_id, sizeof(h->gpu_id), "%s", r->gpus[i].uuid != NULL ? r->gpus[i].uuid : "");
+			return;
+		}
+	for (size_t i = 0; pci != NULL && i < r->n_ports; i++)
+		if (r->ports[i].pci != NULL && strcmp(r->ports[i].pci, pci) == 0) {
+			snprintf(h->text + len, sizeof(h->text) - len, " (%.64s)", r->ports[i].device);
+			snprintf(h->device, sizeof(h->device), "%s", r->ports[i].device);
+			return;
+		}
+}
+
+static bool ends_processes(const char *kind)
+{
+	static const char *const kinds[] = { "oom", "xid", "fault", "port" };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strcmp(kind, kinds[i]) == 0)
+			return true;
+	return false;
+}
+
 /* ---- the kernel's log --------------------------------------------------------------------- */
 
 static void from_log(struct agent *a, const struct rec_readings *r, const struct rec_happening *x)
@@ -159,7 +188,10 @@ static void from_log(struct agent *a, const struct rec_readings *r, const struct
 	find_process(a, &h);
 	if (x->device != NULL)
 		snprintf(h.device, sizeof(h.device), "%s", x->device);
-	find_device(r, x->pci, &h);
+	if (ends_processes(h.kind))
+		find_device(r, x->pci, &h);
+	else
+		name_device(r, x->pci, &h);
 	add(a, &h);
 }
 

@@ -13,6 +13,10 @@
 	{ .id = "ib.counters." id_, .scope = OF_PORT, .judge = check_port_counter, .noun = "port", .title = title_, \
 	  .reads = "class/infiniband/DEVICE/ports/PORT/" file ", every 5 s; its growth in the last hour", \
 	  .threshold = threshold_, .source = source_, .remedy = remedy_, .counter = id_, .warn = w, .bad = b }
+#define KMSG(kind_, title_, w, b, threshold_, source_, remedy_) \
+	{ .id = "node.kmsg." kind_, .scope = OF_NODE, .judge = check_node_kmsg, .title = title_, \
+	  .reads = "/dev/kmsg, the last hour; the same of the same device counts once in ten minutes", .threshold = threshold_, \
+	  .source = source_, .remedy = remedy_, .counter = kind_, .warn = w, .bad = b }
 #define COUNTERS "counters/"
 #define HW_COUNTERS "hw_counters/"
 
@@ -60,6 +64,38 @@ const struct check check_table[] = {
 	  "xid", 1, 0 },
 	{ "node.kmsg.port", OF_NODE, check_node_kmsg, NULL, "ports that went down", "/dev/kmsg and the ports' states, the last hour",
 	  "warn: three", "ours: one is a cable that somebody has moved", CABLE, "port", 3, 0 },
+	KMSG("hung-task", "processes stuck in the kernel", 1, 0, "warn: one",
+	     "the kernel's hung_task.c: 120 s in state D without a switch; whoever waits for the same hangs as well",
+	     "see what it waits for: cat /proc/PID/stack; a dead NFS server, a disk or a driver"),
+	KMSG("lockup", "CPUs that are locked up", 1, 1, "bad: one", "the kernel's watchdog: 20 s without a schedule (soft), 10 s without an interrupt (hard)",
+	     "drain the node and reboot it; look at firmware and microcode if it comes again"),
+	KMSG("nic", "adapters whose driver reports a fatal error", 1, 1, "bad: one", "mlx5 health.c: the firmware counts no more, or it asserts",
+	     "drain the node; mlxfwreset or a power cycle; look at firmware and heat of the adapter"),
+	KMSG("gpu-bus", "GPUs that fell off the bus", 1, 1, "bad: one", "NVIDIA's Xid catalogue: as Xid 79, also where no Xid can be told",
+	     "drain the node and power it off and on; reseat the GPU if it comes again"),
+	KMSG("gpu-driver", "GPUs that the driver cannot start", 1, 0, "warn: one", "NVRM: RmInitAdapter failed, API mismatch",
+	     "an API mismatch goes with a reboot after an upgrade; else nvidia-smi -q, and power off and on"),
+	KMSG("nvswitch", "fatal errors of NVSwitches", 1, 1, "bad: one", "NVIDIA's Fabric Manager guide, SXid: a fatal one ends jobs over NVLink",
+	     "drain the node; reset all GPUs and restart the fabric manager, or reboot"),
+	KMSG("pcie", "PCIe errors that were not corrected", 1, 1, "bad: one", "PCI Express, AER: data was lost",
+	     "drain the node; reseat the device or its riser; lspci -vv tells its LnkSta"),
+	KMSG("pcie-corrected", "storms of corrected PCIe errors", 1, 0, "warn: ten lines of one device in an hour",
+	     "PCI Express, AER: each is sent again; ours: ten an hour are a bad contact, and cost GPUDirect its speed",
+	     "reseat the device or its riser; lspci -vv tells its LnkSta"),
+	KMSG("mem-ue", "memory errors that were not corrected", 1, 1, "bad: one", "EDAC, memory-failure.c: data was lost, the page is taken out of use",
+	     "drain the node and replace the DIMM that it names (ipmitool sel list)"),
+	KMSG("mem-ce", "storms of corrected memory errors", 1, 0, "warn: ten lines in an hour", "ours: rasdaemon's default takes pages out of use at 50 a day",
+	     "ipmitool sel list, ras-mc-ctl --errors; replace the DIMM before it gets worse"),
+	KMSG("fs", "file systems that are broken", 1, 1, "bad: one", "ext4, xfs and btrfs go read-only, or shut down, when they find themselves damaged: checkpoints are lost",
+	     "look at the disk (smartctl, nvme smart-log), unmount it and run fsck"),
+	KMSG("io", "disks with errors", 1, 0, "warn: one", "blk-core.c, nvme pci.c: a request failed or had to be ended", "smartctl -a, nvme smart-log; replace the disk"),
+	KMSG("heat", "CPUs slowed by heat", 1, 0, "warn: ten lines in an hour", "therm_throt.c: the kernel tells of one at most every five minutes",
+	     "look at fans, air flow and the room"),
+	KMSG("iommu", "devices that reached for memory that is not theirs", 1, 0, "warn: one",
+	     "Intel and AMD IOMMU: with it GPUDirect and peer to peer fail or hang (NCCL's troubleshooting guide)",
+	     "intel_iommu=off or iommu=pt on the kernel's command line; ACS off; else look at the device's driver"),
+	KMSG("nfs", "NFS servers that did not answer", 1, 0, "warn: one", "sunrpc clnt.c: no answer within the mount's timeo",
+	     "see whether the server can be reached; node.mounts tells whether it hangs now"),
 	{ "gpu.driver", OF_NODE, check_gpu_driver, NULL, "NVIDIA driver",
 	  "nvmlSystemGetDriverVersion, of this node and the others", "warn: another version than most nodes have",
 	  "NCCL and CUDA run with any, but not alike: what works on one node fails on the next",

@@ -269,6 +269,14 @@ void check_node_hugepages(const struct check_at *at, struct check_is *is)
 		  "sysctl vm.nr_hugepages=0, unless a program asks for them");
 }
 
+static const struct kmsg_seen *seen_of(const struct verdict_in *in, const char *kind)
+{
+	for (size_t i = 0; i < KMSG_KINDS_MAX && in->kmsg[i].kind != NULL; i++)
+		if (strcmp(in->kmsg[i].kind, kind) == 0)
+			return &in->kmsg[i];
+	return NULL;
+}
+
 /* A container has no /dev/kmsg, and an agent may lack the right to read it: then no line was seen, which is not none. */
 static bool log_is_read(const struct check_at *at)
 {
@@ -278,14 +286,23 @@ static bool log_is_read(const struct check_at *at)
 	return false;
 }
 
-/* What the kernel's log told; told elsewhere beside the jobs that it befell. */
+/* Of a log that is not read a few say so, the others keep silent. */
+static bool speaks(const char *kind)
+{
+	return strcmp(kind, "oom") == 0 || strcmp(kind, "xid") == 0 || strcmp(kind, "port") == 0;
+}
+
+/* What the kernel's log told; told elsewhere beside the jobs that it befell. It is
+ * so until an hour after the last: a fault that stays is told by the kernel again. */
 void check_node_kmsg(const struct check_at *at, struct check_is *is)
 {
 	const struct check *c = at->check;
-	uint32_t n = strcmp(c->counter, "oom") == 0 ? at->in->ooms : strcmp(c->counter, "xid") == 0 ? at->in->xids : at->in->ports_down;
+	const struct kmsg_seen *seen = seen_of(at->in, c->counter);
+	uint32_t n = seen != NULL ? seen->n : 0;
 
 	is->untold = true;
 	if (!at->in->has_happened || (n < c->warn && !log_is_read(at))) {
+		is->verdict = speaks(c->counter) ? CHECK_UNKNOWN : CHECK_SKIP;
 		is->reading = at->in->has_happened ? "the kernel's log is not read" : "not read";
 		return;
 	}
@@ -293,5 +310,8 @@ void check_node_kmsg(const struct check_at *at, struct check_is *is)
 	if (n < c->warn)
 		return;
 	is->brief = c->title;
-	check_say(is, CHECK_WARN, "kmsg", arena_printf(at->a, "%s: %u in the last hour", c->title, n), c->remedy);
+	check_say(is, c->bad != 0 && n >= c->bad ? CHECK_BAD : CHECK_WARN, "kmsg",
+		  seen->last == NULL ? arena_printf(at->a, "%s: %u in the last hour", c->title, n) :
+		  arena_printf(at->a, "%s: %u in the last hour, the last: %.200s", c->title, n, seen->last), c->remedy);
+	is->untold = is->verdict == CHECK_WARN; /* what breaks nodes is told, the rest when somebody looks */
 }

@@ -102,9 +102,7 @@ void checks_fill(struct coord *c, struct node *n, struct verdict_in *in)
 	in->bases = n->bases;
 	in->n_bases = n->n_bases;
 	in->has_happened = n->link != NULL && n->probe;
-	in->ooms = evidence_count(c, n, "oom", HOUR_US);
-	in->xids = evidence_count(c, n, "xid", HOUR_US);
-	in->ports_down = evidence_count(c, n, "port", HOUR_US);
+	evidence_fill(c, n, HOUR_US, in->kmsg);
 }
 
 /* ---- the answer ----------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@
 
 #include "common/utf8.h"
 
-#define EVENTS_MAX 32
+#define EVENTS_MAX 64
 #define AT_ONCE_US 1500000 /* it may be noticed so much later than the end that it has caused */
 #define UNTIMED_US 5000000 /* an event of which is known only when we heard of it */
 #define CLAUSES_MAX 3
@@ -24,7 +24,7 @@
 struct event_seen {
 	int64_t mono_us; /* its host's clock: names it */
 	int64_t lo_us, hi_us; /* by our monotonic clock */
-	enum seen_kind { EV_OOM, EV_XID, EV_FAULT, EV_PORT } kind;
+	size_t kind; /* in kinds[] */
 	char text[257];
 	uint32_t pid;
 	uint64_t job; /* 0: not known */
@@ -36,22 +36,43 @@ struct events {
 	size_t n;
 };
 
-/* How long before the end it may have been. */
-static int64_t window_us(enum seen_kind k)
+/* Whom it befalls: a process, who has the GPU, who talks over the network, all on the host; nobody who ends of it. */
+enum whom { OF_PROC, OF_GPU, OF_NET, OF_HOST, OF_NONE };
+enum { EV_OOM };
+
+/* How long before the end it may have been. The names are those of messages.def; hw/kmsg_faults.c has the lines. */
+static const struct {
+	const char *name;
+	enum whom whom;
+	int64_t window_us;
+} kinds[] = {
+	[EV_OOM] = { "oom", OF_PROC, 5000000 },
+	{ "xid", OF_GPU, 30000000 },
+	{ "fault", OF_PROC, 5000000 },
+	{ "port", OF_NET, 60000000 },
+	{ "hung-task", OF_PROC, 0 },
+	{ "lockup", OF_HOST, 60000000 },
+	{ "nic", OF_NET, 60000000 },
+	{ "gpu-bus", OF_GPU, 60000000 },
+	{ "gpu-driver", OF_NONE, 0 },
+	{ "nvswitch", OF_HOST, 60000000 },
+	{ "pcie", OF_HOST, 30000000 },
+	{ "pcie-corrected", OF_NONE, 0 },
+	{ "mem-ue", OF_HOST, 30000000 },
+	{ "mem-ce", OF_NONE, 0 },
+	{ "fs", OF_HOST, 60000000 },
+	{ "io", OF_NONE, 0 },
+	{ "heat", OF_NONE, 0 },
+	{ "iommu", OF_HOST, 30000000 },
+	{ "nfs", OF_NONE, 0 },
+};
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static bool kind_from(const char *s, size_t *ret)
 {
-	static const int64_t us[] = { [EV_OOM] = 5000000, [EV_XID] = 30000000, [EV_FAULT] = 5000000,
-				      [EV_PORT] = 60000000 };
-
-	return us[k];
-}
-
-static bool kind_from(const char *s, enum seen_kind *ret)
-{
-	static const char *const names[] = { "oom", "xid", "fault", "port" };
-
-	for (int i = 0; i < 4; i++)
-		if (strcmp(s, names[i]) == 0) {
-			*ret = (enum seen_kind)i;
+	for (size_t i = 0; i < KINDS; i++)
+		if (strcmp(s, kinds[i].name) == 0) {
+			*ret = i;
 			return true;
 		}
 	return false;
@@ -131,13 +152,18 @@ static bool touches(const struct coord *c, const struct job *j, const struct pla
 		return false;
 	if (x->job != 0)
 		return x->job == j->id;
-	if (x->kind == EV_FAULT)
-		return false;
 	if (x->kind == EV_OOM)
 		return is_own_pid(j, p, x->pid) || of_whole_host(x);
-	if (x->kind == EV_XID) /* who has no GPUs there is not concerned */
+	switch (kinds[x->kind].whom) {
+	case OF_GPU: /* who has no GPUs there is not concerned */
 		return listed(p->gpu_ids, x->gpu_id);
-	return x->kind != EV_PORT || j->n_places > 1;
+	case OF_NET:
+		return j->n_places > 1;
+	case OF_HOST:
+		return true;
+	default:
+		return false;
+	}
 }
 
 /* ---- put beside the first end --------------------------------------------------------- */
@@ -187,8 +213,8 @@ static void from_events(const struct coord *c, const struct job *j, uint32_t pla
 		int64_t before = (r->lo_us + r->hi_us) / 2 - (x->lo_us + x->hi_us) / 2;
 		char clause[400], when[48];
 
-		if (before < -AT_ONCE_US || before > window_us(x->kind) || !touches(c, j, p, x) ||
-		    (!here && x->kind != EV_PORT) || (x->kind == EV_OOM && said_already(r, x)) ||
+		if (before < -AT_ONCE_US || before > kinds[x->kind].window_us || !touches(c, j, p, x) ||
+		    (!here && kinds[x->kind].whom != OF_NET) || (x->kind == EV_OOM && said_already(r, x)) ||
 		    (r->cause != NULL && strstr(r->cause, x->text) != NULL) || !may_concern(j, p, r, x))
 			continue;
 		say_before(before, when, sizeof(when));
@@ -325,15 +351,19 @@ void evidence_on_happened(struct coord *c, struct node *n, const struct rec_happ
 		note(c, n, &m->happenings[i]);
 }
 
-/* How many of this kind were there in the last so many microseconds? Of the last EVENTS_MAX. */
-uint32_t evidence_count(const struct coord *c, const struct node *n, const char *kind, int64_t within_us)
+/* What there was in the last so many microseconds, of the last EVENTS_MAX. */
+void evidence_fill(const struct coord *c, const struct node *n, int64_t within_us, struct kmsg_seen ret[KMSG_KINDS_MAX])
 {
-	enum seen_kind k;
-	uint32_t count = 0;
+	_Static_assert(KINDS <= KMSG_KINDS_MAX, "room for all");
 
-	if (n->events == NULL || !kind_from(kind, &k))
-		return 0;
-	for (size_t i = 0; i < n->events->n; i++)
-		count += n->events->v[i].kind == k && c->now.ns / 1000 - n->events->v[i].hi_us <= within_us;
-	return count;
+	for (size_t i = 0; i < KINDS; i++)
+		ret[i] = (struct kmsg_seen){ .kind = kinds[i].name };
+	for (size_t i = 0; n->events != NULL && i < n->events->n; i++) {
+		const struct event_seen *x = &n->events->v[i];
+
+		if (c->now.ns / 1000 - x->hi_us > within_us)
+			continue;
+		ret[x->kind].n++;
+		ret[x->kind].last = x->text;
+	}
 }

@@ -785,7 +785,7 @@ const char *why_others(struct arena *a, const struct job *j);
 void evidence_on_happened(struct coord *c, struct node *n, const struct rec_happened *m);
 /* Looks for what happened near the job's first end. */
 void evidence_attach(struct coord *c, struct job *j);
-uint32_t evidence_count(const struct coord *c, const struct node *n, const char *kind, int64_t within_us);
+void evidence_fill(const struct coord *c, const struct node *n, int64_t within_us, struct kmsg_seen ret[KMSG_KINDS_MAX]);
 void evidence_gpu(struct rank *r, const struct place *p); /* a rank has just ended */
 
 /* coord_story.c */

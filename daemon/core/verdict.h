@@ -30,6 +30,14 @@ struct port_base {
 	uint32_t port, rate_mbps, lanes;
 };
 
+/* What the kernel's log told in the last hour, of one kind. */
+struct kmsg_seen {
+	const char *kind; /* as in messages.def; NULL: not in use */
+	uint32_t n;
+	const char *last; /* the newest one's words */
+};
+#define KMSG_KINDS_MAX 24
+
 struct verdict_in {
 	const char *node;
 	const struct rec_readings *readings; /* NULL: none yet */
@@ -38,7 +46,7 @@ struct verdict_in {
 	uint64_t skew_error_us;
 	uint64_t strange_gpus; /* bit i: a process of no job of ours uses GPU i */
 	bool has_happened; /* its agent tells what happens; if so, in the last hour: */
-	uint32_t ooms, xids, ports_down;
+	struct kmsg_seen kmsg[KMSG_KINDS_MAX];
 	const struct tally *peers; /* what nodes are like, this one too; NULL: not known */
 	const struct port_base *bases;
 	size_t n_bases;

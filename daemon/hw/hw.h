@@ -158,7 +158,7 @@ struct hw_host {
 
 /* Something that has happened and may end a process. */
 struct hw_event {
-	const char *kind; /* oom oom-job xid fault port */
+	const char *kind; /* oom oom-job xid fault port, or one of kmsg_faults.c */
 	int64_t mono_us; /* when it was read; no two of one source are equal */
 	char text[HW_TEXT_SIZE]; /* a clause */
 	struct hw_u32 pid, xid;

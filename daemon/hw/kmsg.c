@@ -1,4 +1,4 @@
-/* kmsg.c - the kernel's log: what may end processes
+/* kmsg.c - the kernel's log: what may end processes, and what tells of broken hardware
  *
  * From its present end on; the last HW_EVENTS_MAX that say something are kept.
  * Reading needs a right that an agent may not have (kernel.dmesg_restrict, or
@@ -18,6 +18,18 @@
 #define RECORD_MAX 8192 /* the kernel gives one record a read, at most this long */
 #define FILE_MS 100 /* a plain file (tests) cannot be polled */
 #define PERIOD_MS 5000
+#define REPEAT_MS 600000 /* the same of the same device is told again after this */
+#define STORM_MS 3600000
+#define STORM 10 /* of what is harmless alone so many in an hour are told, then 100, 1000 ... */
+#define REPEATS_MAX 32
+
+/* Lines of one kind about one device. */
+struct repeat {
+	const char *kind; /* NULL: not in use */
+	char what[65];
+	mono_t since, told;
+	unsigned n, next; /* of a storm: lines since then; how many will be told */
+};
 
 struct kmsg {
 	const char *path;
@@ -29,6 +41,7 @@ struct kmsg {
 	struct hw_event events[HW_EVENTS_MAX];
 	size_t n;
 	int64_t last_us;
+	struct repeat repeats[REPEATS_MAX];
 };
 
 static void try_open(struct kmsg *k)
@@ -63,6 +76,63 @@ static void kmsg_close(void *source)
 	free(k);
 }
 
+static bool limited(const char *kind)
+{
+	static const char *const whole[] = { "oom", "oom-job", "xid", "fault", "port" };
+
+	for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++)
+		if (strcmp(kind, whole[i]) == 0)
+			return false;
+	return true;
+}
+
+/* The one of this event; else the one that was told longest ago is given up. */
+static struct repeat *repeat_of(struct kmsg *k, const struct hw_event *e, mono_t now)
+{
+	const char *what = e->pci[0] ? e->pci : e->device;
+	struct repeat *oldest = &k->repeats[0];
+
+	for (size_t i = 0; i < REPEATS_MAX; i++) {
+		struct repeat *r = &k->repeats[i];
+
+		if (r->kind && strcmp(r->kind, e->kind) == 0 && strcmp(r->what, what) == 0)
+			return r;
+		if (!r->kind || (oldest->kind && mono_before(r->since, oldest->since)))
+			oldest = r;
+	}
+	*oldest = (struct repeat){ .kind = e->kind, .since = now, .next = STORM };
+	hw_copy(oldest->what, sizeof oldest->what, what);
+	return oldest;
+}
+
+/* A broken device fills the log with the same; a few of them say it as well. */
+static bool is_to_be_told(struct kmsg *k, struct hw_event *e)
+{
+	mono_t now = hw_now();
+	struct repeat *r;
+
+	if (!limited(e->kind))
+		return true;
+	r = repeat_of(k, e, now);
+	if (!kmsg_is_storm(e->kind)) {
+		if (r->n > 0 && mono_sub_ms(now, r->told) < REPEAT_MS)
+			return false;
+		r->n = 1;
+		r->told = r->since = now;
+		return true;
+	}
+	if (mono_sub_ms(now, r->since) >= STORM_MS) {
+		r->since = now;
+		r->n = 0;
+		r->next = STORM;
+	}
+	if (++r->n < r->next)
+		return false;
+	r->next *= 10;
+	hw_remark(e->text, sizeof e->text, "%u such lines within %d min", r->n, (int)(mono_sub_ms(now, r->since) / 60000) + 1);
+	return true;
+}
+
 static void keep(struct kmsg *k, const char *line, size_t len)
 {
 	struct hw_event e;
@@ -74,6 +144,8 @@ static void keep(struct kmsg *k, const char *line, size_t len)
 		counters_complain(e.pci);
 		return;
 	}
+	if (!is_to_be_told(k, &e))
+		return;
 	e.mono_us = hw_now().ns / 1000;
 	if (e.mono_us <= k->last_us)
 		e.mono_us = k->last_us + 1;

@@ -240,7 +240,7 @@ static bool by_kernel(const char *record)
 
 bool kmsg_parse(const char *line, size_t len, struct hw_event *ret, int64_t *ret_at_us)
 {
-	static bool (*const known[])(const char *, struct hw_event *) = { oom, oom_summary, xid, fault, port, complaint };
+	static bool (*const known[])(const char *, struct hw_event *) = { oom, oom_summary, xid, fault, port, complaint, kmsg_fault };
 	char copy[LINE_MAX_ + 1];
 	const char *text, *second;
 	uint64_t at;

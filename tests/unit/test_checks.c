@@ -658,7 +658,7 @@ TEST(the_kernels_log_is_counted_and_no_attention)
 {
 	struct rec_source log = { .name = "kmsg", .ok = true };
 	struct rec_readings r = { .sources = &log, .n_sources = 1 };
-	struct verdict_in in = { .readings = &r, .has_happened = true, .ooms = 2, .ports_down = 2 };
+	struct verdict_in in = { .readings = &r, .has_happened = true, .kmsg = { { "oom", 2, "x" }, { "port", 2, "y" } } };
 
 	judge(&in);
 	expect("node.kmsg.oom", CHECK_WARN, "2 in the last hour");
@@ -671,9 +671,30 @@ TEST(the_kernels_log_is_counted_and_no_attention)
 	expect("node.kmsg.oom", CHECK_WARN, "2 in the last hour");
 	expect("node.kmsg.port", CHECK_UNKNOWN, "the kernel's log is not read");
 	r.n_sources = 0;
-	in.ooms = 0;
+	in.kmsg[0].n = 0;
 	judge(&in);
 	expect("node.kmsg.oom", CHECK_UNKNOWN, NULL);
+}
+
+TEST(what_breaks_a_node_is_told_from_the_kernels_log_and_the_rest_to_who_looks)
+{
+	struct rec_source s = { .name = "kmsg", .ok = true };
+	struct rec_readings r = { .sources = &s, .n_sources = 1 };
+	struct verdict_in in = { .has_happened = true, .readings = &r, .kmsg = { { "mem-ue", 1, "EDAC MC0: 1 UE" }, { "io", 3, "nvme nvme0: I/O 1 timeout" } } };
+
+	judge(&in);
+	expect("node.kmsg.mem-ue", CHECK_BAD, "1 in the last hour, the last: EDAC MC0: 1 UE");
+	expect("node.kmsg.io", CHECK_WARN, "nvme0");
+	expect("node.kmsg.fs", CHECK_OK, "0 in");
+	assert_int_equal(v.n, 1);
+	assert_string_equal(v.v[0].severity, "bad");
+	s.ok = false;
+	in = (struct verdict_in){ .has_happened = true, .readings = &r, .kmsg = { { "mem-ue", 1, "told before" } } };
+	judge(&in);
+	expect("node.kmsg.mem-ue", CHECK_BAD, "told before");
+	expect("node.kmsg.oom", CHECK_UNKNOWN, "is not read");
+	expect("node.kmsg.fs", CHECK_SKIP, NULL);
+
 }
 
 int main(void)
@@ -700,6 +721,7 @@ int main(void)
 		cmocka_unit_test(driver_and_count_are_compared_with_other_nodes),
 		cmocka_unit_test(fabric_manager_and_peermem_are_asked_for_where_they_are_needed),
 		cmocka_unit_test(file_systems_that_hang_are_full_or_small),
+		cmocka_unit_test(what_breaks_a_node_is_told_from_the_kernels_log_and_the_rest_to_who_looks),
 		cmocka_unit_test(memory_limits_and_huge_pages),
 		cmocka_unit_test(the_kernels_log_is_counted_and_no_attention),
 	};

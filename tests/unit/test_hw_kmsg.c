@@ -175,6 +175,63 @@ static size_t poll_once(void *source, struct hw_readings *r)
 	return r->n_events;
 }
 
+static const struct {
+	const char *line, *kind, *what; /* its PCI address, device or pid */
+} faults[] = {
+	{ "INFO: task python3:4711 blocked for more than 122 seconds.", "hung-task", "4711" },
+	{ "INFO: task kworker/u8:3:99 blocked for more than 245 seconds.", "hung-task", "99" },
+	{ "watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [python3:4711]", "lockup", "" },
+	{ "rcu: INFO: rcu_sched self-detected stall on CPU", "lockup", "" },
+	{ "mlx5_core 0000:17:00.0: poll_health:815:(pid 0): device's health compromised - reached miss count", "nic", "0000:17:00.0" },
+	{ "mlx5_core 0000:17:00.0: mlx5_cmd_out_err:838:(pid 4122): ACCESS_REG(0x805) op_mod(0x1) failed, status bad", "complaint", "0000:17:00.0" },
+	{ "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.", "gpu-bus", "0000:3b:00.0" },
+	{ "NVRM: GPU 0000:3b:00.0: RmInitAdapter failed! (0x26:0xffff:1290)", "gpu-driver", "0000:3b:00.0" },
+	{ "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 32 LTSSM Fault Up", "nvswitch", "0000:c1:00.0" },
+	{ "pcieport 0000:16:01.0: AER: Uncorrected (Non-Fatal) error message received from 0000:17:00.0", "pcie", "0000:17:00.0" },
+	{ "mlx5_core 0000:17:00.0: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer, (Requester ID)", "pcie", "0000:17:00.0" },
+	{ "pcieport 0000:16:01.0: AER: Multiple Corrected error received: 0000:17:00.0", "pcie-corrected", "0000:17:00.0" },
+	{ "EDAC MC0: 1 UE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0)", "mem-ue", "" },
+	{ "Memory failure: 0x5a4c21: recovery action for dirty LRU page: Recovered", "mem-ue", "" },
+	{ "EDAC MC1: 3 CE memory read error on CPU_SrcID#0", "mem-ce", "" },
+	{ "EXT4-fs (nvme0n1p2): Remounting filesystem read-only", "fs", "nvme0n1p2" },
+	{ "XFS (sdb1): Metadata corruption detected at xfs_inode_buf_verify", "fs", "sdb1" },
+	{ "Buffer I/O error on dev nvme1n1, logical block 0, async page read", "io", "nvme1n1" },
+	{ "nvme nvme0: I/O 123 QID 4 timeout, aborting", "io", "nvme0" },
+	{ "CPU3: Package temperature above threshold, cpu clock throttled (total events = 42)", "heat", "" },
+	{ "DMAR: [DMA Write NO_PASID] Request device [17:00.0] fault addr 0xfe000000 [fault reason 0x05]", "iommu", "" },
+	{ "AMD-Vi: Event logged [IO_PAGE_FAULT device=17:00.0 domain=0x0000]", "iommu", "0000:17:00.0" },
+	{ "nfs: server 10.0.0.9 not responding, still trying", "nfs", "10.0.0.9" },
+	/* what is well, and what people make up */
+	{ "nfs: server 10.0.0.9 OK", NULL, NULL },
+	{ "mlx5_core 0000:17:00.0 ibp23s0: Link up", NULL, NULL },
+	{ "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 11012, Non-fatal, Link 24 egress non-posted PRIV error", NULL, NULL },
+	{ "EXT4-fs (sda1):[4711]: bad frame in emounting filesystem read-only", NULL, NULL },
+	{ "INFO: task a:1 [4711]: bad frame blocked for more than 9 seconds", NULL, NULL },
+	{ "INFO: task python3:x blocked for more than 122 seconds.", NULL, NULL },
+	{ "usb 1-1: EXT4-fs (sda1): Remounting filesystem read-only", NULL, NULL },
+};
+
+TEST(broken_hardware_and_a_stuck_host_are_found)
+{
+	for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+		char line[256], pid[16];
+		bool found;
+
+		snprintf(line, sizeof line, "3,17,99,-;%s", faults[i].line);
+		found = kmsg_parse(line, strlen(line), &e, &at);
+		if (found != (faults[i].kind != NULL) || (found && strcmp(e.kind, faults[i].kind) != 0))
+			fail_msg("%s: %s", faults[i].line, found ? e.kind : "nothing");
+		if (!found)
+			continue;
+		snprintf(pid, sizeof pid, "%u", e.pid.v);
+		if (faults[i].what[0] && strcmp(e.pci, faults[i].what) != 0 && strcmp(e.device, faults[i].what) != 0 &&
+		    strcmp(pid, faults[i].what) != 0)
+			fail_msg("%s: pci %s, device %s, pid %s", faults[i].line, e.pci, e.device, pid);
+		if (strcmp(e.kind, "complaint") != 0)
+			assert_true(e.text[0] != '\0');
+	}
+}
+
 TEST(only_what_is_new_is_told_and_each_once_more)
 {
 	struct hw_options o = { 0 };
@@ -199,6 +256,43 @@ TEST(only_what_is_new_is_told_and_each_once_more)
 		append(root, "4,1,2,-;NVRM: Xid (PCI:0000:17:00): 31, pid=9\n");
 	assert_int_equal(poll_once(source, &r), HW_EVENTS_MAX);
 	assert_int_equal(r.events[0].xid.v, 31);
+	arena_finish(&r.arena);
+	hw_kmsg.close(source);
+	tree_remove(root);
+}
+
+TEST(a_log_full_of_the_same_is_told_in_a_few_words)
+{
+	struct hw_options o = { 0 };
+	struct hw_readings r = { 0 };
+	char root[64], path[128];
+	void *source;
+
+	tree_make(root);
+	snprintf(path, sizeof(path), "%s/kmsg", root);
+	o.kmsg = path;
+	append(root, "");
+	source = hw_kmsg.open(&o);
+	for (int i = 0; i < 9; i++)
+		append(root, "4,1,2,-;pcieport 0000:16:01.0: AER: Corrected error received: 0000:17:00.0\n");
+	append(root, "4,1,2,-;pcieport 0000:16:01.0: AER: Corrected error received: 0000:18:00.0\n");
+	assert_int_equal(poll_once(source, &r), 0); /* harmless so far */
+	append(root, "4,1,2,-;pcieport 0000:16:01.0: AER: Corrected error received: 0000:17:00.0\n");
+	assert_int_equal(poll_once(source, &r), 1);
+	assert_string_equal(r.events[0].pci, "0000:17:00.0");
+	assert_non_null(strstr(r.events[0].text, "; 10 such lines within 1 min"));
+	for (int i = 0; i < 89; i++)
+		append(root, "4,1,2,-;pcieport 0000:16:01.0: AER: Corrected error received: 0000:17:00.0\n");
+	assert_int_equal(poll_once(source, &r), 1);
+	append(root, "4,1,2,-;pcieport 0000:16:01.0: AER: Corrected error received: 0000:17:00.0\n");
+	assert_int_equal(poll_once(source, &r), 2);
+	for (int i = 0; i < 50; i++) {
+		append(root, "3,1,2,-;nvme nvme0: I/O 123 QID 4 timeout, aborting\n");
+		append(root, "3,1,2,-;nvme nvme1: I/O 123 QID 4 timeout, aborting\n");
+	}
+	assert_int_equal(poll_once(source, &r), 4); /* once of each for a while */
+	append(root, "3,1,2,-;Out of memory: Killed process 2 (new) x\n");
+	assert_int_equal(poll_once(source, &r), 5);
 	arena_finish(&r.arena);
 	hw_kmsg.close(source);
 	tree_remove(root);
@@ -230,6 +324,8 @@ int main(void)
 		cmocka_unit_test(what_programs_wrote_into_the_log_is_not_the_kernels),
 		cmocka_unit_test(other_lines_and_garbage_say_nothing),
 		cmocka_unit_test(only_what_is_new_is_told_and_each_once_more),
+		cmocka_unit_test(broken_hardware_and_a_stuck_host_are_found),
+		cmocka_unit_test(a_log_full_of_the_same_is_told_in_a_few_words),
 		cmocka_unit_test(a_log_that_cannot_be_read_is_no_fault),
 	};
 
