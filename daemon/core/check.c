@@ -131,7 +131,7 @@ const struct check check_table[] = {
 	{ "ib.rate", OF_PORT, check_port_rate, "port", "rate of the port", "lanes times speed of an Active port",
 	  "bad: lower than it has been, or than more than half of the ports of its model; warn: the latter with two lanes, or on most nodes",
 	  "IBTA: links train to what both ends can do; sysfs knows no maximum, so its like are the measure. A split cable (HDR100, NDR200) has two lanes",
-	  CABLE, NULL, 0, 0 },
+	  CABLE "; where a slower link is meant: nodectl resume NODE makes it the measure", NULL, 0, 0 },
 	{ "ib.width", OF_PORT, check_port_width, "port", "lanes of the port", "active_width of an Active port",
 	  "bad: fewer than it has had, or than more than half of the ports of its model; warn: the latter with two",
 	  "as ib.rate", CABLE, NULL, 0, 0 },

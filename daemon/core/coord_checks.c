@@ -2,10 +2,13 @@
  *
  * Also what a check needs beyond one node's readings: what nodes are like
  * (tally), looked through again at most once a second; and the best that each
- * port was seen at. The latter is kept for the life of this coordinator only.
+ * port was seen at. The latter is stored with the node, so that no restart makes a
+ * degraded port the new normal; where a slower link is meant, 'nodectl resume'
+ * forgets it.
  */
 #include "core/coord_internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,23 +80,83 @@ static struct port_base *base_for(struct coord *c, struct node *n, const struct 
 	return v;
 }
 
-/* What is read while it is not Active means nothing. */
-void checks_note(struct coord *c, struct node *n)
+void checks_best_save(struct coord *c, const struct node *n, struct rec_row_node *r)
+{
+	r->best = arena_alloc(&c->out->arena, n->n_bases * sizeof(*r->best) + 1);
+	if (r->best == NULL) {
+		c->oom = true;
+		return;
+	}
+	for (size_t i = 0; i < n->n_bases; i++) {
+		struct rec_port_best *b = &r->best[r->n_best++];
+
+		memset(b, 0, sizeof(*b));
+		b->device = n->bases[i].device;
+		b->port = n->bases[i].port;
+		MSG_SET(b, port_best, rate_mbps, n->bases[i].rate_mbps);
+		MSG_SET(b, port_best, lanes, n->bases[i].lanes);
+	}
+}
+
+int checks_best_load(struct node *n, const struct rec_row_node *r)
+{
+	size_t k = r->n_best < BASES_MAX ? r->n_best : BASES_MAX;
+
+	n->bases = k > 0 ? calloc(k, sizeof(*n->bases)) : NULL;
+	if (k > 0 && n->bases == NULL)
+		return -ENOMEM;
+	for (n->n_bases = 0; n->n_bases < k; n->n_bases++) {
+		const struct rec_port_best *b = &r->best[n->n_bases];
+		struct port_base *to = &n->bases[n->n_bases];
+
+		snprintf(to->device, sizeof(to->device), "%s", b->device);
+		to->port = b->port;
+		to->rate_mbps = b->rate_mbps;
+		to->lanes = b->lanes;
+	}
+	return 0;
+}
+
+/* What is read while it is not Active means nothing. True: a port is better than ever. */
+static bool note_best(struct coord *c, struct node *n)
 {
 	const struct rec_readings *r = node_readings(n);
+	bool better = false;
 
-	c->readings_seen++;
+
 	for (size_t i = 0; r != NULL && i < r->n_ports; i++) {
 		const struct rec_port *p = &r->ports[i];
 		struct port_base *b;
 
 		if (p->excluded || !check_is_active(p) || (b = base_for(c, n, p)) == NULL)
 			continue;
-		if (MSG_HAS(p, port, rate_mbps) && p->rate_mbps > b->rate_mbps)
+		if (MSG_HAS(p, port, rate_mbps) && p->rate_mbps > b->rate_mbps) {
 			b->rate_mbps = p->rate_mbps;
-		if (MSG_HAS(p, port, lanes) && p->lanes > b->lanes)
+			better = true;
+		}
+		if (MSG_HAS(p, port, lanes) && p->lanes > b->lanes) {
 			b->lanes = p->lanes;
+			better = true;
+		}
 	}
+	return better;
+}
+
+void checks_best_forget(struct coord *c, struct node *n)
+{
+	free(n->bases);
+	n->bases = NULL;
+	n->n_bases = 0;
+	note_best(c, n); /* what is now is the measure */
+}
+
+void checks_note(struct coord *c, struct node *n)
+{
+	struct pending *pd;
+
+	c->readings_seen++;
+	if (note_best(c, n) && !n->removed)
+		persist_node(c, coord_persist(c, &pd), n);
 }
 
 void checks_fill(struct coord *c, struct node *n, struct verdict_in *in)

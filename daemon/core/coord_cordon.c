@@ -205,6 +205,7 @@ static void resume_one(struct coord *c, struct node *n, const struct clink *l)
 	}
 	node_drain_free(n);
 	policy_resume(n);
+	checks_best_forget(c, n); /* a slower link may be meant */
 	clean_forget(n, UINT64_MAX); /* GPUs that are not as before may be so for good */
 	if (n->n_stuck == 0)
 		return;

@@ -149,6 +149,7 @@ void persist_node(struct coord *c, struct action *p, const struct node *n)
 	m.u.row_node.unfit_wall_ms = n->unfit != NULL ? n->unfit_wall_ms : 0;
 	m.u.row_node.held = n->held;
 	m.u.row_node.held_wall_ms = n->held != NULL ? n->held_wall_ms : 0;
+	checks_best_save(c, n, &m.u.row_node);
 	act_row(c->out, p, TABLE_NODE, n->name, &m);
 }
 
@@ -229,6 +230,8 @@ static int load_node(struct coord *c, const struct rec_row_node *r, struct err *
 	n->held = coord_strdup(c, r->held);
 	n->held_wall_ms = r->held_wall_ms;
 	n->fit_since = MONO_NEVER;
+	if (checks_best_load(n, r) < 0)
+		c->oom = true;
 	node_set_stuck(c, n, r->stuck, r->n_stuck); /* no memory: said by c->oom */
 	n->heard = c->began; /* a full term before it can be lost */
 	if (node_insert(c, n) < 0) {

@@ -694,7 +694,6 @@ TEST(what_breaks_a_node_is_told_from_the_kernels_log_and_the_rest_to_who_looks)
 	expect("node.kmsg.mem-ue", CHECK_BAD, "told before");
 	expect("node.kmsg.oom", CHECK_UNKNOWN, "is not read");
 	expect("node.kmsg.fs", CHECK_SKIP, NULL);
-
 }
 
 int main(void)

@@ -133,6 +133,55 @@ static void a_drain_outlives_the_coordinator(void **state)
 	assert_false(is_cordoned(w, "gpu02", NULL));
 }
 
+static void read_rate(struct world *w, uint64_t link, uint32_t mbps)
+{
+	struct rec_source s = { .name = "sysfs", .ok = true };
+	struct rec_port p = { .device = "mlx5_0", .port = 1, .state = "Active", .link_layer = "InfiniBand", .board = "MT_1" };
+	struct msg m;
+
+	MSG_SET(&p, port, rate_mbps, mbps);
+	MSG_SET(&p, port, lanes, 4);
+	msg_init(&m, MSG_readings);
+	m.u.readings = (struct rec_readings){ .sources = &s, .n_sources = 1, .ports = &p, .n_ports = 1 };
+	say(w, link, &m);
+	store(w);
+}
+
+static bool is_slow(struct world *w)
+{
+	struct msg m;
+	struct rec_node_info *n = shown(w, "gpu02", &m);
+	bool yes = false;
+
+	for (size_t i = 0; i < n->n_attention; i++)
+		yes = yes || strstr(n->attention[i].text, "it was at 400 Gb/s before") != NULL;
+	msg_finish(&m);
+	return yes;
+}
+
+static void a_restart_makes_no_degraded_port_the_new_normal_and_resume_does(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = node_up(w, "gpu02");
+
+	read_rate(w, l, 400000);
+	assert_false(is_slow(w));
+	restart(w);
+	l = node_up(w, "gpu02");
+	read_rate(w, l, 200000); /* it trained down while the coordinator was away */
+	assert_true(is_slow(w));
+	restart(w);
+	l = node_up(w, "gpu02");
+	read_rate(w, l, 200000);
+	assert_true(is_slow(w));
+	drain(w, "gpu02", NULL, true, MSG_ok);
+	assert_false(is_slow(w));
+	restart(w);
+	l = node_up(w, "gpu02");
+	read_rate(w, l, 200000);
+	assert_false(is_slow(w));
+}
+
 static void drained_again_without_a_word_it_keeps_its_reason(void **state)
 {
 	struct world *w = *state;
@@ -304,6 +353,7 @@ int main(void)
 		T(a_drained_node_gets_no_new_job_and_who_waits_is_told_why),
 		T(what_runs_on_a_drained_node_goes_on),
 		T(a_drain_outlives_the_coordinator),
+		T(a_restart_makes_no_degraded_port_the_new_normal_and_resume_does),
 		T(drained_again_without_a_word_it_keeps_its_reason),
 		T(draining_is_the_administrators_and_of_known_nodes_only),
 		T(a_drain_that_cannot_be_saved_is_said_so),
