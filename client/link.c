@@ -329,6 +329,8 @@ static uint32_t answer_rid(const struct msg *m)
 		return m->u.token.rid;
 	case MSG_plan:
 		return m->u.plan.rid;
+	case MSG_sm_fixed:
+		return m->u.sm_fixed.rid;
 	default:
 		return 0;
 	}

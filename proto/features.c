@@ -5,7 +5,7 @@
 #include <string.h>
 
 enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8, ON_HANG = 32 };
-/* FEATURE_EVENTS is 16, FEATURE_BASE 1024 */
+/* FEATURE_EVENTS is 16, FEATURE_FIX_SM 64, FEATURE_BASE 1024 */
 
 static const struct feature {
 	uint32_t bit;
@@ -18,6 +18,7 @@ static const struct feature {
 	{ ON_HANG, "on-hang", "--on-hang" },
 	{ FEATURE_EVENTS, "events", "'nodectl events'" },
 	{ FEATURE_BASE, "base", "a baseline of 'nodectl check nccl'" },
+	{ FEATURE_FIX_SM, "fix-sm", "'nodectl fix sm'" },
 };
 
 #define COUNT (sizeof(table) / sizeof(table[0]))

@@ -12,6 +12,7 @@
 
 #define FEATURE_EVENTS 16u /* no option, but a request that an older one would not answer */
 #define FEATURE_BASE 1024u /* as well */
+#define FEATURE_FIX_SM 64u /* the same */
 
 /* What this version knows, for 'welcome'; the list is static. */
 void features_fill(struct rec_welcome *w);

@@ -170,7 +170,8 @@ const char *action_name(enum action_type t)
 		[ACT_UNLISTEN] = "unlisten", [ACT_LATCH] = "latch", [ACT_SWEEP] = "sweep",
 		[ACT_CLEAN] = "clean",	 [ACT_REVOKE] = "revoke",
 		[ACT_PEER_OUT] = "peer-out",
-		[ACT_DROP_SPEC] = "drop-spec", [ACT_CONTAINERS] = "containers", [ACT_READ] = "read", [ACT_LOOK] = "look", [ACT_CONFIRM] = "confirm", [ACT_TIDY_SPECS] = "tidy-specs",
+		[ACT_DROP_SPEC] = "drop-spec", [ACT_CONTAINERS] = "containers", [ACT_READ] = "read", [ACT_LOOK] = "look",
+		[ACT_CONFIRM] = "confirm", [ACT_TIDY_SPECS] = "tidy-specs", [ACT_FIX_SM] = "fix-sm",
 		[ACT_KEEP_SPEC] = "keep-spec",
 	};
 

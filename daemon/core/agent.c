@@ -273,6 +273,9 @@ static void on_coord_message(struct agent *a, const struct msg *m)
 	case MSG_ras_get:
 		ras_on_get(a, &m->u.ras_get);
 		break;
+	case MSG_sm_fix:
+		fix_on_order(a, &m->u.sm_fix);
+		break;
 	case MSG_stuck_watch:
 		stuck_on_watch(a, &m->u.stuck_watch);
 		break;
@@ -371,7 +374,7 @@ int agent_step(struct agent *a, const struct agent_event *ev, struct actions *ou
 		break;
 	case AEV_DONE:
 		specs_on_done(a);
-		if (!stuck_on_done(a))
+		if (!stuck_on_done(a) && !fix_on_done_agent(a))
 			ajob_on_done(a);
 		break;
 	case AEV_ADOPT:

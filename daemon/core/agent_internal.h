@@ -10,6 +10,7 @@
  *   agent_stuck.c    processes that outlive SIGKILL, until they are gone
  *   below.c          what is below a rank (for the coordinator as well)
  *   agent_happened.c what may be why a process ended
+ *   agent_fix.c      the subnet manager restarted by the launcher
  *   agent_containers.c  jobs that have a daemon start containers
  *   agent_peer.c     which peers may speak to us, and about what
  *   agent_spec.c     which specifications must be kept
@@ -228,6 +229,9 @@ struct agent {
 	uint64_t ticket_stuck;
 	mono_t stuck_at; /* the next look */
 
+	uint64_t ticket_fix; /* the launcher restarts the subnet manager; 0: it does not */
+	uint32_t fix_rid;
+
 	bool have_readings;
 	struct msg readings; /* own copy, with jobs filled in */
 	mono_t readings_kept; /* when they came */
@@ -345,6 +349,10 @@ void stuck_confirmed(struct agent *a, struct ajob *j);
 void stuck_on_watch(struct agent *a, const struct rec_stuck_watch *w);
 void stuck_deadlines(struct agent *a);
 bool stuck_on_done(struct agent *a); /* was it for us? */
+
+/* agent_fix.c */
+void fix_on_order(struct agent *a, const struct rec_sm_fix *r);
+bool fix_on_done_agent(struct agent *a); /* was it for us? */
 
 /* agent_containers.c */
 void containers_running(struct agent *a, struct ajob *j); /* its ranks were started, or found running */

@@ -214,6 +214,13 @@ static struct request *adopt_request(struct agent *a, struct alink *l, struct ms
 			r->needs = FEATURE_BASE;
 		MSG_SET(&m->u.base_get, base_get, uid, l->uid);
 		break;
+	case MSG_sm_fix:
+		r = request_new(a, l, m->u.sm_fix.rid);
+		m->u.sm_fix.rid = r != NULL ? r->rid : 0;
+		if (r != NULL)
+			r->needs = FEATURE_FIX_SM;
+		MSG_SET(&m->u.sm_fix, sm_fix, uid, l->uid);
+		break;
 	case MSG_watch:
 		r = request_new(a, l, m->u.watch.rid);
 		m->u.watch.rid = r != NULL ? r->rid : 0;
@@ -323,6 +330,8 @@ static uint32_t *answer_rid(struct msg *m)
 		return &m->u.base_told.rid;
 	case MSG_base_list:
 		return &m->u.base_list.rid;
+	case MSG_sm_fixed:
+		return &m->u.sm_fixed.rid;
 	case MSG_ok:
 		return &m->u.ok.rid;
 	case MSG_refused:

@@ -145,6 +145,7 @@ void session_register(struct agent *a)
 	r->n_keys = peers_keys(&ar, a, &r->keys);
 	MSG_SET(r, node_register, keeps_specs, true);
 	MSG_SET(r, node_register, sets_env, true);
+	MSG_SET(r, node_register, fixes_sm, true);
 	r->specs = specs_held(&ar, a);
 	if (r->keys == NULL || r->specs.p == NULL)
 		a->oom = true;

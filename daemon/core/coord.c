@@ -46,6 +46,7 @@ struct coord *coord_create(const struct coord_conf *conf, mono_t now)
 	list_init(&c->tokens);
 	list_init(&c->pendings);
 	list_init(&c->asked);
+	list_init(&c->fixings);
 	snprintf(c->boot_id, sizeof(c->boot_id), "%s", conf->boot_id != NULL ? conf->boot_id : "");
 	c->now = c->began = c->prune_at = now;
 	c->wake = c->log.flaps_at = MONO_NEVER;
@@ -92,6 +93,7 @@ void coord_destroy(struct coord *c)
 		node_free(n);
 	}
 	topology_free(c);
+	fix_free(c);
 	checks_finish(c);
 	queue_free(c);
 	events_free(c);
@@ -113,7 +115,7 @@ bool coord_link_waits(const struct coord *c, uint64_t link)
 {
 	const struct clink *l = map_get(&c->links_by_id, link);
 
-	return l != NULL && (l->n_watches > 0 || topology_asked(c, link));
+	return l != NULL && (l->n_watches > 0 || topology_asked(c, link) || fix_asked(c, link));
 }
 
 struct clink *coord_link_open(struct coord *c, uint64_t id)
@@ -352,6 +354,9 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_stuck:
 		cordon_on_stuck(c, n, &m->u.stuck);
 		break;
+	case MSG_sm_fixed:
+		fix_on_done(c, n, &m->u.sm_fixed);
+		break;
 	case MSG_ras:
 		ras_on_answer(c, n, &m->u.ras);
 		break;
@@ -430,6 +435,9 @@ static bool request(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_node_drain:
 		nodes_on_drain(c, l, &m->u.node_drain);
 		return true;
+	case MSG_sm_fix:
+		fix_on_request(c, l, &m->u.sm_fix);
+		return true;
 	default:
 		return false;
 	}
@@ -500,6 +508,7 @@ static void on_deadline(struct coord *c)
 	node_deadlines(c);
 	readings_deadlines(c);
 	topology_deadlines(c);
+	fix_deadlines(c);
 	clean_deadlines(c);
 	jobs_deadlines(c);
 }

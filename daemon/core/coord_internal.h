@@ -117,6 +117,7 @@ struct node {
 	uint32_t peer_port, cpus;
 	bool keeps_specs; /* its agent keeps copies of specifications, and hands them out */
 	bool sets_env; /* ... and sets variables that 'start' brings */
+	bool fixes_sm; /* ... and has its launcher restart the subnet manager */
 	char software[65];
 	uint32_t jobs; /* places it holds in unfinished jobs */
 	struct node *next_removed;
@@ -449,6 +450,7 @@ struct coord {
 	size_t n_ended; /* ended jobs kept */
 	char boot_id[37]; /* of the coordinator's own host; "" unknown */
 	struct list asked; /* topologies */
+	struct list fixings; /* see coord_fix.c */
 	uint32_t next_asked;
 	struct tally *tally; /* what nodes are like, see coord_checks.c; NULL: not looked yet */
 	mono_t tally_at;
@@ -527,6 +529,13 @@ void nodes_on_drain(struct coord *c, struct clink *l, const struct rec_node_drai
 
 /* coord_sm.c: names the host of the subnet manager where a port waits for one */
 void sm_verdicts(struct arena *a, const struct coord *c, const struct node *n, struct verdicts *v);
+
+/* coord_fix.c */
+void fix_on_request(struct coord *c, struct clink *l, const struct rec_sm_fix *r);
+void fix_on_done(struct coord *c, const struct node *n, const struct rec_sm_fixed *said);
+bool fix_asked(const struct coord *c, uint64_t link); /* it waits for an answer */
+void fix_deadlines(struct coord *c);
+void fix_free(struct coord *c);
 
 /* coord_policy.c */
 void policy_on_verdicts(struct coord *c, struct node *n, const struct verdicts *v);

@@ -11,6 +11,7 @@
 #include "common/proc.h"
 #include "io/bulk.h"
 #include "io/confirm.h"
+#include "io/launcher_client.h"
 #include "io/ports.h"
 #include "io/probe.h"
 #include "io/shims.h"
@@ -130,6 +131,37 @@ static void look(struct agent_io *io, const struct action *a)
 		if (!proc_dead((pid_t)a->procs[i].pid, a->procs[i].start_time))
 			l->ev.result |= 1u << i;
 	agent_later(io, l);
+}
+
+struct fix {
+	struct agent_io *io;
+	uint64_t ticket;
+};
+
+static void sm_fixed(void *arg, int error, uint32_t result, const char *text)
+{
+	struct fix *f = arg;
+
+	if (error != 0)
+		agent_done(f->io, f->ticket, error, false, text);
+	else
+		agent_done_well(f->io, f->ticket, result, text);
+	free(f);
+}
+
+/* Two numbers: the launcher takes no text. */
+static void fix_sm(struct agent_io *io, const struct action *a)
+{
+	struct launcher_request r = { .op = LAUNCHER_FIX_SM, .nprocs = a->unit, .rank_base = a->enable };
+	struct fix *f;
+
+	if (io->launcher == NULL) {
+		agent_done(io, a->ticket, -EAGAIN, false, "nodeagent-launcher does not run on this node");
+		return;
+	}
+	f = agent_alloc(sizeof(*f));
+	*f = (struct fix){ io, a->ticket };
+	launcher_client_ask(io->launcher, &r, NULL, sm_fixed, f);
 }
 
 static void collect(void *arg, const uint8_t hash[32])
@@ -257,6 +289,9 @@ void perform_agent(struct agent_io *io, const struct action *a)
 		break;
 	case ACT_CONFIRM:
 		confirm_begin(io, a);
+		break;
+	case ACT_FIX_SM:
+		fix_sm(io, a);
 		break;
 	case ACT_PERSIST:
 	case ACT_EVENT:

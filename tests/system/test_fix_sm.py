@@ -1,4 +1,7 @@
-"""test_fix_sm.py - the subnet manager found on its host, named by the verdict, restarted by root, the ports waited for"""
+"""test_fix_sm.py - the subnet manager found on its host, named by the verdict, restarted by root, the ports waited for
+
+A cluster of one user, which has no launcher: see test_fix_sm_host.py for that.
+"""
 import os
 import shutil
 import subprocess
@@ -16,7 +19,7 @@ NAMESPACE = ROOT and shutil.which("unshare") and subprocess.run(["unshare", "-m"
 @pytest.fixture
 def tree():
     t = Tree(tempfile.mkdtemp(prefix="nodeagent-sm-"))
-    t.device("mlx5_0")
+    t.device("mlx5_0", lid="0x1")  # as its sm_lid is
     yield t
     shutil.rmtree(t.root)
 
@@ -49,6 +52,14 @@ def run(prefix, c, *args):
 def test_without_one_it_says_so(cluster, tree):
     c = start(cluster, tree)
     r = c.ctl("fix", "sm")
+    assert r.code == 1 and f"the subnet manager is on {c.names[0]}, but not as the service" in r.err, r
+    tree.set("mlx5_0", lid="0x5")
+    wait_until(lambda: c.json("ports")["ports"][0]["lid"] == 5, 15 * SLOW, "another LID")
+    r = c.ctl("fix", "sm")
+    assert r.code == 1 and "the ports name LID 1 as their subnet manager's, which no node here has" in r.err, r
+    tree.set("mlx5_0", state="2: INIT")
+    wait_until(lambda: c.json("ports")["ports"][0]["state"] == "Initializing", 15 * SLOW, "it waits")
+    r = c.ctl("fix", "sm")
     assert r.code == 1 and "no node has opensm or opensmd installed" in r.err, r
     r = c.ctl("fix", "sm", "-w", "nosuch")
     assert r.code != 0 and "nosuch" in r.err, r
@@ -69,7 +80,10 @@ def test_the_verdict_names_the_host_and_who_is_not_root_is_told_what_to_type(clu
     wait_until(lambda: not attention(c), 20 * SLOW, "all is well")
     if ROOT and subprocess.run(["unshare", "-U", "true"], check=False, stderr=subprocess.DEVNULL).returncode == 0:
         code, _, err = run(["unshare", "-U"], c, "fix", "sm", "--enable")  # not root there
-        assert code == 1 and f"{node}# systemctl restart opensmd && systemctl enable opensmd\n" in err, err
+        assert code == 1 and "without nodeagent-launcher" in err, err
+        assert "as root: systemctl restart opensmd && systemctl enable opensmd\n" in " ".join(err.split(" ")), err
+        code, _, err = run(["unshare", "-U"], c, "fix", "sm", "--enable", "--socket", os.path.join(c.ctl_dir(), "nodectl.sock"))
+        assert code == 1 and "is for administrators" in err and f"{node}# systemctl restart opensmd && systemctl enable opensmd\n" in err, err
 
 
 @pytest.mark.skipif(not NAMESPACE, reason="needs root and mount namespaces")
@@ -79,14 +93,16 @@ def test_root_on_its_host_restarts_it_and_waits_for_the_ports(cluster, tree):
     c = start(cluster, tree)
     ok = fake_systemctl(tree, f"(sleep 2; echo '4: ACTIVE' >{tree.path('class/infiniband/mlx5_0/ports/1/state')}) &")
     wait_until(lambda: "opensm on" in attention(c), 15 * SLOW, "the manager is found")
-    code, _, err = run(ok, c, "fix", "sm", "--enable")
+    code, out, err = run(ok, c, "fix", "sm", "--enable")
     assert code == 0, err
     with open(tree.path("asked"), encoding="ascii") as f:
-        assert f.read() == "restart opensm\nenable opensm\n"
-    assert "NOT running, not enabled" in err and "waiting for 1 port: " in err and "no port waits" in err, err
+        assert f.read() == "--no-ask-password restart opensm.service\n--no-ask-password enable opensm.service\n"
+    assert "NOT running, not enabled" in err and "waiting for 1 port, 60 s at most: " in err, err
+    assert "was restarted and enabled: 1 port that waited is Active after" in out and "(1 of 1)" in " ".join(out.split()), out
     tree.set("mlx5_0", state="2: INIT")
     wait_until(lambda: c.json("ports")["ports"][0]["state"] == "Initializing", 15 * SLOW, "the port is down again")
     code, _, err = run(fake_systemctl(tree, "true"), c, "fix", "sm", "--wait", "2s")
     assert code == 1 and "after 2 s 1 port is still not Active" in err and "warning: opensm is not enabled" in err, err
-    code, _, err = run(fake_systemctl(tree, "exit 5"), c, "fix", "sm")
-    assert code == 1 and "restart opensm failed" in err, err
+    assert "mlx5_0 port 1 is still Initializing: " in err and "opensm on" in err and "has ended again" in err, err
+    code, _, err = run(fake_systemctl(tree, "echo 'Unit opensm.service is masked.'; exit 5"), c, "fix", "sm")
+    assert code == 1 and "systemctl restart opensm ended with 5: Unit opensm.service is masked." in err, err

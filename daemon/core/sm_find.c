@@ -1,0 +1,217 @@
+/* sm_find.c - see sm_find.h */
+#include "core/sm_find.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LID_LAST 0xbfff /* beyond are multicast, and 0xffff is "none" */
+#define PREFIX 19 /* of "fe80:0000:0000:0000:..." */
+
+static bool is_lid(uint32_t lid)
+{
+	return lid > 0 && lid <= LID_LAST;
+}
+
+static bool is_ib(const struct rec_port *p)
+{
+	return !p->excluded && (p->link_layer == NULL || strcmp(p->link_layer, "Ethernet") != 0);
+}
+
+/* As far as is told. */
+static bool one_fabric(const struct rec_port *x, const struct rec_port *y)
+{
+	return x->gid == NULL || y->gid == NULL || strncmp(x->gid, y->gid, PREFIX) == 0;
+}
+
+/* Others may keep what they were told before their link was last down. */
+static bool is_active(const struct rec_port *p)
+{
+	return p->state != NULL && strcmp(p->state, "Active") == 0;
+}
+
+static bool names_one(const struct rec_port *p)
+{
+	return is_ib(p) && is_active(p) && is_lid(p->sm_lid);
+}
+
+static bool named_by(const struct rec_port *manager, const struct rec_port *p)
+{
+	return names_one(p) && is_ib(manager) && p->sm_lid == manager->lid && one_fabric(p, manager);
+}
+
+static bool is_named(const struct sm_node *v, size_t n, const struct rec_port *manager)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < v[i].n_ports; k++)
+			if (named_by(manager, &v[i].ports[k]))
+				return true;
+	return false;
+}
+
+bool sm_is_master(const struct sm_node *v, size_t n, const struct sm_node *of, const struct rec_port **ret_port)
+{
+	for (size_t k = 0; k < of->n_ports; k++)
+		if (is_named(v, n, &of->ports[k])) {
+			if (ret_port != NULL)
+				*ret_port = &of->ports[k];
+			return true;
+		}
+	return false;
+}
+
+static bool is_here(const struct sm_node *v, size_t n, const struct rec_port *p)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < v[i].n_ports; k++)
+			if (named_by(&v[i].ports[k], p))
+				return true;
+	return false;
+}
+
+/* The LID that some port names, and no port here has; 0: there is none. */
+static uint32_t lid_away(const struct sm_node *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < v[i].n_ports; k++) {
+			const struct rec_port *p = &v[i].ports[k];
+
+			if (names_one(p) && !is_here(v, n, p))
+				return p->sm_lid;
+		}
+	return 0;
+}
+
+/* It may have lost its LID (its host was booted anew): the one that others name may have been this. */
+static bool has_bare_port(const struct sm_node *x)
+{
+	for (size_t k = 0; k < x->n_ports; k++)
+		if (is_ib(&x->ports[k]) && x->ports[k].state != NULL &&
+		    (strcmp(x->ports[k].state, "Initializing") == 0 || strcmp(x->ports[k].state, "Armed") == 0))
+			return true;
+	return false;
+}
+
+static const char *sm_of(const struct sm_node *x)
+{
+	return x->host != NULL ? x->host->sm : NULL;
+}
+
+/* Running counts most: of several that run the master; of several that do not, the one meant to run. */
+static unsigned rank(const struct sm_node *v, size_t n, const struct sm_node *x)
+{
+	if (sm_of(x) == NULL)
+		return 0;
+	return 1 + (x->host->sm_enabled ? 1u : 0) + (sm_is_master(v, n, x, NULL) ? 2u : 0) + (x->host->sm_running ? 4u : 0);
+}
+
+static void add_line(struct sm_found *r, const char *line)
+{
+	if (r->n_lines < SM_LINES_MAX)
+		r->lines[r->n_lines++] = line;
+}
+
+static void tell_node(struct arena *a, const struct sm_node *v, size_t n, const struct sm_node *x, struct sm_found *r)
+{
+	const struct rec_port *p = NULL;
+	bool master = sm_is_master(v, n, x, &p);
+	const char *as = "";
+
+	if (master)
+		as = arena_printf(a, "%s (LID %u, %s)", x->host != NULL && x->host->sm_running ? ", the master" :
+				  ", the last master", p->lid, p->device);
+	if (sm_of(x) != NULL)
+		add_line(r, arena_printf(a, "%s on %s: %s, %s%s", x->host->sm, x->name, x->host->sm_running ? "running" : "NOT running",
+					 x->host->sm_enabled ? "enabled" : "not enabled for the next boot", as));
+	else if (master)
+		add_line(r, arena_printf(a, "%s: the ports name its LID %u (%s) as their subnet manager's, and no service is "
+					 "installed there", x->name, p->lid, p->device));
+}
+
+static const char *why_away(struct arena *a, const struct sm_node *v, size_t n, uint32_t lid, const char *installed)
+{
+	size_t silent = 0;
+
+	for (size_t i = 0; i < n; i++)
+		silent += v[i].host == NULL;
+	return arena_printf(a, "the ports name LID %u as their subnet manager's, which no node here has%s: it is on a switch or on a "
+			    "host outside the cluster; look at it there (sminfo, as root, tells its GUID; on a managed switch: show "
+			    "ib sm)%s%s", lid, silent > 0 ? " that tells of its ports now" : "",
+			    installed != NULL ? "; to restart the one here all the same: nodectl fix sm -w " : "",
+			    installed != NULL ? installed : "");
+}
+
+/* Nobody has the service. */
+static const char *why_none(struct arena *a, const struct sm_node *v, size_t n)
+{
+	uint32_t lid = lid_away(v, n);
+
+	for (size_t i = 0; i < n; i++)
+		if (sm_is_master(v, n, &v[i], NULL))
+			return arena_printf(a, "the subnet manager is on %s, but not as the service opensm or opensmd: in a container, "
+					    "or started by hand; restart it there as it was started", v[i].name);
+	if (lid != 0)
+		return why_away(a, v, n, lid, NULL);
+	return "no node has opensm or opensmd installed as a service, as far as their probes can see: the manager is on a switch, on "
+	       "a host outside the cluster, or there is none; ask for it with: sminfo";
+}
+
+static const char *why_several(struct arena *a, const struct sm_node *v, size_t n, unsigned best)
+{
+	const char *names = "";
+	size_t k = 0;
+
+	for (size_t i = 0; names != NULL && i < n; i++)
+		if (rank(v, n, &v[i]) == best && k++ < 8)
+			names = arena_printf(a, "%s%s%s", names, k > 1 ? ", " : "", v[i].name);
+	return arena_printf(a, "several nodes have a subnet manager (%s%s), and nothing tells which one is meant; name one: nodectl fix sm "
+			    "-w NODE", names, k > 8 ? " ..." : "");
+}
+
+static void choose(struct arena *a, const struct sm_node *v, size_t n, struct sm_found *r)
+{
+	const struct sm_node *best = NULL;
+	unsigned best_rank = 0, equal = 0;
+	bool some_master = false, some_bare = false;
+	uint32_t lid = lid_away(v, n);
+
+	for (size_t i = 0; i < n; i++) {
+		unsigned k = rank(v, n, &v[i]);
+
+		equal = k > best_rank ? 1 : equal + (k > 0 && k == best_rank);
+		if (k > best_rank) {
+			best = &v[i];
+			best_rank = k;
+		}
+		some_master = some_master || sm_is_master(v, n, &v[i], NULL);
+		some_bare = some_bare || (k > 0 && has_bare_port(&v[i]));
+	}
+	if (best == NULL)
+		r->why = why_none(a, v, n);
+	else if (lid != 0 && !some_master && !some_bare)
+		r->why = why_away(a, v, n, lid, best->name);
+	else if (equal > 1)
+		r->why = why_several(a, v, n, best_rank);
+	else
+		r->node = best;
+}
+
+bool sm_find(struct arena *a, const struct sm_node *v, size_t n, const char *wanted, struct sm_found *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	for (size_t i = 0; i < n; i++) {
+		tell_node(a, v, n, &v[i], ret);
+		if (wanted != NULL && strcmp(v[i].name, wanted) == 0 && sm_of(&v[i]) != NULL)
+			ret->node = &v[i];
+	}
+	if (wanted == NULL)
+		choose(a, v, n, ret);
+	else if (ret->node == NULL)
+		ret->why = arena_printf(a, "neither opensm nor opensmd is installed as a service on %s, as far as its probe can see",
+					wanted);
+	if (ret->node != NULL)
+		ret->master = sm_is_master(v, n, ret->node, NULL);
+	for (size_t i = 0; i < ret->n_lines; i++)
+		if (ret->lines[i] == NULL)
+			return false;
+	return ret->node != NULL || ret->why != NULL;
+}

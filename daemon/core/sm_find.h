@@ -1,0 +1,43 @@
+/* sm_find.h - where the subnet manager is, from what nodes tell of their services and ports
+ *
+ * Known are services of systemd (opensm, opensmd) on nodes that are heard, and the LID that
+ * configured ports name as their manager's: that of the last master, for ports keep it when
+ * it dies. A LID that is nobody's here is that of a switch or of a host outside the cluster.
+ *
+ * Not seen: a second manager that is standby on a switch; a manager in a container or started
+ * by hand, but for its LID. Fabrics with the same GID prefix are taken for one.
+ */
+#ifndef NA_CORE_SM_FIND_H
+#define NA_CORE_SM_FIND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/arena.h"
+#include "proto/message.h"
+
+#define SM_LINES_MAX 16 /* as in messages.def */
+
+/* Borrowed. */
+struct sm_node {
+	const char *name;
+	const struct rec_host *host; /* NULL: not told */
+	const struct rec_port *ports;
+	size_t n_ports;
+};
+
+struct sm_found {
+	const struct sm_node *node; /* the one to restart; NULL: see 'why' */
+	bool master; /* the ports name it */
+	const char *lines[SM_LINES_MAX]; /* "opensm on gpu01: running, enabled, master (LID 1, mlx5_0)" */
+	size_t n_lines;
+	const char *why; /* none was chosen: what is known, and what to do */
+};
+
+/* 'wanted': on this node only; NULL: wherever it is. Texts are in the arena; false: no memory. */
+bool sm_find(struct arena *a, const struct sm_node *v, size_t n, const char *wanted, struct sm_found *ret);
+/* Is a configured port of this node the one that others (or it itself) name as their manager's?
+ * *ret_port: which; may be NULL. */
+bool sm_is_master(const struct sm_node *v, size_t n, const struct sm_node *of, const struct rec_port **ret_port);
+
+#endif
