@@ -158,7 +158,7 @@ _nodectl() {
 		case $prev in
 		-w | --hosts) _nodectl_hosts ;;
 		-k | --kind) _nodectl_reply "node node.ok node.unreachable node.down node.lost node.rebooted node.drain node.resume \
-			verdict verdict.came verdict.gone job job.started job.failed job.restarted job.lost flapping" ;;
+			verdict verdict.came verdict.gone job job.started job.failed job.restarted job.lost fix flapping" ;;
 		-j | --job) _nodectl_reply "$(_nodectl_live all-jobs)" ;;
 		--since | -n | --limit) ;;
 		*) _nodectl_reply "-f --follow --since -w --hosts -k --kind -j --job -n --limit $global" ;;
