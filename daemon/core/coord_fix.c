@@ -34,25 +34,6 @@ struct fixing {
 
 /* ---- found ---------------------------------------------------------------------------- */
 
-/* All nodes as they tell; *ret in the step's arena. NULL: no memory. */
-static struct sm_node *all_nodes(struct coord *c)
-{
-	struct sm_node *v = arena_alloc(&c->out->arena, (c->n_nodes + 1) * sizeof(*v));
-
-	for (size_t i = 0; v != NULL && i < c->n_nodes; i++) {
-		const struct rec_readings *r = node_readings(c->nodes[i]);
-
-		v[i] = (struct sm_node){ .name = c->nodes[i]->name };
-		if (r == NULL)
-			continue;
-		v[i].host = r->n_host > 0 ? r->host : NULL;
-		v[i].ports = r->ports;
-		v[i].n_ports = r->n_ports;
-	}
-	c->oom = c->oom || v == NULL;
-	return v;
-}
-
 static void answer(struct coord *c, struct clink *l, const struct sm_found *f, struct rec_sm_fixed *a)
 {
 	struct msg m;
@@ -141,7 +122,7 @@ static void order(struct coord *c, struct clink *l, const struct rec_sm_fix *r, 
 void fix_on_request(struct coord *c, struct clink *l, const struct rec_sm_fix *r)
 {
 	struct rec_sm_fixed a = { .rid = r->rid };
-	struct sm_node *v = all_nodes(c);
+	struct sm_node *v = sm_nodes(&c->out->arena, c);
 	struct sm_found f;
 	struct node *n;
 

@@ -529,6 +529,8 @@ void nodes_on_drain(struct coord *c, struct clink *l, const struct rec_node_drai
 
 /* coord_sm.c: names the host of the subnet manager where a port waits for one */
 void sm_verdicts(struct arena *a, const struct coord *c, const struct node *n, struct verdicts *v);
+/* All nodes in their order, as they tell; NULL: no memory. */
+struct sm_node *sm_nodes(struct arena *a, const struct coord *c);
 
 /* coord_fix.c */
 void fix_on_request(struct coord *c, struct clink *l, const struct rec_sm_fix *r);

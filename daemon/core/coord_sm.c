@@ -1,12 +1,14 @@
 /* coord_sm.c - the subnet manager: on which hosts it is installed, whether it runs, and what that
  * means for ports that wait for one
  *
- * Not seen: a manager on a switch, in a container or started by hand. So nobody is
- * told that there is none, only what is known of those that are installed.
+ * A manager on a switch, in a container or started by hand is seen by the LID that Active ports
+ * name, or not at all. So nobody is told that there is none, only what is known.
  */
 #include "core/coord_internal.h"
 
 #include <string.h>
+
+#include "core/sm_find.h"
 
 static const struct rec_host *host_of(const struct node *n)
 {
@@ -39,6 +41,39 @@ static size_t find(const struct coord *c, size_t *ret_runs, const struct node **
 	return n;
 }
 
+struct sm_node *sm_nodes(struct arena *a, const struct coord *c)
+{
+	struct sm_node *v = arena_alloc(a, (c->n_nodes + 1) * sizeof(*v));
+
+	for (size_t i = 0; v != NULL && i < c->n_nodes; i++) {
+		const struct rec_readings *r = node_readings(c->nodes[i]);
+
+		v[i] = (struct sm_node){ .name = c->nodes[i]->name };
+		if (r == NULL)
+			continue;
+		v[i].host = r->n_host > 0 ? r->host : NULL;
+		v[i].ports = r->ports;
+		v[i].n_ports = r->n_ports;
+	}
+	return v;
+}
+
+/* ", and this is the master by the ports' SM LID" */
+static const char *part_of(struct arena *a, const struct coord *c, const struct node *n)
+{
+	const struct sm_node *v = sm_nodes(a, c);
+	struct sm_named s;
+
+	if (v == NULL)
+		return "";
+	sm_named(v, c->n_nodes, &s);
+	for (size_t i = 0; i < c->n_nodes; i++)
+		if (c->nodes[i] == n && s.n > 0)
+			return sm_master_port(&s, &v[i]) != NULL ? " (this is the master, by the ports' SM LID)" :
+								   " (this is not the master, by the ports' SM LID)";
+	return "";
+}
+
 static bool waits_for_sm(const struct verdict_kind *k)
 {
 	static const char *const kinds[] = { "Initializing", "Armed", "without LID", "without SM" };
@@ -57,7 +92,30 @@ static void add(struct verdicts *v, const char *is, struct rec_attention x)
 	v->v[v->n++] = x;
 }
 
-static void judge_host(struct arena *a, const struct node *n, size_t runs, struct verdicts *v)
+/* No node has one: it is not to be looked for here, if the ports that are Active name a LID of nobody's. */
+static const char *fix_away(struct arena *a, const struct coord *c)
+{
+	const struct sm_node *v = sm_nodes(a, c);
+	struct sm_named s;
+	uint32_t lid;
+
+	if (v == NULL)
+		return NULL;
+	sm_named(v, c->n_nodes, &s);
+	lid = sm_lid_away(&s, v, c->n_nodes);
+	return lid == 0 ? NULL : arena_printf(a, "Active ports name LID %u as the subnet manager's, and no node has it: look at it on its "
+					      "switch or host (sminfo)", lid);
+}
+
+static bool some_wait(const struct verdicts *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		if (waits_for_sm(&v->kind[i]))
+			return true;
+	return false;
+}
+
+static void judge_host(struct arena *a, const struct coord *c, const struct node *n, size_t runs, struct verdicts *v)
 {
 	const struct rec_host *h = host_of(n);
 
@@ -72,9 +130,9 @@ static void judge_host(struct arena *a, const struct node *n, size_t runs, struc
 	if (runs > 1)
 		add(v, "several subnet managers", (struct rec_attention){
 			.severity = "warn", .subject = n->name, .brief = arena_printf(a, "%zu subnet managers", runs),
-			.text = arena_printf(a, "%s runs here, and on %zu other node%s: on one fabric only one is the "
+			.text = arena_printf(a, "%s runs here%s, and on %zu other node%s: on one fabric only one is the "
 					     "master, and two that differ in their settings undo each other's work", h->sm,
-					     runs - 1, runs == 2 ? "" : "s"),
+					     part_of(a, c, n), runs - 1, runs == 2 ? "" : "s"),
 			.fix = "on one fabric let one run, or all with the same settings and priorities" });
 }
 
@@ -82,11 +140,8 @@ static void judge_host(struct arena *a, const struct node *n, size_t runs, struc
 static bool asks_for_sm(const struct node *n, const struct verdicts *v)
 {
 	const struct rec_host *h = host_of(n);
-	bool yes = h != NULL && h->sm_running;
 
-	for (size_t i = 0; i < v->n && !yes; i++)
-		yes = waits_for_sm(&v->kind[i]);
-	return yes;
+	return (h != NULL && h->sm_running) || some_wait(v);
 }
 
 void sm_verdicts(struct arena *a, const struct coord *c, const struct node *n, struct verdicts *v)
@@ -94,10 +149,16 @@ void sm_verdicts(struct arena *a, const struct coord *c, const struct node *n, s
 	const struct node *on, *off;
 	const char *fix = NULL;
 	size_t runs;
+	bool none;
 
-	if (!asks_for_sm(n, v) || find(c, &runs, &on, &off) == 0)
+	if (!asks_for_sm(n, v))
 		return;
-	if (on == NULL)
+	none = find(c, &runs, &on, &off) == 0;
+	if (none && !some_wait(v))
+		return;
+	if (none)
+		fix = fix_away(a, c);
+	else if (on == NULL)
 		fix = arena_printf(a, "%s on %s is not running: nodectl fix sm", host_of(off)->sm, off->name);
 	else
 		fix = arena_printf(a, "%s on %s runs, and this port is left out, or it hangs: nodectl fix sm -w %s",
@@ -105,5 +166,5 @@ void sm_verdicts(struct arena *a, const struct coord *c, const struct node *n, s
 	for (size_t i = 0; fix != NULL && i < v->n; i++)
 		if (waits_for_sm(&v->kind[i]))
 			v->v[i].fix = fix;
-	judge_host(a, n, runs, v);
+	judge_host(a, c, n, runs, v);
 }

@@ -34,50 +34,51 @@ static bool names_one(const struct rec_port *p)
 	return is_ib(p) && is_active(p) && is_lid(p->sm_lid);
 }
 
-static bool named_by(const struct rec_port *manager, const struct rec_port *p)
+void sm_named(const struct sm_node *v, size_t n, struct sm_named *ret)
 {
-	return names_one(p) && is_ib(manager) && p->sm_lid == manager->lid && one_fabric(p, manager);
-}
-
-static bool is_named(const struct sm_node *v, size_t n, const struct rec_port *manager)
-{
-	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < v[i].n_ports; k++)
-			if (named_by(manager, &v[i].ports[k]))
-				return true;
-	return false;
-}
-
-bool sm_is_master(const struct sm_node *v, size_t n, const struct sm_node *of, const struct rec_port **ret_port)
-{
-	for (size_t k = 0; k < of->n_ports; k++)
-		if (is_named(v, n, &of->ports[k])) {
-			if (ret_port != NULL)
-				*ret_port = &of->ports[k];
-			return true;
-		}
-	return false;
-}
-
-static bool is_here(const struct sm_node *v, size_t n, const struct rec_port *p)
-{
-	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < v[i].n_ports; k++)
-			if (named_by(&v[i].ports[k], p))
-				return true;
-	return false;
-}
-
-/* The LID that some port names, and no port here has; 0: there is none. */
-static uint32_t lid_away(const struct sm_node *v, size_t n)
-{
+	ret->n = 0;
 	for (size_t i = 0; i < n; i++)
 		for (size_t k = 0; k < v[i].n_ports; k++) {
 			const struct rec_port *p = &v[i].ports[k];
+			size_t at = 0;
 
-			if (names_one(p) && !is_here(v, n, p))
-				return p->sm_lid;
+			if (!names_one(p))
+				continue;
+			while (at < ret->n && (ret->by[at]->sm_lid != p->sm_lid || !one_fabric(ret->by[at], p)))
+				at++;
+			if (at == ret->n && at < SM_NAMED_MAX)
+				ret->by[ret->n++] = p;
 		}
+}
+
+static bool is_meant(const struct rec_port *by, const struct rec_port *manager)
+{
+	return is_ib(manager) && manager->lid == by->sm_lid && one_fabric(by, manager);
+}
+
+const struct rec_port *sm_master_port(const struct sm_named *s, const struct sm_node *of)
+{
+	for (size_t k = 0; k < of->n_ports; k++)
+		for (size_t i = 0; i < s->n; i++)
+			if (is_meant(s->by[i], &of->ports[k]))
+				return &of->ports[k];
+	return NULL;
+}
+
+static bool is_here(const struct sm_node *v, size_t n, const struct rec_port *by)
+{
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < v[i].n_ports; k++)
+			if (is_meant(by, &v[i].ports[k]))
+				return true;
+	return false;
+}
+
+uint32_t sm_lid_away(const struct sm_named *s, const struct sm_node *v, size_t n)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (!is_here(v, n, s->by[i]))
+			return s->by[i]->sm_lid;
 	return 0;
 }
 
@@ -97,11 +98,11 @@ static const char *sm_of(const struct sm_node *x)
 }
 
 /* Running counts most: of several that run the master; of several that do not, the one meant to run. */
-static unsigned rank(const struct sm_node *v, size_t n, const struct sm_node *x)
+static unsigned rank(const struct sm_named *s, const struct sm_node *x)
 {
 	if (sm_of(x) == NULL)
 		return 0;
-	return 1 + (x->host->sm_enabled ? 1u : 0) + (sm_is_master(v, n, x, NULL) ? 2u : 0) + (x->host->sm_running ? 4u : 0);
+	return 1 + (x->host->sm_enabled ? 1u : 0) + (sm_master_port(s, x) != NULL ? 2u : 0) + (x->host->sm_running ? 4u : 0);
 }
 
 static void add_line(struct sm_found *r, const char *line)
@@ -110,19 +111,18 @@ static void add_line(struct sm_found *r, const char *line)
 		r->lines[r->n_lines++] = line;
 }
 
-static void tell_node(struct arena *a, const struct sm_node *v, size_t n, const struct sm_node *x, struct sm_found *r)
+static void tell_node(struct arena *a, const struct sm_named *s, const struct sm_node *x, struct sm_found *r)
 {
-	const struct rec_port *p = NULL;
-	bool master = sm_is_master(v, n, x, &p);
+	const struct rec_port *p = sm_master_port(s, x);
 	const char *as = "";
 
-	if (master)
+	if (p != NULL)
 		as = arena_printf(a, "%s (LID %u, %s)", x->host != NULL && x->host->sm_running ? ", the master" :
 				  ", the last master", p->lid, p->device);
 	if (sm_of(x) != NULL)
 		add_line(r, arena_printf(a, "%s on %s: %s, %s%s", x->host->sm, x->name, x->host->sm_running ? "running" : "NOT running",
 					 x->host->sm_enabled ? "enabled" : "not enabled for the next boot", as));
-	else if (master)
+	else if (p != NULL)
 		add_line(r, arena_printf(a, "%s: the ports name its LID %u (%s) as their subnet manager's, and no service is "
 					 "installed there", x->name, p->lid, p->device));
 }
@@ -141,12 +141,12 @@ static const char *why_away(struct arena *a, const struct sm_node *v, size_t n, 
 }
 
 /* Nobody has the service. */
-static const char *why_none(struct arena *a, const struct sm_node *v, size_t n)
+static const char *why_none(struct arena *a, const struct sm_named *s, const struct sm_node *v, size_t n)
 {
-	uint32_t lid = lid_away(v, n);
+	uint32_t lid = sm_lid_away(s, v, n);
 
 	for (size_t i = 0; i < n; i++)
-		if (sm_is_master(v, n, &v[i], NULL))
+		if (sm_master_port(s, &v[i]) != NULL)
 			return arena_printf(a, "the subnet manager is on %s, but not as the service opensm or opensmd: in a container, "
 					    "or started by hand; restart it there as it was started", v[i].name);
 	if (lid != 0)
@@ -155,61 +155,64 @@ static const char *why_none(struct arena *a, const struct sm_node *v, size_t n)
 	       "a host outside the cluster, or there is none; ask for it with: sminfo";
 }
 
-static const char *why_several(struct arena *a, const struct sm_node *v, size_t n, unsigned best)
+static const char *why_several(struct arena *a, const struct sm_named *s, const struct sm_node *v, size_t n, unsigned best)
 {
 	const char *names = "";
 	size_t k = 0;
 
 	for (size_t i = 0; names != NULL && i < n; i++)
-		if (rank(v, n, &v[i]) == best && k++ < 8)
+		if (rank(s, &v[i]) == best && k++ < 8)
 			names = arena_printf(a, "%s%s%s", names, k > 1 ? ", " : "", v[i].name);
 	return arena_printf(a, "several nodes have a subnet manager (%s%s), and nothing tells which one is meant; name one: nodectl fix sm "
 			    "-w NODE", names, k > 8 ? " ..." : "");
 }
 
-static void choose(struct arena *a, const struct sm_node *v, size_t n, struct sm_found *r)
+static void choose(struct arena *a, const struct sm_named *s, const struct sm_node *v, size_t n, struct sm_found *r)
 {
 	const struct sm_node *best = NULL;
 	unsigned best_rank = 0, equal = 0;
 	bool some_master = false, some_bare = false;
-	uint32_t lid = lid_away(v, n);
+	uint32_t lid = sm_lid_away(s, v, n);
 
 	for (size_t i = 0; i < n; i++) {
-		unsigned k = rank(v, n, &v[i]);
+		unsigned k = rank(s, &v[i]);
 
 		equal = k > best_rank ? 1 : equal + (k > 0 && k == best_rank);
 		if (k > best_rank) {
 			best = &v[i];
 			best_rank = k;
 		}
-		some_master = some_master || sm_is_master(v, n, &v[i], NULL);
+		some_master = some_master || sm_master_port(s, &v[i]) != NULL;
 		some_bare = some_bare || (k > 0 && has_bare_port(&v[i]));
 	}
 	if (best == NULL)
-		r->why = why_none(a, v, n);
+		r->why = why_none(a, s, v, n);
 	else if (lid != 0 && !some_master && !some_bare)
 		r->why = why_away(a, v, n, lid, best->name);
 	else if (equal > 1)
-		r->why = why_several(a, v, n, best_rank);
+		r->why = why_several(a, s, v, n, best_rank);
 	else
 		r->node = best;
 }
 
 bool sm_find(struct arena *a, const struct sm_node *v, size_t n, const char *wanted, struct sm_found *ret)
 {
+	struct sm_named s;
+
 	memset(ret, 0, sizeof(*ret));
+	sm_named(v, n, &s);
 	for (size_t i = 0; i < n; i++) {
-		tell_node(a, v, n, &v[i], ret);
+		tell_node(a, &s, &v[i], ret);
 		if (wanted != NULL && strcmp(v[i].name, wanted) == 0 && sm_of(&v[i]) != NULL)
 			ret->node = &v[i];
 	}
 	if (wanted == NULL)
-		choose(a, v, n, ret);
+		choose(a, &s, v, n, ret);
 	else if (ret->node == NULL)
 		ret->why = arena_printf(a, "neither opensm nor opensmd is installed as a service on %s, as far as its probe can see",
 					wanted);
 	if (ret->node != NULL)
-		ret->master = sm_is_master(v, n, ret->node, NULL);
+		ret->master = sm_master_port(&s, ret->node) != NULL;
 	for (size_t i = 0; i < ret->n_lines; i++)
 		if (ret->lines[i] == NULL)
 			return false;

@@ -17,6 +17,7 @@
 #include "proto/message.h"
 
 #define SM_LINES_MAX 16 /* as in messages.def */
+#define SM_NAMED_MAX 64 /* fabrics; more are passed over */
 
 /* Borrowed. */
 struct sm_node {
@@ -36,8 +37,16 @@ struct sm_found {
 
 /* 'wanted': on this node only; NULL: wherever it is. Texts are in the arena; false: no memory. */
 bool sm_find(struct arena *a, const struct sm_node *v, size_t n, const char *wanted, struct sm_found *ret);
-/* Is a configured port of this node the one that others (or it itself) name as their manager's?
- * *ret_port: which; may be NULL. */
-bool sm_is_master(const struct sm_node *v, size_t n, const struct sm_node *of, const struct rec_port **ret_port);
+
+/* What Active ports name as their manager, each once. */
+struct sm_named {
+	const struct rec_port *by[SM_NAMED_MAX]; /* one that names it */
+	size_t n;
+};
+void sm_named(const struct sm_node *v, size_t n, struct sm_named *ret);
+/* The port of this node that is named; NULL: none is. */
+const struct rec_port *sm_master_port(const struct sm_named *s, const struct sm_node *of);
+/* The LID that some port names, and no port here has; 0: there is none. */
+uint32_t sm_lid_away(const struct sm_named *s, const struct sm_node *v, size_t n);
 
 #endif

@@ -1,4 +1,4 @@
-"""ibsim.py BUILD [short] - see ibsim.sh
+"""ibsim.py BUILD [short|fix] - see ibsim.sh
 
 ibsim's library shows a tool a host's ports as files in a folder, a snapshot of
 the moment the tool began. So a snapshot is taken, put where the probe looks,
@@ -8,6 +8,7 @@ cluster, whose nodectl is asked as a user would.
 """
 import concurrent.futures
 import glob
+import json
 import os
 import re
 import shutil
@@ -15,13 +16,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "tests/system"))
 if len(sys.argv) > 1:
     os.environ["NODEAGENT_BUILD"] = sys.argv[1]
-from cluster import SLOW, Cluster  # noqa: E402
+from cluster import SLOW, Cluster, wait_until  # noqa: E402
 from probe import Probe, port  # noqa: E402
 
 PRELOAD = (glob.glob("/usr/lib/*/umad2sim/libumad2sim.so") + glob.glob("/usr/lib*/umad2sim/libumad2sim.so") + [""])[0]
@@ -368,16 +370,159 @@ def large(where, program, n=36):
         both.finish()
 
 
+# What the host's programs see as systemctl: it starts the real opensm on hostA of the fabric, as its unit would
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >>{dir}/asked
+[ "$2" = restart ] || exit 0
+[ -s {dir}/opensm.pid ] && kill "$(cat {dir}/opensm.pid)" 2>/dev/null
+cd {fabric} || exit 1
+export IBSIM_SOCKNAME={name} SIM_HOST=hostA OSM_TMP_DIR={fabric} OSM_CACHE_DIR={fabric}
+LD_PRELOAD={preload} setsid opensm -s 1 -f {fabric}/opensm.log </dev/null >{fabric}/opensm.out 2>&1 &
+echo $! >{dir}/opensm.pid
+"""
+
+
+def opensm_pid(host):
+    """Of the one that runs; None: none does."""
+    try:
+        with open(host.path("opensm.pid"), encoding="ascii") as f:
+            pid = int(f.read())
+        with open(f"/proc/{pid}/comm", encoding="ascii") as f:
+            return pid if f.read().strip() == "opensm" else None
+    except (OSError, ValueError):
+        return None
+
+
+def unit(host, view):
+    """The next snapshot tells of the unit, too, and whether it has a process."""
+    os.makedirs(os.path.join(view.next(), "systemd"))
+    group = os.path.join(view.next(), "fs/cgroup/system.slice/opensm.service")
+    os.makedirs(group)
+    open(os.path.join(view.next(), "systemd/opensm.service"), "w", encoding="ascii").close()
+    with open(os.path.join(group, "cgroup.procs"), "w", encoding="ascii") as f:
+        f.write(f"{opensm_pid(host)}\n" if opensm_pid(host) else "")
+
+
+def sm_host(where, fabric, view):
+    """A host of several users (launcher, agent and coordinator as users of their own) whose opensm is the fabric's."""
+    from test_users import Host
+
+    class SmHost(Host):
+        def programs(self):
+            super().programs()
+            shutil.copy(os.path.join(TOP, sys.argv[1], "nodeagent-probe"), self.path("bin"))
+            with open(self.path("systemctl"), "w", encoding="ascii") as f:
+                f.write(SYSTEMCTL.format(dir=self.dir, fabric=fabric.dir, name=fabric.env["IBSIM_SOCKNAME"], preload=PRELOAD))
+            os.chmod(self.path("systemctl"), 0o755)
+
+        def namespace(self):
+            super().namespace()
+            self.run("mount", "--bind", self.path("systemctl"), "/usr/bin/systemctl").ok()
+
+        def cluster(self, agent_conf):
+            super().cluster(f"sysfs_root = {view.root}\n")
+            self.launcher = ("--fix-sm", self.path("allow-fix-sm"))
+
+        def start_launcher(self):
+            self.launcher = ("--fix-sm", self.path("allow-fix-sm"))
+            super().start_launcher()
+
+    os.chmod(where, 0o755)  # the probe is the agent's user
+    os.chmod(view.dir, 0o755)
+    return SmHost()
+
+
+class Shower(threading.Thread):
+    """Shows the host's two ports, and its unit, again and again, as they are."""
+
+    def __init__(self, fabric, host, view):
+        super().__init__(daemon=True)
+        self.fabric, self.host, self.view, self.stop, self.wrong = fabric, host, view, threading.Event(), None
+
+    def run(self):
+        try:
+            while not self.stop.is_set():
+                unit(self.host, self.view)
+                self.view.show_all(self.fabric, ["hostA", "hostB"])
+                self.stop.wait(0.2)
+        except Exception as e:  # noqa: BLE001 - told by whoever waits for us
+            self.wrong = e
+
+    def finish(self):
+        self.stop.set()
+        self.join(20)
+        assert self.wrong is None, self.wrong
+
+
+def fix_sm(where):
+    """opensm is killed, a port that flaps sticks, and nodectl fix sm has the launcher restart it: the port is Active."""
+    f, view = Fabric(where, SMALL), View(where)
+    host = shower = None
+    words = lambda r: " ".join((r.out + r.err).split())
+    try:
+        host = sm_host(where, f, view)
+        shower = Shower(f, host, view)
+        shower.start()
+        ports = lambda: {p["device"]: p["state"] for p in json.loads(host.admin("--json", "status").ok().out)["nodes"][0]["ports"] or []}
+        is_so = lambda good, what: wait_until(lambda: shower.wrong or good(), 30 * SLOW, what, 0.2)
+        is_so(lambda: ports() == {"hostA": "Initializing", "hostB": "Initializing"}, "both ports wait")
+        is_so(lambda: "opensm on n1: NOT running" in words(host.su("alice", "nodectl fix sm")), "the unit is seen")
+        r = host.admin("fix", "sm")
+        assert r.code == 1 and f"touch {host.dir}/allow-fix-sm" in words(r) and opensm_pid(host) is None, r
+        say("without root's permission on its host nothing is restarted")
+        host.write("allow-fix-sm", "", 0o644)
+        r = host.admin("fix", "sm")
+        assert r.code == 0 and "2 ports that waited are Active after" in words(r), r
+        say(f"fix sm: {' '.join(r.out.split())}")
+        first = opensm_pid(host)
+        is_so(lambda: "opensm on n1: running, not enabled for the next boot, the master (LID" in words(host.su("alice", "nodectl fix sm")),
+              "the ports name it")
+        say("by the ports' SM LID it is the master, and runs")
+
+        os.kill(first, signal.SIGKILL)
+        f.console('Unlink "hostB"[1]')
+        f.console('ReLink "hostB"[1]')
+        is_so(lambda: ports() == {"hostA": "Active", "hostB": "Initializing"}, "hostB is stuck, hostA is not")
+        is_so(lambda: "opensm on n1 is not running: nodectl fix sm" in words(host.admin("status")), "the verdict says so")
+        assert f.ibstat("hostB")[1]["State"] == "Initializing"
+        say("opensm is killed: the port that flaps is stuck in Initializing, the other stays Active, and status says why")
+        r = host.admin("--json", "fix", "sm", "--enable")
+        assert r.code == 0, r
+        d = json.loads(r.out)
+        assert (d["by"], d["was_running"], d["waited_for"], d["waiting"], d["active"]) == ("launcher", False, 1, 0, 2), d
+        assert f.ibstat("hostB")[1]["State"] == "Active" and opensm_pid(host) not in (None, first)
+        say(f"fix sm --enable: restarted by the launcher, Active after {d['seconds']:.1f} s")
+        events = json.loads(host.su("alice", "nodectl --json events --kind fix.sm").ok().out)["events"]
+        assert [e["severity"] for e in events] == ["warn", "info", "info"], events
+        shower.finish()
+    finally:
+        if shower:
+            shower.stop.set()
+            shower.join(20)
+        if host:
+            if (pid := opensm_pid(host)) is not None:
+                os.kill(pid, signal.SIGTERM)
+            left = host.finish()
+            host.remove()
+        f.finish()
+    assert not left, f"processes left behind: {left}"
+
+
 def main():
     program = os.path.join(TOP, sys.argv[1], "nodeagent-probe")
-    short = sys.argv[2:] == ["short"]
+    short, only_fix = sys.argv[2:] == ["short"], sys.argv[2:] == ["fix"]
     assert PRELOAD, "libumad2sim is not installed: make deps-testbeds"
     where = tempfile.mkdtemp(prefix="nodeagent-ibsim-")
     begin = time.monotonic()
     try:
-        states(where, program, short)
-        if not short:
+        if not only_fix:
+            states(where, program, short)
+        if not short and not only_fix:
             large(where, program)
+        if not short and os.geteuid() == 0:
+            fix_sm(where)
+        elif not short:
+            print("skipped: nodectl fix sm, which takes root")
         print(f"passed in {time.monotonic() - begin:.1f} s")
     finally:
         shutil.rmtree(where)

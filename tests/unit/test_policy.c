@@ -289,6 +289,8 @@ static void the_last_nodes_are_not_quarantined(void **state)
 	assert_int_equal(events(w, "quarantine.not"), 1);
 }
 
+static uint32_t sm_lid = 1; /* of manager()'s ports, whose own is 7 */
+
 /* A host with this manager, and a port in this state. */
 static void manager(struct world *w, uint64_t link, bool running, bool enabled, const char *state)
 {
@@ -299,7 +301,7 @@ static void manager(struct world *w, uint64_t link, bool running, bool enabled, 
 	struct msg m;
 
 	MSG_SET(&p, port, lid, 7);
-	MSG_SET(&p, port, sm_lid, 1);
+	MSG_SET(&p, port, sm_lid, sm_lid);
 	MSG_SET(&h, host, sm_running, running);
 	MSG_SET(&h, host, sm_enabled, enabled);
 	msg_init(&m, MSG_readings);
@@ -342,6 +344,8 @@ static void a_port_that_waits_names_the_host_of_its_subnet_manager(void **state)
 
 	port(w, b, "Initializing");
 	assert_non_null(strstr(said(w, "gpu02", text), "systemctl status opensm")); /* nobody knows where it is */
+	port(w, a, "Active"); /* it names LID 1, which is nobody's */
+	assert_non_null(strstr(said(w, "gpu02", text), "[Active ports name LID 1 as the subnet manager's, and no node has it"));
 	manager(w, a, false, true, "Active");
 	assert_non_null(strstr(said(w, "gpu02", text), "[opensm on gpu01 is not running: nodectl fix sm]"));
 	manager(w, a, true, true, "Active");
@@ -351,7 +355,11 @@ static void a_port_that_waits_names_the_host_of_its_subnet_manager(void **state)
 	assert_non_null(strstr(said(w, "gpu01", text), "opensm runs, but is not enabled"));
 	manager(w, a, true, true, "Active");
 	manager(w, b, true, true, "Active");
-	assert_non_null(strstr(said(w, "gpu01", text), "runs here, and on 1 other node:"));
+	assert_non_null(strstr(said(w, "gpu01", text), "runs here (this is not the master, by the ports' SM LID), and on 1 other node:"));
+	sm_lid = 7;
+	manager(w, a, true, true, "Active");
+	assert_non_null(strstr(said(w, "gpu01", text), "runs here (this is the master, by the ports' SM LID), and on 1 other node:"));
+	sm_lid = 1;
 }
 
 int main(void)

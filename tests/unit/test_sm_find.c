@@ -149,6 +149,8 @@ static void of_nothing_known_it_says_so(void **state)
 
 static void another_fabric_and_ethernet_name_nobody(void **state)
 {
+	struct sm_named named;
+
 	node(0, "Active", 1, 1, "opensm", true, true);
 	node(1, "Active", 2, 3, NULL, false, false);
 	node(2, "Active", 3, 3, "opensm", true, true);
@@ -156,7 +158,11 @@ static void another_fabric_and_ethernet_name_nobody(void **state)
 	assert_string_equal(chosen(3, NULL), "-"); /* each is the master of its own */
 	because("several nodes have a subnet manager (gpu01, gpu03)");
 	ports[2].gid = GID; /* the LID is the same, the fabric is not */
-	assert_false(sm_is_master(&nodes[1], 1, &nodes[2], NULL));
+	sm_named(&nodes[1], 1, &named);
+	assert_int_equal(named.n, 1);
+	assert_null(sm_master_port(&named, &nodes[2]));
+	ports[2].gid = ports[1].gid;
+	assert_ptr_equal(sm_master_port(&named, &nodes[2]), &ports[2]);
 	node(0, "Active", 0, 0, NULL, false, false);
 	ports[0].link_layer = "Ethernet";
 	ports[0].sm_lid = 4;
