@@ -105,6 +105,28 @@ struct spread {
 	uint32_t n;
 };
 
+/* Of an operation, over all sets of this scope: the lowest that was compared under the same conditions. */
+static double ratio_of(const struct check_lines *c, const char *scope, const char *name, bool *ret_other)
+{
+	double least = 0;
+
+	for (size_t i = 0; i < c->n; i++) {
+		const cJSON *op, *m = c->line[i];
+
+		if (!is(m, "kind", "baseline") || !is(m, "scope", scope))
+			continue;
+		cJSON_ArrayForEach(op, cJSON_GetObjectItemCaseSensitive(m, "ops")) {
+			double v = num(op, "ratio");
+
+			if (is(op, "op", name) && v > 0 && (least == 0 || v < least)) {
+				least = v;
+				*ret_other = str(m, "other")[0] != '\0';
+			}
+		}
+	}
+	return least;
+}
+
 /* All results of one operation in one scope. */
 static struct spread spread_of(const struct check_lines *c, const char *scope, const char *op)
 {
@@ -131,6 +153,26 @@ static void cell(struct out *o, const char *title, const struct spread *s)
 		out_cell(o, title, OUT_RIGHT, OUT_PLAIN, "%.1f-%.1f", s->low, s->high);
 	else
 		out_cell(o, title, OUT_RIGHT, OUT_PLAIN, "%.1f", s->low);
+}
+
+/* "97 %", "~97 %" under other conditions; no column where nothing was compared. */
+static void ratio_cell(struct out *o, const char *title, const struct check_lines *c, const char *scope, const char *op)
+{
+	bool other = false;
+	double v = ratio_of(c, scope, op, &other);
+
+	if (v > 0)
+		out_cell(o, title, OUT_RIGHT, OUT_PLAIN, "%s%.0f %%", other ? "~" : "", 100 * v);
+	else
+		out_cell(o, title, OUT_RIGHT, OUT_PLAIN, "-");
+}
+
+static bool was_compared(const struct check_lines *c, const char *scope)
+{
+	for (size_t i = 0; i < c->n; i++)
+		if (is(c->line[i], "kind", "baseline") && is(c->line[i], "scope", scope) && !is(c->line[i], "verdict", "none"))
+			return true;
+	return false;
 }
 
 /* "IB GDR", "SOCKET eth0 (why)", "P2P" */
@@ -187,6 +229,7 @@ static void text_results(const struct check_lines *c, struct buf *b, unsigned co
 	static const char *const ops[] = { "broadcast", "reduce", "all_reduce", "all_gather", "reduce_scatter",
 					   "gather", "send_recv" };
 	bool inside = has_scope(c, "inside"), between = has_scope(c, "between");
+	bool inside_was = was_compared(c, "inside"), between_was = was_compared(c, "between");
 	struct out *o = out_text_create(b, columns, false);
 
 	if (!inside && !between) {
@@ -204,8 +247,12 @@ static void text_results(const struct check_lines *c, struct buf *b, unsigned co
 		out_str(o, NULL, "BUSBW GB/S", ops[k]);
 		if (inside)
 			cell(o, "IN A NODE", &in);
+		if (inside_was)
+			ratio_cell(o, "OF BASELINE", c, "inside", ops[k]);
 		if (between)
 			cell(o, "BETWEEN NODES", &out);
+		if (between_was)
+			ratio_cell(o, "OF ITS BASELINE", c, "between", ops[k]);
 		out_end(o);
 	}
 	out_end(o);
@@ -293,6 +340,116 @@ static void text_said(const cJSON *m, struct buf *b, unsigned columns)
 	paragraph(b, "    ", "        ", &t, columns);
 }
 
+/* What should be reached, and what the slowest does: "expected of all_reduce: 255.0 in a node, 281.2 is reached" */
+static void text_expected(const struct check_lines *c, struct buf *b)
+{
+	static const struct {
+		const char *scope, *words;
+	} scopes[] = { { "inside", "in a node" }, { "between", "between nodes" } };
+	unsigned said = 0;
+
+	for (size_t k = 0; k < 2; k++) {
+		double least = k == 0 ? c->expect_inside : c->expect_between;
+		struct spread s = spread_of(c, scopes[k].scope, "all_reduce");
+
+		if (least <= 0 || s.n == 0)
+			continue;
+		buf_addf(b, "%s %s %.1f (%.0f %% reached)", said++ == 0 ? "expected of all_reduce at least:" : ",", scopes[k].words, least,
+			 100 * s.low / least);
+	}
+	if (said > 0)
+		buf_addc(b, '\n');
+}
+
+/* The names of sets without a baseline, or with another reason; the first ones. */
+static void add_names(const struct check_lines *c, struct buf *t, bool (*wanted)(const cJSON *))
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < c->n; i++) {
+		if (!is(c->line[i], "kind", "baseline") || !wanted(c->line[i]))
+			continue;
+		if (n++ < 3) {
+			buf_adds(t, n > 1 ? ", " : "");
+			buf_adds(t, is(c->line[i], "scope", "inside") ? "inside " : "between ");
+			clean(t, str(c->line[i], "nodes"));
+		}
+	}
+	if (n > 3)
+		buf_addf(t, " and %u more", n - 3);
+}
+
+static bool has_none(const cJSON *m)
+{
+	return is(m, "verdict", "none");
+}
+
+static bool has_other(const cJSON *m)
+{
+	return !has_none(m) && str(m, "other")[0] != '\0';
+}
+
+static bool is_true(const cJSON *m, const char *key)
+{
+	return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(m, key));
+}
+
+static void text_why_other(const struct check_lines *c, struct buf *t, bool (*wanted)(const cJSON *))
+{
+	for (size_t i = 0; i < c->n; i++)
+		if (is(c->line[i], "kind", "baseline") && wanted(c->line[i]) && str(c->line[i], "other")[0]) {
+			buf_adds(t, " (");
+			clean(t, str(c->line[i], "other"));
+			buf_adds(t, ")");
+			return;
+		}
+}
+
+static void text_baseline(const struct check_lines *c, struct buf *b, unsigned columns)
+{
+	unsigned n = 0, none = 0, other = 0, kept = 0, count = 0;
+	double limit = 0;
+	struct buf t;
+
+	for (size_t i = 0; i < c->n; i++) {
+		const cJSON *m = c->line[i];
+
+		if (!is(m, "kind", "baseline"))
+			continue;
+		n++;
+		none += has_none(m);
+		other += has_other(m);
+		kept += is_true(m, "kept");
+		count += is_true(m, "counts");
+		limit = num(m, "limit");
+	}
+	if (n == 0)
+		return;
+	buf_init(&t);
+	if (none < n)
+		buf_addf(&t, "below %.0f %% of a baseline is slow%s; ", 100 * limit,
+			 limit > 0.899 && limit < 0.901 ? " (as nccl-tests has it)" : "");
+	if (other > 0) {
+		buf_adds(&t, "~ under other conditions: ");
+		add_names(c, &t, has_other);
+		text_why_other(c, &t, has_other);
+		buf_adds(&t, "; ");
+	}
+	if (none > 0) {
+		buf_adds(&t, "no baseline yet: ");
+		add_names(c, &t, has_none);
+		text_why_other(c, &t, has_none);
+		buf_adds(&t, "; ");
+	}
+	if (kept == 0)
+		buf_adds(&t, "this run is not kept: only an administrator's, on the coordinator's host");
+	else if (count == n)
+		buf_adds(&t, "this run is kept");
+	else
+		buf_addf(&t, "this run is kept, and %s for the baseline", count == 0 ? "does not count" : "counts in part");
+	paragraph(b, "baseline: ", "  ", &t, columns);
+}
+
 static bool all_exact(const struct check_lines *c)
 {
 	bool any = false;
@@ -322,6 +479,8 @@ void check_lines_text(const struct check_lines *c, struct buf *b, unsigned colum
 	else
 		text_results(c, b, columns);
 	text_how(c, b);
+	text_expected(c, b);
+	text_baseline(c, b, columns);
 	for (size_t i = 0; i < c->n; i++)
 		if (is(c->line[i], "kind", "problem") || is(c->line[i], "kind", "finding"))
 			text_said(c->line[i], b, columns);
@@ -364,5 +523,6 @@ void check_lines_json(const struct check_lines *c, struct buf *b)
 	json_list(c, b, "result", "results");
 	json_list(c, b, "problem", "problems");
 	json_list(c, b, "finding", "findings");
-	buf_adds(b, "}\n");
+	json_list(c, b, "baseline", "baselines");
+	buf_addf(b, ",\"expected\":{\"inside\":%.1f,\"between\":%.1f}}\n", c->expect_inside, c->expect_between);
 }

@@ -17,6 +17,7 @@ struct check_lines {
 	bool begun, ended; /* a line, and "end" have come */
 	bool ok; /* as "end" says */
 	bool oom;
+	double expect_inside, expect_between; /* of all_reduce, GB/s at least; 0: not known */
 };
 
 /* A line without its newline. False: it is none of the conductor's. */

@@ -15,18 +15,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/check_base.h"
 #include "client/check_nccl.h"
 #include "client/commands.h"
 #include "client/status.h"
 #include "client/term.h"
 #include "common/hostlist.h"
+#include "common/nccl_base.h"
 #include "common/nccl_expect.h"
 
 #define ARGS_MAX 64
 #define PORTS_MAX 64
 #define KEPT (64u << 10) /* of what launch says */
 
-enum { NODES = 1, HOSTS, EXCLUDE, GPUS, PROCS, ENV_PREFIX, MIB, OPS, TIMEOUT, BISECT, NO_EXPECT, VERBOSE };
+enum { NODES = 1, HOSTS, EXCLUDE, GPUS, PROCS, ENV_PREFIX, MIB, OPS, TIMEOUT, BISECT, NO_EXPECT, TOLERANCE,
+       NO_BASELINE, NEW_BASELINE, HISTORY, VERBOSE };
 
 static const struct opt opts[] = {
 	{ NODES, 'N', "nodes", "N", "on N nodes (default: all of -w, else all that can take jobs)" },
@@ -40,6 +43,10 @@ static const struct opt opts[] = {
 	{ TIMEOUT, 0, "timeout", "T", "until an operation counts as hung: 20s (default), 1m ..." },
 	{ BISECT, 0, "bisect", NULL, "search for slow nodes and links even if nothing seems slow" },
 	{ NO_EXPECT, 0, "no-expect", NULL, "do not compare with what this hardware should reach" },
+	{ TOLERANCE, 0, "baseline-tolerance", "PERCENT", "so much below the baseline of earlier runs is not slow yet (default 10)" },
+	{ NO_BASELINE, 0, "no-baseline", NULL, "do not compare with earlier runs, and do not keep this one" },
+	{ NEW_BASELINE, 0, "new-baseline", NULL, "forget the earlier runs: this one begins the baseline (administrator)" },
+	{ HISTORY, 0, "history", NULL, "start nothing: show the runs that are kept (-w: of these nodes)" },
 	{ VERBOSE, 'v', "verbose", NULL, "each operation on each node" },
 	{ 0 },
 };
@@ -47,11 +54,11 @@ static const struct opt opts[] = {
 struct check {
 	const char *nodes, *hosts, *exclude, *gpus, *procs, *prefix, *mib, *ops;
 	char timeout[12]; /* seconds */
-	bool bisect, no_expect, verbose;
+	bool bisect, no_expect, verbose, no_baseline, new_baseline, history, runs_only;
+	uint32_t percent; /* of the baseline */
 	/* found out */
 	char n_nodes[12], n_gpus[12], inside[32], between[32];
-	char gpu[97]; /* the first node's */
-	bool mixed; /* another one has others: nothing is expected inside */
+	char gpu[97]; /* of all nodes; "" where they differ: what to expect is known for one model */
 	double low_between;
 };
 
@@ -68,11 +75,23 @@ static int take_timeout(const struct ctl *c, const char *value, struct check *k)
 	return CTL_GO;
 }
 
+static int take_tolerance(const struct ctl *c, const char *value, struct check *k)
+{
+	uint64_t n;
+	struct err e;
+
+	if (opts_uint("--baseline-tolerance", value, 1, 99, &n, &e) < 0)
+		return ctl_usage(c, "%s", e.text);
+	k->percent = 100 - (uint32_t)n;
+	return CTL_GO;
+}
+
 static int take(const struct ctl *c, int id, const char *value, struct check *k)
 {
 	uint64_t n;
 	struct err e;
 
+	k->runs_only = k->runs_only || (id != HOSTS && id != HISTORY && id != VERBOSE);
 	switch (id) {
 	case NODES: k->nodes = value; break;
 	case HOSTS: k->hosts = value; break;
@@ -85,6 +104,10 @@ static int take(const struct ctl *c, int id, const char *value, struct check *k)
 	case TIMEOUT: break;
 	case BISECT: k->bisect = true; break;
 	case NO_EXPECT: k->no_expect = true; break;
+	case TOLERANCE: break;
+	case NO_BASELINE: k->no_baseline = true; break;
+	case NEW_BASELINE: k->new_baseline = true; break;
+	case HISTORY: k->history = true; break;
 	default: k->verbose = true; break;
 	}
 	if (id == ENV_PREFIX && value[0] != '/')
@@ -94,6 +117,8 @@ static int take(const struct ctl *c, int id, const char *value, struct check *k)
 	    (id == PROCS && opts_uint("--procs-per-node", value, 1, 1024, &n, &e) < 0) ||
 	    (id == MIB && opts_uint("--mib", value, 1, 4096, &n, &e) < 0))
 		return ctl_usage(c, "%s", e.text);
+	if (id == TOLERANCE)
+		return take_tolerance(c, value, k);
 	return id == TIMEOUT ? take_timeout(c, value, k) : CTL_GO;
 }
 
@@ -168,6 +193,11 @@ static uint32_t gpus_of(const struct rec_node_info *n)
 	return MSG_HAS(n, node_info, gpus) ? n->gpus : 0;
 }
 
+static const char *model_of(const struct rec_node_info *n)
+{
+	return n->n_gpu_list > 0 && n->gpu_list[0].name != NULL ? n->gpu_list[0].name : "";
+}
+
 /* Of the nodes that are meant: how many, the fewest GPUs, the slowest network. */
 static int look(const struct ctl *c, struct check *k, const struct hostlist *in, const struct hostlist *out,
 		const struct rec_status *s)
@@ -177,7 +207,7 @@ static int look(const struct ctl *c, struct check *k, const struct hostlist *in,
 
 	for (size_t i = 0; i < s->n_nodes; i++) {
 		const struct rec_node_info *node = &s->nodes[i];
-		bool able = strcmp(node->state, "ok") == 0 || strcmp(node->state, "degraded") == 0;
+		bool able = node->cordon == NULL && (strcmp(node->state, "ok") == 0 || strcmp(node->state, "degraded") == 0);
 		uint32_t gpus = gpus_of(node);
 		double between = between_of(k, node, gpus);
 
@@ -186,10 +216,10 @@ static int look(const struct ctl *c, struct check *k, const struct hostlist *in,
 		if (gpus == 0 && !k->procs)
 			return ctl_fail(EXIT_UNREACHABLE, "%s has no GPU that a job may have: nodectl gpus tells why; the check "
 					"needs GPUs (--procs-per-node where nobody manages them)", node->name);
-		if (n == 0 && node->n_gpu_list > 0 && node->gpu_list[0].name != NULL)
-			snprintf(k->gpu, sizeof(k->gpu), "%.96s", node->gpu_list[0].name);
-		else if (node->n_gpu_list == 0 || node->gpu_list[0].name == NULL || strcmp(node->gpu_list[0].name, k->gpu) != 0)
-			k->mixed = true;
+		if (n == 0)
+			snprintf(k->gpu, sizeof(k->gpu), "%.96s", model_of(node));
+		else if (strcmp(k->gpu, model_of(node)) != 0)
+			k->gpu[0] = '\0';
 		fewest = n == 0 || gpus < fewest ? gpus : fewest;
 		slowest = n == 0 || between < slowest ? between : slowest;
 		n++;
@@ -210,7 +240,7 @@ static void expect(struct check *k)
 
 	if (k->no_expect || k->procs != NULL)
 		return;
-	if (inside > 0 && !k->mixed)
+	if (inside > 0 && k->gpu[0] != '\0')
 		snprintf(k->inside, sizeof(k->inside), "%.1f", inside);
 	if (k->low_between > 0)
 		snprintf(k->between, sizeof(k->between), "%.1f", k->low_between);
@@ -402,6 +432,29 @@ static void show(const struct ctl *c, const struct check *k, const struct check_
 	buf_finish(&b);
 }
 
+static uint32_t count_ops(const char *list)
+{
+	uint32_t n = 1;
+
+	for (const char *at = list; at != NULL && *at != '\0'; at++)
+		n += *at == ',';
+	return list == NULL ? sizeof(op_names) / sizeof(op_names[0]) - 1 : n;
+}
+
+/* Beside earlier runs; the exit code. */
+static int compare(const struct ctl *c, const struct check *k, struct check_lines *lines, int code)
+{
+	const struct base_wish w = { .anew = k->new_baseline, .percent = k->percent, .n_ops = count_ops(k->ops),
+				     .mib = k->mib != NULL ? (uint32_t)strtoul(k->mib, NULL, 10) : 128 };
+
+	lines->expect_inside = strtod(k->inside, NULL);
+	lines->expect_between = strtod(k->between, NULL);
+	if (!lines->ended || k->no_baseline)
+		return code;
+	check_base(c, lines, &w);
+	return code == 0 && !lines->ok ? 1 : code;
+}
+
 static int launch(const struct ctl *c, const struct check *k)
 {
 	struct reading r = { .lines = { .n = 0 } };
@@ -422,6 +475,7 @@ static int launch(const struct ctl *c, const struct check *k)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	code = compare(c, k, &r.lines, code);
 	if (r.lines.n > 0 || code == 0)
 		show(c, k, &r.lines);
 	if (!r.lines.ended) {
@@ -437,7 +491,7 @@ static int launch(const struct ctl *c, const struct check *k)
 
 static int run(struct ctl *c)
 {
-	struct check k = { .nodes = NULL };
+	struct check k = { .percent = NCCL_BASE_PERCENT };
 	struct opts o;
 	const char *value;
 	int id, r;
@@ -454,6 +508,13 @@ static int run(struct ctl *c)
 	}
 	if (k.gpus != NULL && k.procs != NULL)
 		return ctl_usage(c, "-G and --procs-per-node exclude each other: there is one rank for each GPU");
+	if (k.no_baseline && k.new_baseline)
+		return ctl_usage(c, "--no-baseline and --new-baseline exclude each other");
+	if (k.history)
+		return k.runs_only ? ctl_usage(c, "--history starts nothing: it goes with -w only") : check_history(c, k.hosts);
+	if (k.new_baseline && !check_base_may_keep(c))
+		return ctl_fail(EXIT_REFUSED, "a new baseline is for administrators: run it on the coordinator's host, as root or as a "
+				"member of the group nodeagent-admin");
 	r = k.ops != NULL ? check_ops(c, k.ops) : CTL_GO;
 	if (r == CTL_GO)
 		r = find_out(c, &k);
@@ -466,7 +527,8 @@ const struct command cmd_check_nccl = {
 	.brief = "NCCL's operations over GPUs and network: right, fast, or whose fault",
 	.help = "Starts a rank on each GPU as a job of its own, runs NCCL's operations inside each node and between "
 		"all, looks at every number, and compares the speed (busbw, as nccl-tests counts it) with what such "
-		"hardware reaches and with the other nodes. A hang ends at a deadline, with the ranks named that do "
+		"hardware reaches, with the other nodes and with earlier runs (an administrator's runs on the coordinator's "
+		"host are kept: --history). A hang ends at a deadline, with the ranks named that do "
 		"not answer. When nodes are slow together, pairs of them are tried until node, link or fabric is "
 		"known. Exit code: 0 good, 1 bad, 3 it cannot be run.",
 	.opts = opts,

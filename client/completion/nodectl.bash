@@ -148,10 +148,10 @@ _nodectl() {
 		case $prev in
 		-w | --hosts | -x | --exclude) _nodectl_hosts ;;
 		--env) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
-		-N | --nodes | -G | --gpus-per-node | --procs-per-node | --mib | --timeout) ;;
+		-N | --nodes | -G | --gpus-per-node | --procs-per-node | --mib | --timeout | --baseline-tolerance) ;;
 		--ops) _nodectl_reply "broadcast reduce all_reduce all_gather reduce_scatter gather send_recv" ;;
 		*) _nodectl_reply "-N --nodes -w --hosts -x --exclude -G --gpus-per-node --procs-per-node --env --mib --ops --timeout \
-			--bisect --no-expect -v --verbose $global" ;;
+			--bisect --no-expect --baseline-tolerance --no-baseline --new-baseline --history -v --verbose $global" ;;
 		esac
 	fi ;;
 	events)

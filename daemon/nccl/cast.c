@@ -43,6 +43,7 @@ void cast_finish(struct cast *c)
 {
 	for (uint32_t i = 0; c->players != NULL && i < c->world; i++) {
 		wire_finish(&c->players[i].wire);
+		cJSON_Delete(c->players[i].here);
 		cJSON_Delete(c->players[i].hello);
 		cJSON_Delete(c->players[i].reply);
 	}
@@ -67,25 +68,61 @@ const char *cast_name(const struct cast *c, uint32_t rank)
 	static char texts[8][160];
 	static unsigned next;
 	const struct player *p = &c->players[rank];
+	const cJSON *who = p->hello != NULL ? p->hello : p->here;
 	char *out = texts[next++ % 8];
 
-	if (p->hello == NULL)
+	if (who == NULL)
 		snprintf(out, sizeof texts[0], "rank %u", rank);
 	else
-		snprintf(out, sizeof texts[0], "rank %u (%.64s, GPU %u, pid %u)", rank, wire_str(p->hello, "node"),
-			 (unsigned)wire_num(p->hello, "local"), (unsigned)wire_num(p->hello, "pid"));
+		snprintf(out, sizeof texts[0], "rank %u (%.64s, GPU %u, pid %u)", rank, wire_str(who, "node"),
+			 (unsigned)wire_num(who, "local"), (unsigned)wire_num(who, "pid"));
 	return out;
 }
 
 /* ---- coming ------------------------------------------------------------------- */
 
-/* A hello of this job, from a rank that has not come yet. */
+static void lose(struct cast *c, struct player *p)
+{
+	if (!p->gone)
+		p->gone_as = ++c->n_gone;
+	p->gone = true;
+	p->asked = false;
+}
+
+/* "here", or the hello itself, of this job, from a rank that was not heard of yet. */
 static bool is_welcome(const struct cast *c, const cJSON *m)
 {
 	double rank = wire_num(m, "rank");
 
-	return wire_is(m, "hello") && strcmp(wire_str(m, "job"), c->job) == 0 && rank >= 0 && rank < c->world &&
-	       c->players[(uint32_t)rank].hello == NULL && wire_str(m, "node")[0] != '\0';
+	return (wire_is(m, "here") || wire_is(m, "hello")) && strcmp(wire_str(m, "job"), c->job) == 0 && rank >= 0 &&
+	       rank < c->world && c->players[(uint32_t)rank].hello == NULL && c->players[(uint32_t)rank].here == NULL &&
+	       wire_str(m, "node")[0] != '\0';
+}
+
+/* What one who is here says next is its hello. */
+static void take_hello(struct cast *c, struct player *p)
+{
+	bool bad = false;
+	cJSON *m = wire_next(&p->wire, &bad);
+
+	if (m != NULL && !bad && wire_is(m, "hello") && strcmp(wire_str(m, "node"), wire_str(p->here, "node")) == 0)
+		p->hello = m;
+	else if (m != NULL || bad) {
+		cJSON_Delete(m);
+		lose(c, p);
+	}
+}
+
+static void hear_hello(struct cast *c, struct player *p)
+{
+	int r = wire_fill(&p->wire);
+
+	if (r == -EAGAIN)
+		return;
+	if (r <= 0)
+		lose(c, p);
+	else
+		take_hello(c, p);
 }
 
 /* True: the slot is free again. */
@@ -107,10 +144,20 @@ static bool listen_to(struct cast *c, struct stranger *s)
 		return true;
 	}
 	p = &c->players[(uint32_t)wire_num(m, "rank")];
-	p->hello = m;
 	p->wire = s->wire;
 	wire_init(&s->wire, -1);
+	if (wire_is(m, "hello")) {
+		p->hello = m;
+		return true;
+	}
+	p->here = m;
+	take_hello(c, p); /* it may have come along */
 	return true;
+}
+
+static bool is_awaited(const struct player *p)
+{
+	return p->here != NULL && p->hello == NULL && !p->gone;
 }
 
 static uint32_t missing(const struct cast *c)
@@ -152,45 +199,62 @@ static void name_nodes(struct cast *c)
 	}
 }
 
+/* Those who have come, those who are here, and strangers; who: of the players among them. */
+static nfds_t fill_poll(const struct cast *c, const struct stranger *s, size_t n, struct pollfd *p, uint32_t *who, nfds_t *ret_players)
+{
+	nfds_t k = 0;
+
+	p[k++] = (struct pollfd){ .fd = c->listener, .events = POLLIN };
+	for (size_t i = 0; i < n; i++)
+		p[k++] = (struct pollfd){ .fd = s[i].wire.fd, .events = POLLIN };
+	*ret_players = 0;
+	for (uint32_t i = 0; i < c->world; i++)
+		if (is_awaited(&c->players[i])) {
+			who[(*ret_players)++] = i;
+			p[k++] = (struct pollfd){ .fd = c->players[i].wire.fd, .events = POLLIN };
+		}
+	return k;
+}
+
+static void take_polled(struct cast *c, struct stranger *s, size_t *n, const struct pollfd *p, const uint32_t *who, nfds_t players)
+{
+	for (nfds_t i = 0; i < players; i++)
+		if (p[1 + *n + i].revents)
+			hear_hello(c, &c->players[who[i]]);
+	for (size_t i = *n; i-- > 0;)
+		if (p[i + 1].revents && listen_to(c, &s[i]))
+			s[i] = s[--*n];
+	if (p[0].revents)
+		admit(c, s, n);
+}
+
 bool cast_assemble(struct cast *c, int timeout_ms)
 {
 	struct stranger s[STRANGERS];
-	struct pollfd p[STRANGERS + 1];
+	struct pollfd *p = calloc(c->world + STRANGERS + 1, sizeof *p);
+	uint32_t *who = calloc(c->world, sizeof *who);
 	int64_t until = now_ms() + timeout_ms;
 	size_t n = 0;
 
-	while (missing(c) > 0 && !c->ended) {
-		int64_t left = until - now_ms();
-		size_t polled = n;
+	while (p != NULL && who != NULL && missing(c) > 0 && c->n_gone == 0) {
+		bool ended = c->ended; /* because of one that has ended, perhaps: that is still to be heard */
+		int64_t left = ended ? 0 : until - now_ms();
+		nfds_t players, k = fill_poll(c, s, n, p, who, &players);
 
+		if (poll(p, k, left > 0 ? (int)left : 0) > 0)
+			take_polled(c, s, &n, p, who, players);
 		if (left <= 0)
 			break;
-		p[0] = (struct pollfd){ .fd = c->listener, .events = POLLIN };
-		for (size_t i = 0; i < n; i++)
-			p[i + 1] = (struct pollfd){ .fd = s[i].wire.fd, .events = POLLIN };
-		if (poll(p, (nfds_t)(n + 1), (int)left) <= 0)
-			continue;
-		for (size_t i = polled; i-- > 0;)
-			if (p[i + 1].revents && listen_to(c, &s[i]))
-				s[i] = s[--n];
-		if (p[0].revents)
-			admit(c, s, &n);
 	}
 	for (size_t i = 0; i < n; i++)
 		wire_finish(&s[i].wire);
+	free(p);
+	free(who);
 	name_nodes(c);
 	return missing(c) == 0;
 }
 
 /* ---- questions ------------------------------------------------------------------- */
-
-static void lose(struct cast *c, struct player *p)
-{
-	if (!p->gone)
-		p->gone_as = ++c->n_gone;
-	p->gone = true;
-	p->asked = false;
-}
 
 void cast_ask(struct cast *c, uint32_t rank, uint32_t team, struct buf *line)
 {

@@ -10,6 +10,7 @@
 
 struct player {
 	struct wire wire;
+	cJSON *here; /* who it is, before CUDA is loaded; NULL: nothing was heard */
 	cJSON *hello; /* NULL: has not come */
 	cJSON *reply; /* to the last question; NULL: none yet */
 	bool asked;
@@ -34,7 +35,8 @@ struct cast {
 
 int cast_init(struct cast *c, uint32_t world, const char *job, int listener);
 void cast_finish(struct cast *c);
-/* Until all have come or the time has passed; true: all. Then nodes are known. */
+/* Until all have come (CUDA and NCCL are loaded there, or cannot be) or the time has passed; true:
+ * all. Then nodes are known. Of those that have not come 'here' and 'gone' tell how far they got. */
 bool cast_assemble(struct cast *c, int timeout_ms);
 
 /* A question to one rank; the answer comes with cast_gather. Takes the line.

@@ -47,21 +47,55 @@ static void worse(struct conductor *k, int code)
 
 /* ---- before anything is measured -------------------------------------------------- */
 
+enum { NOT_HEARD, HANGS, ENDED };
+
+static int how_far(const struct player *p)
+{
+	return p->here == NULL ? NOT_HEARD : p->gone ? ENDED : HANGS;
+}
+
+/* "rank 3 (gpu02, GPU 1, pid 77), rank 4 (...) and 5 more" of those who got so far; how many. */
+static uint32_t name_missing(const struct conductor *k, int far, char *out, size_t size)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < k->cast.world; i++)
+		if (k->cast.players[i].hello == NULL && how_far(&k->cast.players[i]) == far && n++ < 4)
+			snprintf(out + strlen(out), size - strlen(out), "%s%s", n > 1 ? ", " : "", cast_name(&k->cast, i));
+	if (n > 4)
+		snprintf(out + strlen(out), size - strlen(out), " and %u more", n - 4);
+	return n;
+}
+
 static bool all_have_come(struct conductor *k)
 {
-	char list[200] = "", text[400];
-	uint32_t n = 0;
+	static const char *const fixes[] = {
+		"see what those processes say: nodectl logs",
+		"CUDA does not start there: look at that GPU and its driver (nodectl gpus, dmesg on its node)",
+		"see what those processes say: nodectl logs; dmesg on that node",
+	};
 
 	if (cast_assemble(&k->cast, k->o->come_timeout_ms))
 		return true;
-	for (uint32_t i = 0; i < k->cast.world; i++)
-		if (k->cast.players[i].hello == NULL && n++ < 8)
-			snprintf(list + strlen(list), sizeof list - strlen(list), "%s%u", n > 1 ? ", " : "", i);
-	if (n > 8)
-		snprintf(list + strlen(list), sizeof list - strlen(list), " and %u more", n - 8);
-	snprintf(text, sizeof text, "rank%s %s of %u did not come within %d s", n > 1 ? "s" : "", list, k->cast.world,
-		 k->o->come_timeout_ms / 1000);
-	report_problem(text, "see what those processes say: nodectl logs");
+	if (k->cast.ended && k->cast.n_gone == 0) {
+		report_problem("it was ended before all ranks had come", NULL);
+		return false;
+	}
+	for (int far = ENDED; far >= NOT_HEARD; far--) {
+		char list[800] = "", text[1000];
+		uint32_t n = name_missing(k, far, list, sizeof list);
+
+		if (n == 0 || (far != ENDED && k->cast.n_gone > 0)) /* one has ended: the others were not waited for */
+			continue;
+		if (far == ENDED)
+			snprintf(text, sizeof text, "%s %s ended while CUDA and NCCL were loaded", list, n > 1 ? "have" : "has");
+		else if (far == HANGS)
+			snprintf(text, sizeof text, "%s %s after %d s: CUDA is loaded and the GPU opened, without end", list,
+				 n > 1 ? "hang" : "hangs", k->o->come_timeout_ms / 1000);
+		else
+			snprintf(text, sizeof text, "%s of %u did not come within %d s", list, k->cast.world, k->o->come_timeout_ms / 1000);
+		report_problem(text, fixes[far]);
+	}
 	return false;
 }
 
@@ -139,6 +173,8 @@ static bool all_are_equal(struct conductor *k)
 			 wire_str(c->players[0].hello, "gpu"), node, wire_str(c->players[i].hello, "gpu"));
 		report_warning(text, "results are those of the slowest");
 	}
+	if (first_other(c, "cuda", &i) != NULL)
+		report_warning("the CUDA runtime is not the same on all nodes", "use the same environment on all nodes");
 	node = first_other(c, "nccl", &i);
 	if (node == NULL)
 		return true;
@@ -178,8 +214,9 @@ static void judge_data(struct conductor *k, const struct team *t)
 		if (t->op[op].wrong > 0) {
 			char text[300];
 
-			snprintf(text, sizeof text, "%s gives wrong data: %zu numbers, first at %s", op_name((enum op)op),
-				 t->op[op].wrong, cast_name(&k->cast, t->op[op].wrong_rank));
+			snprintf(text, sizeof text, "%s gives wrong data: %zu number%s on %u of %u ranks, the first is element %zu of %s",
+				 op_name((enum op)op), t->op[op].wrong, t->op[op].wrong > 1 ? "s" : "", t->op[op].wrong_ranks, t->n,
+				 t->op[op].wrong_first, cast_name(&k->cast, t->op[op].wrong_rank));
 			report_problem(text, "that GPU, its memory or a link corrupts data: take the node out (nodectl drain) "
 					     "and run NVIDIA's diagnostics");
 			worse(k, CHECK_BAD);
@@ -205,37 +242,39 @@ static int by_size(const void *x, const void *y)
 	return *a < *c ? -1 : *a > *c;
 }
 
-/* As many GPUs of the same model: other nodes are no measure. */
-static bool are_alike(const struct conductor *k, const struct team *a, const struct team *b)
+/* Nodes with other GPUs, or another number of them, are not to be measured by each other. */
+static bool alike(const struct conductor *k, const struct team *a, const struct team *b)
 {
 	return a->n == b->n && strcmp(wire_str(k->cast.players[a->ranks[0]].hello, "gpu"),
 				      wire_str(k->cast.players[b->ranks[0]].hello, "gpu")) == 0;
 }
 
-/* What most nodes like this one reach at least; 0: there is none. */
-static double usual_inside(const struct conductor *k, size_t n, const struct team *t, double *sorted)
+/* What is usual among nodes like this one; 0: it is the only one. */
+static double usual_inside(const struct conductor *k, const struct team *t, size_t n, double *sorted)
 {
 	size_t m = 0;
 
 	for (size_t i = 0; i < n; i++)
-		if (k->teams[i].op[OP_ALL_REDUCE].done && are_alike(k, &k->teams[i], t))
+		if (k->teams[i].op[OP_ALL_REDUCE].done && alike(k, t, &k->teams[i]))
 			sorted[m++] = k->teams[i].op[OP_ALL_REDUCE].busbw;
 	qsort(sorted, m, sizeof *sorted, by_size);
-	return m > 1 ? BISECT_RATIO * sorted[m * 3 / 4 < m ? m * 3 / 4 : m - 1] : 0;
+	return m > 1 ? BISECT_RATIO * sorted[m * 3 / 4] : 0;
 }
 
 /* What nodes reach: against what is expected, or else against each other. */
 static void judge_insides(struct conductor *k, size_t n)
 {
-	double *sorted = calloc(n + 1, sizeof *sorted), usual = k->o->floor_inside;
+	double *sorted = calloc(n + 1, sizeof *sorted), usual = 0;
+	const struct team *of = NULL;
 
 	if (sorted == NULL)
 		return;
 	for (size_t i = 0; i < n; i++) {
 		const struct team *t = &k->teams[i];
 
-		if (k->o->floor_inside <= 0 && (i == 0 || !are_alike(k, t, &k->teams[i - 1])))
-			usual = usual_inside(k, n, t, sorted);
+		if (of == NULL || !alike(k, of, t)) /* mostly all are alike */
+			usual = k->o->floor_inside > 0 ? k->o->floor_inside : usual_inside(k, t, n, sorted);
+		of = t;
 		if (!t->op[OP_ALL_REDUCE].done || t->op[OP_ALL_REDUCE].busbw >= usual)
 			continue;
 		report_slow(k->cast.nodes[k->cast.players[t->ranks[0]].node], t->op[OP_ALL_REDUCE].busbw, usual,

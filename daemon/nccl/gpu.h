@@ -40,7 +40,7 @@ int gpu_open(struct gpu *g, struct library *lib, int device, size_t bytes, struc
 int gpu_join(struct gpu *g, const struct nccl_id *id, uint32_t n, uint32_t rank, int timeout_ms, struct err *e);
 /* Once, and looks at what came. -ETIMEDOUT: it is not through. */
 int gpu_verify(struct gpu *g, enum op op, size_t bytes, int timeout_ms, struct op_result *ret, struct err *e);
-/* 'times' times in a row. */
+/* 'times' times in a row, after a gpu_verify of the same; looks at what the last one brought. */
 int gpu_time(struct gpu *g, enum op op, size_t bytes, uint32_t times, int timeout_ms, struct op_result *ret,
 	     struct err *e);
 void gpu_leave(struct gpu *g, bool abort);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +23,9 @@
 #define MIB ((size_t)1 << 20)
 #define MIB_MAX 4096
 #define CONDUCTOR_END_MS 10000
+#define FOLLOW_MS 300
+#define INIT_LEAST_MS 5000 /* a communicator of many ranks is not made in less */
+#define COME_LEAST_MS 10000 /* CUDA without persistence mode takes seconds for each GPU */
 
 static const char help[] =
 	"Usage: nodeagent-nccl [OPTION]...\n"
@@ -30,7 +34,7 @@ static const char help[] =
 	"  --env PREFIX      libraries of this environment (conda or venv); else the loader's\n"
 	"  --mib N           size of the arrays, 1 to 4096 (128)\n"
 	"  --ops LIST        of broadcast,reduce,all_reduce,all_gather,reduce_scatter,gather,send_recv\n"
-	"  --timeout S       of one operation (20)\n"
+	"  --timeout S       of one operation (20); twice for a communicator, thrice until all have come\n"
 	"  --bisect          search for slow nodes and links also when nothing seems slow\n"
 	"  --expect-inside GBPS   busbw of all_reduce that a node's GPUs should reach\n"
 	"  --expect-between GBPS  ... and all nodes together\n"
@@ -107,6 +111,8 @@ static int read_option(int c, struct check_options *o)
 		if (!number(optarg, 1, 600, &v))
 			return usage("--timeout", optarg, "1 to 600 seconds");
 		o->timeout_ms = (int)(v * 1000);
+		o->init_timeout_ms = 2 * o->timeout_ms > INIT_LEAST_MS ? 2 * o->timeout_ms : INIT_LEAST_MS;
+		o->come_timeout_ms = 3 * o->timeout_ms > COME_LEAST_MS ? 3 * o->timeout_ms : COME_LEAST_MS;
 		return 0;
 	case OPT_BISECT:
 		o->bisect = true;
@@ -195,6 +201,23 @@ static int await_conductor(pid_t pid, int code)
 	return code;
 }
 
+static void on_alarm(int sig)
+{
+	(void)sig;
+	signal(SIGTERM, SIG_DFL);
+	raise(SIGTERM);
+}
+
+/* When one rank ends its job is ended: those that follow leave a little later, so that the conductor
+ * sees who was first, however busy its host is. */
+static void on_term(int sig)
+{
+	const struct itimerval t = { .it_value = { .tv_usec = FOLLOW_MS * 1000 } };
+
+	(void)sig;
+	setitimer(ITIMER_REAL, &t, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	struct check_options o = { .bytes = 128 * MIB, .timeout_ms = 20000, .init_timeout_ms = 40000, .come_timeout_ms = 60000,
@@ -217,6 +240,8 @@ int main(int argc, char **argv)
 	conductor = start_conductor(&o, &me);
 	if (conductor < 0)
 		return CHECK_LOST;
+	signal(SIGALRM, on_alarm);
+	signal(SIGTERM, on_term);
 	r = worker_run(&o, &me);
 	return conductor > 0 ? await_conductor(conductor, r) : r;
 }

@@ -124,13 +124,28 @@ static const char *how(const struct team *t)
 	return t->how.shm > 0 ? "SHM" : "";
 }
 
+/* Those that hang may have been left out. */
+static uint32_t count_nodes(const struct cast *c, const struct team *t)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < t->n; i++) {
+		uint32_t k = 0;
+
+		while (k < i && c->players[t->ranks[k]].node != c->players[t->ranks[i]].node)
+			k++;
+		n += k == i;
+	}
+	return n;
+}
+
 static void scope_members(struct jw *w, const struct cast *c, const struct team *t, const char *scope, const char *node)
 {
 	member_str(w, "scope", scope);
 	if (node != NULL)
 		member_str(w, "node", node);
 	else
-		member_uint(w, "nodes", c->n_nodes);
+		member_uint(w, "nodes", count_nodes(c, t));
 	member_uint(w, "ranks", t->n);
 }
 
@@ -150,6 +165,8 @@ static void report_op(const struct cast *c, const struct team *t, const char *sc
 	member_uint(&w, "wrong", r->wrong);
 	if (r->wrong > 0)
 		member_str(&w, "wrong_at", cast_name(c, r->wrong_rank));
+	if (r->wrong > 0)
+		member_uint(&w, "wrong_element", r->wrong_first);
 	member_str(&w, "transport", how(t));
 	if (t->how.sends > 0) {
 		jw_key(&w, "gdr");
@@ -328,11 +345,23 @@ void report_finding(const struct cast *c, const struct bisect_finding *f, uint32
 void report_slow(const char *node, double got, double usual, const char *of)
 {
 	char text[300];
+	struct buf b;
+	struct jw w;
 
-	text_of(text, sizeof text, "%s%s%.1f GB/s, %s %.1f", node != NULL ? node : "", node != NULL ? ": " : "", got, of, usual);
-	say("finding", "bad", text,
-	    node != NULL ? "look at its NVLinks and PCIe (nvidia-smi nvlink -s, nvidia-smi topo -m), throttling, other processes"
-			 : "nodectl check nccl --bisect finds the node or link");
+	text_of(text, sizeof text, "all_reduce reaches %.1f GB/s, %s %.1f", got, of, usual);
+	begin(&w, &b, "finding");
+	member_str(&w, "severity", "bad");
+	member_str(&w, "what", "slow");
+	member_str(&w, "scope", node != NULL ? "inside" : "between");
+	if (node != NULL)
+		member_str(&w, "node", node);
+	member_rate(&w, "got", got);
+	member_rate(&w, "usual", usual);
+	member_str(&w, "text", text);
+	member_str(&w, "fix",
+		   node != NULL ? "look at its NVLinks and PCIe (nvidia-smi nvlink -s, nvidia-smi topo -m), throttling, other processes"
+				: "nodectl check nccl --bisect finds the node or link");
+	end(&w, &b);
 }
 
 void report_end(bool good, double seconds, const char *text)

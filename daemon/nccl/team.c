@@ -112,26 +112,47 @@ static void step_op(struct cast *c, struct team *teams, size_t n, enum op op, co
 			check_replies(c, &teams[k], "done", op_name(op));
 }
 
+/* Looked at twice, alone and after many in a row: the worse of the two counts. */
+static void take_wrong(struct cast *c, struct team *t, struct team_op *r)
+{
+	struct team_op is = { .wrong = 0 };
+
+	for (uint32_t i = 0; i < t->n; i++) {
+		const cJSON *m = c->players[t->ranks[i]].reply;
+		double wrong = wire_num(m, "wrong");
+
+		if (!(wrong > 0))
+			continue;
+		if (is.wrong == 0) {
+			is.wrong_rank = t->ranks[i];
+			is.wrong_first = (size_t)wire_num(m, "first");
+		}
+		is.wrong += (size_t)wrong;
+		is.wrong_ranks++;
+	}
+	if (is.wrong <= r->wrong)
+		return;
+	r->wrong = is.wrong;
+	r->wrong_rank = is.wrong_rank;
+	r->wrong_first = is.wrong_first;
+	r->wrong_ranks = is.wrong_ranks;
+}
+
 static void take_op(struct cast *c, struct team *t, enum op op, bool timed)
 {
 	struct team_op *r = &t->op[op];
 	double sum = 0, slowest = 0;
 
 	for (uint32_t i = 0; i < t->n; i++) {
-		const cJSON *m = c->players[t->ranks[i]].reply;
-		double us = wire_num(m, "us"), wrong = wire_num(m, "wrong");
+		double us = wire_num(c->players[t->ranks[i]].reply, "us");
 
 		sum += us;
 		slowest = us > slowest ? us : slowest;
-		if (wrong > 0 && r->wrong == 0)
-			r->wrong_rank = t->ranks[i];
-		r->wrong += wrong > 0 ? (size_t)wrong : 0;
 	}
+	take_wrong(c, t, r);
 	r->us = sum / t->n;
 	r->slowest_us = slowest;
-	if (!timed)
-		return;
-	r->done = true;
+	r->done = timed;
 }
 
 /* Of all that its ranks have said until now. */

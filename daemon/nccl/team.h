@@ -17,6 +17,8 @@ struct team_op {
 	double slowest_us;
 	size_t wrong; /* floats, of all ranks */
 	uint32_t wrong_rank; /* the first rank with wrong ones */
+	size_t wrong_first; /* ... and which of its floats */
+	uint32_t wrong_ranks; /* how many have some */
 	size_t bytes; /* S */
 	double algbw, busbw; /* GB/s, 10^9 */
 };

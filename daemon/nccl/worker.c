@@ -107,18 +107,33 @@ static int reply_error(struct worker *w, int code, const struct err *e, const ch
 	return reply(w, &b, &j);
 }
 
+static void begin_who(struct worker *w, struct jw *j, struct buf *b, const char *what)
+{
+	buf_init(b);
+	wire_begin(j, b, what);
+	member_str(j, "job", w->me->job);
+	member_uint(j, "rank", w->me->rank);
+	member_uint(j, "local", w->me->local);
+	member_uint(j, "pid", (uint64_t)getpid());
+	member_str(j, "node", w->me->node);
+}
+
+/* Before CUDA is loaded: a GPU that is ill lets us hang there, and somebody should know who we are. */
+static int say_here(struct worker *w)
+{
+	struct buf b;
+	struct jw j;
+
+	begin_who(w, &j, &b, "here");
+	return reply(w, &b, &j);
+}
+
 static int say_hello(struct worker *w, const struct err *failed)
 {
 	struct buf b;
 	struct jw j;
 
-	buf_init(&b);
-	wire_begin(&j, &b, "hello");
-	member_str(&j, "job", w->me->job);
-	member_uint(&j, "rank", w->me->rank);
-	member_uint(&j, "local", w->me->local);
-	member_uint(&j, "pid", (uint64_t)getpid());
-	member_str(&j, "node", w->me->node);
+	begin_who(w, &j, &b, "hello");
 	member_uint(&j, "nccl", (uint64_t)w->lib.nccl_version);
 	member_str(&j, "nccl_path", w->lib.nccl_path);
 	member_uint(&j, "cuda", (uint64_t)w->lib.cuda_runtime);
@@ -312,17 +327,19 @@ int worker_run(const struct check_options *o, const struct check_rank *me)
 	int fd, r;
 
 	redirect_log(&w);
-	r = library_load(&w.lib, o->prefix, &failed);
+	r = wire_connect(me->address, me->port, CONNECT_MS, &fd, &e);
+	if (r < 0) {
+		fprintf(stderr, "nodeagent-nccl: %s\n", e.text);
+		return 4;
+	}
+	wire_init(&w.wire, fd);
+	r = say_here(&w);
+	if (r == 0)
+		r = library_load(&w.lib, o->prefix, &failed);
 	if (r == 0)
 		gpu_open(&w.gpu, &w.lib, (int)me->local, o->bytes, &failed);
 	w.gpu.stop = is_told_to_stop;
 	w.gpu.stop_of = &w;
-	r = wire_connect(me->address, me->port, CONNECT_MS, &fd, &e);
-	if (r < 0) {
-		fprintf(stderr, "nodeagent-nccl: %s\n", failed.code ? failed.text : e.text);
-		return 4;
-	}
-	wire_init(&w.wire, fd);
 	r = say_hello(&w, &failed) == 0 ? obey(&w) : gone("has gone");
 	wire_finish(&w.wire);
 	gpu_close(&w.gpu);

@@ -2,11 +2,15 @@
  *
  * For tests of nodeagent-nccl where there is no GPU; goes with tests/fake/nccl.c.
  *   FAKE_CUDA_GPUS   how many GPUs there are (8); 0: none; -1: no driver
+ *   FAKE_CUDA_STOP_RANK, FAKE_CUDA_EXIT_RANK  this rank (by RANK) is stopped, or ends, when it takes its GPU
  */
 #include <dlfcn.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "nccl/abi.h"
 
@@ -57,8 +61,19 @@ FAKE(cudaGetDeviceCount, (int *n))
 	return *n ? CUDA_OK : CUDA_NO_DEVICE;
 }
 
+static bool is_my_rank(const char *name)
+{
+	const char *v = getenv(name), *rank = getenv("RANK");
+
+	return v && rank && atoi(v) == atoi(rank);
+}
+
 FAKE(cudaSetDevice, (int device))
 {
+	if (is_my_rank("FAKE_CUDA_STOP_RANK"))
+		raise(SIGSTOP);
+	if (is_my_rank("FAKE_CUDA_EXIT_RANK"))
+		_exit(7);
 	return device >= 0 && device < gpus() ? CUDA_OK : CUDA_NO_DEVICE;
 }
 

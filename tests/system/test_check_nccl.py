@@ -26,7 +26,13 @@ def fake(c, **more):
 
 
 def check(c, *args, env=None, prefix=FAKE):
-    return c.ctl("check", "nccl", "--env", prefix, "--mib", "1", *args, env=env or fake(c), timeout=60 * SLOW)
+    """Without what earlier tests did."""
+    return c.ctl("check", "nccl", "--env", prefix, "--mib", "1", "--no-baseline", *args, env=env or fake(c), timeout=60 * SLOW)
+
+
+def again(c, *args, env=None, mib=1):
+    """... compared and kept; tests that do this have arrays of their own size."""
+    return c.ctl("check", "nccl", "--env", FAKE, "--mib", str(mib), *args, env=env or fake(c), timeout=60 * SLOW)
 
 
 def test_all_operations_are_right_inside_and_between(nodes):
@@ -46,7 +52,8 @@ def test_all_operations_are_right_inside_and_between(nodes):
 def test_wrong_data_names_the_rank(nodes):
     env = fake(nodes, FAKE_NCCL_FAULT="corrupt all_gather", FAKE_NCCL_FAULT_RANK="3")
     r = check(nodes, "-N", "2", "--procs-per-node", "2", env=env)
-    assert r.code == 1 and "BAD all_gather gives wrong data" in r.out and "rank 3 (node2" in r.out, r
+    text = " ".join(r.out.split())
+    assert r.code == 1 and "BAD all_gather gives wrong data: 1 number on 1 of 4 ranks, the first is element 32768 of rank 3 (node2" in text, r
     assert "NOT ok" in r.out and "data exact" not in r.out
 
 
@@ -119,3 +126,114 @@ def test_what_was_expected_and_not_reached_is_bad(nodes):
     r = nodes.launch("-N", "2", "-G", "0", "--procs-per-node", "1", "--no-label", "--", "nodeagent-nccl", "--env", FAKE, "--mib", "1",
                      "--ops", "all_reduce", "--expect-between", "100", env=fake(nodes))
     assert r.code == 1 and '"severity":"bad"' in r.out and "expected 100.0" in r.out, r
+
+
+def test_a_gpu_that_does_not_open_is_named(nodes):
+    """The usual death of a GPU: CUDA hangs while it is initialised."""
+    env = fake(nodes, FAKE_CUDA_STOP_RANK="2")
+    r = check(nodes, "-N", "2", "--procs-per-node", "2", "--timeout", "1s", env=env)
+    text = " ".join(r.out.split())
+    assert r.code == 3 and "BAD rank 2 (node2, GPU 0, pid" in text and "hangs after 10 s: CUDA is loaded" in text, r
+    assert "rank 1" not in text and "rank 3" not in text, r
+    env = fake(nodes, FAKE_CUDA_EXIT_RANK="1")
+    r = check(nodes, "-N", "2", "--procs-per-node", "1", env=env)
+    assert r.code != 0 and "BAD rank 1 (node2, GPU 0, pid" in r.out and "has ended while CUDA" in " ".join(r.out.split()), r
+    assert r.seconds < 10 * SLOW, r
+
+
+# ---- the baseline: sizes of arrays tell these tests' runs apart
+
+
+def kept(c, mib):
+    doc = json.loads(c.ctl("check", "nccl", "--history", "--json").ok().out)
+    return {s["nodes"]: s for s in doc["sets"] if s["mib"] == mib}
+
+
+def test_a_run_is_compared_with_the_runs_before(nodes):
+    args = ("-N", "2", "--procs-per-node", "2", "--ops", "all_reduce,gather")
+    r = again(nodes, *args, mib=2).ok()
+    text = " ".join(r.out.split())
+    assert "no baseline yet: inside node1, inside node2, between node[1-2]; this run is kept" in text and "OF BASELINE" not in text, r
+    r = again(nodes, *args, mib=2).ok()
+    text = " ".join(r.out.split())
+    assert "OF BASELINE" in text and text.count("100 %") == 4 and "below 90 % of a baseline is slow (as nccl-tests has it)" in text, r
+    sets = kept(nodes, 2)
+    assert set(sets) == {"node1", "node2", "node[1-2]"} and sets["node1"]["good"] == 2 and sets["node[1-2]"]["ranks"] == 4, sets
+    assert len(sets["node1"]["runs"]) == 2 and sets["node1"]["runs"][0]["by"], sets
+
+
+def test_below_the_baseline_is_bad_and_an_event(nodes):
+    args = ("-N", "2", "--procs-per-node", "2", "--ops", "all_reduce,broadcast")
+    again(nodes, *args, mib=3).ok()
+    slow = fake(nodes, FAKE_NCCL_MS="1.2")  # on all nodes alike: nothing but the baseline can tell
+    r = again(nodes, *args, mib=3, env=slow)
+    text = " ".join(r.out.split())
+    assert r.code == 1 and "NOT ok, data exact" in text and "BAD node1: all_reduce reaches" in text, r
+    assert "83 % of its baseline of" in text and "so are broadcast (83 %)" in text and "--new-baseline" in text, r
+    assert "does not count for the baseline" in text, r
+    doc = json.loads(again(nodes, *args, "--json", mib=3, env=slow).out)
+    assert not doc["ok"] and all(b["verdict"] == "slow" and not b["counts"] for b in doc["baselines"]), doc
+    assert [f["what"] for f in doc["findings"]] == ["baseline"] * 3, doc
+    assert again(nodes, *args, "--baseline-tolerance", "20", mib=3, env=slow).code == 0
+    events = nodes.ctl("events", "--kind", "nccl").ok().out
+    assert events.count("nccl.slow") == 3 and "83 % of its baseline" in events, events
+    again(nodes, *args, "--new-baseline", mib=3, env=slow).ok()
+    r = again(nodes, *args, mib=3, env=slow).ok()
+    assert "100 %" in r.out, r
+
+
+def test_other_conditions_are_named_and_do_not_fail(nodes):
+    args = ("-N", "2", "--procs-per-node", "1", "--ops", "all_reduce")
+    again(nodes, *args, mib=4).ok()
+    r = again(nodes, *args, mib=4, env=fake(nodes, FAKE_NCCL_VERSION="22105", FAKE_NCCL_MS="2")).ok()
+    text = " ".join(r.out.split())
+    assert "WARN between nodes: all_reduce reaches" in text and "NCCL 2.28.9 then, 2.21.5 now" in text and "~50 %" in text, r
+    r = again(nodes, "-N", "3", *args[2:], mib=4).ok()
+    assert "no baseline yet: between node[1-3] (there is one of node[1-2])" in " ".join(r.out.split()), r
+    r = again(nodes, *args, mib=4, env=fake(nodes, NCCL_ALGO="Ring")).ok()
+    assert "settings none then, NCCL_ALGO=Ring now" in " ".join(r.out.split()), r
+
+
+def test_who_is_no_administrator_compares_and_leaves_no_trace(nodes):
+    """The agent's socket, as a user's node has it: there the coordinator takes nothing."""
+    args = ("-N", "2", "--procs-per-node", "1", "--ops", "all_reduce")
+    again(nodes, *args, mib=5).ok()
+    user = ("--socket", os.path.join(nodes.home, "nodectl.sock"))
+    for ms in ("3", "0.01"):
+        r = again(nodes, *args, *user, mib=5, env=fake(nodes, FAKE_NCCL_MS=ms))
+        assert "this run is not kept: only an administrator's" in " ".join(r.out.split()), r
+        assert r.code == (1 if ms == "3" else 0), r
+    r = again(nodes, *args, *user, "--new-baseline", mib=5)
+    assert r.code == 1 and "administrators" in r.err, r
+    assert len(kept(nodes, 5)["node[1-2]"]["runs"]) == 1
+    r = nodes.ctl("check", "nccl", "--history", "-w", "node2", *user).ok()
+    assert "between node[1-2]" in r.out and "node[1-3]" in r.out and "\nnode1 " not in r.out, r
+
+
+def test_wrong_data_and_bad_words_touch_no_baseline(nodes):
+    args = ("-N", "2", "--procs-per-node", "1", "--ops", "all_reduce")
+    env = fake(nodes, FAKE_NCCL_FAULT="corrupt all_reduce", FAKE_NCCL_FAULT_RANK="1")
+    r = again(nodes, *args, mib=6, env=env)
+    assert r.code == 1 and "baseline:" not in r.out and not kept(nodes, 6), r
+    again(nodes, *args, "--no-baseline", mib=6).ok()
+    assert not kept(nodes, 6)
+    for bad, words in ((("--history", "-N", "2"), "-w only"), (("--no-baseline", "--new-baseline"), "exclude each other"),
+                       (("--baseline-tolerance", "100"), "--baseline-tolerance"), (("--history", "-w", "a[["), "-w")):
+        r = nodes.ctl("check", "nccl", *bad)
+        assert r.code == 2 and words in r.err, r
+
+
+def test_the_baseline_outlives_the_coordinator():
+    from cluster import Cluster
+    c = Cluster(2)
+    os.mkdir(c.path("comms"))
+    try:
+        args = ("-N", "2", "--procs-per-node", "1", "--ops", "all_reduce")
+        again(c, *args).ok()
+        c.stop()
+        c.start()
+        assert "100 %" in again(c, *args).ok().out
+    finally:
+        left = c.finish()
+        c.remove()
+    assert not left, left
