@@ -353,7 +353,7 @@ static void tell_one(struct arena *a, const struct coord *c, const struct rec_nc
 
 /* ---- a run that is kept ------------------------------------------------------------------ */
 
-/* The operation that is furthest below; NULL: none is slow. */
+/* The operation that is furthest below, all_reduce where others are as bad; NULL: none is slow. */
 static const struct rec_nccl_speed *slowest(const struct rec_nccl_told *was, const struct rec_nccl_run *run, uint32_t percent,
 					    uint32_t *ret_base)
 {
@@ -362,8 +362,10 @@ static const struct rec_nccl_speed *slowest(const struct rec_nccl_told *was, con
 	for (size_t i = 0; i < run->n_speeds; i++) {
 		uint32_t base = speed_in(was->base, was->n_base, run->speeds[i].op);
 
+		uint64_t much = strcmp(run->speeds[i].op, "all_reduce") == 0 ? 101 : 99; /* hundredths */
+
 		if (!nccl_base_slow(run->speeds[i].mb_s, base, percent) ||
-		    (worst != NULL && (uint64_t)run->speeds[i].mb_s * *ret_base >= (uint64_t)worst->mb_s * base))
+		    (worst != NULL && (double)run->speeds[i].mb_s * *ret_base * 100 >= (double)worst->mb_s * base * (double)much))
 			continue;
 		worst = &run->speeds[i];
 		*ret_base = base;
@@ -381,7 +383,7 @@ static void tell_event(struct coord *c, const struct rec_nccl_set *s, uint64_t k
 	if (worst != NULL)
 		events_add(c, &in, "check nccl %s %.200s: %s %.1f GB/s, %" PRIu64 " %% of its baseline of %.1f",
 			   inside ? "inside" : "between", s->nodes, worst->op, worst->mb_s / 1000.0,
-			   (uint64_t)worst->mb_s * 100 / base, base / 1000.0);
+			   ((uint64_t)worst->mb_s * 200 / base + 1) / 2, base / 1000.0);
 	else
 		events_add(c, &in, "check nccl %s %.200s: as fast as its baseline again", inside ? "inside" : "between", s->nodes);
 }
