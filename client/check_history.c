@@ -93,7 +93,8 @@ static const char *shown_op(const struct rec_nccl_run *r)
 	return r->speeds[0].op;
 }
 
-static void text_run(struct out *o, const struct rec_nccl_set *s, const struct rec_nccl_run *r)
+/* settings: somebody's differ from none, and have to be told apart. */
+static void text_run(struct out *o, const struct rec_nccl_set *s, const struct rec_nccl_run *r, bool settings)
 {
 	const char *op = shown_op(r);
 	uint32_t is = speed_of(r->speeds, r->n_speeds, op), base = speed_of(s->base, s->n_base, op);
@@ -112,6 +113,8 @@ static void text_run(struct out *o, const struct rec_nccl_set *s, const struct r
 	else
 		out_cell(o, "OF BASE", OUT_RIGHT, OUT_PLAIN, "-");
 	out_cell(o, "COUNTS", 0, r->good ? OUT_PLAIN : OUT_WARN, "%s", r->good ? "yes" : "no");
+	if (settings)
+		out_cell(o, "SETTINGS", OUT_SHRINK, OUT_PLAIN, "%s", s->env != NULL && *s->env ? s->env : "-");
 	out_cell(o, "OVER", OUT_SPARE, OUT_PLAIN, "%s", r->how != NULL ? r->how : "-");
 	out_cell(o, "NCCL", OUT_SPARE, OUT_PLAIN, "%s", s->nccl != NULL ? s->nccl : "-");
 	out_cell(o, "MIB", OUT_SPARE | OUT_RIGHT, OUT_PLAIN, "%u", s->mib);
@@ -119,7 +122,6 @@ static void text_run(struct out *o, const struct rec_nccl_set *s, const struct r
 	out_cell(o, "BY", OUT_SPARE, OUT_PLAIN, "%s", r->by != NULL ? r->by : "-");
 	out_cell(o, "DRIVER", OUT_SPARE, OUT_PLAIN, "%s", s->driver != NULL && *s->driver ? s->driver : "-");
 	out_cell(o, "GPU", OUT_SPARE, OUT_PLAIN, "%s", s->gpu != NULL && *s->gpu ? s->gpu : "-");
-	out_cell(o, "SETTINGS", OUT_SPARE | OUT_SHRINK, OUT_PLAIN, "%s", s->env != NULL && *s->env ? s->env : "-");
 	out_end(o);
 }
 
@@ -169,6 +171,7 @@ static void json_set(struct out *o, const struct rec_nccl_set *s)
 
 static int show(struct ctl *c, const struct kept *k)
 {
+	bool settings = false;
 	struct buf b;
 	struct out *o;
 
@@ -176,6 +179,8 @@ static int show(struct ctl *c, const struct kept *k)
 		puts("no run is kept yet: an administrator's 'nodectl check nccl' on the coordinator's host is");
 		return 0;
 	}
+	for (size_t i = 0; i < k->n; i++)
+		settings = settings || (k->sets[i]->env != NULL && *k->sets[i]->env);
 	o = ctl_out(c, &b);
 	out_start(o, "sets", OUT_TABLE);
 	for (size_t i = 0; i < k->n; i++)
@@ -183,7 +188,7 @@ static int show(struct ctl *c, const struct kept *k)
 			json_set(o, k->sets[i]);
 		else
 			for (size_t r = k->sets[i]->n_runs; r-- > 0;)
-				text_run(o, k->sets[i], &k->sets[i]->runs[r]);
+				text_run(o, k->sets[i], &k->sets[i]->runs[r], settings);
 	out_end(o);
 	return ctl_print(o, &b);
 }

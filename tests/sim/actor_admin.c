@@ -4,6 +4,8 @@
  * again when it was answered. What it is shown is compared with what was said
  * when (check_silence.c). May take a node out of the cluster, ask again until
  * that is confirmed, and have the same machine join again, with its old key.
+ * May tell of runs of 'check nccl', the next when the one before is kept: what
+ * was told as kept counts for ever (27).
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +13,9 @@
 #include "common/base64.h"
 #include "tests/sim/sim.h"
 
-enum { AD_CONNECT, AD_ASK, AD_REMOVE, AD_TOKEN, AD_JOIN };
+#define RUNS 12u
+
+enum { AD_CONNECT, AD_ASK, AD_REMOVE, AD_TOKEN, AD_JOIN, AD_RUN };
 
 struct admin {
 	struct conn *conn, *join_conn;
@@ -19,6 +23,8 @@ struct admin {
 	uint32_t host; /* that is taken out */
 	int64_t back_after;
 	bool to_remove, removed, want_token, need_token, joined;
+	bool checks, checks_begun; /* nccl */
+	uint32_t run_rid, runs_kept, runs_told; /* RUNS in all; told: it may have been kept, too */
 	char token_id[33];
 	uint8_t secret[32];
 };
@@ -44,10 +50,18 @@ void admin_removes(struct sim *s, uint32_t host, int64_t at, int64_t back_after)
 	world_at(&s->w, at, EV_ADMIN, &s->admin_proc, AD_REMOVE, NULL);
 }
 
+void admin_checks(struct sim *s, int64_t at)
+{
+	s->admin->checks = true;
+	world_at(&s->w, at, EV_ADMIN, &s->admin_proc, AD_RUN, NULL);
+}
+
 bool admin_done(const struct sim *s)
 {
 	const struct admin *k = s->admin;
 
+	if (k != NULL && k->checks && k->runs_kept < RUNS)
+		return false;
 	return k == NULL || !k->to_remove || (k->removed && (k->back_after == 0 || k->joined));
 }
 
@@ -100,6 +114,26 @@ static void ask_for_token(struct sim *s)
 	msg_init(&m, MSG_token_create);
 	m.u.token_create.rid = k->token_rid = ++k->rid;
 	m.u.token_create.submit = true;
+	send_msg(s, k->conn, &m);
+}
+
+/* All are as fast: each counts. */
+static void tell_run(struct sim *s)
+{
+	struct admin *k = s->admin;
+	struct rec_nccl_speed speed = { .op = "all_reduce", .mb_s = 280000 };
+	struct rec_nccl_run run = { .good = true, .speeds = &speed, .n_speeds = 1 };
+	struct rec_nccl_set set = { .scope = "inside", .nodes = "n1", .ranks = 8, .mib = 128, .runs = &run, .n_runs = 1 };
+	struct msg m;
+
+	if (k->conn == NULL)
+		return; /* when it is there again */
+	msg_init(&m, MSG_base_put);
+	m.u.base_put.rid = k->run_rid = ++k->rid;
+	m.u.base_put.sets = &set;
+	m.u.base_put.n_sets = 1;
+	MSG_SET(&m.u.base_put, base_put, keep, true);
+	k->runs_told++;
 	send_msg(s, k->conn, &m);
 }
 
@@ -157,6 +191,10 @@ void admin_event(struct sim *s, const struct event *e)
 	case AD_TOKEN:
 		ask_for_token(s);
 		break;
+	case AD_RUN:
+		k->checks_begun = true;
+		tell_run(s);
+		break;
 	case AD_JOIN:
 		k->join_conn = dial(s, AD_JOIN, CONN_CONTROL, (int)k->host);
 		break;
@@ -210,6 +248,8 @@ static void on_refused(struct sim *s, struct conn *c, const struct rec_refused *
 		is_removed(s);
 	else if (r->rid == k->remove_rid)
 		again_in(s, AD_REMOVE, 300 * MS, SECOND);
+	else if (r->rid == k->run_rid)
+		again_in(s, AD_RUN, 300 * MS, SECOND);
 	else if (r->rid == k->token_rid)
 		again_in(s, AD_TOKEN, 300 * MS, SECOND);
 }
@@ -226,6 +266,19 @@ static void on_token(struct sim *s, const struct rec_token *r)
 	again_in(s, AD_JOIN, MS, 50 * MS);
 }
 
+/* It tells what there was before this run. */
+static void on_run_kept(struct sim *s, const struct rec_base_told *r)
+{
+	struct admin *k = s->admin;
+	uint32_t good = r->n_told == 1 ? r->told[0].good : 0;
+
+	if (!r->kept || good < k->runs_kept || good >= k->runs_told)
+		sim_fail(s, "27: a run that was told as kept stays (%u of them, %u are known, %u were told)", k->runs_kept, good,
+			 k->runs_told);
+	if (++k->runs_kept < RUNS)
+		again_in(s, AD_RUN, 50 * MS, 800 * MS);
+}
+
 /* What was asked on a connection that broke is asked again. */
 static void on_welcome(struct sim *s, struct conn *c)
 {
@@ -240,6 +293,8 @@ static void on_welcome(struct sim *s, struct conn *c)
 		ask_to_remove(s);
 	if (k->want_token)
 		ask_for_token(s);
+	if (k->checks_begun && k->runs_kept < RUNS)
+		tell_run(s);
 }
 
 void admin_message(struct sim *s, struct conn *c, const struct msg *m)
@@ -257,6 +312,10 @@ void admin_message(struct sim *s, struct conn *c, const struct msg *m)
 		break;
 	case MSG_refused:
 		on_refused(s, c, &m->u.refused);
+		break;
+	case MSG_base_told:
+		if (m->u.base_told.rid == s->admin->run_rid)
+			on_run_kept(s, &m->u.base_told);
 		break;
 	case MSG_token:
 		on_token(s, &m->u.token);

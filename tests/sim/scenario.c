@@ -446,6 +446,7 @@ const struct scenario scenarios[] = {
 	{ "queue-equals", 2, scn_queue_equals, true },
 	{ "agent-leaves", 3, scn_agent_leaves, true },
 	{ "all-leave", 2, scn_all_leave, true },
+	{ "runs-kept", 1, scn_runs_kept, true },
 	{ "undying", 3, scn_undying, false },
 	{ "again-node", 3, scn_again_node, true },
 	{ "again-silent", 3, scn_again_silent, false },

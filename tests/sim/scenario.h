@@ -39,6 +39,7 @@ void scn_node_removed(struct sim *s);
 void scn_node_rejoins(struct sim *s);
 void scn_agent_leaves(struct sim *s);
 void scn_all_leave(struct sim *s);
+void scn_runs_kept(struct sim *s);
 void scn_queue(struct sim *s);
 void scn_queue_equals(struct sim *s);
 void scn_dies_unseen(struct sim *s);

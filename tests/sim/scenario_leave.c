@@ -49,6 +49,20 @@ void scn_node_rejoins(struct sim *s)
 	s->heal_at = 49 * SECOND;
 }
 
+/* ---- runs of check nccl ---------------------------------------------------------------- */
+
+void scn_runs_kept(struct sim *s)
+{
+	scn_submit(s, 1, 1);
+	s->loss_allowed = true;
+	admin_add(s, 0);
+	admin_checks(s, scn_ms(s, 100, 2000));
+	for (int i = 0; i < 2; i++)
+		scn_fault(s, 300, 9000, rng_chance(&s->w.rng, 500) ? FT_COORD_POWER : FT_COORD_CRASH, 0, scn_ms(s, 50, 4000));
+	if (rng_chance(&s->w.rng, 300))
+		fault_at(s, scn_ms(s, 0, 6000), FT_DISK_FULL, 0, scn_ms(s, 500, 4000));
+}
+
 /* ---- asked to stop ------------------------------------------------------------------- */
 
 static void job_that_may_be_cut_short(struct sim *s)

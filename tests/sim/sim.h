@@ -547,6 +547,8 @@ bool rogue_quiet(struct sim *s); /* for the end of the run */
 void admin_add(struct sim *s, int64_t at); /* asks for the status all the time, from then on */
 /* Takes this node out then; joins it again so long after, with the same key (0: never). */
 void admin_removes(struct sim *s, uint32_t host, int64_t at, int64_t back_after);
+/* Tells of runs of check nccl from then on. */
+void admin_checks(struct sim *s, int64_t at);
 bool admin_done(const struct sim *s); /* for the end of the run */
 const uint8_t *admin_key(const struct sim *s); /* of the machine that joins */
 void admin_event(struct sim *s, const struct event *e);
