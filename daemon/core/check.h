@@ -106,13 +106,16 @@ void check_port_flap(const struct check_at *at, struct check_is *is);
 void check_port_firmware(const struct check_at *at, struct check_is *is);
 void check_port_pkey(const struct check_at *at, struct check_is *is);
 void check_port_gids(const struct check_at *at, struct check_is *is);
+void check_port_sm(const struct check_at *at, struct check_is *is);
 void check_layers(const struct check_at *at, struct check_is *is);
+void check_ports_count(const struct check_at *at, struct check_is *is);
 
 /* check_gpu.c */
 void check_gpu_present(const struct check_at *at, struct check_is *is);
 void check_gpu_ecc(const struct check_at *at, struct check_is *is);
 void check_gpu_xid(const struct check_at *at, struct check_is *is);
 void check_gpu_strangers(const struct check_at *at, struct check_is *is);
+void check_gpu_memory(const struct check_at *at, struct check_is *is);
 void check_gpu_remap(const struct check_at *at, struct check_is *is);
 void check_gpu_throttle(const struct check_at *at, struct check_is *is);
 void check_gpu_temp(const struct check_at *at, struct check_is *is);

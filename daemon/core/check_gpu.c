@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/gpu_odd.h"
 #include "common/xid.h"
 
 /* ---- present, errors, strangers --------------------------------------------------------- */
@@ -71,6 +72,7 @@ void check_gpu_xid(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_gpu *g = at->gpu;
 	uint32_t n, last;
+	const char *text;
 
 	if (!readable(at, is, MSG_HAS(g, gpu, xids)))
 		return;
@@ -79,9 +81,11 @@ void check_gpu_xid(const struct check_at *at, struct check_is *is)
 				 : arena_printf(at->a, "%u", n));
 	if (n == 0)
 		return;
+	text = xid_text(last);
 	is->brief = arena_printf(at->a, "GPU %u Xid %u", g->index, last);
-	check_say(is, CHECK_WARN, "with Xid errors", arena_printf(at->a, "the driver reported Xid %u (%u in all)", last, n),
-		  "look the Xid up in NVIDIA's list, and at dmesg");
+	check_say(is, xid_kind(last) == XID_GPU ? CHECK_BAD : CHECK_WARN, "with Xid errors",
+		  arena_printf(at->a, "the driver reported Xid %u%s%s (%u in all)", last, text != NULL ? ": " : "", text != NULL ? text : "", n),
+		  xid_fix(last));
 }
 
 static const char *users_of(struct arena *a, const struct rec_gpu *g)
@@ -115,6 +119,23 @@ void check_gpu_strangers(const struct check_at *at, struct check_is *is)
 			  "end that process, or launch with --busy-gpus");
 	else
 		check_ok(is, g->n_procs > 0 ? arena_printf(at->a, "%zu processes, of jobs", g->n_procs) : "no process");
+}
+
+/* A dead process's memory comes back with it; what stays belongs to nobody that can be ended. */
+void check_gpu_memory(const struct check_at *at, struct check_is *is)
+{
+	const struct rec_gpu *g = at->gpu;
+
+	if (!readable(at, is, MSG_HAS(g, gpu, mem_used) && !g->procs_unknown))
+		return;
+	check_ok(is, arena_printf(at->a, "%s in use, %zu process%s", check_bytes(at->a, g->mem_used), g->n_procs, g->n_procs == 1 ? "" : "es"));
+	if (g->n_procs > 0 || g->mem_used >> 30 < GPU_LEFT_GIB)
+		return;
+	check_say(is, CHECK_WARN, "with leftover memory",
+		  arena_printf(at->a, "%s of its memory are in use, and no process is there that has it: jobs do not get it",
+			       check_bytes(at->a, g->mem_used)),
+		  arena_printf(at->a, "fuser -v /dev/nvidia%u shows who holds it (a container's, a zombie); else nvidia-smi --gpu-reset or "
+			       "reboot when no job runs there", g->index));
 }
 
 /* ---- memory, clocks, heat, power ------------------------------------------------------------ */
@@ -171,18 +192,15 @@ void check_gpu_throttle(const struct check_at *at, struct check_is *is)
 		}
 }
 
-#define SLOW_C 90 /* of GPUs that do not tell theirs: A100 92, H100 90 to 95 */
-#define NEAR_C 5
-
 void check_gpu_temp(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_gpu *g = at->gpu;
-	uint32_t slow = MSG_HAS(g, gpu, slow_c) && g->slow_c > 0 ? g->slow_c : SLOW_C;
+	uint32_t slow = MSG_HAS(g, gpu, slow_c) && g->slow_c > 0 ? g->slow_c : GPU_SLOW_C;
 
 	if (!readable(at, is, MSG_HAS(g, gpu, temp_c)))
 		return;
 	check_ok(is, arena_printf(at->a, "%u C, slows down at %u C", g->temp_c, slow));
-	if (g->temp_c + NEAR_C >= slow)
+	if (g->temp_c + GPU_NEAR_C >= slow)
 		check_say(is, g->temp_c >= slow ? CHECK_BAD : CHECK_WARN, "hot",
 			  arena_printf(at->a, "%u C; it slows down at %u C", g->temp_c, slow),
 			  "look at fans, air flow and the room; nodectl gpus shows the others'");
@@ -193,16 +211,18 @@ static bool same_model(const struct rec_gpu *g, const struct rec_gpu *h)
 	return g->name != NULL && h->name != NULL && strcmp(g->name, h->name) == 0;
 }
 
-#define BUSY_UTIL 50
-#define DEEP_PSTATE 8
-
 void check_gpu_power(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_gpu *g = at->gpu;
 	size_t higher = 0, like = 0;
+	struct tally_view v = { 0 };
+	uint32_t most;
 
 	if (!readable(at, is, MSG_HAS(g, gpu, power_limit_mw)))
 		return;
+	if (at->in->peers != NULL && g->name != NULL)
+		tally_look(at->in->peers, TALLY_LIMIT, g->name, NULL, &v);
+	most = v.most != NULL ? (uint32_t)strtoul(v.most, NULL, 10) : 0;
 	check_ok(is, arena_printf(at->a, "limit %u W%s", g->power_limit_mw / 1000,
 				  MSG_HAS(g, gpu, pstate) ? arena_printf(at->a, ", state P%u", g->pstate) : ""));
 	for (size_t i = 0; i < at->r->n_gpus; i++) {
@@ -217,7 +237,11 @@ void check_gpu_power(const struct check_at *at, struct check_is *is)
 		check_say(is, CHECK_WARN, "with a lower limit",
 			  arena_printf(at->a, "its power limit is %u W, lower than that of %zu of its %zu equals here", g->power_limit_mw / 1000,
 				       higher, like - 1), arena_printf(at->a, "nvidia-smi -i %u -pl WATTS", g->index));
-	else if (MSG_HAS(g, gpu, pstate) && MSG_HAS(g, gpu, util) && g->pstate >= DEEP_PSTATE && g->util >= BUSY_UTIL)
+	else if (most > g->power_limit_mw / 1000)
+		check_say(is, CHECK_WARN, "with a lower limit",
+			  arena_printf(at->a, "its power limit is %u W, %u of %u GPUs of its model have %u W", g->power_limit_mw / 1000,
+				       v.n_most, v.n_all, most), arena_printf(at->a, "nvidia-smi -i %u -pl %u", g->index, most));
+	else if (MSG_HAS(g, gpu, pstate) && MSG_HAS(g, gpu, util) && g->pstate >= GPU_DEEP_PSTATE && g->util >= GPU_BUSY_UTIL)
 		check_say(is, CHECK_WARN, "slow though busy",
 			  arena_printf(at->a, "it is busy (%u %%) in power state P%u, which is for idle GPUs", g->util, g->pstate),
 			  "nvidia-smi -q -d PERFORMANCE,CLOCK; reset it or reboot when no job runs");
@@ -225,11 +249,28 @@ void check_gpu_power(const struct check_at *at, struct check_is *is)
 
 /* ---- links ------------------------------------------------------------------------------ */
 
+/* The maximum is of GPU and slot together, and it is trained at boot: a bad slot is seen by its like only. */
+static bool less_than_its_like(const struct check_at *at, char *most, size_t size)
+{
+	const struct rec_gpu *g = at->gpu;
+	struct tally_view v = { 0 };
+	unsigned gen, width;
+
+	if (at->in->peers == NULL || g->name == NULL || !MSG_HAS(g, gpu, pcie_gen_max))
+		return false;
+	tally_look(at->in->peers, TALLY_PCIE, g->name, NULL, &v);
+	if (v.most == NULL || sscanf(v.most, "%u x%u", &gen, &width) != 2) // NOLINT(cert-err34-c): ours, see tally.c
+		return false;
+	snprintf(most, size, "generation %u with %u", gen, width);
+	return g->pcie_gen_max < gen || g->pcie_width_max < width;
+}
+
 void check_gpu_pcie(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_gpu *g = at->gpu;
-	bool busy = MSG_HAS(g, gpu, util) && g->util >= BUSY_UTIL;
+	bool busy = MSG_HAS(g, gpu, util) && g->util >= GPU_BUSY_UTIL;
 	bool gens = MSG_HAS(g, gpu, pcie_gen) && MSG_HAS(g, gpu, pcie_gen_max);
+	char most[48];
 
 	if (!readable(at, is, MSG_HAS(g, gpu, pcie_width) && MSG_HAS(g, gpu, pcie_width_max)))
 		return;
@@ -240,6 +281,10 @@ void check_gpu_pcie(const struct check_at *at, struct check_is *is)
 		check_say(is, CHECK_WARN, "on a narrow link",
 			  arena_printf(at->a, "its PCIe link has %u lanes of %u", g->pcie_width, g->pcie_width_max),
 			  "reseat the GPU or its riser; look for AER in dmesg");
+	else if (less_than_its_like(at, most, sizeof(most)))
+		check_say(is, CHECK_WARN, "in a lesser slot",
+			  arena_printf(at->a, "its PCIe link can have generation %u with %u lanes here, that of most GPUs of its model %s", g->pcie_gen_max,
+				       g->pcie_width_max, most), "reseat the GPU or its riser; compare the BIOS's setting of the slot; look for AER in dmesg");
 	else if (gens && busy && g->pcie_gen < g->pcie_gen_max)
 		check_say(is, CHECK_WARN, "on a slow link",
 			  arena_printf(at->a, "busy, and its PCIe link runs at generation %u of %u", g->pcie_gen, g->pcie_gen_max),

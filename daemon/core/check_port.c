@@ -108,6 +108,15 @@ static const char *fill_in(struct arena *a, const char *text, const struct rec_p
 
 /* ---- state and addresses ------------------------------------------------------------ */
 
+/* What it was like while it was Active; NULL: it never was. */
+static const struct port_base *base_of(const struct check_at *at)
+{
+	for (size_t i = 0; i < at->in->n_bases; i++)
+		if (at->in->bases[i].port == at->port->port && strcmp(at->in->bases[i].device, at->port->device) == 0)
+			return &at->in->bases[i];
+	return NULL;
+}
+
 /* Old ports stay Active without a manager; of several nodes it is not the port. */
 static const char *no_manager(const struct check_at *at)
 {
@@ -120,18 +129,10 @@ static const char *no_manager(const struct check_at *at)
 			    "from it; ports that are Active stay so without one", n);
 }
 
-static const struct port_base *base_of(const struct check_at *at)
-{
-	for (size_t i = 0; i < at->in->n_bases; i++)
-		if (at->in->bases[i].port == at->port->port && strcmp(at->in->bases[i].device, at->port->device) == 0)
-			return &at->in->bases[i];
-	return NULL;
-}
-
-/* Hosts have Ethernet ports that nobody uses, the second one of a card first of all. One that was Active is used. */
+/* Hosts have ports that nobody uses, the second one of a card first of all. One that was Active is used. */
 static bool went_down(const struct check_at *at)
 {
-	return check_is_ethernet(at->port) && strcmp(at->port->state, "Down") == 0 && base_of(at) != NULL;
+	return strcmp(at->port->state, "Down") == 0 && base_of(at) != NULL;
 }
 
 void check_port_state(const struct check_at *at, struct check_is *is)
@@ -152,7 +153,7 @@ void check_port_state(const struct check_at *at, struct check_is *is)
 	is->reading = arena_printf(at->a, "%s%s%s", p->state, p->phys_state != NULL ? "/" : "",
 				   p->phys_state != NULL ? p->phys_state : "");
 	is->verdict = CHECK_OK;
-	if (check_is_active(p))
+	if (check_is_active(p) && (p->phys_state == NULL || strcmp(p->phys_state, "LinkUp") == 0))
 		return;
 	for (size_t i = 0; i < sizeof(port_rows) / sizeof(port_rows[0]); i++) {
 		const struct port_row *r = &port_rows[i];
@@ -160,10 +161,11 @@ void check_port_state(const struct check_at *at, struct check_is *is)
 		if (!matches(r->layer, layer) || !matches(r->state, p->state) ||
 		    !matches(r->phys, p->phys_state))
 			continue;
-		check_say(is, strcmp(r->severity, "bad") == 0 || went_down(at) ? CHECK_BAD : CHECK_WARN, r->is, r->text,
-			  fill_in(at->a, r->fix, p));
+		check_say(is, strcmp(r->severity, "bad") == 0 ? CHECK_BAD : CHECK_WARN, r->is, r->text, fill_in(at->a, r->fix, p));
 		if (i == 0 && no_manager(at) != NULL)
 			is->text = no_manager(at);
+		if (is->verdict == CHECK_WARN && went_down(at))
+			check_say(is, CHECK_BAD, r->is, arena_printf(at->a, "%s; it was Active before", r->text), is->fix);
 		return;
 	}
 }
@@ -224,11 +226,40 @@ void check_port_pkey(const struct check_at *at, struct check_is *is)
 	if ((p->pkey & 0x7fff) == 0)
 		check_say(is, CHECK_WARN, "without partition", "its first partition key is empty: it belongs to no partition",
 			  "look at the subnet manager's partitions.conf");
+	else if (!(p->pkey & 0x8000) && p->pkeys <= 1)
+		check_say(is, CHECK_WARN, "a limited member",
+			  arena_printf(at->a, "it is a limited member of its only partition (0x%04x): limited members do not hear each other", p->pkey),
+			  "look at the subnet manager's partitions.conf: nodes that train together need full membership (=full)");
 	else if (v.most != NULL && v.n_same < v.n_most)
 		check_say(is, CHECK_WARN, "in another partition",
 			  arena_printf(at->a, "its partition is 0x%04x, that of %u of %u ports 0x%04x: they do not hear each "
 				       "other", p->pkey & 0x7fff, v.n_most, v.n_all, (unsigned)strtoul(v.most, NULL, 10)),
 			  "look at the subnet manager's partitions.conf; or set NCCL_IB_PKEY for jobs");
+}
+
+/* A manager that is exchanged tells its LID to one port after another, and ports are read one after another. */
+void check_port_sm(const struct check_at *at, struct check_is *is)
+{
+	const struct rec_port *p = at->port;
+	struct tally_view v = { 0 };
+	char value[16];
+
+	if (!configured(at, is))
+		return;
+	if (!MSG_HAS(p, port, sm_lid) || p->sm_lid == 0) {
+		is->reading = "not known";
+		return;
+	}
+	check_ok(is, arena_printf(at->a, "SM LID %u", p->sm_lid));
+	snprintf(value, sizeof(value), "%u", p->sm_lid);
+	if (at->in->peers == NULL || at->in->sm_moves)
+		return;
+	tally_look(at->in->peers, TALLY_SM, p->device, value, &v);
+	if (v.most != NULL && v.n_same < v.n_most)
+		check_say(is, CHECK_WARN, "with another SM",
+			  arena_printf(at->a, "it obeys the subnet manager at SM LID %u, %u of %u ports of this name the one at SM LID %.10s: it was left "
+				       "out of a handover, or it is in another fabric", p->sm_lid, v.n_most, v.n_all, v.most),
+			  "sminfo on both nodes; look where the cable goes (ibnetdiscover)");
 }
 
 void check_port_gids(const struct check_at *at, struct check_is *is)
@@ -283,6 +314,57 @@ void check_layers(const struct check_at *at, struct check_is *is)
 		is->verdict = CHECK_SKIP;
 	else
 		check_ok(is, "ports of one model have one link layer");
+}
+
+static bool has_port(const struct rec_readings *r, const struct port_base *b)
+{
+	for (size_t i = 0; i < r->n_ports; i++)
+		if (r->ports[i].port == b->port && strcmp(r->ports[i].device, b->device) == 0)
+			return true;
+	return false;
+}
+
+/* The first that was Active and is not listed any more; renamed ones are not missed while there are as many. */
+static const struct port_base *missed(const struct check_at *at)
+{
+	const struct port_base *gone = NULL;
+
+	for (size_t i = at->in->n_bases; i-- > 0;)
+		if (!has_port(at->r, &at->in->bases[i]))
+			gone = &at->in->bases[i];
+	return at->r->n_ports < at->in->n_bases ? gone : NULL;
+}
+
+void check_ports_count(const struct check_at *at, struct check_is *is)
+{
+	const struct port_base *gone = at->r != NULL ? missed(at) : NULL;
+	size_t n = at->r != NULL ? at->r->n_ports : 0;
+	const char *now = n > 0 ? arena_printf(at->a, "%zu RDMA port%s", n, n == 1 ? "" : "s") : "no RDMA port";
+	struct tally_view v = { 0 };
+	unsigned most;
+
+	if (at->r == NULL || (n == 0 && !verdict_ports_known(at->r) && !verdict_is_absent(at->r))) {
+		is->reading = "not read";
+		return;
+	}
+	if (at->in->peers != NULL)
+		tally_look(at->in->peers, TALLY_PORTS, "", NULL, &v);
+	most = v.most != NULL ? (unsigned)strtoul(v.most, NULL, 10) : 0;
+	check_ok(is, now);
+	if (gone != NULL) {
+		is->brief = arena_printf(at->a, "%.40s is gone", gone->device);
+		check_say(is, CHECK_BAD, "port gone",
+			  arena_printf(at->a, "%.50s was Active and is not there any more: it has %s, and had %zu", gone->device, now, at->in->n_bases),
+			  arena_printf(at->a, "lspci, and dmesg | grep -i mlx5; modprobe mlx5_ib, reboot, or reseat the adapter. If it was taken out: "
+				       "nodectl resume %.64s", at->in->node));
+	} else if (n > 0 && n < most) {
+		is->brief = arena_printf(at->a, "%zu ports of %u", n, most);
+		check_say(is, CHECK_WARN, "port count",
+			  arena_printf(at->a, "it has %s, %u of %u nodes have %u", now, v.n_most, v.n_all, most),
+			  "lspci, and dmesg | grep -i mlx5; an adapter that is missing needs a reboot, or to be reseated");
+	} else if (n == 0) {
+		is->verdict = CHECK_SKIP; /* a node without RDMA */
+	}
 }
 
 /* ---- rate and width ------------------------------------------------------------------- */

@@ -20,6 +20,7 @@
 #define TALLY_MS 1000
 #define BASES_MAX 64 /* ports of a node */
 #define ROWS_A_PIECE 4096
+#define SM_MOVES_MS 2500 /* longer than it takes until all ports are read */
 #define HOUR_US INT64_C(3600000000)
 
 /* ---- what nodes are like ------------------------------------------------------------------ */
@@ -123,7 +124,6 @@ static bool note_best(struct coord *c, struct node *n)
 	const struct rec_readings *r = node_readings(n);
 	bool better = false;
 
-
 	for (size_t i = 0; r != NULL && i < r->n_ports; i++) {
 		const struct rec_port *p = &r->ports[i];
 		struct port_base *b;
@@ -138,10 +138,15 @@ static bool note_best(struct coord *c, struct node *n)
 			b->lanes = p->lanes;
 			better = true;
 		}
+		if (MSG_HAS(p, port, sm_lid) && p->sm_lid != b->sm_lid) {
+			b->sm_lid = p->sm_lid;
+			c->sm_moved = c->now;
+		}
 	}
 	return better;
 }
 
+/* An administrator's word: as it is now it is meant to be. */
 void checks_best_forget(struct coord *c, struct node *n)
 {
 	free(n->bases);
@@ -162,6 +167,7 @@ void checks_note(struct coord *c, struct node *n)
 void checks_fill(struct coord *c, struct node *n, struct verdict_in *in)
 {
 	in->peers = tally_of(c);
+	in->sm_moves = mono_sub_ms(c->now, c->sm_moved) < SM_MOVES_MS;
 	in->bases = n->bases;
 	in->n_bases = n->n_bases;
 	in->has_happened = n->link != NULL && n->probe;
@@ -245,12 +251,13 @@ static void add_row(struct answer *x, const struct node *n, const struct check_f
 		send_piece(x, true);
 }
 
-/* The attention that came of this row knows since when. */
-static int64_t since_of(const struct verdicts *v, const struct check_found *f, bool *told)
+/* The attention that came of this row knows since when, and a remedy that more than one node's readings went into. */
+static int64_t since_of(const struct verdicts *v, struct check_found *f, bool *told)
 {
 	for (size_t i = 0; f->is.text != NULL && i < v->n; i++)
 		if (v->v[i].text == f->is.text && v->v[i].brief != NULL) {
 			told[i] = true;
+			f->is.fix = v->v[i].fix;
 			return MSG_HAS(&v->v[i], attention, since_wall_ms) ? v->v[i].since_wall_ms : 0;
 		}
 	return 0;
@@ -339,6 +346,16 @@ static const struct check own_checks[] = {
 	{ .id = "gpu.released", .title = "GPU memory comes back after a job", .reads = "nvmlDeviceGetMemoryInfo before and after",
 	  .threshold = "bad: more in use than before the job, longer than a minute after it", .source = "ours: the driver takes some seconds",
 	  .remedy = "nvidia-smi --gpu-reset with nodeagentd stopped; else reboot" },
+	{ .id = "sm.running", .title = "the subnet manager runs", .reads = "systemd's units opensm and opensmd: enabled, and processes in the "
+	  "unit's cgroup. One on a switch, in a container or started by hand is not seen",
+	  .threshold = "bad: enabled on this node, and none runs on any node", .source = "ours: who enabled it wants it",
+	  .remedy = "nodectl fix sm; journalctl -u opensm says why it ended" },
+	{ .id = "sm.enabled", .title = "the subnet manager comes back after a boot", .reads = "as sm.running: links in TARGET.wants",
+	  .threshold = "warn: it runs and is not enabled", .source = "ours: after the next boot ports stay Initializing",
+	  .remedy = "nodectl fix sm --enable" },
+	{ .id = "sm.several", .title = "one subnet manager", .reads = "as sm.running, of all nodes",
+	  .threshold = "warn: more than one runs", .source = "ours: one with other settings undoes the master's work when it takes over",
+	  .remedy = "let one run, or all with the same settings and priorities" },
 	{ .id = NULL },
 };
 

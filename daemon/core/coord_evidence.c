@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/utf8.h"
+#include "common/xid.h"
 
 #define EVENTS_MAX 64
 #define AT_ONCE_US 1500000 /* it may be noticed so much later than the end that it has caused */
@@ -26,7 +27,7 @@ struct event_seen {
 	int64_t lo_us, hi_us; /* by our monotonic clock */
 	size_t kind; /* in kinds[] */
 	char text[257];
-	uint32_t pid;
+	uint32_t pid, xid;
 	uint64_t job; /* 0: not known */
 	char gpu_id[65];
 };
@@ -313,7 +314,7 @@ static void tell_jobs(struct coord *c, struct node *n, const struct event_seen *
 
 static void note(struct coord *c, struct node *n, const struct rec_happening *h)
 {
-	struct event_seen x = { .mono_us = h->mono_us, .pid = h->pid, .job = h->job };
+	struct event_seen x = { .mono_us = h->mono_us, .pid = h->pid, .xid = h->xid, .job = h->job };
 	int64_t now = c->now.ns / 1000;
 
 	if (!kind_from(h->kind, &x.kind))
@@ -351,7 +352,8 @@ void evidence_on_happened(struct coord *c, struct node *n, const struct rec_happ
 		note(c, n, &m->happenings[i]);
 }
 
-/* What there was in the last so many microseconds, of the last EVENTS_MAX. */
+/* What there was in the last so many microseconds, of the last EVENTS_MAX; Xids that a program brings
+ * about by itself are its own affair. */
 void evidence_fill(const struct coord *c, const struct node *n, int64_t within_us, struct kmsg_seen ret[KMSG_KINDS_MAX])
 {
 	_Static_assert(KINDS <= KMSG_KINDS_MAX, "room for all");
@@ -361,7 +363,7 @@ void evidence_fill(const struct coord *c, const struct node *n, int64_t within_u
 	for (size_t i = 0; n->events != NULL && i < n->events->n; i++) {
 		const struct event_seen *x = &n->events->v[i];
 
-		if (c->now.ns / 1000 - x->hi_us > within_us)
+		if (c->now.ns / 1000 - x->hi_us > within_us || (x->xid != 0 && !xid_is_fault(x->xid)))
 			continue;
 		ret[x->kind].n++;
 		ret[x->kind].last = x->text;

@@ -454,6 +454,7 @@ struct coord {
 	uint32_t next_asked;
 	struct tally *tally; /* what nodes are like, see coord_checks.c; NULL: not looked yet */
 	mono_t tally_at;
+	mono_t sm_moved; /* a port was last seen with another SM LID than before */
 	uint64_t readings_seen, tally_of;
 	mono_t wake; /* lower bound of the next deadline */
 	bool have_dirty, have_unwatched;

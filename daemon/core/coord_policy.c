@@ -1,7 +1,8 @@
 /* coord_policy.c - nodes that are left out by themselves, where the administrator has said so
  *
  *   unfit       cordon_on = bad: while there is a verdict "bad" on it, and for
- *               cordon_lift after it has gone. Not for its clock: that misleads people only
+ *               cordon_lift after it has gone. Not for its clock: that misleads people only, nor for a
+ *               subnet manager that is down: that is the fabric's trouble, and the host is well
  *   quarantined quarantine_after = N: N different jobs failed by what ended on it first
  *               within quarantine_within, until an administrator's 'resume'. Of those that a
  *               user can bring about one of each user counts
@@ -69,7 +70,8 @@ static void save(struct coord *c, struct node *n)
 static const struct rec_attention *worst(const struct verdicts *v)
 {
 	for (size_t i = 0; i < v->n; i++)
-		if (strcmp(v->v[i].severity, "bad") == 0 && strcmp(v->kind[i].is, "clock") != 0)
+		if (strcmp(v->v[i].severity, "bad") == 0 && strcmp(v->kind[i].is, "clock") != 0 &&
+		    strcmp(v->kind[i].is, "subnet manager down") != 0)
 			return &v->v[i];
 	return NULL;
 }

@@ -84,11 +84,11 @@ static bool waits_for_sm(const struct verdict_kind *k)
 	return false;
 }
 
-static void add(struct verdicts *v, const char *is, struct rec_attention x)
+static void add(struct verdicts *v, const char *id, const char *is, struct rec_attention x)
 {
 	if (v->n == VERDICTS_MAX || x.text == NULL || x.fix == NULL)
 		return;
-	v->kind[v->n] = (struct verdict_kind){ .is = is };
+	v->kind[v->n] = (struct verdict_kind){ .is = is, .id = id };
 	v->v[v->n++] = x;
 }
 
@@ -119,16 +119,25 @@ static void judge_host(struct arena *a, const struct coord *c, const struct node
 {
 	const struct rec_host *h = host_of(n);
 
-	if (h == NULL || !h->sm_running)
+	if (h == NULL)
+		return;
+	/* where another one runs it may be the one in reserve */
+	if (!h->sm_running && h->sm_enabled && runs == 0)
+		add(v, "sm.running", "subnet manager down", (struct rec_attention){
+			.severity = "bad", .subject = n->name, .brief = arena_printf(a, "%s is down", h->sm),
+			.text = arena_printf(a, "%s is enabled here and does not run, nor does one on another node: ports that are Active stay "
+					     "so, but one that comes up anew is not configured (Initializing)", h->sm),
+			.fix = "nodectl fix sm" });
+	if (!h->sm_running)
 		return;
 	if (!h->sm_enabled)
-		add(v, "subnet manager not enabled", (struct rec_attention){
+		add(v, "sm.enabled", "subnet manager not enabled", (struct rec_attention){
 			.severity = "warn", .subject = n->name, .brief = arena_printf(a, "%s not enabled", h->sm),
 			.text = arena_printf(a, "%s runs, but is not enabled: after the next boot no port that comes up is "
 					     "configured", h->sm),
 			.fix = "nodectl fix sm --enable" });
 	if (runs > 1)
-		add(v, "several subnet managers", (struct rec_attention){
+		add(v, "sm.several", "several subnet managers", (struct rec_attention){
 			.severity = "warn", .subject = n->name, .brief = arena_printf(a, "%zu subnet managers", runs),
 			.text = arena_printf(a, "%s runs here%s, and on %zu other node%s: on one fabric only one is the "
 					     "master, and two that differ in their settings undo each other's work", h->sm,

@@ -107,6 +107,8 @@ static void add_port(struct tally *t, const struct rec_port *p, bool *init, bool
 	*active = *active || ib;
 	add_rates(t, p, model);
 	add_rates(t, p, tally_port_name(p, name));
+	if (ib && MSG_HAS(p, port, sm_lid) && p->sm_lid != 0)
+		add_number(t, TALLY_SM, p->device, p->sm_lid);
 	if (ib && MSG_HAS(p, port, pkey))
 		add_number(t, TALLY_PKEY, "", p->pkey & 0x7fff);
 }
@@ -119,6 +121,8 @@ static void add_gpu(struct tally *t, const struct rec_gpu *g)
 		return;
 	if (MSG_HAS(g, gpu, nvlinks))
 		add_number(t, TALLY_NVLINKS, g->name, g->nvlinks);
+	if (MSG_HAS(g, gpu, power_limit_mw))
+		add_number(t, TALLY_LIMIT, g->name, g->power_limit_mw / 1000);
 	if (MSG_HAS(g, gpu, pcie_gen_max) && MSG_HAS(g, gpu, pcie_width_max)) {
 		snprintf(text, sizeof(text), "%u x%u", g->pcie_gen_max, g->pcie_width_max);
 		tally_add(t, TALLY_PCIE, g->name, text);
@@ -139,6 +143,8 @@ void tally_node(struct tally *t, const struct rec_readings *r)
 			tally_add(t, TALLY_DRIVER, "", r->sources[i].version);
 	if (r->n_gpus > 0)
 		add_number(t, TALLY_GPUS, tally_gpu_model(r), r->n_gpus);
+	if (r->n_ports > 0)
+		add_number(t, TALLY_PORTS, "", r->n_ports);
 	t->nodes_init += init;
 	t->nodes_active += active;
 }

@@ -21,6 +21,9 @@ enum tally_kind {
 	TALLY_GPUS, /* number of GPUs of nodes that have any of a model */
 	TALLY_NVLINKS, /* of GPUs of a model */
 	TALLY_PCIE, /* generation and width that GPUs of a model can have */
+	TALLY_LIMIT, /* W, of GPUs of a model */
+	TALLY_PORTS, /* number of RDMA ports of nodes that have any */
+	TALLY_SM, /* SM LID of Active InfiniBand ports of one name: rails may have fabrics of their own */
 };
 
 #define TALLY_MAX 256 /* different values in all; what comes later is not counted */

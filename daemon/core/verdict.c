@@ -118,6 +118,14 @@ bool verdict_ports_known(const struct rec_readings *r)
 	return false;
 }
 
+bool verdict_is_absent(const struct rec_readings *r)
+{
+	for (size_t i = 0; i < r->n_sources; i++)
+		if ((strcmp(r->sources[i].name, "verbs") == 0 || strcmp(r->sources[i].name, "sysfs") == 0) && r->sources[i].absent)
+			return true;
+	return false;
+}
+
 /* There are lines of these sources, and none is ok. */
 bool verdict_is_out(const struct rec_readings *r, const char *name, const char *or_name)
 {

@@ -24,10 +24,11 @@
 struct tally;
 struct checks;
 
-/* The best that a port was seen at since it was first seen. */
+/* The best that a port was seen at since it was first seen Active. */
 struct port_base {
 	char device[65];
 	uint32_t port, rate_mbps, lanes;
+	uint32_t sm_lid; /* the last one; 0: not known */
 };
 
 /* What the kernel's log told in the last hour, of one kind. */
@@ -48,6 +49,7 @@ struct verdict_in {
 	bool has_happened; /* its agent tells what happens; if so, in the last hour: */
 	struct kmsg_seen kmsg[KMSG_KINDS_MAX];
 	const struct tally *peers; /* what nodes are like, this one too; NULL: not known */
+	bool sm_moves; /* ports have got another SM LID a moment ago: others may yet */
 	const struct port_base *bases;
 	size_t n_bases;
 	struct checks *rows; /* what each check has found is added; NULL: nobody asks */
@@ -81,5 +83,7 @@ void verdict_count_ports(const struct rec_readings *r, uint32_t *ret_all, uint32
 /* There are lines of these sources, and none is ok. */
 bool verdict_is_out(const struct rec_readings *r, const char *name, const char *or_name);
 bool verdict_ports_known(const struct rec_readings *r);
+/* Is it known that there are none, for no driver of them is loaded? */
+bool verdict_is_absent(const struct rec_readings *r);
 
 #endif

@@ -88,8 +88,9 @@ struct hw_gpu {
 	struct hw_u32 xids; /* since the source began to listen; unknown: it cannot listen */
 	struct hw_u32 xid; /* the last one's number */
 	int64_t xid_wall_ms; /* when xid is known */
-	struct hw_u32 xid_faults, xid_fault; /* the same of those that no program brings about by itself */
-	int64_t xid_fault_wall_ms;
+	struct hw_u32 xid_faults; /* the same of those that no program brings about by itself */
+	struct hw_u32 xid_fault; /* the gravest of these (common/xid.h) */
+	int64_t xid_fault_wall_ms; /* the last one's */
 	char text[HW_TEXT_SIZE]; /* why it cannot be read */
 	char note[HW_TEXT_SIZE]; /* which single values could not be, and why */
 	bool procs_known;

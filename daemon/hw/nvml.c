@@ -97,7 +97,9 @@ static void note_xid(struct nvml_source *s, const struct nvml_event *ev)
 		if (!xid_is_fault(row->xid.v))
 			continue;
 		row->xid_faults = hw_u32(row->xid_faults.v + (row->xid_faults.v < UINT32_MAX - 1));
-		row->xid_fault = row->xid;
+		/* what a fault sets off says least */
+		if (!row->xid_fault.known || xid_kind(row->xid.v) >= xid_kind(row->xid_fault.v))
+			row->xid_fault = row->xid;
 		row->xid_fault_wall_ms = row->xid_wall_ms;
 	}
 }

@@ -59,6 +59,12 @@ static bool beneath(const struct sysfs *s, int fd)
 	return strncmp(real, s->real, n) == 0 && (real[n] == '/' || real[n] == '\0');
 }
 
+/* AT_FDCWD is negative too, and names are absolute then. */
+static bool is_none(int at)
+{
+	return at < 0 && at != AT_FDCWD;
+}
+
 int sysfs_dir(const struct sysfs *s, int at, const char *name)
 {
 	int fd;
@@ -95,7 +101,7 @@ int sysfs_read(int at, const char *name, char *out, size_t size)
 	int fd, n;
 
 	out[0] = '\0';
-	if (at < 0)
+	if (is_none(at))
 		return -ENOENT;
 	fd = openat(at, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
@@ -142,13 +148,13 @@ static int by_name(const void *a, const void *b)
 
 int sysfs_list(int at, const char *name, bool (*want)(const char *), sysfs_name *out, size_t max)
 {
-	int fd = at < 0 ? -1 : openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = is_none(at) ? -1 : openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	const struct dirent *e;
 	size_t n = 0;
 	DIR *d;
 
 	if (fd < 0)
-		return at < 0 ? -ENOENT : -errno;
+		return is_none(at) ? -ENOENT : -errno;
 	d = fdopendir(fd);
 	if (!d) {
 		close(fd);

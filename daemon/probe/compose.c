@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/gpu_odd.h"
 #include "proto/frame.h"
 #include "proto/message.h"
 
@@ -148,20 +149,6 @@ static uint64_t mount_band(const struct hw_mount *m)
 	return band(m->available.v, least(20 * GIB, m->total.v / 20), least(GIB, m->total.v / 100));
 }
 
-static void put_heat_band(const struct hw_gpu *g, struct rec_gpu *to)
-{
-	uint32_t slow = g->slow_c.known && g->slow_c.v > 0 ? g->slow_c.v : 90;
-
-	if (g->temp_c.known && g->temp_c.v + 5 >= slow)
-		MSG_SET(to, gpu, temp_c, g->temp_c.v >= slow ? 2 : 1);
-	if (!g->util.known || g->util.v < 50)
-		return;
-	if (g->pstate.known && g->pstate.v >= 8) /* slow though busy */
-		MSG_SET(to, gpu, pstate, 1);
-	if (g->pcie_gen.known && g->pcie_gen.v < g->pcie_gen_max.v)
-		MSG_SET(to, gpu, pcie_gen, 1);
-}
-
 static void put_gauges(const struct hw_gpu *g, struct rec_gpu *to)
 {
 	PUT(to, gpu, g, mem_used, UINT64_MAX);
@@ -172,6 +159,23 @@ static void put_gauges(const struct hw_gpu *g, struct rec_gpu *to)
 	PUT(to, gpu, g, pstate, 15u);
 	PUT(to, gpu, g, pcie_gen, 15u);
 	PUT_TEXT(to, g, note);
+}
+
+/* Of what is never still only that is material which is not as it should be: in place of the value stands whether it
+ * is so. */
+static void put_odd_gauges(const struct hw_gpu *g, struct rec_gpu *to)
+{
+	uint32_t slow = g->slow_c.known && g->slow_c.v > 0 ? g->slow_c.v : GPU_SLOW_C;
+	bool busy = g->util.known && g->util.v >= GPU_BUSY_UTIL;
+
+	if (g->temp_c.known)
+		MSG_SET(to, gpu, temp_c, (uint32_t)(g->temp_c.v + GPU_NEAR_C >= slow) + (uint32_t)(g->temp_c.v >= slow));
+	if (busy && g->pstate.known)
+		MSG_SET(to, gpu, pstate, g->pstate.v >= GPU_DEEP_PSTATE);
+	if (busy && g->pcie_gen.known && g->pcie_gen_max.known && g->pcie_gen.v < g->pcie_gen_max.v)
+		MSG_SET(to, gpu, pcie_gen, g->pcie_gen.v);
+	if (g->procs_known && g->n_procs == 0 && g->mem_used.known)
+		MSG_SET(to, gpu, mem_used, g->mem_used.v >> 30 >= GPU_LEFT_GIB);
 }
 
 /* What is wrong with it for a while: of interest at once. Of why its clocks are
@@ -221,7 +225,7 @@ static void put_gpu_now(struct composer *c, const struct hw_gpu *g, struct rec_g
 	if (c->all)
 		put_gauges(g, to);
 	else
-		put_heat_band(g, to);
+		put_odd_gauges(g, to);
 	if (c->procs && g->n_procs > 0)
 		put_procs(c, g, to);
 }

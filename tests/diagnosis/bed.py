@@ -189,6 +189,9 @@ class Bed:
         """Is there nothing any more that readings have yet to bring?"""
         return True
 
+    def begin(self, fault):
+        """A class is about to begin here."""
+
     def tidy(self):
         """Ends what is no process of the site's."""
 
@@ -201,7 +204,29 @@ class Bed:
     def start_agent(self, node):
         self.site.daemon(node, "--agent", "--dir", self.site.path(node), *self.site.conf_args(node, self.agent_conf(node)),
                          prefix=self.agent_prefix(node))
-        self.site.via = self.site.via or node
+        self.site.via = self.nodes[-1] # the last one: classes try the first
+
+    def restart_agent(self, node, change=lambda: None):
+        """Ends an agent, changes something, and marks the time when it starts again."""
+        self.site.stop_daemon(node)
+        change()
+        self.mark()
+        self.start_agent(node)
+        self.until(lambda: self.states().get(node) not in ("down", "unreachable"), "the agent is back")
+
+    def restart_all(self, change):
+        """Everybody anew: nothing is known of before."""
+        for n in (*self.nodes, "head"):
+            self.site.stop_daemon(n)
+        change()
+        self.site.start_head(self.head_conf())
+        for n in self.nodes:
+            self.start_agent(n)
+        self.until(lambda: all(self.states().get(n) in ("ok", "degraded") for n in self.nodes), "all are back")
+
+    def states(self):
+        r = self.site.ctl("--json", "status")
+        return {n["name"]: n["state"] for n in json.loads(r.out)["nodes"]} if r.code == 0 else {}
 
     def ctl(self, *args, **kw):
         return self.site.ctl(*args, **kw)
@@ -213,6 +238,10 @@ class Bed:
         r = self.site.ctl("--json", "check", *args, timeout=20)
         assert r.code in (0, 1), r
         return json.loads(r.out)["checks"]
+
+    def reading(self, check, node, what=None):
+        """What a check has read there, "" when there is none."""
+        return next((r.get("reading") or "" for r in self.check(check, "-v") if (r["node"], r.get("what")) == (node, what)), "")
 
     def firing(self):
         return [r for r in self.check() if r["verdict"] in ("warn", "bad")]
@@ -277,10 +306,15 @@ class Nodes(Bed):
         return self.trees[node]
 
     def nvml(self, node, *lines, count=None):
-        """What NVIDIA's library shows there (tests/fake/nvml.c): these lines and a count, nothing of before."""
+        """What NVIDIA's library shows there (tests/fake/nvml.c): healthy H100s and these lines, nothing of before.
+
+        Number I of the library's is GPU count - 1 - I of ours.
+        """
+        count = self.gpus if count is None else count
+        healthy = [x for i in range(count) for x in (f"name {i} H100 80GB HBM3", f"set {i} 18 links")]
         path = self.site.path(f"hw-{node}", "libnvml.so.conf")
         with open(path + "~", "w", encoding="ascii") as f:
-            f.write("\n".join([f"count {self.gpus if count is None else count}", *lines]) + "\n")
+            f.write("\n".join([f"count {count}", *healthy, *lines]) + "\n")
         os.replace(path + "~", path)
 
     def kmsg(self, node, text, level=4):
@@ -379,9 +413,9 @@ def run_class(fault, bed):
         g.close()
     if not fault.spoils:
         end = time.monotonic() + fault.clear * SLOW
-        while (left := {key(r) for r in bed.firing()} - before) and time.monotonic() < end:
+        while ((left := {key(r) for r in bed.firing()} - before) or not bed.is_read()) and time.monotonic() < end:
             time.sleep(0.1)
         if left:
             out.problems.append(f"still fires {fault.clear:g} s after healing: {', '.join(map(say, left))}")
-        bed.well = not left
+        bed.well = not left and bed.is_read()
     return out

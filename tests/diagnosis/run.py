@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""run.py [--list] [--only ID,ID...] [--short] [--jobs N] [--markdown] [--record] - `make diagnosis`
+"""run.py [--list] [--only ID,ID...] [--short] [--jobs N] [--markdown] [--record|--replay] - `make diagnosis`
 
 Injects classes of faults one by one into test beds and looks what a user is told (bed.py). One line for each, the
 last line counts them; exit code 1 when any failed. --markdown writes the table of docs/diagnosis.md, --record the
-recordings of beds that can be recorded. Leaves nothing running.
+recordings of beds that can be recorded, and --replay uses them though the beds are there. Leaves nothing running.
 """
 import argparse
 import os
@@ -27,7 +27,8 @@ BEGIN, END = "<!-- table: make diagnosis -->", "<!-- end of table -->"
 
 
 class Runner:
-    def __init__(self, faults, jobs):
+    def __init__(self, faults, jobs, record=False, replay=False):
+        self.record, self.replay = record, replay
         self.todo = list(faults)
         self.jobs, self.outcomes = jobs, []
         self.lock = threading.Lock()
@@ -58,11 +59,16 @@ class Runner:
             if why and f.recorded:
                 kind, f.inject = BEDS[f.recorded[0]], f.recorded[1]
                 why = kind.missing()
+            elif (why or self.replay) and f.bed + "-recorded" in BEDS:  # the same class over what was shown then
+                kind = BEDS[f.bed + "-recorded"]
+                why = kind.missing()
             if why:
                 raise AssertionError(f"{f.bed}: {why}")
-            bed = bed or kind()
-            bed.begin(f) if hasattr(bed, "begin") else None
+            bed = bed or (kind(f) if kind.name.endswith("-recorded") else kind())
+            bed.begin(f)
             out = frame.run_class(f, bed)
+            if self.record and out.passed and hasattr(bed, "keep"):
+                bed.keep()
         except Exception as e:
             out = Outcome(f, kind.real)
             out.problems.append("".join(traceback.format_exception_only(type(e), e)).strip()[:1500])
@@ -137,6 +143,7 @@ def main():
     p.add_argument("--jobs", type=int, default=3)
     p.add_argument("--markdown", action="store_true")
     p.add_argument("--record", action="store_true")
+    p.add_argument("--replay", action="store_true")
     args = p.parse_args()
     wanted = [w for w in args.only.split(",") if w]
     unknown = [w for w in wanted if not any(f.id == w or (w.endswith("-") and f.id.startswith(w)) for f in FAULTS)]
@@ -148,10 +155,9 @@ def main():
         for f in chosen:
             print(f"{f.id:<30} {f.bed:<8} {f.row():<45} {f.title}")
         return 0
-    frame.RECORD = args.record
     begin = time.monotonic()
-    crowd = Runner([f for f in chosen if not f.alone], args.jobs)
-    lone = Runner([f for f in chosen if f.alone], 1)
+    crowd = Runner([f for f in chosen if not f.alone], args.jobs, args.record, args.replay)
+    lone = Runner([f for f in chosen if f.alone], 1, args.record, args.replay)
 
     def stop(signum, _):
         crowd.stopping = lone.stopping = True

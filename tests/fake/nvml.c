@@ -14,6 +14,9 @@
  *   proc I PID BYTES   a process with a context (BYTES -: not available)
  *   xid I NUMBER       each line that is new is one event
  *   set I VALUE NAME    NAME of throttle pstate gen genmax width widthmax remapc remapu pending failed links persist slow
+ *                      ecc (uncorrected errors) limit (W) util (%) linksdown (that answer and are not active)
+ *   driver VERSION     the library's; told when a session begins
+ *   name I WORD        its model: "NVIDIA WORD"
  *   hang               nvmlDeviceGetCount_v2 does not return while this is there
  *   freeze             the same, inside the kernel (state D) as far as anybody can see
  *
@@ -38,11 +41,14 @@
 #define GPUS_MAX 64
 #define PROCS_MAX 256
 #define EVENTS_MAX 4096
+#define NO_UTIL 1000 /* as processes are */
 
-enum setting { THROTTLE, PSTATE, GEN, GENMAX, WIDTH, WIDTHMAX, REMAPC, REMAPU, PENDING, FAILED, LINKS, PERSIST, SLOW, SETTINGS };
+enum setting { THROTTLE, PSTATE, GEN, GENMAX, WIDTH, WIDTHMAX, REMAPC, REMAPU, PENDING, FAILED, LINKS, PERSIST, SLOW,
+	       ECCU, LIMITW, UTILP, LINKSDOWN, SETTINGS };
 static const char *const setting_names[] = { "throttle", "pstate", "gen", "genmax", "width", "widthmax", "remapc", "remapu", "pending",
-					     "failed", "links", "persist", "slow" };
-static const unsigned healthy[] = { [GEN] = 5, [GENMAX] = 5, [WIDTH] = 16, [WIDTHMAX] = 16, [PERSIST] = 1, [SLOW] = 95, [SETTINGS] = 0 };
+					     "failed", "links", "persist", "slow", "ecc", "limit", "util", "linksdown" };
+static const unsigned healthy[] = { [GEN] = 5, [GENMAX] = 5, [WIDTH] = 16, [WIDTHMAX] = 16, [PERSIST] = 1, [SLOW] = 95, [LIMITW] = 700, [UTILP] = NO_UTIL,
+				    [SETTINGS] = 0 };
 
 enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, FAILS };
 static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci", "uuid" };
@@ -52,6 +58,7 @@ struct nvml_device {
 	int code; /* 0: well */
 	bool refused;
 	unsigned temp;
+	char name[32];
 	unsigned long long mem; /* 0: 1 GiB */
 	unsigned set[SETTINGS];
 	int fails[FAILS]; /* by call, 0: well */
@@ -71,6 +78,7 @@ static struct {
 } xids[EVENTS_MAX];
 static int init_code;
 static bool hanging, freezing;
+static char driver[32];
 static struct timespec read_at;
 
 #define X(name, params, needed) nvml_ret name params;
@@ -115,12 +123,16 @@ static void take_line(const char *line)
 		init_code = (int)a;
 	else if (!strcmp(word, "count"))
 		count = a < GPUS_MAX ? a : GPUS_MAX;
+	else if (!strcmp(word, "driver"))
+		sscanf(line, "driver %31s", driver);
 	else if (!strcmp(word, "hang"))
 		hanging = true;
 	else if (!strcmp(word, "freeze"))
 		freezing = true;
 	else if (a >= GPUS_MAX)
 		return;
+	else if (!strcmp(word, "name"))
+		sscanf(line, "name %*u %31[^\n]", gpus[a].name);
 	else if (!strcmp(word, "lost"))
 		gpus[a].code = (int)b;
 	else if (!strcmp(word, "refuse"))
@@ -174,6 +186,7 @@ static void read_file(void)
 		memcpy(gpus[i].set, healthy, sizeof gpus[i].set);
 	}
 	count = n_xids = 0;
+	snprintf(driver, sizeof driver, "580.95.05");
 	init_code = NVML_OK;
 	hanging = freezing = false;
 	while (fgets(line, sizeof line, f))
@@ -194,7 +207,8 @@ nvml_ret nvmlShutdown(void)
 
 nvml_ret nvmlSystemGetDriverVersion(char *text, unsigned size)
 {
-	snprintf(text, size, "580.95.05");
+	read_file();
+	snprintf(text, size, "%s", driver);
 	return NVML_OK;
 }
 
@@ -271,7 +285,7 @@ nvml_ret nvmlDeviceGetUUID(nvml_device g, char *text, unsigned size)
 
 nvml_ret nvmlDeviceGetName(nvml_device g, char *text, unsigned size)
 {
-	snprintf(text, size, "NVIDIA Pretence 80GB");
+	snprintf(text, size, "NVIDIA %s", g->name[0] ? g->name : "Pretence 80GB");
 	return g->code;
 }
 
@@ -297,13 +311,13 @@ nvml_ret nvmlDeviceGetPowerUsage(nvml_device g, unsigned *ret)
 
 nvml_ret nvmlDeviceGetEnforcedPowerLimit(nvml_device g, unsigned *ret)
 {
-	*ret = 700000;
+	*ret = g->set[LIMITW] * 1000;
 	return answer(g, LIMIT);
 }
 
 nvml_ret nvmlDeviceGetUtilizationRates(nvml_device g, struct nvml_utilization *u)
 {
-	u->gpu = g->n_procs ? 99 : 0;
+	u->gpu = g->set[UTILP] != NO_UTIL ? g->set[UTILP] : g->n_procs ? 99 : 0;
 	u->memory = 0;
 	return answer(g, UTIL);
 }
@@ -357,7 +371,7 @@ nvml_ret nvmlDeviceGetRemappedRows(nvml_device g, unsigned *corrected, unsigned 
 nvml_ret nvmlDeviceGetNvLinkState(nvml_device g, unsigned link, int *active)
 {
 	*active = link < g->set[LINKS];
-	return link < NVML_LINKS_MAX && g->set[LINKS] ? g->code : NVML_NOT_SUPPORTED;
+	return link < NVML_LINKS_MAX && g->set[LINKS] + g->set[LINKSDOWN] ? g->code : NVML_NOT_SUPPORTED;
 }
 
 nvml_ret nvmlDeviceGetPersistenceMode(nvml_device g, int *ret)
@@ -374,7 +388,7 @@ nvml_ret nvmlDeviceGetTemperatureThreshold(nvml_device g, int which, unsigned *r
 
 nvml_ret nvmlDeviceGetTotalEccErrors(nvml_device g, int type, int counter, unsigned long long *ret)
 {
-	*ret = type == NVML_ECC_CORRECTED ? 5 : 0;
+	*ret = type == NVML_ECC_CORRECTED ? 5 : g->set[ECCU];
 	return counter == NVML_ECC_VOLATILE ? answer(g, ECC) : 2;
 }
 

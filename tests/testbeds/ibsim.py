@@ -90,6 +90,17 @@ class Fabric:
         self.started.append(p)
         return p
 
+    def popen_opensm(self, host, conf, priority, number):
+        """One of several managers, with settings of its own."""
+        own = os.path.join(self.dir, f"sm{number}")
+        os.mkdir(own)
+        env = dict(self.on(host), OSM_TMP_DIR=own, OSM_CACHE_DIR=own)
+        with open(os.path.join(own, "out"), "wb") as log:
+            p = subprocess.Popen(["opensm", "-F", conf, "-s", "1", "-p", str(priority), "-f", os.path.join(own, "log")], env=env,
+                                 cwd=self.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.started.append(p)
+        return p
+
     @staticmethod
     def end(p):
         if p.poll() is None:

@@ -137,7 +137,8 @@ TEST(what_is_not_read_is_unknown_and_never_ok)
 
 		/* that these are there, and nobody uses the GPU, is what was read */
 		if (strcmp(id, "node.sources") == 0 || strcmp(id, "gpu.present") == 0 || strcmp(id, "gpu.strangers") == 0 ||
-		    strcmp(id, "ib.layers") == 0 || strcmp(id, "ib.state") == 0 || strcmp(id, "gpu.driver") == 0 || strcmp(id, "gpu.count") == 0)
+		    strcmp(id, "ib.layers") == 0 || strcmp(id, "ib.state") == 0 || strcmp(id, "gpu.driver") == 0 || strcmp(id, "gpu.count") == 0 ||
+		    strcmp(id, "ib.count") == 0)
 			continue;
 		if (rows.v[i].is.verdict != CHECK_UNKNOWN)
 			print_error("%s\n", id);
@@ -360,6 +361,77 @@ TEST(firmware_and_partitions_that_differ_are_told)
 	expect("ib.firmware", CHECK_WARN, "several others");
 }
 
+TEST(a_port_that_was_Active_is_missed_and_its_Down_is_no_warning_only)
+{
+	struct rec_port p[2] = { ndr("mlx5_0"), ndr("mlx5_1") };
+	struct port_base bases[] = { { .device = "mlx5_0", .port = 1 }, { .device = "mlx5_1", .port = 1 } };
+	struct rec_readings r = { .ports = p, .n_ports = 2 };
+	struct verdict_in in = { .bases = bases, .n_bases = 2, .peers = &tally };
+
+	memset(&tally, 0, sizeof(tally));
+	with(&r, &in);
+	expect("ib.count", CHECK_OK, "2 RDMA ports");
+	r.n_ports = 1;
+	with(&r, &in);
+	expect("ib.count", CHECK_BAD, "mlx5_1 was Active and is not there any more: it has 1 RDMA port, and had 2");
+	r.n_ports = 2;
+	p[1].device = "mlx5_7"; /* renamed */
+	with(&r, &in);
+	expect("ib.count", CHECK_OK, NULL);
+	in.n_bases = 0;
+	for (int i = 0; i < 3; i++)
+		tally_node(&tally, &r);
+	r.n_ports = 1;
+	with(&r, &in);
+	expect("ib.count", CHECK_WARN, "it has 1 RDMA port, 3 of 3 nodes have 2");
+	in.n_bases = 2;
+	p[0].state = "Down";
+	p[0].phys_state = "Polling";
+	of_port(&p[0], &in);
+	expect("ib.state", CHECK_BAD, "it was Active before");
+	in.n_bases = 0;
+	of_port(&p[0], &in);
+	expect("ib.state", CHECK_WARN, "no partner");
+	p[0].state = "Active";
+	p[0].phys_state = "LinkErrorRecovery";
+	of_port(&p[0], &in);
+	expect("ib.state", CHECK_BAD, "trains again");
+}
+
+TEST(who_has_another_subnet_manager_than_its_like_is_told_when_that_has_settled)
+{
+	struct rec_port p = ndr("mlx5_0"), other = ndr("mlx5_0"), rail = ndr("mlx5_1");
+	struct verdict_in in = { .peers = &tally, .sm_moves = true };
+
+	other.sm_lid = 9;
+	rail.sm_lid = 5; /* a fabric of its own */
+	memset(&tally, 0, sizeof(tally));
+	crowd(p, 2);
+	crowd(other, 1);
+	crowd(rail, 3);
+	of_port(&other, &in);
+	expect("ib.sm", CHECK_OK, "SM LID 9");
+	in.sm_moves = false;
+	of_port(&other, &in);
+	expect("ib.sm", CHECK_WARN, "SM LID 9, 2 of 3 ports of this name the one at SM LID 1");
+	of_port(&rail, &in);
+	expect("ib.sm", CHECK_OK, NULL);
+}
+
+TEST(limited_members_of_a_partition_do_not_hear_each_other)
+{
+	struct rec_port p = ndr("mlx5_0");
+	struct verdict_in in = { 0 };
+
+	MSG_SET(&p, port, pkey, 0x7fff);
+	MSG_SET(&p, port, pkeys, 1);
+	of_port(&p, &in);
+	expect("ib.pkey", CHECK_WARN, "limited member");
+	p.pkeys = 2; /* it may be a full one of the other */
+	of_port(&p, &in);
+	expect("ib.pkey", CHECK_OK, "2 in use");
+}
+
 TEST(ports_of_one_model_with_both_link_layers_are_told)
 {
 	struct rec_port p[2] = { ndr("mlx5_0"), ndr("mlx5_1") };
@@ -377,6 +449,50 @@ TEST(ports_of_one_model_with_both_link_layers_are_told)
 }
 
 /* ---- GPUs ---------------------------------------------------------------------------------- */
+
+TEST(GPUs_are_compared_with_their_like_on_other_nodes)
+{
+	struct rec_gpu g = { .index = 0, .name = "NVIDIA H100 80GB HBM3" };
+	struct rec_readings r = { .gpus = &g, .n_gpus = 1 };
+	struct verdict_in in = { .peers = &tally };
+
+	MSG_SET(&g, gpu, power_limit_mw, 700000);
+	MSG_SET(&g, gpu, pcie_gen_max, 5);
+	MSG_SET(&g, gpu, pcie_width_max, 16);
+	MSG_SET(&g, gpu, pcie_width, 16);
+	memset(&tally, 0, sizeof(tally));
+	for (int i = 0; i < 3; i++)
+		tally_node(&tally, &r);
+	of_gpus(&g, 1, &in);
+	expect("gpu.power", CHECK_OK, "700 W");
+	expect("gpu.pcie", CHECK_OK, "x16 of x16");
+	g.power_limit_mw = 400000;
+	g.pcie_width = g.pcie_width_max = 8;
+	of_gpus(&g, 1, &in);
+	expect("gpu.power", CHECK_WARN, "400 W, 3 of 3 GPUs of its model have 700 W");
+	expect("gpu.pcie", CHECK_WARN, "8 lanes here, that of most GPUs of its model generation 5 with 16");
+}
+
+TEST(memory_that_no_process_has_is_told)
+{
+	struct rec_gpu g = { .index = 3 };
+	struct rec_gpu_proc proc = { .pid = 4711 };
+	struct verdict_in in = { 0 };
+
+	MSG_SET(&g, gpu, mem_used, GIB);
+	of_gpus(&g, 1, &in);
+	expect("gpu.memory", CHECK_OK, "1.0 GiB in use, 0 processes");
+	g.mem_used = 30 * GIB;
+	of_gpus(&g, 1, &in);
+	expect("gpu.memory", CHECK_WARN, "30.0 GiB of its memory are in use, and no process");
+	g.procs = &proc;
+	g.n_procs = 1;
+	of_gpus(&g, 1, &in);
+	expect("gpu.memory", CHECK_OK, "1 process");
+	g.procs_unknown = true;
+	of_gpus(&g, 1, &in);
+	expect("gpu.memory", CHECK_UNKNOWN, NULL);
+}
 
 TEST(what_holds_clocks_down_is_told_unless_it_is_meant)
 {
@@ -710,7 +826,12 @@ int main(void)
 		cmocka_unit_test(a_counter_at_its_end_or_that_is_not_to_be_had_is_told),
 		cmocka_unit_test(a_port_that_comes_and_goes_is_flapping),
 		cmocka_unit_test(firmware_and_partitions_that_differ_are_told),
+		cmocka_unit_test(a_port_that_was_Active_is_missed_and_its_Down_is_no_warning_only),
+		cmocka_unit_test(who_has_another_subnet_manager_than_its_like_is_told_when_that_has_settled),
+		cmocka_unit_test(limited_members_of_a_partition_do_not_hear_each_other),
 		cmocka_unit_test(ports_of_one_model_with_both_link_layers_are_told),
+		cmocka_unit_test(GPUs_are_compared_with_their_like_on_other_nodes),
+		cmocka_unit_test(memory_that_no_process_has_is_told),
 		cmocka_unit_test(what_holds_clocks_down_is_told_unless_it_is_meant),
 		cmocka_unit_test(heat_is_measured_by_the_GPUs_own_limit),
 		cmocka_unit_test(replaced_rows_pending_failed_and_many),

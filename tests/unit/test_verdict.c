@@ -261,7 +261,7 @@ TEST(a_GPU_off_the_bus_and_memory_errors_are_told)
 	MSG_SET(&g, gpu, xids, 1);
 	MSG_SET(&g, gpu, xid, 79);
 	judge(&in);
-	one("warn", "gpu03 GPU 0", "Xid 79", NULL);
+	one("bad", "gpu03 GPU 0", "Xid 79: it has fallen off the bus", "reboot");
 	MSG_SET(&g, gpu, xid, 43); /* an assertion in a user's kernel */
 	judge(&in);
 	assert_int_equal(v.n, 0);
@@ -274,7 +274,7 @@ TEST(a_GPU_off_the_bus_and_memory_errors_are_told)
 	MSG_SET(&g, gpu, xid_faults, 1);
 	MSG_SET(&g, gpu, xid_fault, 48);
 	judge(&in);
-	one("warn", "gpu03 GPU 0", "Xid 48 (1 in all)", NULL);
+	one("bad", "gpu03 GPU 0", "(double-bit ECC) (1 in all)", "reset");
 }
 
 static void brief(const char *want, int64_t want_since)
@@ -312,12 +312,12 @@ TEST(a_few_words_for_a_table_tell_the_worst_and_count_its_equals)
 	brief("2 GPUs lost", 0);
 	g[0].text = g[1].text = NULL;
 	MSG_SET(&g[0], gpu, xids, 2);
-	MSG_SET(&g[0], gpu, xid, 79);
+	MSG_SET(&g[0], gpu, xid, 63);
 	judge(&in);
 	brief("GPU 6 not readable", 0);
 	r.n_gpus = 2;
 	judge(&in);
-	brief("GPU 0 Xid 79", 0);
+	brief("GPU 0 Xid 63", 0);
 	r = (struct rec_readings){ .sources = &s, .n_sources = 1 };
 	judge(&in);
 	brief("probe: no readings", 0);
