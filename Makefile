@@ -156,9 +156,11 @@ $(NVMLS): tests/fake/nvml.c daemon/hw/nvml_abi.h
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -fPIE,$(ALLCFLAGS)) $(FAKE) -MF $@.d -fPIC -shared -o $@ $<
 # System calls that fail on demand, for a program that preloads it: not sanitised, it may be there before the sanitiser
-FAILCALL := $(addprefix $(B)/tests/fake/,libfailcall.so libfailmalloc.so)
+FAILCALL := $(addprefix $(B)/tests/fake/,libfailcall.so libfailmalloc.so libhost.so)
 $(B)/tests/fake/libfailmalloc.so: FAKE := -DFAILCALL_MALLOC
-$(FAILCALL): tests/fake/failcall.c
+$(B)/tests/fake/libfailcall.so $(B)/tests/fake/libfailmalloc.so: tests/fake/failcall.c
+$(B)/tests/fake/libhost.so: tests/fake/host.c
+$(FAILCALL):
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -fPIE -fsanitize% -fno-sanitize% -D_FORTIFY_SOURCE%,$(ALLCFLAGS)) $(FAKE) -MF $@.d -fPIC -shared -o $@ $<
 # CUDA and NCCL that are none, as an environment keeps them

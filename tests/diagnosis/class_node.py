@@ -1,0 +1,116 @@
+"""class_node.py - classes of faults of nodes: file systems, memory, limits, clock, the kernel's log, agents and hosts that go"""
+import os
+import signal
+
+import hosts  # noqa: F401
+from bed import HERE, Expect, fault
+
+
+def fuse(bed, node, path, *args):
+    """A file system of ours, and the process that serves it."""
+    bed.inside(node, "mkdir", "-p", path)
+    p = bed.within(node, "/usr/bin/python3", os.path.join(HERE, "fusefs.py"), path, *args)
+    assert p.stdout.readline() == "ready\n"
+    return p
+
+
+@fault("node-shm-full", "/dev/shm is filled", bed="hosts",
+       expect=Expect("node.shm", "b", verdict="bad", words=("/dev/shm has", "free", "bus error")))
+def shm_full(bed):
+    bed.inside("b", "fallocate", "-l", "1060M", "/dev/shm/torch_1")
+    yield
+    bed.inside("b", "rm", "/dev/shm/torch_1")
+
+
+@fault("node-mount-hangs", "the server of a mounted file system stops answering (FUSE)", bed="hosts", spoils=True,
+       expect=Expect("node.mounts", "b", verdict="bad", words=("/mnt/data", "does not answer", "umount"), within=10))
+def mount_hangs(bed):
+    # the figure is 5 s to be slow and 5 s to be asked: one that is slow for a moment is no fault
+    p = fuse(bed, "b", "/mnt/data")
+    bed.until(lambda: "/mnt/data" in bed.inside("b", "cat", f"/proc/{bed.site.daemons['b'].pid}/mountinfo").stdout, "mounted")
+    bed.until(lambda: [r for r in bed.check("node.mounts", "-v", "-w", "b") if "3 answer" in (r["reading"] or "")], "it is read")
+    bed.mark()
+    os.kill(p.pid, signal.SIGSTOP)
+    yield
+    os.kill(p.pid, signal.SIGCONT)
+
+
+def small_disk(bed, node, *options):
+    """An ext4 of 200 MB on /mnt/disk."""
+    image = bed.site.path(f"{node}.img")
+    with open(image, "wb") as f:
+        f.truncate(200 << 20)
+    bed.inside(node, "mkfs.ext4", "-q", "-F", *options, image)
+    bed.inside(node, "mkdir", "-p", "/mnt/disk")
+    bed.inside(node, "mount", "-o", "loop", image, "/mnt/disk")
+
+
+@fault("node-disk-full", "a file system of a disk is filled", bed="hosts",
+       expect=Expect("node.disk", "b", verdict="bad", words=("/mnt/disk is nearly full", "du -xsh")))
+def disk_full(bed):
+    small_disk(bed, "b")
+    bed.until(lambda: [r for r in bed.check("node.disk", "-v", "-w", "b") if r["verdict"] == "ok"], "it is read")
+    bed.mark()
+    bed.inside("b", "sh", "-c", "head -c 300M /dev/zero >/mnt/disk/x || true")
+    yield
+    bed.inside("b", "rm", "/mnt/disk/x")
+
+
+@fault("node-memlock", "jobs may lock 64 KiB of memory", bed="hosts-fed",
+       expect=Expect("node.memlock", "b", verdict="warn", words=("64 KiB", "LimitMEMLOCK=infinity")))
+def memlock(bed):
+    bed.fake_host("b", memlock=65536)
+    yield
+    bed.fake_host("b", memlock=-1)
+
+
+@fault("node-open-files", "jobs may open 1024 files", bed="hosts-fed",
+       expect=Expect("node.limits", "b", verdict="warn", words=("1024 open files", "Too many open files")))
+def nofile(bed):
+    bed.fake_host("b", nofile=1024)
+    yield
+    bed.fake_host("b", nofile=1048576)
+
+
+@fault("node-clock-ahead", "the clock jumps 2.1 s ahead", bed="hosts-fed",
+       expect=Expect("node.clock", "b", verdict="bad", words=("ahead by 2.1 s", "chrony")))
+def clock(bed):
+    bed.fake_host("b", clock_ms=2100)
+    yield
+    bed.fake_host("b", clock_ms=0)
+
+
+@fault("node-agent-killed", "nodeagentd is killed", bed="hosts",
+       expect=Expect("node.reachable", "b", verdict="bad", words=("down", "nodeagentd")))
+def agent_killed(bed):
+    os.kill(bed.site.daemons["b"].pid, signal.SIGKILL)
+    yield
+    bed.site.daemons["b"].wait()
+    bed.start_agent("b")
+
+
+@fault("node-agent-stopped", "nodeagentd hangs (SIGSTOP)", bed="hosts",
+       expect=Expect("node.reachable", "b", verdict="bad", words=("unreachable",)))
+def agent_stopped(bed):
+    os.kill(bed.site.daemons["b"].pid, signal.SIGSTOP)
+    yield
+    os.kill(bed.site.daemons["b"].pid, signal.SIGCONT)
+
+
+@fault("node-rebooted", "a host boots anew with a job on it", bed="hosts",
+       expect=Expect("job", "b", verdict="lost", words=("b", "rebooted"), ask=lambda bed: bed.over()))
+def rebooted(bed):
+    bed.start("sleep", "100", nodes="b")
+    bed.running()
+    pids = [bed.pid(0), bed.site.daemons["b"].pid]
+    import subprocess
+    shims = [int(p) for p in subprocess.run(["ps", "-o", "ppid=", "-p", str(pids[0])], capture_output=True, text=True).stdout.split()]
+    bed.mark()
+    for p in pids[1:] + shims + pids[:1]:
+        os.kill(p, signal.SIGKILL)
+    bed.site.daemons["b"].wait()
+    bed.new_boot("b")
+    bed.start_agent("b")
+    yield
+    assert [e for e in bed.events() if e["kind"] == "node.rebooted" and e["node"] == "b"], bed.events()
+    bed.job = None
