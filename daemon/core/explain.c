@@ -186,14 +186,37 @@ static void say_slow(struct words *w, const struct rec_nccl_sum *s)
 		unknown(w, "whether InfiniBand passes traffic between %s: nodectl check nccl tells", nodes_text(w));
 }
 
+static const struct rec_job_progress *progress(const struct words *w)
+{
+	return w->j->n_progress > 0 ? w->j->progress : NULL;
+}
+
+/* A node that is not heard goes first: what hangs there is old news. */
+static void say_hang(struct words *w, const struct rec_job_progress *p)
+{
+	const struct rec_nccl_sum *s = nccl(w);
+	const struct rec_attention *bad = worst(w, "bad");
+
+	say(w, "It hangs: %s.", p->hang);
+	if (s != NULL && s->trouble != NULL)
+		say(w, " NCCL said before: %s.", s->trouble);
+	else if (bad != NULL)
+		say(w, " One of its nodes is not well: %s: %s", bad->subject, bad->text);
+	if (p->fix != NULL)
+		todo(w, "%s", p->fix);
+}
+
 static void say_running(struct words *w)
 {
+	const struct rec_job_progress *p = progress(w);
 	const struct rec_nccl_sum *s = nccl(w);
 	const struct explain_node *n = away(w);
 	const struct rec_attention *bad = worst(w, "bad"), *warn = worst(w, "warn");
 	uint32_t begun, left = unready(w, &begun);
 
-	if (s != NULL && s->trouble != NULL)
+	if (p != NULL && p->hang != NULL && n == NULL)
+		say_hang(w, p);
+	else if (s != NULL && s->trouble != NULL)
 		say(w, "It runs, and NCCL has met trouble: %s.", s->trouble);
 	else if (n != NULL)
 		say(w, "It runs as far as is known: node %s has not been heard for %s. Its ranks are left alone, for they may well "
@@ -324,6 +347,22 @@ static void saw_nccl(struct words *w)
 		todo(w, "nodectl check nccl -w %s%s", nodes_text(w), is(w, "running") ? ", when the job is over" : "");
 }
 
+/* What its processes do. */
+static void saw_progress(struct words *w)
+{
+	const struct rec_job_progress *p = progress(w);
+
+	if (p == NULL || !is(w, "running"))
+		return;
+	if (p->hang != NULL) {
+		saw(w, MSG_HAS(p, job_progress, hang_wall_ms) ? p->hang_wall_ms : 0, "its processes", "%s", p->hang);
+		if (p->threads != NULL)
+			saw(w, 0, "its processes", "its threads: %s", p->threads);
+	} else if (p->phase != NULL && p->note != NULL) {
+		saw(w, 0, "its processes", "%s: %s", p->phase, p->note);
+	}
+}
+
 static void saw_ras(struct words *w)
 {
 	const struct rec_ras_state *r = w->j->n_ras > 0 ? w->j->ras : NULL;
@@ -377,6 +416,7 @@ struct rec_explanation *explain(struct arena *a, const struct explain_in *in)
 		return NULL;
 	say_state(&w);
 	saw_end(&w);
+	saw_progress(&w);
 	saw_nccl(&w);
 	saw_ras(&w);
 	saw_nodes(&w);

@@ -391,7 +391,8 @@ def watch(bed, fault, out, before):
         out.problems.append("others fire: " + "; ".join(f"{k}: {t}" for k, t in others.items()))
     if e and out.seen is None:
         now = "; ".join(f"{say(key(r))} {r['verdict']}: {r.get('text')}" for r in rows if key(r) not in before)
-        out.problems.append(f"not seen: {e.text()} {e.words}; told instead: {now or 'nothing'}")
+        out.problems.append(f"not seen: {e.text()} {e.words}; told instead: {now or 'nothing'}" +
+                            (f"; asked: {e.ask(bed)}" if e.ask else ""))
     elif e and out.seconds > e.within * SLOW:
         out.problems.append(f"late: {out.seconds:.2f} s, the figure is {e.within:g} s")
 

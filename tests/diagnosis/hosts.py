@@ -195,13 +195,17 @@ class HostsBed(Jobs, Nodes):
     def address(self, node):
         return self.hosts.addr(self.number(node))
 
-    def tidy(self):
-        self.end_job()
+    def end_own(self):
         for p in self.own:
             if p.poll() is None:
                 p.kill()
             p.wait()
             p.stdout.close()
+        self.own = []
+
+    def tidy(self):
+        self.end_own() # nobody may be stuck in them any more
+        self.end_job()
 
     def finish(self):
         try:

@@ -71,7 +71,7 @@ class Runner:
                 bed.keep()
         except Exception as e:
             out = Outcome(f, kind.real)
-            out.problems.append("".join(traceback.format_exception_only(type(e), e)).strip()[:1500])
+            out.problems.append("".join(traceback.format_exception_only(type(e), e)).strip()[:2500])
             if os.environ.get("DIAGNOSIS_TRACE"):
                 traceback.print_exc()
             if bed:

@@ -147,6 +147,37 @@ TEST(of_a_running_job_the_worst_comes_first)
 	now("It runs, and NCCL has met trouble: rank 3 on gpu01 mlx5_1: no path to the peer.");
 }
 
+TEST(a_job_that_hangs_says_so_first)
+{
+	struct rec_job_progress p = { .phase = "hung", .hang = "rank 1 on gpu01 (pid 7) is stopped (SIGSTOP, state T) for 12 s",
+				      .fix = "on gpu01: kill -CONT 7", .threads = "4 do_signal_stop" };
+	const struct rec_explanation *e;
+
+	j.progress = &p;
+	j.n_progress = 1;
+	MSG_SET(&p, job_progress, hang_wall_ms, 9000);
+	e = now("It hangs: rank 1 on gpu01 (pid 7) is stopped (SIGSTOP, state T) for 12 s.");
+	DO(e, "on gpu01: kill -CONT 7");
+	assert_int_equal(seen(e, "is stopped")->wall_ms, 9000);
+	seen(e, "its threads: 4 do_signal_stop");
+	nodes[1].v = &bad;
+	nodes[1].n = 1;
+	now("It hangs: rank 1 on gpu01 (pid 7) is stopped (SIGSTOP, state T) for 12 s. One of its nodes is not well: gpu02 mlx5_2: cable");
+	with_nccl();
+	nccl.trouble = "rank 3 on gpu01 mlx5_1: no path to the peer";
+	now("It hangs: rank 1 on gpu01 (pid 7) is stopped (SIGSTOP, state T) for 12 s. NCCL said before: rank 3 on gpu01");
+	nodes[1].state = "unreachable";
+	now("It runs, and NCCL has met trouble");
+	p.hang = NULL;
+	p.phase = "tokenising";
+	p.note = "rank 0 on gpu01 (pid 5): 97 % CPU, 128 processes";
+	j.n_nccl = 0;
+	nodes[1].state = "ok";
+	nodes[1].n = 0;
+	e = now("It runs, and nothing is known to be wrong with it.");
+	assert_string_equal(seen(e, "tokenising: rank 0 on gpu01")->source, "its processes");
+}
+
 TEST(a_log_that_is_not_read_is_said_to_be_so)
 {
 	with_nccl();
@@ -221,6 +252,7 @@ int main(void)
 		T(a_job_that_waits_says_for_what_and_until_when),
 		T(states_without_ranks_of_interest),
 		T(of_a_running_job_the_worst_comes_first),
+		T(a_job_that_hangs_says_so_first),
 		T(a_log_that_is_not_read_is_said_to_be_so),
 		T(a_failed_job_has_its_first_cause),
 		T(there_is_never_more_than_a_message_holds),
