@@ -141,6 +141,17 @@ static bool is_in_disk(const struct hang_rank *r)
 	       r->idle_ms >= HANG_DISK_MS;
 }
 
+/* Interruptible, so not in state D; its server is as dead. */
+static bool is_in_mount(const struct hang_rank *r)
+{
+	static const char *const waits[] = { "request_wait_answer", "fuse_", "p9_client_rpc", "rpc_wait_bit", "nfs_", "nfs4_" };
+	bool waits_there = false;
+
+	for (size_t i = 0; r->wchan != NULL && i < sizeof(waits) / sizeof(waits[0]); i++)
+		waits_there = waits_there || strncmp(r->wchan, waits[i], strlen(waits[i])) == 0;
+	return r->known && r->idle && r->state != 'D' && waits_there && r->idle_ms >= HANG_DISK_MS;
+}
+
 static bool is_dead(const struct hang_rank *r)
 {
 	return r->dead && r->dead_ms >= HANG_DEAD_MS;
@@ -183,6 +194,22 @@ static bool in_disk(const struct hang_in *in, struct hang_out *out)
 	add_more(out->text, sizeof(out->text), n);
 	snprintf(out->fix, sizeof(out->fix), "look at the file system or device on %s (dmesg, df); it cannot be killed "
 		 "before that answers", r->node);
+	return true;
+}
+
+static bool in_mount(const struct hang_in *in, struct hang_out *out)
+{
+	size_t n;
+	const struct hang_rank *r = first_of(in, is_in_mount, &n);
+
+	if (r == NULL)
+		return false;
+	blame(out, r);
+	add_who(out->text, sizeof(out->text), r);
+	add(out->text, sizeof(out->text), " waits for a file system whose server does not answer: ");
+	add_state(out->text, sizeof(out->text), r);
+	add_more(out->text, sizeof(out->text), n);
+	snprintf(out->fix, sizeof(out->fix), "look at the file systems of %s (nodectl check node.mounts), and at their servers", r->node);
 	return true;
 }
 
@@ -455,7 +482,7 @@ void hang_judge(const struct hang_in *in, struct hang_out *out)
 	out->stalled = in->n > 0;
 	for (size_t i = 0; i < in->n; i++)
 		out->stalled = out->stalled && !goes_on(in, &in->v[i]);
-	out->hang = stopped(in, out) || in_disk(in, out) || dead(in, out) ||
+	out->hang = stopped(in, out) || in_disk(in, out) || in_mount(in, out) || dead(in, out) ||
 		    (out->stalled && !steps_on(in) && (counts_differ(in, out) || one_rests(in, out) || all_spin(in, out)));
 	out->phase = out->hang ? "hung" : phase(in, out);
 }

@@ -1,12 +1,19 @@
 """class_jobs.py - classes of faults of jobs: ranks that end, stop, wait or are slow, and those that only look so"""
 import os
+import re
 import signal
 import time
 
 import hosts  # noqa: F401
 from bed import FAULTS, Expect, fault
 
-ASK = {"over": lambda bed: bed.over(), "hang": lambda bed: bed.hang(), "phase": lambda bed: bed.phase(), "why": lambda bed: bed.why()}
+def computes(bed):
+    """The phase, when it names a rank with a CPU of its own."""
+    said = bed.phase()
+    return said if re.search(r" (8[0-9]|9[0-9]|1[0-9][0-9]) % CPU", said) else None
+
+
+ASK = {"computes": computes, "over": lambda bed: bed.over(), "hang": lambda bed: bed.hang(), "phase": lambda bed: bed.phase(), "why": lambda bed: bed.why()}
 WAIT = "time.sleep(600)\n"
 SPIN = "while True: sum(range(10000))\n"
 GATE = "while not os.path.exists(DIR + '/go'): time.sleep(0.01)\n"
@@ -43,10 +50,10 @@ ended("job-exit-code", "rank 1 ends with code 7 and says nothing",
       ("It failed: rank 1 (b, pid", "exited with code 7", "no exception was found in its output", "2 other ranks (collateral)"),
       lambda bed: bed.go(), text=GATE + "if rank == 1: os._exit(7)\n" + WAIT)
 ended("job-killed", "rank 1 gets SIGKILL from somebody",
-      ("It failed: rank 1 (b, pid", "was killed by signal 9 (SIGKILL)", "2 other ranks (collateral)"),
+      ("It failed: rank 1 (b, pid", "was killed by signal 9: sent by neither nodeagent nor the kernel's OOM killer", "2 other ranks (collateral)"),
       lambda bed: os.kill(bed.pid(1), signal.SIGKILL))
 ended("job-segv", "rank 1 reads where there is no memory",
-      ("It failed: rank 1 (b, pid", "was killed by signal 11 (SIGSEGV)"),
+      ("It failed: rank 1 (b, pid", "was killed by signal 11"),
       lambda bed: bed.go(), text=GATE + "import ctypes\nif rank == 1: ctypes.string_at(0)\n" + WAIT)
 ended("job-exception-first", "rank 1 raises, the others follow 50 ms later with errors of the connection",
       ("It failed: rank 1 (b, pid", "ValueError: bad batch"),
@@ -59,15 +66,29 @@ ended("job-cuda-oom", "rank 1 has no GPU memory left (its exception, recorded)",
       "of which 0.4 GiB is free.')\n" + WAIT)
 
 
-def oom(bed):
+def oom_said(bed):
+    """Without a cgroup's counter the kernel's log is what tells."""
     bed.kmsg("b", f"Memory cgroup out of memory: Killed process {bed.pid(1)} (python3) total-vm:99999999kB, anon-rss:99999999kB, "
              "file-rss:0kB, shmem-rss:0kB, UID:1000 pgtables:1kB oom_score_adj:0", level=3)
+    bed.until(lambda: any("OOM killer" in m["text"] for m in bed.site.job(bed.job)["story"]), "the log is read")
     os.kill(bed.pid(1), signal.SIGKILL)
 
 
+@job("job-oom-killed", "the kernel's OOM killer ends rank 1, whose cgroup may use 200 MiB", "over",
+     ("It failed: rank 1 (b, pid", "was killed by signal 9", "by the kernel's OOM killer"), bed="memory")
+def oom(bed):
+    bed.start_python(GATE + "x = []\nwhile rank == 1: x.append(bytearray(8 << 20)); time.sleep(0.002)\n" + WAIT)
+    bed.running()
+    with bed.limited(bed.pid(1), 200):
+        bed.mark()
+        bed.go()
+        yield
+        bed.job = None
+
+
 # node.kmsg.oom: the node's own word on the same event
-ended("job-oom-killed", "the kernel's OOM killer ends rank 1 (its log, recorded)",
-      ("It failed: rank 1 (b, pid", "the kernel's OOM killer ended pid", "its cgroup was out of memory"), oom, bed="hosts-fed",
+ended("job-oom-in-kernel-log", "the kernel's log tells that the OOM killer ended rank 1",
+      ("It failed: rank 1 (b, pid", "the kernel's OOM killer ended pid", "its cgroup was out of memory"), oom_said, bed="hosts-fed",
       spoils=True, also=("node.kmsg.oom",))
 
 
@@ -96,7 +117,7 @@ def port_taken(bed):
 # ---- ranks that hang ------------------------------------------------------------------------------
 
 @job("job-stopped", "rank 1 is stopped (SIGSTOP), the others wait", "hang",
-     ("rank 1 on b (pid", "is stopped (SIGSTOP", "kill -CONT"), within=30)
+     ("rank 1 on b (pid", "is stopped (SIGSTOP", "kill -CONT", "why: It hangs: rank 1 on b"), within=30)
 def stopped(bed):
     bed.start_python(WAIT)
     bed.running()
@@ -140,7 +161,7 @@ def dead_mount(bed):
 
 
 @job("job-hung-mount", "rank 1 reads from a file system whose server has stopped (FUSE, state S)", "hang",
-     ("rank 1 on b (pid", "file system"), within=30, spoils=True, also=("node.mounts",))
+     ("rank 1 on b (pid", "waits for a file system whose server does not answer", "nodectl check node.mounts"), within=30, spoils=True, also=("node.mounts",))
 def hung_mount(bed):
     from class_node import fuse
     p = fuse(bed, "b", "/mnt/data")
@@ -195,7 +216,7 @@ def checkpointing(bed):
     bed.end_job()
 
 
-@job("job-slow-rank", "rank 1 computes long after the others, who wait for it: named, and no hang", "phase",
+@job("job-slow-rank", "rank 1 computes long after the others, who wait for it: named, and no hang", "computes",
      ("busy: rank 1 on b (pid", "% CPU"), within=30)
 def slow_rank(bed):
     text = ("import socket\nN = 3\n"

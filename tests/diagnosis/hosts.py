@@ -4,9 +4,8 @@ Real are processes, network, file systems and what the daemons do with them; all
 InfiniBand is a tree of files. Bed "hosts-fed" is the same one, for classes whose fault is fed in: a line of a kernel's
 log, a recorded log of NCCL, a clock or a limit that tests/fake/host.c tells (nobody can set the clock of one namespace).
 """
-import ctypes
+import contextlib
 import itertools
-import json
 import os
 import shutil
 import subprocess
@@ -83,7 +82,7 @@ class Jobs:
     def why(self):
         """As one line: the paragraph, what was seen, what to do."""
         w = self.json("why", self.job)
-        return " | ".join([w["verdict"], *(f["text"] for f in w["seen"]), *w["do"]])
+        return " | ".join([w["verdict"], *(f["text"] for f in w["seen"]), *w["unknown"], *w["do"]])
 
     def over(self):
         """`why` of a job that is over."""
@@ -224,6 +223,45 @@ class Fed(HostsBed):
     """Faults that are fed in there."""
 
     fed = True
+
+
+def memory_cgroup():
+    """A folder below which cgroups with a limit of memory can be made, and the name of the limit; None: there is none."""
+    for top, limit in ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max"):
+        d = os.path.join(top, f"na-diagnosis-{os.getpid()}")
+        try:
+            os.mkdir(d)
+            there = os.path.exists(os.path.join(d, limit))
+            os.rmdir(d)
+        except OSError:
+            continue
+        if there:
+            return top, limit
+    return None
+
+
+@bed_kind("memory", real=True)
+class Memory(HostsBed):
+    """Where the kernel limits memory of cgroups."""
+
+    @classmethod
+    def missing(cls):
+        return HostsBed.missing() or (None if memory_cgroup() else "no cgroup with a limit of memory can be made")
+
+    @contextlib.contextmanager
+    def limited(self, pid, mib):
+        top, limit = memory_cgroup()
+        d = os.path.join(top, f"na-diagnosis-{os.getpid()}")
+        os.mkdir(d)
+        try:
+            for name, text in (limit, mib << 20), ("cgroup.procs", pid):
+                with open(os.path.join(d, name), "w", encoding="ascii") as f:
+                    f.write(str(text))
+            yield
+        finally:
+            wait_until(lambda: not alive(pid), 20, f"pid {pid} ends")
+            time.sleep(0.1)
+            os.rmdir(d)
 
 
 @bed_kind("plain", real=False)

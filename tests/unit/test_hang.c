@@ -9,7 +9,7 @@
 #include "core/hang.h"
 
 /* Ranks 0..3, two on each of gpu01 and gpu02, in one of these ways. */
-enum way { WORK, SPIN, SPIN_DARK, TOKENISE, WRITE, FROZEN, REST, STOP, NFS, SYNC, FLUSH, DEBUG, DIED, DARK, COMPUTE, BLOCKED };
+enum way { WORK, SPIN, SPIN_DARK, TOKENISE, WRITE, FROZEN, REST, STOP, NFS, SYNC, FLUSH, DEBUG, DIED, DARK, COMPUTE, BLOCKED, MOUNT };
 
 static struct hang_rank rank_in(enum way w, uint32_t rank, int64_t ms)
 {
@@ -63,6 +63,9 @@ static struct hang_rank rank_in(enum way w, uint32_t rank, int64_t ms)
 		idle.state = 'D';
 		idle.state_ms = ms;
 		idle.wchan = "nfs_wait";
+		return idle;
+	case MOUNT:
+		idle.wchan = "request_wait_answer";
 		return idle;
 	case SYNC:
 	case FLUSH:
@@ -121,6 +124,7 @@ static const struct row {
 	{ "a node is silent", { DARK, DARK, SPIN, SPIN }, 600000, FLOW_NONE, true, 0, { 0 }, "training", NULL },
 	{ "just stopped", { WORK, STOP, WORK, WORK }, 9000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
 	{ "just in D", { WORK, NFS, WORK, WORK }, 19000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
+	{ "just in FUSE", { WORK, MOUNT, WORK, WORK }, 19000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
 	{ "just died", { SPIN, DIED, SPIN, SPIN }, 19000, FLOW_NONE, true, 0, { 0 }, "training", NULL },
 	{ "counts differ for one poll", { SPIN, SPIN, SPIN, SPIN }, 5000, FLOW_SOME, true, 1, { 216, 215, 216, 216 },
 	  "training", NULL },
@@ -132,6 +136,9 @@ static const struct row {
 	{ "a debugger", { SPIN, SPIN, DEBUG, SPIN }, 12000, FLOW_NONE, true, 0, { 0 }, "hung", "is held by a debugger" },
 	{ "D in NFS", { SPIN, SPIN, SPIN, NFS }, 42000, FLOW_NONE, true, 0, { 0 }, "hung",
 	  "rank 3 on gpu02 (pid 4003) waits for a disk or a driver: state D for 42 s in nfs_wait" },
+	{ "FUSE, whose server is gone", { COMPUTE, COMPUTE, MOUNT, COMPUTE }, 42000, FLOW_DARK, true, 0, { 0 }, "hung",
+	  "rank 2 on gpu02 (pid 4002) waits for a file system whose server does not answer: neither CPU nor disk used for 42 s "
+	  "in request_wait_answer" },
 	{ "a sync that never ends", { SYNC, SPIN, SPIN, SPIN }, 200000, FLOW_NONE, true, 0, { 0 }, "hung",
 	  "state D for 3 min in folio_wait_writeback" },
 	{ "a worker died, its launcher lives", { SPIN, DIED, SPIN, SPIN }, 24000, FLOW_NONE, true, 0, { 0 }, "hung",
