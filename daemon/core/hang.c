@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define STARTING_MS 15000
+#define CPU_MUCH 300 /* permille of a core; pulse.c tells when it is passed */
 #define CPU_BUSY 500 /* permille of a core */
 #define WRITES_MUCH 5000000 /* bytes a second */
 #define STEP_FRESH_MS 60000
@@ -476,6 +477,51 @@ static const char *phase(const struct hang_in *in, struct hang_out *out)
 	return "busy";
 }
 
+/* It has nothing to do but to wait for others: sleeps, or its GPU is full at little power. */
+static bool waits(const struct hang_rank *r)
+{
+	if (r->gpu >= GPU_WORKS)
+		return r->gpu == GPU_FULL && r->has_power && r->low_power;
+	return r->idle || (r->cpu_permille < CPU_MUCH && r->write_bps < WRITES_MUCH);
+}
+
+/* The one that all others wait for at this moment; NULL: there is none. */
+static const struct hang_rank *slow(const struct hang_in *in)
+{
+	const struct hang_rank *one = NULL;
+
+	for (size_t i = 0; i < in->n; i++) {
+		const struct hang_rank *r = &in->v[i];
+
+		if (!r->known || r->dead)
+			return NULL;
+		if (waits(r))
+			continue;
+		if (one != NULL)
+			return NULL;
+		one = r;
+	}
+	return in->n > 1 ? one : NULL;
+}
+
+static void note_slow(const struct hang_in *in, struct hang_out *out)
+{
+	const struct hang_rank *r = slow(in);
+
+	if (r == NULL || strcmp(out->phase, "starting") == 0)
+		return;
+	if (out->note[0] == '\0' && r->gpu >= GPU_WORKS) {
+		add_who(out->note, sizeof(out->note), r);
+		add(out->note, sizeof(out->note), ": its GPU works");
+	} else if (out->note[0] == '\0') {
+		note_cpu(out, r);
+	}
+	if (in->n == 2)
+		add(out->note, sizeof(out->note), "; the other rank waits");
+	else
+		add(out->note, sizeof(out->note), "; all %zu others wait", in->n - 1);
+}
+
 void hang_judge(const struct hang_in *in, struct hang_out *out)
 {
 	memset(out, 0, sizeof(*out));
@@ -485,4 +531,6 @@ void hang_judge(const struct hang_in *in, struct hang_out *out)
 	out->hang = stopped(in, out) || in_disk(in, out) || in_mount(in, out) || dead(in, out) ||
 		    (out->stalled && !steps_on(in) && (counts_differ(in, out) || one_rests(in, out) || all_spin(in, out)));
 	out->phase = out->hang ? "hung" : phase(in, out);
+	if (!out->hang)
+		note_slow(in, out);
 }

@@ -250,11 +250,31 @@ static void the_phase_says_by_what_it_is_known(void **state)
 	struct hang_out out;
 
 	judge(row_named("rank 0 tokenises, others spin in a barrier"), &out);
-	assert_string_equal(out.note, "rank 0 on gpu01 (pid 4000): 9700 % CPU, 128 processes");
+	assert_string_equal(out.note, "rank 0 on gpu01 (pid 4000): 9700 % CPU, 128 processes; all 3 others wait");
 	judge(row_named("a checkpoint is written"), &out);
-	assert_string_equal(out.note, "rank 0 on gpu01 (pid 4000) writes 812 MB/s");
+	assert_string_equal(out.note, "rank 0 on gpu01 (pid 4000) writes 812 MB/s; all 3 others wait");
 	judge(row_named("a checkpoint is synced to a slow disk"), &out);
 	assert_string_equal(out.note, "rank 2 on gpu02 (pid 4002) syncs what it has written: state D for 15 min in folio_wait_writeback");
+}
+
+/* At this moment, and it may well be another one in the next. */
+static void a_rank_that_all_others_wait_for_is_named(void **state)
+{
+	static const struct row rows_[] = {
+		{ "", { SPIN, WORK, SPIN, SPIN }, 60000, FLOW_SOME, true, 0, { 0 }, NULL, "rank 1 on gpu01 (pid 4001): its GPU works; all 3 others wait" },
+		{ "", { FROZEN, FROZEN, COMPUTE, FROZEN }, 60000, FLOW_DARK, true, 0, { 0 }, NULL,
+		  "rank 2 on gpu02 (pid 4002): 100 % CPU, 1 process; all 3 others wait" },
+		{ "two", { SPIN, WORK, WORK, SPIN }, 60000, FLOW_SOME, true, 0, { 0 }, NULL, "" },
+		{ "all", { WORK, WORK, WORK, WORK }, 60000, FLOW_SOME, true, 0, { 0 }, NULL, "" },
+		{ "one is not known", { SPIN, WORK, SPIN, DARK }, 60000, FLOW_SOME, true, 0, { 0 }, NULL, "" },
+	};
+	struct hang_out out;
+
+	for (size_t i = 0; i < sizeof(rows_) / sizeof(rows_[0]); i++) {
+		judge(&rows_[i], &out);
+		assert_false(out.hang);
+		assert_string_equal(out.note, rows_[i].says);
+	}
 }
 
 static void nothing_known_is_no_hang(void **state)
@@ -308,6 +328,7 @@ int main(void)
 		cmocka_unit_test(a_step_that_advances_holds_the_rule_of_power_off),
 		cmocka_unit_test(a_stopped_rank_has_its_remedy),
 		cmocka_unit_test(the_phase_says_by_what_it_is_known),
+		cmocka_unit_test(a_rank_that_all_others_wait_for_is_named),
 		cmocka_unit_test(nothing_known_is_no_hang),
 		cmocka_unit_test(a_job_of_one_rank_waits_for_nobody),
 		cmocka_unit_test(a_frozen_rank_is_named_within_30_s),
