@@ -307,11 +307,11 @@ def ports_of_b(state):
     return f
 
 
-# ib.state: the ports' own verdict, which stood before the job began
+# ib.state: the ports' own verdict; node.kmsg.port: four went down within an hour
 nccl("nccl-ports-not-active", "no port of b is Active", (TCP + "NCCL uses Active ports only, and no InfiniBand port of b is: "
      "mlx5_0 is Initializing",), "version()\nsocket('NET/IB : No device found.') if rank == 1 else ib()\n",
-     before=ports_of_b("2: INIT"), after=ports_of_b("4: ACTIVE"), also=("ib.state",))
-nccl("nccl-memlock", "NCCL cannot register memory on b: memlock", ("the limit of locked memory (memlock) of its processes on b", "LimitMEMLOCK=infinity"),
+     before=ports_of_b("2: INIT"), after=ports_of_b("4: ACTIVE"), also=("ib.state", "node.kmsg.port"), spoils=True)
+nccl("nccl-memlock", "NCCL cannot register memory on b: memlock", ("rank 1 on b: memory could not be registered: the limit of locked memory (memlock) is too low", "LimitMEMLOCK=infinity"),
      "version()\nsay('NET/IB : No device found.')\n"
      "if rank == 1: say('Call to ibv_reg_mr_iova2 failed with error Cannot allocate memory', 'WARN')\nsocket()\n")
 nccl("nccl-peer-silent", "a transfer of rank 1 to rank 2 fails (completion 12)",

@@ -17,8 +17,7 @@ def rules(bed, node, *lines):
     """nftables of that host; none: they are gone."""
     text = "table inet diagnosis\ndelete table inet diagnosis\n"
     if lines:
-        text += ("table inet diagnosis { chain in { type filter hook input priority 0; " + "; ".join(x for x in lines if not x.startswith("out ")) +
-                 "; } chain out { type filter hook output priority 0; " + "; ".join(x[4:] for x in lines if x.startswith("out ")) + "; } }\n")
+        text += "table inet diagnosis {\nchain in {\ntype filter hook input priority 0;\n" + "\n".join(lines) + "\n}\n}\n"
     p = subprocess.run([*bed.site.on(node), "nft", "-f", "-"], input=text, text=True, capture_output=True)
     assert p.returncode == 0, p.stderr
 
