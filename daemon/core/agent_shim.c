@@ -113,6 +113,19 @@ static void on_shim_hello(struct agent *a, struct ajob *j, const struct rec_shim
 		lease_renew(a, j, true);
 }
 
+/* What its shim has found here that is no reason to refuse it. */
+static void on_remark(struct agent *a, const struct ajob *j, const char *text)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_notice);
+	m.u.notice.job = j->job;
+	m.u.notice.attempt = j->attempt;
+	m.u.notice.text = arena_printf(&a->out->arena, "%.500s", text);
+	if (m.u.notice.text != NULL)
+		session_send(a, &m);
+}
+
 static void on_shim_ready(struct agent *a, struct ajob *j, const struct rec_shim_ready *r)
 {
 	if (j->phase != AJ_SETUP)
@@ -122,6 +135,8 @@ static void on_shim_ready(struct agent *a, struct ajob *j, const struct rec_shim
 		return;
 	}
 	j->phase = AJ_READY;
+	if (r->text != NULL)
+		on_remark(a, j, r->text);
 	if (j->end_wanted)
 		ajob_send_shim_end(a, j);
 	else if (!j->need_lease)

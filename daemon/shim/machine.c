@@ -76,6 +76,7 @@ void shim_destroy(struct shim *s)
 		free(s->ranks[i].workers);
 	}
 	free(s->fail_text);
+	free(s->remark);
 	free(s);
 }
 
@@ -158,6 +159,8 @@ static void on_checked(struct shim *s, const struct shim_event *ev, struct shim_
 		return;
 	}
 	s->phase = SHIM_READY;
+	if (ev->text != NULL && s->remark == NULL)
+		s->remark = strdup(ev->text); /* no memory: then it is not told */
 	tell_ready(s, a);
 }
 

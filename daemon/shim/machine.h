@@ -62,7 +62,7 @@ enum shim_event_type {
 	SEV_AGENT_UP, /* an agent has connected; it replaces the one before, if any */
 	SEV_AGENT_DOWN, /* the connection is gone (not said when SEV_AGENT_UP replaced it) */
 	SEV_MESSAGE, /* msg from the agent; types the machine does not know are ignored */
-	SEV_CHECKED, /* answer to SACT_CHECK: error, code, text */
+	SEV_CHECKED, /* answer to SACT_CHECK: error, code, text; without an error the text is a remark */
 	SEV_STARTED, /* answer to SACT_START: every local rank in 'ranks': pid, or error, code,
 	              * text; and gone when not one child lives */
 	SEV_REAPED, /* children were reaped: 'ranks' that were among them (maybe none) with status,

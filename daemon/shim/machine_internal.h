@@ -45,6 +45,7 @@ struct shim {
 	uint32_t grace_ms;
 	uint32_t fail_code;
 	char *fail_text; /* owned; NULL: out of memory */
+	char *remark; /* owned; it is ready, and this was found; NULL: nothing */
 	/* shim_go */
 	char master_addr[46]; /* "": not started */
 	uint32_t master_port;

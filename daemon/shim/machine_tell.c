@@ -183,6 +183,8 @@ void tell_ready(struct shim *s, struct shim_actions *a)
 	if (!r->ok) {
 		MSG_SET(r, shim_ready, code, s->fail_code);
 		r->text = s->fail_text ? s->fail_text : "out of memory";
+	} else {
+		r->text = s->remark;
 	}
 	send_msg(s, &m, a);
 }

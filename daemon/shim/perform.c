@@ -14,6 +14,7 @@
 #include "shim/check.h"
 #include "shim/env.h"
 #include "shim/host.h"
+#include "shim/ifnames.h"
 #include "shim/spawn.h"
 
 mono_t host_now(void)
@@ -138,6 +139,7 @@ static void do_check(struct host *h, const struct rec_shim_setup *setup)
 {
 	struct shim_event ev = { .type = SEV_CHECKED, .code = 1 };
 	int r = keep_setup(h, setup, &h->err);
+	bool remark = false;
 
 	if (r == 0)
 		r = read_spec(h, &h->err);
@@ -151,9 +153,10 @@ static void do_check(struct host *h, const struct rec_shim_setup *setup)
 		const char *const *env = h->spec.env;
 
 		nccl_conf_read(env_get(env, "HOME"), env_get(env, "NCCL_CONF_FILE"), &h->nccl);
+		remark = ifnames_judge_here(env, setup->nnodes > 1, h->err.text, sizeof(h->err.text));
 	}
 	ev.error = r;
-	ev.text = r ? h->err.text : NULL;
+	ev.text = r || remark ? h->err.text : NULL;
 	answer(h, ev);
 }
 

@@ -50,8 +50,8 @@ def small_disk(bed, node, *options):
 def disk_full(bed):
     small_disk(bed, "b")
     bed.until(lambda: [r for r in bed.check("node.disk", "-v", "-w", "b") if r["verdict"] == "ok"], "it is read")
-    bed.mark()
     bed.inside("b", "sh", "-c", "head -c 300M /dev/zero >/mnt/disk/x || true")
+    bed.mark()
     yield
     bed.inside("b", "rm", "/mnt/disk/x")
 
@@ -97,7 +97,8 @@ def agent_stopped(bed):
     os.kill(bed.site.daemons["b"].pid, signal.SIGCONT)
 
 
-@fault("node-rebooted", "a host boots anew with a job on it", bed="hosts",
+# node.reachable: it is away while it boots
+@fault("node-rebooted", "a host boots anew with a job on it", bed="hosts", also=("node.reachable",),
        expect=Expect("job", "b", verdict="lost", words=("b", "rebooted"), ask=lambda bed: bed.over()))
 def rebooted(bed):
     bed.start("sleep", "100", nodes="b")
