@@ -33,7 +33,7 @@ const struct check check_table[] = {
 	  "ours: pinned memory of NCCL and of data loaders is taken in pieces of GiB, and the kernel's OOM killer comes at about 0",
 	  "see who has it: ps aux --sort=-rss | head", NULL, 0, 0 },
 	{ "node.disk", OF_NODE, check_node_disk, NULL, "free space of file systems", "statvfs of mounted file systems",
-	  "warn: less than 5 % and less than 20 GiB free; bad: less than 1 % and less than 1 GiB",
+	  "warn: less than 5 % and less than 20 GiB free; bad: less than 1 % and less than 1 GiB, or than 1 % and 10000 of its inodes",
 	  "ours: ext4 keeps 5 % for root; a checkpoint of a 7B model is 14 to 90 GiB", "delete or move what is not needed: du -xsh PATH/*",
 	  NULL, 0, 0 },
 	{ "node.mounts", OF_NODE, check_node_mounts, NULL, "file systems that answer",

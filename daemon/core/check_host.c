@@ -7,6 +7,7 @@
 
 #define GIB (UINT64_C(1) << 30)
 #define MIB (UINT64_C(1) << 20)
+#define INODES_FEW 10000 /* an environment of Python's has more files */
 
 /* ---- sources and clock --------------------------------------------------------------- */
 
@@ -130,6 +131,23 @@ static enum check_verdict fullness(const struct rec_mount *m, uint64_t *ret_perc
 }
 
 /* The worst of the file systems that answer: 0.5 % of a large one is more than 2 % of the root's. */
+/* One that has room for bytes, and none for files. */
+static void few_inodes(const struct check_at *at, struct check_is *is)
+{
+	for (size_t i = 0; is->verdict == CHECK_OK && at->host != NULL && i < at->host->n_mounts; i++) {
+		const struct rec_mount *m = &at->host->mounts[i];
+
+		if (!MSG_HAS(m, mount, inodes) || !MSG_HAS(m, mount, inodes_free) || m->inodes_free >= INODES_FEW ||
+		    m->inodes_free >= m->inodes / 100)
+			continue;
+		is->brief = arena_printf(at->a, "%.60s has no inodes left", m->path);
+		check_say(is, CHECK_BAD, "inodes",
+			  arena_printf(at->a, "%.100s has %" PRIu64 " of %" PRIu64 " inodes free: no file can be made there, whatever space there is "
+				       "(\"No space left on device\")", m->path, m->inodes_free, m->inodes),
+			  arena_printf(at->a, "delete or pack small files: du --inodes -xs %.100s/*", strcmp(m->path, "/") ? m->path : ""));
+	}
+}
+
 void check_node_disk(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_mount *worst = NULL;
@@ -155,8 +173,10 @@ void check_node_disk(const struct check_at *at, struct check_is *is)
 	}
 	check_ok(is, arena_printf(at->a, "%.100s has the least: %s of %s free", worst->path, check_bytes(at->a, worst->available),
 				  check_bytes(at->a, worst->total)));
-	if (verdict == CHECK_OK)
+	if (verdict == CHECK_OK) {
+		few_inodes(at, is);
 		return;
+	}
 	is->brief = arena_printf(at->a, "%.60s is full", worst->path);
 	check_say(is, verdict, "disk",
 		  arena_printf(at->a, "%.100s is nearly full: %s of %s free", worst->path, check_bytes(at->a, worst->available),

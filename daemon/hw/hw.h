@@ -137,6 +137,7 @@ struct hw_port {
 struct hw_mount {
 	char path[129], type[33];
 	struct hw_u64 total, available; /* bytes */
+	struct hw_u64 inodes, inodes_free;
 	bool hung; /* it has not answered for wait_ms */
 	uint64_t wait_ms;
 	char text[65]; /* why it could not be asked */

@@ -29,7 +29,7 @@ struct mount {
 	mono_t asked;
 	bool known, listed, read_only;
 	int error;
-	uint64_t total, available;
+	uint64_t total, available, inodes, inodes_free;
 };
 
 struct mounts {
@@ -194,6 +194,8 @@ static void take(struct mount *x)
 	x->read_only = (q->answer.f_flag & ST_RDONLY) != 0;
 	x->total = (uint64_t)q->answer.f_blocks * q->answer.f_frsize;
 	x->available = (uint64_t)q->answer.f_bavail * q->answer.f_frsize;
+	x->inodes = q->answer.f_files;
+	x->inodes_free = q->answer.f_favail;
 	x->q = NULL;
 	leave(q);
 }
@@ -233,6 +235,10 @@ static void put(const struct mount *x, mono_t now, struct hw_mount *to)
 		to->total = hw_u64(x->total);
 		if (!x->read_only) /* nobody misses room there: images of live systems are full */
 			to->available = hw_u64(x->available);
+		if (x->inodes > 0 && !x->read_only) {
+			to->inodes = hw_u64(x->inodes);
+			to->inodes_free = hw_u64(x->inodes_free);
+		}
 	}
 }
 

@@ -370,6 +370,12 @@ static void put_mounts(struct composer *c, const struct hw_host *h, struct rec_h
 			PUT(x, mount, m, available, UINT64_MAX);
 		else if (m->available.known && m->total.known && mount_band(m) > 0)
 			MSG_SET(x, mount, available, mount_band(m));
+		if (c->all) {
+			PUT(x, mount, m, inodes, UINT64_MAX);
+			PUT(x, mount, m, inodes_free, UINT64_MAX);
+		} else if (m->inodes.known && m->inodes_free.v < m->inodes.v / 100) {
+			MSG_SET(x, mount, inodes_free, 0);
+		}
 	}
 }
 

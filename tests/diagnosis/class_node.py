@@ -36,7 +36,8 @@ def mount_hangs(bed):
 
 
 def small_disk(bed, node, *options):
-    """An ext4 of 200 MB on /mnt/disk."""
+    """An ext4 of 200 MB on /mnt/disk, in place of one of before."""
+    bed.inside(node, "umount", "-l", "/mnt/disk", check=False)
     image = bed.site.path(f"{node}.img")
     with open(image, "wb") as f:
         f.truncate(200 << 20)
@@ -54,6 +55,17 @@ def disk_full(bed):
     bed.mark()
     yield
     bed.inside("b", "rm", "/mnt/disk/x")
+
+
+@fault("node-inodes-gone", "a file system has room for bytes and none for files", bed="hosts",
+       expect=Expect("node.disk", "b", verdict="bad", words=("/mnt/disk has", "inodes free", "du --inodes")))
+def inodes(bed):
+    small_disk(bed, "b", "-N", "2000")
+    bed.until(lambda: [r for r in bed.check("node.disk", "-v", "-w", "b") if r["verdict"] == "ok"], "it is read")
+    bed.inside("b", "/usr/bin/python3", "-c", "for i in range(2100): open(f'/mnt/disk/f{i}', 'w').close()", check=False)
+    bed.mark()
+    yield
+    bed.inside("b", "sh", "-c", "rm /mnt/disk/f*")
 
 
 @fault("node-memlock", "jobs may lock 64 KiB of memory", bed="hosts-fed",
@@ -115,3 +127,20 @@ def rebooted(bed):
     yield
     assert [e for e in bed.events() if e["kind"] == "node.rebooted" and e["node"] == "b"], bed.events()
     bed.job = None
+
+
+# ---- the kernel's log: its lines are fed in ---------------------------------------------------------
+
+def log(id, title, line, expect, level=3, **more):
+    def inject(bed):
+        bed.kmsg("b", line, level=level)
+        yield
+    inject.__qualname__ = id
+    return fault(id, title, bed="hosts-fed", expect=expect, spoils=True, **more)(inject)
+
+
+log("node-log-oom", "the kernel's log: a process was killed for want of memory",
+    "Out of memory: Killed process 4711 (python3) total-vm:1kB, anon-rss:1kB, file-rss:0kB, shmem-rss:0kB, UID:1000 pgtables:1kB oom_score_adj:0",
+    Expect("node.kmsg.oom", "b", verdict="warn", words=("processes killed for want of memory",)))
+log("node-log-xid", "the kernel's log: Xid 79", "NVRM: Xid (PCI:0000:17:00): 79, pid=4711, name=python3, GPU has fallen off the bus.",
+    Expect("node.kmsg.xid", "b", verdict="warn", words=("Xid",)), also=("node.kmsg.gpu-bus", "gpu.xid"))

@@ -729,6 +729,17 @@ TEST(file_systems_that_hang_are_full_or_small)
 	m[0].available = 10 * GIB;
 	of_host(&h, NULL, NULL);
 	expect("node.disk", CHECK_WARN, "/ is nearly full");
+	m[0].available = 300 * GIB;
+	MSG_SET(&m[0], mount, inodes, 6000000);
+	MSG_SET(&m[0], mount, inodes_free, 59000);
+	of_host(&h, NULL, NULL);
+	expect("node.disk", CHECK_OK, "has the least"); /* less than 1 %, and plenty */
+	m[0].inodes_free = 12;
+	of_host(&h, NULL, NULL);
+	expect("node.disk", CHECK_BAD, "/ has 12 of 6000000 inodes free: no file can be made there");
+	m[0].inodes = m[0].inodes_free = 0; /* btrfs */
+	of_host(&h, NULL, NULL);
+	expect("node.disk", CHECK_OK, "has the least");
 	m[1] = (struct rec_mount){ .path = "/data", .type = "nfs4" };
 	MSG_SET(&m[1], mount, hung, true);
 	of_host(&h, NULL, NULL);
