@@ -416,6 +416,7 @@ void jobs_on_ranks(struct coord *c, struct node *n, const struct rec_ranks *r)
 {
 	uint32_t i;
 	struct job *j = reported_job(c, n, r->job, r->attempt, &i);
+	unsigned long long lost;
 
 	if (j == NULL || job_over(j) || j->places[i].phase >= PL_ENDED) {
 		jobs_stale(c, n, r->job, r->attempt);
@@ -425,7 +426,13 @@ void jobs_on_ranks(struct coord *c, struct node *n, const struct rec_ranks *r)
 		j->places[i].phase = PL_RUNNING;
 		job_changed(c, j);
 	}
+	lost = lost_at(j, i);
 	node_reports(c, j, i, r->ranks, r->n_ranks);
+	if (lost == 0 && lost_at(j, i) > 0 && !job_over(j)) {
+		job_notice(c, j, "node %s: there is no room in its spool directory: output of the job is being lost; remove files "
+			   "there", n->name);
+		job_changed(c, j);
+	}
 }
 
 void jobs_on_ended(struct coord *c, struct node *n, const struct rec_ended *r)

@@ -92,7 +92,8 @@ struct host {
 	struct shim_rank_event *started; /* nprocs */
 	struct shim_rank_event *reaped; /* nprocs */
 	char cause[256]; /* of those reaped in this round */
-	struct shim_rank_event *closed; /* 2 * nprocs: streams that ended in this round */
+	struct shim_rank_event *closed; /* 3 * nprocs: streams that ended in this round, and ranks that lost their first output */
+	bool *lost_said; /* of each rank: the machine knows that output is lost */
 	size_t n_closed;
 };
 

@@ -355,6 +355,7 @@ static void on_closed(struct shim *s, const struct shim_event *ev)
 		assert(re->local < s->nprocs && re->streams <= r->open && re->streams <= s->n_open);
 		r->open -= re->streams;
 		s->n_open -= re->streams;
+		r->dirty = r->dirty || (r->lost == 0 && re->lost > 0 && r->phase == RANK_RUNNING);
 		r->lost = re->lost;
 	}
 }

@@ -68,7 +68,8 @@ enum shim_event_type {
 	SEV_REAPED, /* children were reaped: 'ranks' that were among them (maybe none) with status,
 	             * tail and lost; gone when no descendant lives now */
 	SEV_WORKERS, /* 'ranks' whose 'below' has changed */
-	SEV_CLOSED, /* streams read to their end: local, lost, and streams (1 or 2) closed */
+	SEV_CLOSED, /* streams read to their end: local, lost, and streams (1 or 2) closed; none: its
+	             * first output was lost */
 	SEV_WRITTEN, /* answer to SACT_WRITE: error */
 	SEV_TERM, /* the shim itself got SIGTERM: like shim_end with the grace of shim_setup; when all
 	           * is over and in the status file, no agent is waited for */

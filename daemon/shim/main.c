@@ -509,8 +509,9 @@ static bool prepare(struct host *h)
 				 host_now());
 	h->started = calloc(h->nprocs, sizeof *h->started);
 	h->reaped = calloc(h->nprocs, sizeof *h->reaped);
-	h->closed = calloc(2 * (size_t)h->nprocs, sizeof *h->closed);
-	return h->out && h->sweep && h->machine && h->started && h->reaped && h->closed;
+	h->closed = calloc(3 * (size_t)h->nprocs, sizeof *h->closed);
+	h->lost_said = calloc(h->nprocs, sizeof *h->lost_said);
+	return h->out && h->sweep && h->machine && h->started && h->reaped && h->closed && h->lost_said;
 }
 
 static void finish(struct host *h)
@@ -531,6 +532,7 @@ static void finish(struct host *h)
 	free(h->started);
 	free(h->reaped);
 	free(h->closed);
+	free(h->lost_said);
 }
 
 int main(int argc, char **argv)

@@ -453,7 +453,12 @@ size_t host_read(struct host *h, uint32_t stream, int64_t wall_ms, size_t max)
 {
 	bool closed;
 	size_t n = output_read(h->out, stream, wall_ms, max, &closed);
+	uint64_t lost = output_lost(h->out, stream / 2);
 
+	if (lost > 0 && !closed && !h->lost_said[stream / 2]) {
+		h->lost_said[stream / 2] = true;
+		h->closed[h->n_closed++] = (struct shim_rank_event){ .local = stream / 2, .lost = lost };
+	}
 	if (closed)
 		h->closed[h->n_closed++] =
 			(struct shim_rank_event){ .local = stream / 2,

@@ -114,6 +114,20 @@ def port_taken(bed):
     bed.job = None
 
 
+@job("job-spool-full", "the disk of b that keeps output is full while a job writes", "why",
+     ("node b: there is no room in its spool directory", "output of the job is being lost"), spoils=True)
+def spool_full(bed):
+    bed.site.launch("-w", "b", "-G", 0, "--", "true").ok() # makes it
+    bed.inside("b", "mount", "-t", "tmpfs", "-o", f"size=2m,mode=0700,uid={bed.site.uid},gid={bed.site.uid}", "tmpfs", bed.site.path("b", "spool"))
+    bed.start_python(GATE + "for i in range(80000): print(str(i).rjust(100), flush=False)\n" + WAIT, nodes="b")
+    bed.running()
+    bed.mark()
+    bed.go()
+    yield
+    bed.end_job()
+    bed.inside("b", "umount", "-l", bed.site.path("b", "spool"))
+
+
 # ---- ranks that hang ------------------------------------------------------------------------------
 
 @job("job-stopped", "rank 1 is stopped (SIGSTOP), the others wait", "hang",

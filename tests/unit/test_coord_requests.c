@@ -139,6 +139,41 @@ static void output_that_was_lost_is_told_once_for_each_node(void **state)
 	msg_finish(&m);
 }
 
+static void running_and_losing(struct world *w, uint64_t l, uint32_t rank, uint64_t lost)
+{
+	struct rec_rank_state r = { .rank = rank, .state = "running", .pid = 9, .lost_bytes = lost };
+	struct msg m;
+
+	msg_init(&m, MSG_ranks);
+	m.u.ranks.job = 1;
+	m.u.ranks.attempt = 1;
+	m.u.ranks.ranks = &r;
+	m.u.ranks.n_ranks = 1;
+	say(w, l, &m);
+}
+
+/* It may run for days yet. */
+static void output_that_is_being_lost_is_told_at_once(void **state)
+{
+	struct world *w = *state;
+	struct rec_job_info *i;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	running_and_losing(w, b, 1, 0);
+	i = job_one(w, &m);
+	assert_int_equal(i->n_notices, 0);
+	msg_finish(&m);
+	running_and_losing(w, b, 1, 7);
+	running_and_losing(w, b, 1, 900);
+	i = job_one(w, &m);
+	assert_int_equal(i->n_notices, 1);
+	assert_string_equal(i->notices[0], "node gpu02: there is no room in its spool directory: output of the job is being lost; "
+					   "remove files there");
+	msg_finish(&m);
+}
+
 static void kill_again(struct world *w, uint64_t a, uint32_t grace_ms)
 {
 	struct msg m;
@@ -628,6 +663,7 @@ int main(void)
 		T(kill_is_for_the_owner),
 		T(a_job_that_waits_is_cancelled_and_told_so),
 		T(a_node_that_jobs_hold_is_removed_by_force_only),
+		T(output_that_is_being_lost_is_told_at_once),
 		T(output_that_was_lost_is_told_once_for_each_node),
 		T(a_second_kill_shortens_the_grace),
 		T(each_transition_of_a_node_is_one_line),

@@ -498,6 +498,19 @@ static void an_end_that_overtakes_the_start_is_kept(void **state)
 	play_finish(&p);
 }
 
+/* Once: how much it was is told at the end. */
+static void the_first_output_that_is_lost_is_told_while_it_runs(void **state)
+{
+	struct shim_rank_event re = { .local = 0, .lost = 7 };
+	struct play p;
+
+	to_running(&p, 1);
+	T(feed(&p, (struct shim_event){ .type = SEV_CLOSED, .ranks = &re, .n_ranks = 1 }), " send ranks{ 8:running/lost7};");
+	re.lost = 900;
+	T(feed(&p, (struct shim_event){ .type = SEV_CLOSED, .ranks = &re, .n_ranks = 1 }), "");
+	play_finish(&p);
+}
+
 static void a_full_disk_does_not_hide_how_it_ended(void **state)
 {
 	struct play p;
@@ -644,6 +657,7 @@ int main(void)
 		cmocka_unit_test(after_SIGTERM_no_agent_is_waited_for),
 		cmocka_unit_test(ranks_that_could_not_start_are_failed),
 		cmocka_unit_test(an_end_that_overtakes_the_start_is_kept),
+		cmocka_unit_test(the_first_output_that_is_lost_is_told_while_it_runs),
 		cmocka_unit_test(a_full_disk_does_not_hide_how_it_ended),
 		cmocka_unit_test(tails_are_kept_of_the_first_failures_only),
 		cmocka_unit_test(unknown_messages_are_ignored),
