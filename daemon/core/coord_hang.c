@@ -5,7 +5,11 @@
  * what begins to hang, or goes on again, is told: in the job's story, in the log, and to
  * whoever watches the job.
  *
- * Not promised: more than the life of this coordinator; agents tell again when they
+ * That a hang was told is on disk with the story, so neither is told twice over a restart.
+ * One that was told stays while a node is not heard, or its shim says nothing: that it goes
+ * on again must be seen. Nothing is done about a job on such old evidence.
+ *
+ * Not promised: evidence that outlives this coordinator; agents tell again when they
  * register. A node whose shim tells nothing (an older one, or pulse = 0) is not known,
  * and then there is no verdict but for dead workers.
  */
@@ -61,9 +65,9 @@ struct job_hang {
 	mono_t step_at;
 	mono_t judged;
 	mono_t judge_at, stalled_since, dead_since; /* each never: not */
-	int64_t hang_wall_ms;
-	mono_t hang_at; /* it was told first */
+	mono_t hang_at; /* it was found first, in this life of the coordinator */
 	struct hang_out out;
+	bool kept; /* 'out' is of before: some rank is not known now */
 	char threads[257]; /* its copy: out.threads points into a message */
 };
 
@@ -327,14 +331,18 @@ static void take_flow(const struct coord *c, const struct job *j, struct hang_in
 static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 {
 	struct job_hang *h = j->hang;
+	bool told = j->hung_attempt == j->attempt;
 
-	if (h->out.hang && !was->hang) {
-		h->hang_wall_ms = c->wall_ms;
+	if (h->out.hang && !was->hang)
 		h->hang_at = c->now;
+	if (h->out.hang && !told) {
+		j->hung_attempt = j->attempt;
+		j->hung_wall_ms = c->wall_ms;
 		job_tell(c, j, NULL, 0, 0, "hangs: %.480s", h->out.text);
 		act_log(c->out, j->id, "job %llu hangs: %s", (unsigned long long)j->id, h->out.text);
 		job_changed(c, j);
-	} else if (was->hang && !h->out.hang) {
+	} else if (told && !h->out.hang && !h->out.blind) {
+		j->hung_attempt = 0;
 		job_tell(c, j, NULL, 0, 0, "goes on again");
 		act_log(c->out, j->id, "job %llu goes on again", (unsigned long long)j->id);
 		job_changed(c, j);
@@ -365,7 +373,7 @@ static void act(struct coord *c, struct job *j)
 	const struct job_hang *h = j->hang;
 	char text[400];
 
-	if (!h->out.hang || j->on_hang == ON_HANG_REPORT || mono_sub_ms(c->now, h->hang_at) < ACT_MS)
+	if (!h->out.hang || h->kept || j->on_hang == ON_HANG_REPORT || mono_sub_ms(c->now, h->hang_at) < ACT_MS)
 		return;
 	snprintf(text, sizeof(text), "it hung, and --on-hang %s was asked for: %.300s", on_hang_name(j), h->out.text);
 	if (j->on_hang == ON_HANG_RESTART)
@@ -394,8 +402,7 @@ static void judge(struct coord *c, struct job *j)
 		take_flow(c, j, &in);
 		take_counts(c, j, v, &in);
 		hang_judge(&in, &h->out);
-		snprintf(h->threads, sizeof(h->threads), "%s", h->out.threads != NULL ? h->out.threads : "");
-		h->out.threads = NULL;
+		h->kept = was.hang && !h->out.hang && h->out.blind;
 		utf8_scrub(h->out.text); /* cut, perhaps in a letter */
 		utf8_scrub(h->out.fix);
 		utf8_scrub(h->out.note);
@@ -403,7 +410,13 @@ static void judge(struct coord *c, struct job *j)
 			h->stalled_since = MONO_NEVER;
 		else if (mono_is_never(h->stalled_since))
 			h->stalled_since = c->now;
-		tell(c, j, &was);
+		if (!h->kept)
+			snprintf(h->threads, sizeof(h->threads), "%s", h->out.threads != NULL ? h->out.threads : "");
+		h->out.threads = NULL;
+		if (h->kept)
+			h->out = was;
+		else
+			tell(c, j, &was);
 	} else {
 		c->oom = true;
 	}
@@ -486,6 +499,20 @@ void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m)
 	judge_soon(c, j);
 }
 
+void hang_fill_row(const struct job *j, struct rec_row_job *r)
+{
+	if (j->hung_attempt == 0 || j->hung_attempt != j->attempt || job_over(j))
+		return;
+	MSG_SET(r, row_job, hung_attempt, j->hung_attempt);
+	MSG_SET(r, row_job, hung_wall_ms, j->hung_wall_ms);
+}
+
+void hang_load(struct job *j, const struct rec_row_job *r)
+{
+	j->hung_attempt = MSG_HAS(r, row_job, hung_attempt) ? r->hung_attempt : 0;
+	j->hung_wall_ms = MSG_HAS(r, row_job, hung_wall_ms) ? r->hung_wall_ms : 0;
+}
+
 void hang_deadline(struct coord *c, struct job *j)
 {
 	if (j->hang == NULL)
@@ -531,7 +558,7 @@ void hang_fill(struct arena *a, const struct coord *c, const struct job *j, stru
 		p->hang = h->out.text;
 		p->threads = h->threads[0] != '\0' ? h->threads : NULL;
 		p->fix = h->out.fix[0] != '\0' ? h->out.fix : NULL;
-		MSG_SET(p, job_progress, hang_wall_ms, h->hang_wall_ms);
+		MSG_SET(p, job_progress, hang_wall_ms, j->hung_wall_ms);
 	}
 	if (h->has_step)
 		fill_step(a, c, h, p);

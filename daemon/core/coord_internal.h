@@ -351,6 +351,8 @@ struct job {
 	char *notices[16];
 	size_t n_notices;
 	enum on_hang { ON_HANG_REPORT, ON_HANG_KILL, ON_HANG_RESTART } on_hang;
+	uint32_t hung_attempt; /* this one was told to hang, and not to go on again; 0: none */
+	int64_t hung_wall_ms;
 	struct job_hang *hang; /* what its ranks do, see coord_hang.c; NULL: nobody has told */
 	struct story story;
 	mono_t story_save; /* its last moments are on no disk yet: then they are written */
@@ -627,6 +629,8 @@ void hang_deadline(struct coord *c, struct job *j);
 /* Texts are borrowed from the job. */
 void hang_fill(struct arena *a, const struct coord *c, const struct job *j, struct rec_job_info *i);
 void hang_free(struct job *j);
+void hang_fill_row(const struct job *j, struct rec_row_job *r);
+void hang_load(struct job *j, const struct rec_row_job *r);
 int on_hang_from(const char *s); /* NULL: report; -1: no such word */
 const char *on_hang_name(const struct job *j); /* NULL: report */
 

@@ -87,6 +87,7 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	r->ending = j->ending;
 	r->ending_code = j->ending_code;
 	r->on_hang = on_hang_name(j);
+	hang_fill_row(j, r);
 	restart_fill_row(a, c, j, r);
 	r->notices = (const char **)j->notices;
 	r->n_notices = j->n_notices;
@@ -404,6 +405,7 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
 	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
 	j->on_hang = on_hang_from(r->on_hang) > 0 ? (enum on_hang)on_hang_from(r->on_hang) : ON_HANG_REPORT;
+	hang_load(j, r);
 	restart_load(c, j, r);
 	nccl_load(c, j, r);
 	j->settle_at = j->started_at = MONO_NEVER;

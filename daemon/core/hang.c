@@ -526,8 +526,11 @@ void hang_judge(const struct hang_in *in, struct hang_out *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->stalled = in->n > 0;
-	for (size_t i = 0; i < in->n; i++)
+	out->blind = in->n == 0;
+	for (size_t i = 0; i < in->n; i++) {
 		out->stalled = out->stalled && !goes_on(in, &in->v[i]);
+		out->blind = out->blind || !(in->v[i].known || in->v[i].dead);
+	}
 	out->hang = stopped(in, out) || in_disk(in, out) || in_mount(in, out) || dead(in, out) ||
 		    (out->stalled && !steps_on(in) && (counts_differ(in, out) || one_rests(in, out) || all_spin(in, out)));
 	out->phase = out->hang ? "hung" : phase(in, out);

@@ -82,6 +82,7 @@ static void submit(struct sim *s, struct client *k)
 	r->max_restarts = p->max_restarts;
 	r->restart_any = p->restart_any;
 	r->spares = p->spares;
+	r->on_hang = p->on_hang;
 	r->busy_gpus = p->busy_gpus;
 	if (p->gpus >= 0)
 		MSG_SET(r, submit, gpus_per_node, (uint32_t)p->gpus);

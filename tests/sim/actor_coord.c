@@ -155,6 +155,8 @@ void simcoord_start(struct sim *s)
 		.handshake_ms = 10000,
 		.history = 1000,
 		.no_events = s->no_events,
+		.cordon_on_bad = s->policy,
+		.cordon_lift_ms = s->policy ? 3000 : 0,
 		.address = "head:7070",
 		.boot_id = boot_id,
 		.sha256 = mixing_hash,

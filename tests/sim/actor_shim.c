@@ -226,7 +226,7 @@ static void plan_exit(struct sim *s, struct shim_actor *h, struct worker *w, int
 		exits_in(s, h, w, after + p->fail_ms * MS,
 			 p->fail_sig != 0 ? (int)p->fail_sig : (int)p->fail_code << 8);
 	else
-		exits_in(s, h, w, after + run, 0);
+		exits_in(s, h, w, hang_holds(h) ? 3600 * SECOND : after + run, 0);
 }
 
 static void fork_one(struct sim *s, struct shim_actor *h, uint32_t local, int64_t after)
@@ -501,6 +501,7 @@ static void started(struct sim *s, struct shim_actor *h)
 	ev.gone = !has_children(h);
 	feed(s, h, &ev);
 	find_workers(s, h);
+	hang_began(s, h);
 }
 
 /* A host that is busy lets its shim see an end up to 5 ms late, and the shim says so. Not of
@@ -605,6 +606,9 @@ void simshim_event(struct sim *s, struct shim_actor *h, const struct event *e)
 	case EV_WRITTEN:
 		written(s, h);
 		break;
+	case EV_PULSE:
+		hang_pulse(s, h);
+		break;
 	case EV_GUARD: /* the kernel's: also while it is stopped */
 		if (e->a == h->guard_gen)
 			simshim_kill9(s, h);
@@ -623,6 +627,7 @@ void simshim_link_up(struct sim *s, struct shim_actor *h, struct conn *c)
 	if (h->agent != NULL)
 		net_close(s, h->agent, 1, "a newer agent");
 	h->agent = c;
+	hang_listened(h);
 	feed(s, h, &ev);
 }
 

@@ -44,6 +44,7 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 			 j->final, j->exit_code, r->state, r->exit_code);
 	again_stored(s, j, r);
 	ranks_row(s, r);
+	hang_row(s, r);
 	if (!j->seen)
 		j->since = s->w.now;
 	j->seen = true;
@@ -64,12 +65,24 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	s->n_final[r->state[0] == 'd' ? 0 : r->state[0] == 'f' ? 1 : 2]++;
 }
 
+static void node_row(struct sim *s, const struct row *now)
+{
+	struct msg m;
+
+	if (now->json == NULL || msg_decode(now->json, now->len, &m, NULL) < 0)
+		return;
+	policy_row(s, &m.u.row_node);
+	msg_finish(&m);
+}
+
 void check_row(struct sim *s, const struct row *now)
 {
 	struct msg m;
 
 	if (now->table == TABLE_EVENT)
 		events_row(s, now);
+	if (now->table == TABLE_NODE && s->policy)
+		node_row(s, now);
 	if (now->table != TABLE_JOB)
 		return;
 	if (now->json == NULL) {
@@ -148,6 +161,7 @@ static void in_memory(void *arg, const struct rec_row_job *r)
 
 	j->in_memory = true;
 	gpus_look_job(s, r);
+	hang_look_job(s, r);
 	if (j->final[0] != '\0' && (strcmp(j->final, r->state) != 0 || j->exit_code != r->exit_code))
 		sim_fail(s, "5: a final state never changes (job %" PRIu64 ": %s %u on disk, %s %u in "
 			    "memory)", r->job, j->final, j->exit_code, r->state, r->exit_code);
@@ -243,7 +257,7 @@ void check_signal(struct sim *s, const struct shim_actor *h, int sig)
 	if (s->no_kills)
 		sim_fail(s, "9: a coordinator that does not know a job ends none of it (job %" PRIu64
 			    ", signal %d)", h->job, sig);
-	else if (!j->kill_asked && !j->time_limited && !j->lost_allowed && !s->loss_allowed &&
+	else if (!hang_ends(s, h) && !j->kill_asked && !j->time_limited && !j->lost_allowed && !s->loss_allowed &&
 		 j->plan != NULL && j->plan->time_s == 0 && !something_ended(s, h->job))
 		sim_fail(s, "8: no job is ended without a cause (job %" PRIu64 ", signal %d)", h->job,
 			 sig);

@@ -270,6 +270,7 @@ static void client_outcome(struct sim *s, const struct client *k)
 
 void check_outcomes(struct sim *s)
 {
+	policy_outcome(s);
 	if (s->no_progress_checks)
 		return;
 	for (uint32_t i = 1; i < JOBS_MAX; i++)

@@ -77,6 +77,40 @@ static void check_neighbours(struct sim *s, const struct told *n)
 		sim_fail(s, "26: no event twice for one transition (%s of %s)", n->kind, n->node);
 }
 
+/* Of two neighbours among the cordons of a node the second is the other one. */
+static void check_cordon(struct sim *s, const struct told *n)
+{
+	const struct told *last = NULL;
+
+	s->n_cordons_told++;
+	for (const struct told *t = s->told; t != NULL; t = t->next)
+		if ((strcmp(t->kind, "cordon") == 0 || strcmp(t->kind, "uncordon") == 0) && strcmp(t->node, n->node) == 0 &&
+		    t->id < n->id && (last == NULL || t->id > last->id))
+			last = t;
+	if (last == NULL ? strcmp(n->kind, "uncordon") == 0 : strcmp(last->kind, n->kind) == 0)
+		sim_fail(s, "27: a node is left out, and taken in again, and each is told once (%s of %s)", n->kind, n->node);
+}
+
+void policy_row(struct sim *s, const struct rec_row_node *r)
+{
+	for (uint32_t i = 0; i < s->n_agents; i++) {
+		if (strcmp(r->node, s->agents[i].name) != 0 || s->unfit[i] == (r->unfit != NULL))
+			continue;
+		s->unfit[i] = r->unfit != NULL;
+		s->n_cordons++;
+	}
+}
+
+void policy_outcome(struct sim *s)
+{
+	if (s->policy && !s->disk_was_full && s->n_cordons != s->n_cordons_told)
+		sim_fail(s, "27: of each time that a node is left out, or taken in, it is told (%u on disk, %u events)",
+			 s->n_cordons, s->n_cordons_told);
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (s->policy && s->unfit[i])
+			sim_fail(s, "27: what is mended gets jobs again (%s)", s->agents[i].name);
+}
+
 void events_row(struct sim *s, const struct row *now)
 {
 	struct told *n;
@@ -104,6 +138,8 @@ void events_row(struct sim *s, const struct row *now)
 		check_job_told(s, n);
 	else if (n->about != 0)
 		check_neighbours(s, n);
+	else if (strcmp(n->kind, "cordon") == 0 || strcmp(n->kind, "uncordon") == 0)
+		check_cordon(s, n);
 	n->next = s->told;
 	s->told = n;
 }

@@ -27,6 +27,7 @@ static const char *const names[FT_KINDS] = {
 	[FT_GPU_STRANGER] = "a stranger takes a GPU", [FT_GPU_LOST] = "GPU is lost",
 	[FT_GPU_GONE] = "GPU is gone",		  [FT_GPU_UNCLEAR] = "a GPU's processes are not known",
 	[FT_DRIVER_BROKEN] = "driver is broken",  [FT_DRIVER_ABSENT] = "driver is absent",
+	[FT_PORT_BAD] = "port goes bad",
 	[FT_PROBE_SILENT] = "probe is silent",	  [FT_PROBE_OUT] = "probe is not running",
 	[FT_END] = "is over",
 };

@@ -117,6 +117,9 @@ void gpus_fault(struct sim *s, uint32_t host, uint32_t gpu, int kind, bool on)
 	case FT_PROBE_SILENT:
 		a->probe_silent = on;
 		break;
+	case FT_PORT_BAD:
+		g->port_bad = on;
+		break;
 	case FT_PROBE_OUT:
 		a->probe_out = on;
 		break;
@@ -227,11 +230,25 @@ static void read_gpu(struct sim *s, const struct agent_actor *a, uint32_t gpu, s
 		MSG_SET(r, gpu, procs_unknown, true);
 }
 
+static void read_port(struct sim *s, const struct agent_actor *a, struct rec_readings *r, struct rec_source *src)
+{
+	struct rec_port *p = world_alloc(&s->w, sizeof(*p));
+
+	*src = (struct rec_source){ .name = "verbs", .ok = true };
+	*p = (struct rec_port){ .device = "mlx5_0", .port = 1, .state = a->gpus->port_bad ? "Initializing" : "Active",
+				.phys_state = "LinkUp", .link_layer = "InfiniBand" };
+	MSG_SET(p, port, lid, 7);
+	MSG_SET(p, port, sm_lid, 1);
+	r->ports = p;
+	r->n_ports = 1;
+	r->n_sources++;
+}
+
 static void read_all(struct sim *s, const struct agent_actor *a, struct snapshot *to)
 {
 	const struct gpu_host *g = a->gpus;
 	struct rec_readings *r = &to->m.u.readings;
-	struct rec_source *src = world_alloc(&s->w, sizeof(*src));
+	struct rec_source *src = world_alloc(&s->w, 2 * sizeof(*src));
 
 	msg_init(&to->m, MSG_readings);
 	to->order = g->order;
@@ -243,6 +260,8 @@ static void read_all(struct sim *s, const struct agent_actor *a, struct snapshot
 		MSG_SET(src, source, absent, true);
 	r->sources = src;
 	r->n_sources = 1;
+	if (s->policy)
+		read_port(s, a, r, &src[1]);
 	r->gpus = world_alloc(&s->w, GPUS_MAX * sizeof(*r->gpus));
 	for (uint32_t i = 0; i < g->n && !g->absent; i++)
 		if (!g->v[i].gone)

@@ -29,6 +29,7 @@ struct gpu_host {
 	uint32_t n;
 	uint32_t order; /* counts changes of what an index means, from 1 */
 	bool broken, absent; /* its driver */
+	bool port_bad; /* its InfiniBand port; only where nodes are left out for that */
 };
 
 /* What the coordinator was told of a node over the present session. */

@@ -9,6 +9,7 @@
  *   stuck.c             processes that cannot be killed
  *   scenario_again.c    jobs that are started again
  *   scenario_cause.c    ranks of several nodes that fail at about the same time
+ *   scenario_hang.c     ranks that freeze, nodes that are left out
  *   scenario_leave.c    nodes that are taken out, daemons that are asked to stop
  */
 #ifndef SIM_SCENARIO_H
@@ -65,6 +66,11 @@ void scn_again_preparing(struct sim *s);
 void scn_again_kill(struct sim *s);
 void scn_again_repeats(struct sim *s);
 void scn_again_chaos(struct sim *s);
+void scn_hang(struct sim *s);
+void scn_hang_none(struct sim *s);
+void scn_hang_restart(struct sim *s);
+void scn_hang_acts(struct sim *s);
+void scn_policy(struct sim *s);
 void scn_again_gpus(struct sim *s); /* scenario_gpus.c */
 
 #endif

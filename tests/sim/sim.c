@@ -203,6 +203,10 @@ static void dispatch(struct sim *s, const struct event *e)
 		fault_event(s, e);
 		return;
 	}
+	if (e->kind == EV_HANG) {
+		hang_event(s, e);
+		return;
+	}
 	if (e->kind == EV_CHECK) {
 		check_deferred(s, e);
 		return;

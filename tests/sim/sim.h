@@ -12,6 +12,7 @@
  *   check_again.c  attempts that follow each other   repeat.c    what is said of old ones
  *   actor_admin.c  who looks at the nodes               once_failed.c seeds that are always run
  *   stuck.c        processes that outlive SIGKILL
+ *   hang.c         ranks that freeze
  *   leave.c        daemons that are asked to stop  gpus.c, gpus.h   GPUs and probes
  *
  * The cores are the real ones. Everything they ask for takes time or fails
@@ -75,6 +76,12 @@ struct plan {
 	uint32_t unstartable; /* permille of ranks whose exec fails */
 	uint32_t max_restarts, spares;
 	bool restart_any;
+	bool pulses; /* shims tell what ranks do: see hang.c */
+	bool others_wait; /* for freeze_rank, or rank 0: they use nothing */
+	uint32_t freeze_rank, freeze_attempts; /* in so many attempts; 0: in all */
+	int64_t freeze_ms, thaw_ms; /* after its start; freeze_ms 0: it does not; thaw_ms 0: not in this attempt */
+	bool freeze_in_disk; /* in state D; else T */
+	const char *on_hang;
 	uint32_t fail_attempts; /* fail_rank fails in so many; 0: in all */
 };
 
@@ -210,6 +217,7 @@ struct shim_actor {
 	bool reap_queued, close_queued;
 	bool gave_up; /* it has told of processes that it cannot end */
 	uint64_t guard_gen; /* of SACT_GUARD */
+	struct hang_of_shim *hang; /* NULL: it does not tell */
 	bool started, told_end;
 	struct exec **execs; /* per rank */
 	const char *to_write;
@@ -284,6 +292,7 @@ struct jobrec {
 	uint32_t chosen_attempt; /* the last one that was looked at, see check_again.c */
 	bool acked;
 	uint32_t proved_attempt, proved_by; /* bits: hosts that have told what they reached in it */
+	uint32_t n_frozen, told_on, told_hung_attempt; /* see hang.c */
 	uint64_t lost_ranks; /* bits: ranks of this attempt that were given up */
 	bool kill_asked, time_limited, prepare_failed, lost_allowed;
 	struct plan *plan;
@@ -368,6 +377,10 @@ struct sim {
 	bool removal; /* of a node, by the administrator */
 	bool gpus; /* some host has a probe */
 	bool strangers; /* used some GPU: what was in use before a job may have been theirs */
+	bool hangs; /* some shim tells what its ranks do */
+	bool policy; /* nodes with a bad verdict are left out */
+	bool unfit[NODES_MAX]; /* ... on disk */
+	uint32_t n_cordons, n_cordons_told;
 	bool gpus_linger; /* memory may come back very late */
 	bool undying; /* some process may outlive SIGKILL */
 	bool leases; /* some jobs may be started again */
@@ -590,6 +603,7 @@ enum fault_kind {
 	FT_DRIVER_ABSENT,
 	FT_PROBE_SILENT,
 	FT_PROBE_OUT,
+	FT_PORT_BAD, /* its InfiniBand port is Initializing */
 	FT_END, /* of the one before */
 	FT_KINDS
 };
@@ -638,12 +652,23 @@ void ranks_row(struct sim *s, const struct rec_row_job *r);
 void repeat_said(struct sim *s, struct agent_actor *a, const char *text, size_t len);
 void repeat_soon(struct sim *s, struct agent_actor *a, uint64_t job, uint32_t attempt); /* it is to prepare this one */
 void repeat_event(struct sim *s, struct agent_actor *a, const struct event *e);
+/* hang.c */
+void hang_began(struct sim *s, struct shim_actor *h);
+bool hang_holds(const struct shim_actor *h); /* its ranks run until they are ended */
+void hang_pulse(struct sim *s, struct shim_actor *h); /* EV_PULSE */
+void hang_listened(struct shim_actor *h);
+void hang_event(struct sim *s, const struct event *e); /* EV_HANG */
+void hang_look_job(struct sim *s, const struct rec_row_job *r);
+void hang_row(struct sim *s, const struct rec_row_job *r);
+bool hang_ends(const struct sim *s, const struct shim_actor *h);
 /* check_below.c */
 /* Of a rank, for SEV_WORKERS, or (over) for SEV_REAPED; NULL: nothing to tell. */
 const struct shim_below *below_make(struct sim *s, uint32_t rank, bool over, int status, bool signalled);
 void check_below(struct sim *s, const struct rec_row_job *row);
 /* check_events.c */
 void events_row(struct sim *s, const struct row *now);
+void policy_row(struct sim *s, const struct rec_row_node *r);
+void policy_outcome(struct sim *s);
 
 /* check_removed.c */
 void removed_now(struct sim *s, uint32_t host); /* it was confirmed */

@@ -316,6 +316,7 @@ const char *event_kind_name(enum event_kind k)
 		[EV_CHECK] = "check",	  [EV_ADMIN] = "admin",
 		[EV_GUARD] = "guard",	  [EV_LAUNCHER] = "launcher",
 		[EV_LEAVE] = "leave",	  [EV_PROBE] = "probe",	    [EV_REPEAT] = "repeat",
+		[EV_PULSE] = "pulse",	  [EV_HANG] = "hang",
 	};
 
 	return k < EV_KINDS ? names[k] : "?";

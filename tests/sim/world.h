@@ -56,6 +56,8 @@ enum event_kind {
 	EV_ADMIN, /* administrator: a: what */
 	EV_FAULT, /* p: fault */
 	EV_REPEAT, /* agent: p: what it says again */
+	EV_PULSE, /* shim: looks at what its ranks do */
+	EV_HANG, /* p: shim; a: what, see hang.c */
 	EV_CHECK, /* a deferred check; a: which */
 	EV_KINDS
 };

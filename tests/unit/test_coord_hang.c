@@ -476,7 +476,54 @@ static void times_that_nobody_can_mean_do_no_harm(void **state)
 	MSG_SET(&s, train_step, left_s, UINT64_MAX);
 	pulse(w, l, &v, 1, &s);
 	heard(w, l, 60000);
-	expect(w, "busy", NULL); /* not told again: not known */
+	expect(w, "hung", "is stopped"); /* not told again: not known, and it did not go on, either */
+}
+
+static size_t times_told(struct world *w, const char *text)
+{
+	struct msg m;
+	const struct rec_job_info *j = job_one(w, &m);
+	size_t n = 0;
+
+	for (size_t i = 0; i < j->n_story; i++)
+		n += strncmp(j->story[i].text, text, strlen(text)) == 0;
+	msg_finish(&m);
+	return n;
+}
+
+static void a_hang_is_told_once_over_a_restart(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v = in_state(0, "T", 60000);
+
+	pulse(w, l, &v, 1, NULL);
+	expect(w, "hung", "is stopped");
+	heard(w, l, 3000); /* it is written with the story */
+	store(w);
+	restart(w);
+	l = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	expect(w, "", NULL); /* nobody has told of it yet: it did not go on, either */
+	pulse(w, l, &v, 1, NULL);
+	expect(w, "hung", "is stopped");
+	assert_int_equal(times_told(w, "hangs: "), 1);
+	assert_int_equal(times_told(w, "goes on again"), 0);
+	v = in_state(0, "R", 0);
+	pulse(w, l, &v, 1, NULL);
+	assert_int_equal(times_told(w, "goes on again"), 1);
+}
+
+static void one_whose_node_is_not_heard_goes_on_hanging(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v = in_state(0, "T", 60000);
+
+	pulse(w, l, &v, 1, NULL);
+	tick(w, 10000);
+	forget_sent(w);
+	expect(w, "hung", "is stopped");
+	assert_int_equal(times_told(w, "goes on again"), 0);
 }
 
 /* Job 1 of li with this wish for hangs, running. */
@@ -601,6 +648,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(steps_are_shown_and_a_lower_one_of_another_node_is_not, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_of_another_attempt_or_after_the_end_does_not_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(times_that_nobody_can_mean_do_no_harm, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_hang_is_told_once_over_a_restart, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_whose_node_is_not_heard_goes_on_hanging, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute, setup, teardown),
 		cmocka_unit_test_setup_teardown(or_started_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_wish_that_nobody_knows_is_refused, setup, teardown),
