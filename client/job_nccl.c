@@ -106,6 +106,7 @@ static void ras_json(struct out *o, const struct rec_ras_state *r)
 	out_start(o, "ras", OUT_OBJECT);
 	text_of(o, "text", r->text);
 	text_of(o, "words", r->words);
+	text_of(o, "source", r->flight ? "flight recorder" : "RAS");
 	text_of(o, "version", r->version);
 	out_int(o, "at_ms", NULL, r->wall_ms);
 	number(o, "communicators", MSG_HAS(r, ras_state, comms), r->comms);
@@ -121,7 +122,7 @@ static void ras_line(struct out *o, const struct rec_ras_state *r)
 {
 	const char *text = r ? (r->words ? r->words : r->text) : NULL;
 
-	out_str(o, NULL, text ? "RAS" : NULL, text);
+	out_str(o, NULL, !text ? NULL : r->flight ? "recorder" : "RAS", text);
 }
 
 void job_nccl_lines(struct out *o, const struct rec_job_info *j)

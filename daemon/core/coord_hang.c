@@ -234,7 +234,7 @@ static void take_counts(const struct coord *c, const struct job *j, struct hang_
 	for (size_t i = 0; i < s->n_counts; i++) {
 		const struct rec_ras_count *x = &s->counts[i];
 		const char *node;
-		int64_t rank = x->missing ? -1 : ras_rank(j, x->host, x->pid, &node);
+		int64_t rank = x->missing ? -1 : ras_rank(j, s, x->host, x->pid, x->rank, &node);
 
 		for (size_t k = 0; k < in->n && rank >= 0; k++) {
 			if (v[k].dead || v[k].rank != rank)
@@ -245,6 +245,7 @@ static void take_counts(const struct coord *c, const struct job *j, struct hang_
 			v[k].count[OP_ALL_GATHER] = x->all_gather;
 			v[k].count[OP_REDUCE_SCATTER] = x->reduce_scatter;
 			v[k].count[OP_ALL_REDUCE] = x->all_reduce;
+			v[k].count[OP_ANY] = x->seq;
 		}
 	}
 }

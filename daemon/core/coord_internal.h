@@ -870,8 +870,20 @@ void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *m);
 /* The last answer of this attempt, counts and all; NULL: none. polls: so many in a row had the same sum. */
 const struct rec_ras_state *ras_last(const struct job *j, uint32_t *ret_polls, mono_t *ret_at);
 void ras_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i);
-/* Which rank of the job this process is; -1: not known. */
-int64_t ras_rank(const struct job *j, const char *host, uint32_t pid, const char **ret_node);
+/* coord_flight.c: a question to the flight recorders of all ranks; *f is made when it is NULL */
+struct flight_of_job;
+void flight_free(struct flight_of_job *f);
+void flight_ask(struct coord *c, const struct job *j, struct flight_of_job **f);
+const char *flight_off_why(const struct flight_of_job *f); /* somebody said so; NULL: nobody */
+bool flight_waits(const struct flight_of_job *f); /* for answers of some nodes */
+/* One node's answer. True: it was the last one. */
+bool flight_part(struct coord *c, struct flight_of_job *f, const struct rec_ras_state *s);
+/* All that is known, as an answer of RAS; in the arena. False: nothing is. */
+bool flight_whole(struct arena *a, const struct flight_of_job *f, struct rec_ras_state *s);
+
+/* Which rank of the job this process of that answer is, there 'told'; and on which node, or NULL; -1: not known. */
+int64_t ras_rank(const struct job *j, const struct rec_ras_state *s, const char *host, uint32_t pid, uint32_t told,
+		 const char **ret_node);
 void ras_free(struct job *j);
 
 /* coord_peers.c */

@@ -1,5 +1,6 @@
 /* coord_ras.c - asks NCCL's RAS how far a job's ranks are
  *
+ * Where it may not be asked, PyTorch's flight recorders are (coord_flight.c).
  * On suspicion only, one rank for the whole job, and never when that could harm it
  * (nccl_ras_forbidden): each question costs the job memory (until 2.30.7 the answer is
  * not freed), and some versions crash. Counts are of collectives launched: equal ones
@@ -33,6 +34,7 @@ struct ras_of_job {
 	int64_t wall_ms;
 	mono_t at; /* when it came */
 	char words[513];
+	struct flight_of_job *flight; /* own; NULL: it was not asked */
 };
 
 void ras_free(struct job *j)
@@ -42,6 +44,7 @@ void ras_free(struct job *j)
 	if (j->ras->have)
 		msg_finish(&j->ras->last);
 	free(j->ras->forbidden);
+	flight_free(j->ras->flight);
 	free(j->ras);
 	j->ras = NULL;
 }
@@ -58,6 +61,8 @@ static struct ras_of_job *of_job(struct coord *c, struct job *j)
 		j->ras->attempt = j->attempt;
 	return j->ras;
 }
+
+static void flight_done(struct coord *c, struct job *j, struct ras_of_job *x);
 
 /* ---- asked ---------------------------------------------------------------------------- */
 
@@ -85,6 +90,14 @@ static bool in_turn(struct coord *c, struct ras_of_job *x, bool hang)
 	return true;
 }
 
+/* Of what was answered to the question before, something may never come: a node that is gone, an older shim. */
+static void flight_asked(struct coord *c, struct job *j, struct ras_of_job *x)
+{
+	if (flight_waits(x->flight))
+		flight_done(c, j, x);
+	flight_ask(c, j, &x->flight);
+}
+
 void ras_suspect(struct coord *c, struct job *j, bool hang)
 {
 	struct ras_of_job *x = j->state == JOB_RUNNING && !j->between ? of_job(c, j) : NULL;
@@ -100,6 +113,10 @@ void ras_suspect(struct coord *c, struct job *j, bool hang)
 	free(x->forbidden);
 	x->forbidden = why != NULL ? coord_strdup(c, why) : NULL;
 	arena_finish(&a);
+	if (x->forbidden != NULL && flight_off_why(x->flight) == NULL) {
+		flight_asked(c, j, x);
+		return;
+	}
 	n = x->forbidden == NULL ? whom(j, x) : NULL;
 	if (n == NULL)
 		return;
@@ -133,8 +150,22 @@ static int64_t rank_at(const struct job *j, size_t place, uint32_t pid)
 	return -1;
 }
 
+/* Of ranks below launchers only what was found there is known. */
+static const char *node_of(const struct job *j, uint32_t rank)
+{
+	bool below = false;
+
+	for (uint32_t i = 0; i < j->n_ranks; i++)
+		for (size_t k = 0; k < j->ranks[i].below.n_workers; k++) {
+			below = true;
+			if (j->ranks[i].below.workers[k].rank == rank)
+				return j->places[i / j->ppn].node->name;
+		}
+	return !below && rank < j->n_ranks ? j->places[rank / j->ppn].node->name : NULL;
+}
+
 /* Several virtual nodes have one address: then the pid tells which it is. */
-int64_t ras_rank(const struct job *j, const char *host, uint32_t pid, const char **ret_node)
+static int64_t rank_by_process(const struct job *j, const char *host, uint32_t pid, const char **ret_node)
 {
 	*ret_node = NULL;
 	for (size_t i = 0; host != NULL && i < j->n_places; i++) {
@@ -151,14 +182,26 @@ int64_t ras_rank(const struct job *j, const char *host, uint32_t pid, const char
 	return -1;
 }
 
+int64_t ras_rank(const struct job *j, const struct rec_ras_state *s, const char *host, uint32_t pid, uint32_t told,
+		 const char **ret_node)
+{
+	if (!s->flight)
+		return rank_by_process(j, host, pid, ret_node);
+	*ret_node = node_of(j, told);
+	return told;
+}
+
 /* "rank 5 on gpu02"; of a process that is not known: "rank 5 of its communicator (10.0.0.2, pid 77)" */
-static void name(const struct job *j, const char *host, uint32_t pid, uint32_t of_comm, char *out, size_t size)
+static void name(const struct job *j, const struct rec_ras_state *s, const char *host, uint32_t pid, uint32_t of_comm, char *out,
+		 size_t size)
 {
 	const char *node;
-	int64_t rank = ras_rank(j, host, pid, &node);
+	int64_t rank = ras_rank(j, s, host, pid, of_comm, &node);
 
-	if (rank >= 0)
+	if (rank >= 0 && node != NULL)
 		snprintf(out, size, "rank %lld on %s", (long long)rank, node);
+	else if (rank >= 0)
+		snprintf(out, size, "rank %lld", (long long)rank);
 	else
 		snprintf(out, size, "rank %u of its communicator (%s, pid %u)", of_comm, node != NULL ? node : host != NULL ? host : "?",
 			 pid);
@@ -173,21 +216,24 @@ static void put_words(const struct job *j, struct ras_of_job *x, const struct re
 		return;
 	for (size_t i = 0; i < s->n_counts; i++)
 		if (s->counts[i].missing) {
-			name(j, s->counts[i].host, s->counts[i].pid, s->counts[i].rank, who, sizeof(who));
+			name(j, s, s->counts[i].host, s->counts[i].pid, s->counts[i].rank, who, sizeof(who));
 			snprintf(x->words, sizeof(x->words), "%s does not answer (%u of %u ranks do not)", who, s->missing, s->size);
 			return;
 		}
 	if (s->coll != NULL) {
-		name(j, s->behind_host, s->behind_pid, s->behind_rank, who, sizeof(who));
-		snprintf(x->words, sizeof(x->words), "%s has launched %llu %ss, others %llu", who, (unsigned long long)s->count,
-			 s->coll, (unsigned long long)s->most);
+		name(j, s, s->behind_host, s->behind_pid, s->behind_rank, who, sizeof(who));
+		snprintf(x->words, sizeof(x->words), "%s has %s %llu %ss, others %llu", who, s->flight ? "enqueued" : "launched",
+			 (unsigned long long)s->count, s->coll, (unsigned long long)s->most);
 		if (s->n_behind > 1)
 			snprintf(x->words + strlen(x->words), sizeof(x->words) - strlen(x->words), "; %u ranks are behind",
 				 s->n_behind);
 		return;
 	}
-	snprintf(x->words, sizeof(x->words), "all ranks have launched equally many collectives, in %u communicator%s", s->comms,
-		 s->comms == 1 ? "" : "s");
+	if (s->flight)
+		snprintf(x->words, sizeof(x->words), "all ranks have enqueued equally many collectives in the default group");
+	else
+		snprintf(x->words, sizeof(x->words), "all ranks have launched equally many collectives, in %u communicator%s",
+			 s->comms, s->comms == 1 ? "" : "s");
 }
 
 /* Once of an attempt: numbers change with each answer, and the first says who. */
@@ -198,20 +244,17 @@ static void tell(struct coord *c, struct job *j, struct ras_of_job *x)
 	if (x->told || (s->coll == NULL && s->missing == 0) || x->words[0] == '\0')
 		return;
 	x->told = true;
-	job_tell(c, j, NULL, 0, 0, "NCCL's RAS: %.450s", x->words);
+	job_tell(c, j, NULL, 0, 0, "%s: %.450s", s->flight ? "PyTorch's flight recorder" : "NCCL's RAS", x->words);
 }
 
-void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
+/* From now on it is what is known. */
+static void keep(struct coord *c, struct job *j, struct ras_of_job *x, const struct rec_ras *r)
 {
-	struct job *j = job_find(c, r->job);
-	struct ras_of_job *x;
 	struct msg whole, copy;
 	uint64_t before = 0;
 	bool had;
 	struct buf b;
 
-	if (r->n_ras != 1 || !job_open_at(j, n, r->attempt) || (x = of_job(c, j)) == NULL)
-		return;
 	msg_init(&whole, MSG_ras);
 	whole.u.ras = *r;
 	buf_init(&b);
@@ -233,6 +276,30 @@ void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
 		c->oom = true;
 	}
 	buf_finish(&b);
+}
+
+static void flight_done(struct coord *c, struct job *j, struct ras_of_job *x)
+{
+	struct rec_ras_state s;
+	struct arena a;
+
+	arena_init(&a);
+	if (flight_whole(&a, x->flight, &s))
+		keep(c, j, x, &(struct rec_ras){ .job = j->id, .attempt = j->attempt, .ras = &s, .n_ras = 1 });
+	arena_finish(&a);
+}
+
+void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
+{
+	struct job *j = job_find(c, r->job);
+	struct ras_of_job *x;
+
+	if (r->n_ras != 1 || !job_open_at(j, n, r->attempt) || (x = of_job(c, j)) == NULL)
+		return;
+	if (!r->ras->flight)
+		keep(c, j, x, r);
+	else if (flight_part(c, x->flight, r->ras))
+		flight_done(c, j, x);
 }
 
 /* ---- told --------------------------------------------------------------------------------- */
@@ -263,7 +330,10 @@ void ras_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i)
 		i->ras->words = x->words[0] != '\0' ? x->words : NULL;
 		MSG_SET(i->ras, ras_state, wall_ms, x->wall_ms);
 	}
-	if (x->forbidden != NULL && i->ras->text == NULL && i->ras->words == NULL)
-		i->ras->text = x->forbidden;
+	if (x->forbidden != NULL && i->ras->text == NULL && i->ras->words == NULL) {
+		const char *off = flight_off_why(x->flight);
+
+		i->ras->text = off != NULL ? arena_printf(a, "%.140s; %.110s", x->forbidden, off) : x->forbidden;
+	}
 	i->n_ras = 1;
 }

@@ -368,7 +368,7 @@ static void saw_ras(struct words *w)
 	const struct rec_ras_state *r = w->j->n_ras > 0 ? w->j->ras : NULL;
 
 	if (r != NULL && r->words != NULL)
-		saw(w, r->wall_ms, "NCCL's RAS", "%s", r->words);
+		saw(w, r->wall_ms, r->flight ? "PyTorch's flight recorder" : "NCCL's RAS", "%s", r->words);
 	else if (r != NULL && r->text != NULL)
 		unknown(w, "how far its ranks are by NCCL's RAS: %s", r->text);
 }

@@ -15,7 +15,7 @@
 static const char *const op_names[OP_COUNT][2] = {
 	{ "broadcast", "broadcasts" },		   { "reduce", "reduces" },
 	{ "all-gather", "all-gathers" },	   { "reduce-scatter", "reduce-scatters" },
-	{ "all-reduce", "all-reduces" },
+	{ "all-reduce", "all-reduces" },	   { "collective", "collectives" },
 };
 
 static void add(char *out, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -41,7 +41,7 @@
 #define HANG_STEP_MOST_MS 600000
 #define HANG_POLLS 3 /* RAS counts that were equal so often stand still */
 
-enum hang_op { OP_BROADCAST, OP_REDUCE, OP_ALL_GATHER, OP_REDUCE_SCATTER, OP_ALL_REDUCE, OP_COUNT };
+enum hang_op { OP_BROADCAST, OP_REDUCE, OP_ALL_GATHER, OP_REDUCE_SCATTER, OP_ALL_REDUCE, OP_ANY, OP_COUNT };
 enum gpu_use { GPU_DARK, GPU_RESTS, GPU_WORKS, GPU_FULL }; /* not known; <= 5 %; between; >= 95 % */
 enum port_flow { FLOW_DARK, FLOW_NONE, FLOW_SOME }; /* not known, or little; < 100 kB/s of each node; >= 1 MB/s of any */
 
@@ -63,7 +63,7 @@ struct hang_rank {
 	bool has_power, low_power; /* low: below 40 % of its limit */
 	/* RAS: operations launched so far */
 	bool counted;
-	uint64_t count[OP_COUNT];
+	uint64_t count[OP_COUNT]; /* OP_ANY: of a flight recorder, which counts all together */
 	/* it has ended badly, and its launcher lives on */
 	bool dead;
 	int64_t dead_ms;

@@ -14,6 +14,7 @@
 #include "proto/spec.h"
 #include "shim/channel.h"
 #include "shim/feed.h"
+#include "shim/flight.h"
 #include "shim/lateness.h"
 #include "shim/machine.h"
 #include "shim/nccl.h"
@@ -35,7 +36,7 @@
 #define FD_OUTPUT 10 /* + 2 * local + (0 stdout, 1 stderr) */
 
 /* What an epoll event is about: kind in the upper half, stream in the lower. */
-enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED, POLL_WORKER, POLL_READER, POLL_NCCL, POLL_RAS };
+enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED, POLL_WORKER, POLL_READER, POLL_NCCL, POLL_RAS, POLL_FLIGHT };
 
 struct host {
 	uint64_t job;
@@ -60,6 +61,7 @@ struct host {
 	struct reader *reader; /* NULL: not needed yet */
 	struct nccl *nccl_said; /* NULL: its log is not read */
 	struct ras *ras; /* NULL: nobody has asked yet */
+	struct flight *flight; /* the same */
 	const char **ras_addrs; /* of local ranks */
 	uint32_t n_ras_addrs;
 	bool nccl_anew; /* this agent has not heard it yet */
@@ -131,6 +133,8 @@ void job_nccl_env(struct host *h, struct env *env); /* as the ranks get it */
 /* News go to the agent; 'now': before something else does. */
 void job_nccl_tell(struct host *h, bool now);
 void job_ras_asked(struct host *h);
+void job_flight_asked(struct host *h);
+void job_flight_ready(struct host *h);
 mono_t job_nccl_due(const struct host *h);
 void job_nccl_finish(struct host *h);
 /* vitals.c: what the ranks do, and how far they are. Past the machine, to the agent. */

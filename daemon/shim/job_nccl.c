@@ -1,4 +1,4 @@
-/* job_nccl.c - the host's part of nccl.c and ras.c: what the ranks' NCCL says, and is asked
+/* job_nccl.c - the host's part of nccl.c, ras.c and flight.c: what the ranks' NCCL says, and is asked
  *
  * Nothing of it passes the machine: it goes to the agent as it is, and nothing in the
  * life of a job depends on it.
@@ -162,6 +162,78 @@ void job_ras_asked(struct host *h)
 	free(v);
 }
 
+/* ---- PyTorch's flight recorder -------------------------------------------------------------- */
+
+/* Local ranks that live; below launchers those that were found. */
+static size_t recorders(const struct host *h, struct flight_rank v[FLIGHT_RANKS])
+{
+	struct rec_worker w[WORKERS_MAX];
+	size_t n = 0, n_w = h->workers ? workers_list(h->workers, w) : 0;
+
+	for (size_t i = 0; i < n_w && n < FLIGHT_RANKS; i++)
+		if (strcmp(w[i].state, "running") == 0)
+			v[n++] = (struct flight_rank){ .rank = w[i].rank, .pid = w[i].pid };
+	for (uint32_t i = 0; n_w == 0 && i < h->nprocs && n < FLIGHT_RANKS; i++)
+		if (shim_rank_pid(h->machine, i))
+			v[n++] = (struct flight_rank){ .rank = h->setup.rank_base + i, .pid = (uint32_t)h->started[i].pid };
+	return n;
+}
+
+void job_flight_asked(struct host *h)
+{
+	struct rec_ras_state s = { .text = flight_off((const char *const *)h->spec.env) };
+	struct flight_rank v[FLIGHT_RANKS];
+
+	if (!s.text && !h->flight) {
+		h->flight = flight_create();
+		if (h->flight && host_poll(h, flight_fd(h->flight), POLL_FLIGHT, 0, EPOLLIN) < 0) {
+			flight_destroy(h->flight);
+			h->flight = NULL;
+		}
+	}
+	if (!s.text && !h->flight)
+		s.text = "out of memory";
+	if (!s.text) {
+		flight_ask(h->flight, (const char *const *)h->spec.env, v, recorders(h, v));
+		return;
+	}
+	MSG_SET(&s, ras_state, flight, true);
+	answer(h, &s);
+}
+
+static void put_recorder(struct rec_ras_count *out, const struct flight_rank *r)
+{
+	*out = (struct rec_ras_count){ .rank = r->rank, .pid = r->pid, .missing = !r->have };
+	if (r->have && r->last.has_status && r->last.enqueued >= 0)
+		MSG_SET(out, ras_count, seq, (uint64_t)r->last.enqueued);
+	else if (r->have && r->last.has_last)
+		MSG_SET(out, ras_count, seq, r->last.seq);
+	out->op = r->have && r->last.has_last ? r->last.op : NULL;
+}
+
+void job_flight_ready(struct host *h)
+{
+	struct flight_rank v[FLIGHT_RANKS];
+	struct rec_ras_count *counts;
+	struct rec_ras_state s = { .text = NULL };
+	struct arena a;
+	size_t n;
+
+	if (!flight_take(h->flight, v, &n))
+		return;
+	arena_init(&a);
+	counts = arena_alloc(&a, n * sizeof *counts + 1);
+	for (size_t i = 0; counts && i < n; i++)
+		if (v[i].asked)
+			put_recorder(&counts[s.n_counts++], &v[i]);
+	MSG_SET(&s, ras_state, flight, true);
+	s.counts = counts;
+	if (s.n_counts == 0)
+		s.text = "no rank reads a FIFO of TORCH_NCCL_DEBUG_INFO_PIPE_FILE: no PyTorch with a flight recorder on";
+	answer(h, &s);
+	arena_finish(&a);
+}
+
 static void tell_ras(struct host *h)
 {
 	struct rec_ras_state s;
@@ -196,5 +268,6 @@ void job_nccl_finish(struct host *h)
 {
 	nccl_destroy(h->nccl_said);
 	ras_destroy(h->ras);
+	flight_destroy(h->flight);
 	free(h->ras_addrs);
 }

@@ -148,7 +148,7 @@ static void on_message(struct host *h, const struct frame *f)
 	if (m.type == MSG_shim_arm)
 		h->armed = true;
 	else if (m.type == MSG_ras_get)
-		job_ras_asked(h);
+		m.u.ras_get.flight ? job_flight_asked(h) : job_ras_asked(h);
 	else if (m.type == MSG_shim_spool)
 		output_keep(h->out, m.u.shim_spool.keep);
 	else
@@ -305,6 +305,9 @@ static size_t one_round(struct host *h, const struct epoll_event *ev, int n)
 			break;
 		case POLL_RAS:
 			ras_ready(h->ras, host_now());
+			break;
+		case POLL_FLIGHT:
+			job_flight_ready(h);
 			break;
 		default:
 			break;

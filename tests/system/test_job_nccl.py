@@ -199,3 +199,46 @@ def test_an_nccl_without_json_is_not_asked_for_its_status(shared):
     assert "a communicator is being made on" in r["text"] and not os.path.exists(d + "/asked"), r
     shared.ctl("kill", job)
     shared.wait_end(job)
+
+
+# PyTorch's flight recorder: each rank reads its FIFO, and writes its dump when a byte comes
+RECORDER = r'''
+import pickle, threading
+def record():
+    pipe = os.environ["TORCH_NCCL_DEBUG_INFO_PIPE_FILE"] + "%d.pipe" % rank
+    os.mkfifo(pipe)
+    fd = os.open(pipe, os.O_RDWR)
+    seq = 61 - rank
+    while os.read(fd, 1):
+        entry = {"pg_id": 0, "collective_seq_id": seq, "profiling_name": "nccl:all_reduce", "is_p2p": False, "state": "started"}
+        dump = {"version": "2.10", "pg_status": {"0": {"last_enqueued_collective": seq, "last_started_collective": seq,
+                "last_completed_collective": seq - 1}}, "entries": [dict(entry, collective_seq_id=k) for k in range(1, seq)] + [entry]}
+        open(os.environ["TORCH_FR_DUMP_TEMP_FILE"] + str(rank), "wb").write(pickle.dumps(dump, protocol=2))
+threading.Thread(target=record, daemon=True).start()
+time.sleep(0.3)
+'''
+
+
+def test_where_ras_may_not_be_asked_the_flight_recorders_name_the_rank_that_is_behind(shared):
+    old = [t.replace("2.28.9", "2.21.5") for t in IB]
+    d = shared.path("recorder")
+    os.mkdir(d)
+    job = start(shared, old, RECORDER + TROUBLE,
+                launch=("--env", "TORCH_FR_BUFFER_SIZE=2000", "--env", f"TORCH_NCCL_DEBUG_INFO_PIPE_FILE={d}/fr_", "--env",
+                        f"TORCH_FR_DUMP_TEMP_FILE={d}/dump_"))
+    r = ras_of(shared, job, lambda r: r["words"])
+    node = shared.json("job", job)["nodes"][1]
+    assert r["words"] == f"rank 1 on {node} has enqueued 60 collectives, others 61", r
+    assert (r["source"], r["collective"], r["count"], r["most"], r["missing"]) == ("flight recorder", "collective", 60, 61, 0), r
+    assert any(f["source"] == "PyTorch's flight recorder" for f in shared.json("why", job)["seen"])
+    assert "PyTorch's flight recorder: rank 1 on" in str(shared.json("job", job)["story"])
+    shared.ctl("kill", job)
+    shared.wait_end(job)
+
+
+def test_a_flight_recorder_that_is_off_is_said(shared):
+    job = start(shared, [t.replace("2.28.9", "2.21.5") for t in IB], TROUBLE)
+    r = ras_of(shared, job, lambda r: r["text"] and "flight" in r["text"])
+    assert r["text"].endswith("; PyTorch's flight recorder cannot be asked: the job does not set TORCH_NCCL_DEBUG_INFO_PIPE_FILE=/PATH"), r
+    shared.ctl("kill", job)
+    shared.wait_end(job)

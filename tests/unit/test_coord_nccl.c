@@ -123,9 +123,22 @@ static void who_does_not_hold_the_job_is_not_listened_to(void **state)
 	msg_finish(&m);
 }
 
+/* 1: its RAS was asked; 2: the flight recorder of its ranks. */
+static int asked_of(struct world *w, uint64_t link)
+{
+	struct msg m;
+	int what;
+
+	if (!last_to(w, link, MSG_ras_get, &m))
+		return 0;
+	what = m.u.ras_get.flight ? 2 : 1;
+	msg_finish(&m);
+	return what;
+}
+
 static bool asked(struct world *w, uint64_t a, uint64_t b)
 {
-	bool yes = was_told(w, a, MSG_ras_get) || was_told(w, b, MSG_ras_get);
+	bool yes = asked_of(w, a) == 1 || asked_of(w, b) == 1;
 
 	forget_sent(w);
 	return yes;
@@ -223,6 +236,124 @@ static void ras_is_not_asked_where_that_could_harm_the_job(void **state)
 	}
 }
 
+/* What the recorders on one node say: 'mine' is one rank; seq 0: it wrote no dump. */
+static void recorded(struct world *w, uint64_t link, uint32_t mine, uint64_t seq, const char *text)
+{
+	struct rec_ras_count x = { .rank = mine, .pid = 77, .missing = seq == 0, .op = seq != 0 ? "all_reduce" : NULL };
+	struct rec_ras_state s = { .text = text, .counts = &x, .n_counts = text == NULL };
+	struct msg m;
+
+	if (seq != 0)
+		MSG_SET(&x, ras_count, seq, seq);
+	MSG_SET(&s, ras_state, flight, true);
+	msg_init(&m, MSG_ras);
+	m.u.ras.job = m.u.ras.attempt = 1;
+	m.u.ras.ras = &s;
+	m.u.ras.n_ras = 1;
+	say(w, link, &m);
+}
+
+static void an_old_nccl(struct world *w, uint64_t *a, uint64_t *b)
+{
+	struct rec_nccl_state s = over_ib();
+
+	s.version = "2.21.5";
+	running_pair(w, a, b);
+	told(w, *a, &s);
+	told(w, *b, &s);
+	forget_sent(w);
+	suspect(w, 60000, false);
+	assert_int_equal(asked_of(w, *a), 2);
+	assert_int_equal(asked_of(w, *b), 2);
+}
+
+static void assert_ras(struct world *w, const char *words, const char *text)
+{
+	struct msg m;
+	const struct rec_job_info *j = job_one(w, &m);
+
+	assert_int_equal(j->n_ras, words != NULL || text != NULL);
+	if (words != NULL)
+		assert_string_equal(j->ras->words, words);
+	else if (text != NULL)
+		assert_non_null(strstr(j->ras->text, text));
+	msg_finish(&m);
+}
+
+static void where_ras_may_not_be_asked_the_flight_recorders_of_all_nodes_are(void **state)
+{
+	struct world *w = *state;
+	const struct rec_ras_state *r;
+	uint64_t a, b;
+	uint32_t polls;
+	mono_t at;
+
+	an_old_nccl(w, &a, &b);
+	recorded(w, a, 0, 61, NULL);
+	assert_ras(w, NULL, "is older than 2.28.7"); /* half of it is nothing */
+	recorded(w, b, 1, 60, NULL);
+	assert_ras(w, "rank 1 on gpu02 has enqueued 60 collectives, others 61", NULL);
+	r = ras_last(job_find(w->c, 1), &polls, &at);
+	assert_true(r->flight && r->n_counts == 2 && r->counts[0].seq == 60 && polls == 1);
+	suspect(w, 120000, false); /* the clock goes back with the next word */
+	recorded(w, b, 1, 60, NULL);
+	recorded(w, a, 0, 61, NULL);
+	ras_last(job_find(w->c, 1), &polls, &at);
+	assert_int_equal(polls, 2);
+	suspect(w, 180000, false);
+	recorded(w, a, 0, 62, NULL);
+	recorded(w, b, 1, 62, NULL);
+	assert_ras(w, "all ranks have enqueued equally many collectives in the default group", NULL);
+}
+
+static void a_recorder_that_writes_nothing_is_named(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	an_old_nccl(w, &a, &b);
+	recorded(w, a, 0, 61, NULL);
+	recorded(w, b, 1, 0, NULL);
+	assert_ras(w, "rank 1 on gpu02 does not answer (1 of 2 ranks do not)", NULL);
+}
+
+/* A shim that is older answers as to a question to RAS, or not at all. */
+static void what_one_node_says_counts_at_the_next_question(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	an_old_nccl(w, &a, &b);
+	recorded(w, a, 0, 61, NULL);
+	suspect(w, 120000, false);
+	assert_ras(w, "all ranks have enqueued equally many collectives in the default group", NULL);
+}
+
+static void a_job_without_recorder_is_asked_once(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	an_old_nccl(w, &a, &b);
+	recorded(w, a, 0, 0, "the recorder is off");
+	recorded(w, b, 1, 0, "the recorder is off");
+	assert_ras(w, NULL, "the recorder is off");
+	forget_sent(w);
+	suspect(w, 120000, false);
+	assert_int_equal(asked_of(w, a) + asked_of(w, b), 0);
+}
+
+static void what_nobody_asked_for_is_not_heard(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	recorded(w, a, 0, 61, NULL);
+	assert_ras(w, NULL, NULL);
+	recorded(w, a, 16777215, 61, NULL);
+}
+
 static void a_suspected_hang_is_asked_about_every_5_s_six_times(void **state)
 {
 	struct world *w = *state;
@@ -251,6 +382,11 @@ int main(void)
 		T(ras_is_asked_on_suspicion_only_and_of_one_node),
 		T(ras_is_not_asked_where_that_could_harm_the_job),
 		T(a_suspected_hang_is_asked_about_every_5_s_six_times),
+		T(where_ras_may_not_be_asked_the_flight_recorders_of_all_nodes_are),
+		T(a_recorder_that_writes_nothing_is_named),
+		T(what_one_node_says_counts_at_the_next_question),
+		T(a_job_without_recorder_is_asked_once),
+		T(what_nobody_asked_for_is_not_heard),
 	};
 
 	return cmocka_run_group_tests_name("coord_nccl", tests, NULL, NULL);
