@@ -46,7 +46,7 @@ static const struct opt opts[] = {
 	{ RESTART_ON, 0, "restart-on", "node|any", "any: also when a process has failed (default: node)" },
 	{ SPARES, 0, "spares", "K", "hold K further nodes, idle, for restarts" },
 	{ NET, 0, "net", "auto|ib|socket", "NCCL's network between nodes; ib: fail rather than use sockets (default: auto)" },
-	{ ON_HANG, 0, "on-hang", "report|kill|restart", "what is done about a job that hangs (default: report)" },
+	{ ON_HANG, 0, "on-hang", "[stacks,]report|kill|restart", "what is done about a job that hangs (default: report)" },
 	{ DRY_RUN, 0, "dry-run", NULL, "show what would be started, and start nothing" },
 	{ LABEL, 0, "label", NULL, "begin each line of output with [node:rank]" },
 	{ NO_LABEL, 0, "no-label", NULL, "never do (default: when there is more than one process)" },
@@ -132,10 +132,29 @@ static int take_net(const struct ctl *c, const char *text, struct rec_submit *m)
 
 static int take_on_hang(const struct ctl *c, const char *text, struct rec_submit *m)
 {
-	m->on_hang = text;
-	if (strcmp(text, "report") != 0 && strcmp(text, "kill") != 0 && strcmp(text, "restart") != 0)
-		return ctl_usage(c, "--on-hang takes report (tell who is behind), kill (end the job) or restart (start it again, "
-				    "with --max-restarts), not %s", text);
+	static const char *const words[] = { "stacks", "report", "kill", "restart" };
+	const char *p = text;
+
+	m->on_hang = NULL;
+	m->hang_stacks = false;
+	while (true) {
+		size_t len = strcspn(p, ","), i = 0;
+
+		while (i < 4 && !(strlen(words[i]) == len && strncmp(p, words[i], len) == 0))
+			i++;
+		if (i == 4 || (i == 0 ? m->hang_stacks : m->on_hang != NULL))
+			return ctl_usage(c, "--on-hang takes report (tell who is behind), kill (end the job) or restart (start it "
+					    "again, with --max-restarts), and stacks before it (stacks,kill), not %s", text);
+		if (i == 0)
+			m->hang_stacks = true;
+		else
+			m->on_hang = words[i];
+		if (p[len] == '\0')
+			break;
+		p += len + 1;
+	}
+	if (m->on_hang == NULL)
+		m->on_hang = "report";
 	return CTL_GO;
 }
 

@@ -43,6 +43,7 @@ void job_progress_json(struct out *o, const struct rec_job_info *j)
 	const struct rec_train_step *s = job_step(j);
 
 	out_str(o, "on_hang", NULL, j->on_hang ? j->on_hang : "report");
+	out_bool(o, "hang_stacks", NULL, j->hang_stacks);
 	out_str(o, "phase", NULL, p ? p->phase : NULL);
 	out_str(o, "phase_note", NULL, p ? p->note : NULL);
 	out_str(o, "hang", NULL, p ? p->hang : NULL);
@@ -137,6 +138,9 @@ void job_progress_lines(struct out *o, const struct rec_job_info *j)
 		out_attr(o, &(struct out_attr){ .title = "hang", .kind = OUT_STR, .tone = OUT_BAD, .s = buf_str(&b) + 7 });
 	if (p && p->hang && p->threads)
 		out_str(o, NULL, "threads", p->threads);
-	out_str(o, NULL, j->on_hang ? "on hang" : NULL, j->on_hang);
+	if (j->hang_stacks)
+		out_str(o, NULL, "on hang", !j->on_hang ? "stacks" : strcmp(j->on_hang, "kill") == 0 ? "stacks, kill" : "stacks, restart");
+	else
+		out_str(o, NULL, j->on_hang ? "on hang" : NULL, j->on_hang);
 	buf_finish(&b);
 }

@@ -319,8 +319,10 @@ int launch_dry_run(const struct ctl *c, const struct launch *w)
 		out_str(o, "restart_on", "restarts when", m->restart_any ? "any" : "node");
 		out_uint(o, "spares", "spare nodes", m->spares);
 	}
-	if (m->on_hang)
+	if (m->on_hang) {
 		out_str(o, "on_hang", "when it hangs", m->on_hang);
+		out_bool(o, "hang_stacks", "stacks when it hangs", m->hang_stacks);
+	}
 	if (c->json)
 		dry_warnings(o, w);
 	dry_environment(o, w);

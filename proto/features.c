@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8, ON_HANG = 32 };
+enum { RESTARTS = 1, SPARES = 2, TIME = 4, NET = 8, ON_HANG = 32, STACKS = 256 };
 /* FEATURE_EVENTS is 16, FEATURE_FIX_SM 64, FEATURE_BASE 1024 */
 
 static const struct feature {
@@ -16,6 +16,7 @@ static const struct feature {
 	{ TIME, "time", "--time" },
 	{ NET, "net", "--net" },
 	{ ON_HANG, "on-hang", "--on-hang" },
+	{ STACKS, "hang-stacks", "--on-hang stacks" },
 	{ FEATURE_EVENTS, "events", "'nodectl events'" },
 	{ FEATURE_BASE, "base", "a baseline of 'nodectl check nccl'" },
 	{ FEATURE_FIX_SM, "fix-sm", "'nodectl fix sm'" },
@@ -49,7 +50,7 @@ uint32_t features_needed(const struct rec_submit *s)
 	bool acts = s->on_hang != NULL && strcmp(s->on_hang, "report") != 0;
 
 	return (s->max_restarts != 0 ? RESTARTS : 0) | (s->spares != 0 ? SPARES : 0) | (s->time_s != 0 ? TIME : 0) |
-	       (s->net != NULL ? NET : 0) | (acts ? ON_HANG : 0);
+	       (s->net != NULL ? NET : 0) | (acts ? ON_HANG : 0) | (s->hang_stacks ? STACKS : 0);
 }
 
 uint32_t features_of_plan(void)

@@ -43,7 +43,7 @@ _nodectl_launch() {
 	--env) mapfile -t COMPREPLY < <(compgen -v -- "$cur") ;;
 	--restart-on) _nodectl_reply "node any" ;;
 	--net) _nodectl_reply "auto ib socket" ;;
-	--on-hang) _nodectl_reply "report kill restart" ;;
+	--on-hang) _nodectl_reply "report kill restart stacks stacks,kill stacks,restart" ;;
 	-N | --nodes | --procs-per-node | --name | --time | --grace | -G | --gpus-per-node | --max-restarts | --spares) ;;
 	*)
 		if [[ $cur == -* ]]; then

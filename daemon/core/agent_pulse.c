@@ -71,3 +71,28 @@ void pulses_registered(struct agent *a)
 			tell(a, j);
 	}
 }
+
+/* ---- stacks: passed on both ways ------------------------------------------------- */
+
+void stacks_on_get(struct agent *a, const struct rec_stacks_get *g)
+{
+	struct ajob *j = ajob_find(a, g->job, g->attempt);
+	struct msg m;
+
+	if (j == NULL || j->phase != AJ_RUNNING)
+		return;
+	msg_init(&m, MSG_stacks_get);
+	m.u.stacks_get = *g;
+	ajob_send_shim(a, j, &m);
+}
+
+void stacks_on_shim(struct agent *a, const struct ajob *j, const struct rec_stacks *s)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_stacks);
+	m.u.stacks = *s;
+	m.u.stacks.job = j->job;
+	m.u.stacks.attempt = j->attempt;
+	session_send(a, &m);
+}

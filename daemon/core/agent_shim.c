@@ -238,6 +238,9 @@ void ajob_on_shim_message(struct agent *a, struct alink *l, const struct msg *m)
 	case MSG_shim_nccl:
 		nccl_on_shim(a, j, m);
 		break;
+	case MSG_stacks:
+		stacks_on_shim(a, j, &m->u.stacks);
+		break;
 	case MSG_ras:
 		ras_on_shim(a, j, &m->u.ras);
 		break;

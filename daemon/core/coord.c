@@ -357,6 +357,9 @@ static void node_message(struct coord *c, struct clink *l, const struct msg *m)
 	case MSG_sm_fixed:
 		fix_on_done(c, n, &m->u.sm_fixed);
 		break;
+	case MSG_stacks:
+		hang_on_stacks(c, n, &m->u.stacks);
+		break;
 	case MSG_ras:
 		ras_on_answer(c, n, &m->u.ras);
 		break;

@@ -9,6 +9,8 @@
  * One that was told stays while a node is not heard, or its shim says nothing: that it goes
  * on again must be seen. Nothing is done about a job on such old evidence.
  *
+ * Stacks are asked for when a hang is told, once: a coordinator that dies right then has not asked.
+ *
  * Not promised: evidence that outlives this coordinator; agents tell again when they
  * register. A node whose shim tells nothing (an older one, or pulse = 0) is not known,
  * and then there is no verdict but for dead workers.
@@ -328,6 +330,36 @@ static void take_flow(const struct coord *c, const struct job *j, struct hang_in
 
 /* ---- the verdict ------------------------------------------------------------------ */
 
+/* They are with their nodes in less than the time until something is done about the job. */
+static void ask_for_stacks(struct coord *c, struct job *j)
+{
+	uint32_t n = 0;
+	struct msg m;
+
+	msg_init(&m, MSG_stacks_get);
+	m.u.stacks_get.job = j->id;
+	m.u.stacks_get.attempt = j->attempt;
+	for (size_t i = 0; i < j->n_places; i++) {
+		const struct place *p = &j->places[i];
+
+		if (p->phase != PL_RUNNING || p->node->link == NULL || p->node->silent)
+			continue;
+		act_send(c->out, p->node->link->id, &m);
+		n++;
+	}
+	job_tell(c, j, NULL, 0, 0, "the stacks of its ranks on %u node%s go to their standard error", n, n == 1 ? "" : "s");
+}
+
+void hang_on_stacks(struct coord *c, struct node *n, const struct rec_stacks *s)
+{
+	struct job *j = job_find(c, s->job);
+
+	if (s->text == NULL || !job_open_at(j, n, s->attempt))
+		return;
+	job_tell(c, j, n->name, 0, 0, "stacks: %.250s", s->text);
+	job_changed(c, j);
+}
+
 /* What changed is told; a hang that goes on only grows older. */
 static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 {
@@ -341,6 +373,8 @@ static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 		j->hung_wall_ms = c->wall_ms;
 		job_tell(c, j, NULL, 0, 0, "hangs: %.480s", h->out.text);
 		act_log(c->out, j->id, "job %llu hangs: %s", (unsigned long long)j->id, h->out.text);
+		if (j->hang_stacks)
+			ask_for_stacks(c, j);
 		job_changed(c, j);
 	} else if (told && !h->out.hang && !h->out.blind) {
 		j->hung_attempt = 0;
@@ -502,6 +536,7 @@ void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m)
 
 void hang_fill_row(const struct job *j, struct rec_row_job *r)
 {
+	r->hang_stacks = j->hang_stacks;
 	if (j->hung_attempt == 0 || j->hung_attempt != j->attempt || job_over(j))
 		return;
 	MSG_SET(r, row_job, hung_attempt, j->hung_attempt);
@@ -512,6 +547,7 @@ void hang_load(struct job *j, const struct rec_row_job *r)
 {
 	j->hung_attempt = MSG_HAS(r, row_job, hung_attempt) ? r->hung_attempt : 0;
 	j->hung_wall_ms = MSG_HAS(r, row_job, hung_wall_ms) ? r->hung_wall_ms : 0;
+	j->hang_stacks = r->hang_stacks;
 }
 
 void hang_deadline(struct coord *c, struct job *j)
@@ -547,6 +583,7 @@ void hang_fill(struct arena *a, const struct coord *c, const struct job *j, stru
 	struct rec_job_progress *p;
 
 	i->on_hang = on_hang_name(j);
+	i->hang_stacks = j->hang_stacks;
 	if (h == NULL || j->state != JOB_RUNNING || h->attempt != j->attempt)
 		return;
 	p = arena_alloc(a, sizeof(*p));

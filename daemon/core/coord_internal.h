@@ -350,6 +350,7 @@ struct job {
 	char *why; /* what it waits for, or why it ended */
 	char *notices[16];
 	size_t n_notices;
+	bool hang_stacks; /* ... and their stacks are written before */
 	enum on_hang { ON_HANG_REPORT, ON_HANG_KILL, ON_HANG_RESTART } on_hang;
 	uint32_t hung_attempt; /* this one was told to hang, and not to go on again; 0: none */
 	int64_t hung_wall_ms;
@@ -629,6 +630,7 @@ void hang_deadline(struct coord *c, struct job *j);
 /* Texts are borrowed from the job. */
 void hang_fill(struct arena *a, const struct coord *c, const struct job *j, struct rec_job_info *i);
 void hang_free(struct job *j);
+void hang_on_stacks(struct coord *c, struct node *n, const struct rec_stacks *s);
 void hang_fill_row(const struct job *j, struct rec_row_job *r);
 void hang_load(struct job *j, const struct rec_row_job *r);
 int on_hang_from(const char *s); /* NULL: report; -1: no such word */

@@ -286,6 +286,7 @@ struct job *job_new(struct coord *c, struct clink *l, const struct rec_submit *s
 	j->max_restarts = s->max_restarts;
 	j->restart_any = s->restart_any;
 	j->on_hang = (enum on_hang)on_hang_from(s->on_hang); /* checked before */
+	j->hang_stacks = s->hang_stacks;
 	j->want_spares = s->max_restarts > 0 ? s->spares : 0;
 	j->settle_at = j->started_at = MONO_NEVER;
 	list_init(&j->all);

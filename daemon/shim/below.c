@@ -167,6 +167,7 @@ void below_reaped(struct host *h, pid_t pid, int status)
 
 void below_signal(struct host *h)
 {
+	job_stacks_end(h);
 	h->signalled = true;
 	if (!h->workers)
 		return;

@@ -23,6 +23,7 @@
 #include "shim/ras.h"
 #include "shim/pulse.h"
 #include "shim/reader.h"
+#include "shim/stacks.h"
 #include "shim/sweep.h"
 #include "shim/trainlog.h"
 #include "shim/workers.h"
@@ -36,7 +37,8 @@
 #define FD_OUTPUT 10 /* + 2 * local + (0 stdout, 1 stderr) */
 
 /* What an epoll event is about: kind in the upper half, stream in the lower. */
-enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED, POLL_WORKER, POLL_READER, POLL_NCCL, POLL_RAS, POLL_FLIGHT };
+enum poll_kind { POLL_SIGNALS, POLL_LISTEN, POLL_CONN, POLL_STREAM, POLL_FEED, POLL_WORKER, POLL_READER, POLL_NCCL, POLL_RAS,
+		 POLL_FLIGHT, POLL_STACKS };
 
 struct host {
 	uint64_t job;
@@ -68,6 +70,8 @@ struct host {
 	bool below_changed; /* workers, since the machine was told */
 	uint32_t round; /* of workers */
 	uint64_t round_from[2], round_end[2]; /* their output begins here; and ended there when all of them were over */
+	struct stacks *stacks; /* of n_stacks ranks; NULL: nobody looks */
+	uint32_t n_stacks;
 	struct pulse *pulse; /* NULL: not looked at */
 	struct trainlog *trainlog; /* NULL: none is known */
 	struct progress step; /* as it was told last */
@@ -137,6 +141,10 @@ void job_flight_asked(struct host *h);
 void job_flight_ready(struct host *h);
 mono_t job_nccl_due(const struct host *h);
 void job_nccl_finish(struct host *h);
+/* job_stacks.c: where the ranks are, for people */
+void job_stacks_asked(struct host *h);
+void job_stacks_read(struct host *h);
+void job_stacks_end(struct host *h); /* before a signal goes out: its process is none of the job's */
 /* vitals.c: what the ranks do, and how far they are. Past the machine, to the agent. */
 void vitals_began(struct host *h);
 mono_t vitals_due(const struct host *h);

@@ -149,6 +149,8 @@ static void on_message(struct host *h, const struct frame *f)
 		h->armed = true;
 	else if (m.type == MSG_ras_get)
 		m.u.ras_get.flight ? job_flight_asked(h) : job_ras_asked(h);
+	else if (m.type == MSG_stacks_get)
+		job_stacks_asked(h);
 	else if (m.type == MSG_shim_spool)
 		output_keep(h->out, m.u.shim_spool.keep);
 	else
@@ -302,6 +304,9 @@ static size_t one_round(struct host *h, const struct epoll_event *ev, int n)
 			break;
 		case POLL_NCCL:
 			nccl_read(h->nccl_said, host_now(), wall_ms);
+			break;
+		case POLL_STACKS:
+			job_stacks_read(h);
 			break;
 		case POLL_RAS:
 			ras_ready(h->ras, host_now());
@@ -523,6 +528,7 @@ static void finish(struct host *h)
 	feed_finish(&h->feed);
 	below_finish(h);
 	job_nccl_finish(h);
+	job_stacks_end(h);
 	vitals_finish(h);
 	shim_destroy(h->machine);
 	output_destroy(h->out);

@@ -349,6 +349,17 @@ size_t output_read(struct output *o, uint32_t stream, int64_t wall_ms, size_t ma
 	return moved;
 }
 
+void output_say(struct output *o, uint32_t stream, const char *p, size_t n, int64_t wall_ms)
+{
+	struct stream *s = &o->streams[stream];
+
+	stamp(o, stream, wall_ms);
+	if (s->tail_len > 0 && s->tail[s->tail_len - 1] != '\n')
+		store(o, stream, "\n", 1);
+	store(o, stream, p, n);
+	set_changed(o, s);
+}
+
 bool output_is_open(const struct output *o, uint32_t stream)
 {
 	return o->streams[stream].pipe_fd >= 0;

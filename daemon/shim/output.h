@@ -52,6 +52,10 @@ void output_keep(struct output *o, uint64_t bytes);
 uint64_t output_given(const struct output *o); /* back, of all streams */
 bool output_holeless(const struct output *o); /* something was dropped for want of holes */
 
+/* Lines of ours, each whole, into a stream that is open: after a line of the rank's, which is
+ * ended for that where it was not. They are no part of its tail. */
+void output_say(struct output *o, uint32_t stream, const char *p, size_t n, int64_t wall_ms);
+
 uint64_t output_lost(const struct output *o, uint32_t local);
 /* The last lines of stderr, or of stdout when stderr is empty. Borrowed until
  * the next output_read; may be empty. */

@@ -36,11 +36,13 @@ def stop_one(c, job, follower):
     node = j["nodes"][0]
     assert text.startswith(f"rank 1 on {node} (pid {pid}) is stopped (SIGSTOP, state T) for ")
     j = c.job(job)
-    assert (j["phase"], j["hang_fix"], j["on_hang"]) == ("hung", f"on {node}: kill -CONT {pid}", "kill")
+    assert (j["phase"], j["hang_fix"], j["on_hang"]) == ("hung", f"on {node}: kill -CONT {pid}", "kill") and j["hang_stacks"]
     page = " ".join(c.ctl("status").ok().out.split())
     assert f"! job {job} hangs: rank 1 on {node} (pid {pid}) is stopped" in page and f"kill -CONT {pid}" in page
     assert "hung" in c.ctl("job", job).ok().out
     follower.wait(f"job {job}: hangs: rank 1 on {node}", 10 * SLOW)
+    follower.wait(rf"\[nodeagent\] rank 1 \(pid {pid}, state T\), asked for by --on-hang stacks:", 15 * SLOW)
+    follower.wait(rf"\[nodeagent\]    asked: dump --nonblocking --pid {pid}", 10 * SLOW)
     os.kill(pid, signal.SIGCONT)
     wait_until(lambda: hang(c, job) is None, 15 * SLOW, "it goes on")
     follower.wait(f"job {job}: goes on again", 10 * SLOW)
@@ -52,7 +54,13 @@ def test_a_stopped_rank_is_named_and_one_that_computes_while_others_wait_is_no_h
     busy = shared.detach("--", *computing(shared, 3))
     workers(shared, busy, 3)
     until = time.monotonic() + 31
-    p = shared.popen("launch", "--on-hang", "kill", "--", *computing(shared, 2))
+    tool = shared.path("tools/py-spy")
+    os.makedirs(os.path.dirname(tool), exist_ok=True)
+    with open(tool, "w", encoding="utf-8") as f:
+        f.write('#!/bin/sh\necho "asked: $*"\n')
+    os.chmod(tool, 0o755)
+    p = shared.popen("launch", "--on-hang", "stacks,kill", "--env", f"PATH={os.path.dirname(tool)}:/usr/bin:/bin", "--",
+                     *computing(shared, 2))
     follower = Reader(p.stderr)
     job = int(follower.wait(r"job (\d+)", 20 * SLOW).group(1))
     try:

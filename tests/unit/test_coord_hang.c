@@ -541,6 +541,7 @@ static uint64_t running_with(struct world *w, const char *on_hang, uint32_t rest
 	m.u.submit.spec_hash = (struct bytes){ (const uint8_t *)"0123456789abcdef0123456789abcdef", 32 };
 	m.u.submit.spec_size = 10;
 	m.u.submit.on_hang = on_hang;
+	m.u.submit.hang_stacks = w->ours; /* where nothing has died it has no other use */
 	m.u.submit.max_restarts = restarts;
 	MSG_SET(&m.u.submit, submit, uid, 1000);
 	say(w, l, &m);
@@ -591,6 +592,52 @@ static void a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute(void 
 	ended(w, l, 0, "killed", 15, true);
 	store(w);
 	expect_job(w, "failed", NULL);
+}
+
+static void stacks_are_asked_for_once_when_a_hang_is_told(void **state)
+{
+	struct world *w = *state;
+	struct rec_stacks *s;
+	struct msg m;
+	uint64_t l;
+
+	w->ours = true;
+	l = running_with(w, NULL, 0);
+	w->ours = false;
+	hangs_for(w, l, 0);
+	assert_true(was_told(w, l, MSG_stacks_get));
+	assert_int_equal(times_told(w, "the stacks of its ranks on 1 node go to their standard error"), 1);
+	forget_sent(w);
+	hangs_for(w, l, 40);
+	assert_false(was_told(w, l, MSG_stacks_get));
+	expect_job(w, "running", NULL);
+	msg_init(&m, MSG_stacks);
+	s = &m.u.stacks;
+	s->job = 1;
+	s->attempt = 1;
+	s->ranks = 1;
+	say(w, l, &m);
+	assert_int_equal(times_told(w, "stacks: "), 0);
+	s->text = "no rank runs here";
+	say(w, l, &m);
+	s->attempt = 2;
+	say(w, l, &m);
+	assert_int_equal(times_told(w, "stacks: no rank runs here"), 1);
+	{
+		const struct rec_job_info *j = job_one(w, &m);
+
+		assert_true(j->hang_stacks);
+	}
+	msg_finish(&m);
+}
+
+static void without_a_wish_no_stacks_are_asked_for(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_with(w, "kill", 0);
+
+	hangs_for(w, l, 0);
+	assert_false(was_told(w, l, MSG_stacks_get));
 }
 
 static void or_started_again(void **state)
@@ -651,6 +698,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_hang_is_told_once_over_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_whose_node_is_not_heard_goes_on_hanging, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute, setup, teardown),
+		cmocka_unit_test_setup_teardown(stacks_are_asked_for_once_when_a_hang_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(without_a_wish_no_stacks_are_asked_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(or_started_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_wish_that_nobody_knows_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_that_goes_on_in_time_is_left_alone, setup, teardown),
