@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/nccl_conf.h"
 #include "common/nccl_log.h"
 #include "nccl/gpu.h"
 #include "nccl/wire.h"
@@ -35,8 +36,12 @@ struct worker {
 static bool is_asked_for(void)
 {
 	const char *file = getenv("NCCL_DEBUG_FILE");
+	static struct nccl_conf conf;
 
-	return file ? strncmp(file, "/proc/", 6) != 0 : getenv("NCCL_DEBUG") != NULL;
+	if (file)
+		return strncmp(file, "/proc/", 6) != 0;
+	nccl_conf_read(getenv("HOME"), getenv("NCCL_CONF_FILE"), &conf); /* what we set would win over it */
+	return getenv("NCCL_DEBUG") != NULL || nccl_conf_has(&conf, "NCCL_DEBUG") || nccl_conf_has(&conf, "NCCL_DEBUG_FILE");
 }
 
 /* NCCL's own words, in a file of our own, unless the user asked for them. */

@@ -50,7 +50,7 @@ void job_nccl_env(struct host *h, struct env *env)
 	if (h->nccl_said)
 		nccl_env(h->nccl_said, (const char *const *)h->spec.env, (const char *const *)env_rank(env, 0));
 	if (h->nccl_said && !env_nccl_log(env))
-		nccl_unread(h->nccl_said, "the job sets NCCL_DEBUG, NCCL_DEBUG_SUBSYS or NCCL_DEBUG_FILE itself: NCCL's log goes "
+		nccl_unread(h->nccl_said, "the job, or a nccl.conf, sets NCCL_DEBUG, NCCL_DEBUG_SUBSYS or NCCL_DEBUG_FILE: NCCL's log goes "
 			    "where these say, and is not read", host_now());
 }
 

@@ -6,8 +6,10 @@
  * may write, has no size, and leaves nothing behind. What nobody reads is not kept:
  * only the facts of common/nccl_log.h are.
  *
- * Not promised: a process that does not see our /proc (another pid namespace)
- * cannot open it, and NCCL then writes to its standard output.
+ * Not promised: a process that does not see our /proc (another pid namespace with a /proc of
+ * its own: 'unshare -pf --mount-proc', 'apptainer --pid') cannot open it, and NCCL then writes
+ * to its standard output. Nobody knows before the start what a command will do; for such jobs
+ * there is NODEAGENT_NCCL_LOG=0. Docker passes no environment on, so there nothing is set.
  */
 #ifndef NA_SHIM_NCCL_H
 #define NA_SHIM_NCCL_H

@@ -326,8 +326,13 @@ static void what_a_file_of_nccls_sets_is_left_to_it(void **state)
 	go.env = net;
 	go.n_env = 2;
 	job.conf = &conf;
+	job.nccl_file = "/proc/77/fd/9";
 	e = make(user);
 	v = env_rank(e, 0);
+	assert_false(env_nccl_log(e));
+	LACKS(v, "NCCL_DEBUG"); /* and its companions: who set one wants those lines where they are used to find them */
+	LACKS(v, "NCCL_DEBUG_FILE");
+	LACKS(v, "NCCL_DEBUG_SUBSYS");
 	LACKS(v, "NCCL_NET");
 	LACKS(v, "NCCL_SOCKET_IFNAME");
 	HAS(v, "GLOO_SOCKET_IFNAME", "ib0");
