@@ -102,7 +102,7 @@ static void fill(const struct sim *s, const struct shim_actor *h, uint32_t local
 		return;
 	}
 	r->state = x->state_since[local] == 0 ? "S" : h->plan->freeze_in_disk ? "D" : "T";
-	r->wchan = h->plan->freeze_in_disk ? "nfs_wait_bit_killable" : "do_signal_stop";
+	r->wchan = x->state_since[local] == 0 ? "futex_do_wait" : h->plan->freeze_in_disk ? "nfs_wait_bit_killable" : "do_signal_stop";
 	MSG_SET(r, rank_pulse, idle_ms, (uint64_t)(s->w.now - x->idle_since[local]) / MS);
 	if (x->state_since[local] != 0)
 		MSG_SET(r, rank_pulse, state_ms, (uint64_t)(s->w.now - x->state_since[local]) / MS);
