@@ -301,12 +301,14 @@ static void read_pkeys(int port_fd, struct port_row *row, uint32_t most)
 		close(dir);
 }
 
-/* Has the entry that RoCE is to use lost its address? */
-static bool gid_v2_gone(int port_fd, const struct hw_port *p)
+/* Has the first entry lost its address, or the one that RoCE is to use? */
+static bool gid_gone(int port_fd, const struct hw_port *p)
 {
 	char path[32], name[16], text[SYSFS_TEXT];
 	bool used;
 
+	if (p->gids.known && p->gids.v > 0 && sysfs_read(port_fd, "gids/0", text, sizeof text) > 0 && text_gid(text, &used) && !used)
+		return true;
 	if (!p->gid_v2.known)
 		return false;
 	snprintf(name, sizeof name, "%u", p->gid_v2.v);
@@ -330,10 +332,13 @@ static void read_slow(const struct sysfs *fs, int device_fd, int port_fd, struct
 	read_pkeys(port_fd, row, PKEYS_MAX);
 }
 
-static void read_soon(int port_fd, struct port_row *row)
+/* None of this asks the device: the kernel has it. */
+static void read_soon(int device_fd, int port_fd, struct port_row *row)
 {
+	copy_file(device_fd, "fw_ver", row->p.fw, sizeof row->p.fw);
+	read_layer(port_fd, &row->p);
 	read_pkeys(port_fd, row, row->pkeys_used + 1);
-	if (gid_v2_gone(port_fd, &row->p))
+	if (gid_gone(port_fd, &row->p))
 		count_gids(port_fd, &row->p);
 }
 
@@ -363,7 +368,7 @@ void sysfs_port_slow(const struct sysfs *fs, int device_fd, struct port_row *row
 		read_slow(fs, device_fd, port_fd, row);
 		row->slow_due = mono_add_ms(now, PORT_SLOW_MS);
 	} else {
-		read_soon(port_fd, row);
+		read_soon(device_fd, port_fd, row);
 	}
 	row->soon_due = mono_add_ms(now, PORT_SOON_MS);
 	close(port_fd);

@@ -36,38 +36,39 @@ def port(id, title, expect, files, nodes="a", devices=("mlx5_2",), **more):
 
 def elsewhere(n):
     """A port of its own for each class in which one goes down: twice on one is flapping."""
-    return {"nodes": NODES[n % 2], "devices": (f"mlx5_{n // 2}",)}
+    return {"nodes": NODES[n % 3], "devices": (f"mlx5_{n // 3}",)}
 
 
 DOWN = "10 Gb/sec (4X SDR)"  # what the kernel writes of a port that is down
 
 
-def state(*words, verdict="bad", n=4):
-    return Expect("ib.state", NODES[n % 2], f"mlx5_{n // 2}", verdict, words)
+def state(*words, verdict="bad", n=6):
+    return Expect("ib.state", NODES[n % 3], f"mlx5_{n // 3}", verdict, words)
 
 
 # ---- states ---------------------------------------------------------------------------------------------------------
 
 port("ib-initializing", "one port waits for a subnet manager, the others are Active",
-     state("Initializing", "subnet manager", "this port alone"), {"state": "2: INIT"}, short=True, **elsewhere(4))
+     state("Initializing", "subnet manager", "this port alone", n=4), {"state": "2: INIT"}, short=True, **elsewhere(4))
 port("ib-down-polling", "a cable that was good is pulled (Down, Polling)",
      state("Down/Polling", "no partner", "it was Active before", n=0), {"state": "1: DOWN", "phys_state": "2: Polling", "rate": DOWN},
-     **elsewhere(0))
+     **elsewhere(0), spoils=True)
 port("ib-down-disabled", "somebody has switched a port off (Down, Disabled)", state("switched this port off", "ibportstate", n=1),
      {"state": "1: DOWN", "phys_state": "3: Disabled", "rate": DOWN}, short=True, **elsewhere(1))
 port("ib-armed", "a subnet manager has stopped half-way (Armed)", state("Armed", "activated", verdict="warn", n=6), {"state": "3: ARMED"},
      **elsewhere(6))
-port("ib-error-recovery", "a link makes so many errors that it trains again (LinkErrorRecovery)", state("LinkErrorRecovery", "cable"),
-     {"phys_state": "6: LinkErrorRecovery"})
+port("ib-error-recovery", "a link makes so many errors that it trains again (LinkErrorRecovery)", state("LinkErrorRecovery", "cable", n=8),
+     {"phys_state": "6: LinkErrorRecovery"}, **elsewhere(8))
 port("ib-active-defer", "a link trains again and keeps its address (ActiveDefer)", state("ActiveDefer", verdict="warn", n=7),
-     {"state": "5: ACTIVE_DEFER"}, **elsewhere(7))
+     {"state": "5: ACTIVE_DEFER"}, **elsewhere(7), spoils=True)
 port("ib-training", "two ends cannot agree on speed and width (Down, Training)", state("Training", "agree", "it was Active before", n=2),
-     {"state": "1: DOWN", "phys_state": "4: PortConfigurationTraining", "rate": DOWN}, **elsewhere(2))
+     {"state": "1: DOWN", "phys_state": "4: PortConfigurationTraining", "rate": DOWN}, **elsewhere(2), spoils=True)
 port("ib-sleep", "a port is asleep (Down, Sleep)", state("asleep", n=3),
-     {"state": "1: DOWN", "phys_state": "1: Sleep", "rate": DOWN}, **elsewhere(3))
-port("ib-phy-test", "a port is in a test mode (PhyTest)", state("test mode", verdict="warn"), {"phys_state": "7: Phy Test"})
+     {"state": "1: DOWN", "phys_state": "1: Sleep", "rate": DOWN}, **elsewhere(3), spoils=True)
+port("ib-phy-test", "a port is in a test mode (PhyTest)", state("test mode", verdict="warn", n=8), {"phys_state": "7: Phy Test"},
+     **elsewhere(8))
 port("ib-roce-down", "a RoCE port's Ethernet link is down", state("ip link set", n=5), {"state": "1: DOWN", "phys_state": "3: Disabled", "rate": DOWN,
-     "link_layer": "Ethernet"}, also={"ib.layers"}, **elsewhere(5))  # it becomes one by the same files, among InfiniBand ports of its model
+     "link_layer": "Ethernet"}, also={"ib.layers"}, **elsewhere(5), spoils=True)  # it becomes one by the same files, among InfiniBand ports of its model
 
 
 @fault("ib-unreadable", "the driver does not answer for a port any more (its files are gone)",

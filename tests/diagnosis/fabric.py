@@ -6,7 +6,6 @@ Each run can be recorded: without ibsim the same class is run from what was show
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 
@@ -131,10 +130,15 @@ class Ibsim(Bed):
     def end_opensm(self, host):
         self.fabric.end(self.sm.pop(host))
 
-    def sweep(self, host):
-        """It looks at the whole fabric: the simulated one has no traps that would make it."""
-        time.sleep(1)  # until it has begun to hear signals
-        self.sm[host].send_signal(signal.SIGHUP)
+    def show_until_other_sm(self, old):
+        """Shows the fabric again and again until all ports have another subnet manager than before."""
+        def lids():
+            return {self.fabric.ibstat(n)[1]["SM lid"] for n in self.nodes}
+        end = time.monotonic() + 30
+        while len(now := lids()) > 1 or now == {str(old)}:
+            assert time.monotonic() < end, f"SM LIDs are {now}, and were {old}"
+            time.sleep(0.2)
+        self.show()
 
     def settle(self, state, hosts=None, seconds=20):
         ibsim.settled(self.fabric, hosts or self.nodes, state, seconds)
@@ -203,8 +207,8 @@ class Recorded(Ibsim):
     def end_opensm(self, host):
         self.sm.pop(host, None)
 
-    def sweep(self, host):
-        pass
+    def show_until_other_sm(self, old):
+        self.show()
 
     def settle(self, state, hosts=None, seconds=20):
         pass
