@@ -9,6 +9,7 @@
 #   make sim-exhaustive a crash after every action of its scenarios, and PAIRS=n pairs of crashes of each
 #   make testbed-ibsim  ports of a simulated fabric with a real subnet manager
 #   make testbed-rxe    a virtual machine with soft RoCE: events, hot unplug, several rails
+#   make diagnosis [ONLY=ID,...]   about 100 classes of faults, injected one by one: what is told, after how long, what else
 #   make testbed-checkpoint  a PyTorch training comes back at its step after a node is lost
 #   make testbed-torch  ranks below the real torchrun: PyTorch for the CPU, from the Python index
 #   make testbed-systemd    the installed units under a real systemd in containers; root
@@ -245,6 +246,7 @@ testbed-ibsim testbed-rxe: deps-testbeds
 # Without root the beds that are not there are told, and their classes run from recorded readings.
 diagnosis: deps-build
 	@tests/deps.sh testbeds || true
+	@tests/testbeds/rxe-vm.sh kernel || true
 	@$(MAKE) --no-print-directory SAN=0 all worker fakes
 	@/usr/bin/python3 -B tests/diagnosis/run.py $(if $(ONLY),--only $(ONLY)) $(if $(MARKDOWN),--markdown)
 

@@ -15,7 +15,7 @@
 #include "hw/hw.h"
 #include "hw/sysfs.h"
 
-#define COUNTERS_MS 4000
+#define COUNTERS_MS 3500
 #define COUNTER_BUCKETS 12
 #define COUNTER_BUCKET_MS 300000
 #define COUNTERS_LAST 6 /* complaints; then never again */

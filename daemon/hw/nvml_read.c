@@ -87,7 +87,7 @@ static void read_ecc(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *r
 /* ---- links, clocks, rows ---------------------------------------------------- */
 
 #define SLOW_MS 30000 /* what stays as long as the driver is loaded */
-#define SOON_MS 4000 /* where a fault shows: within 5 s */
+#define SOON_MS 3500 /* where a fault shows: within 5 s */
 
 static void read_links(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {

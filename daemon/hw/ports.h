@@ -11,7 +11,7 @@
 #include "hw/sysfs.h"
 
 #define PORT_SLOW_MS 30000 /* what changes seldom is read again after this */
-#define PORT_SOON_MS 4000 /* of that, what a fault shows in: its keys, its RoCE address */
+#define PORT_SOON_MS 3500 /* of that, what a fault shows in: its keys, its RoCE address */
 #define PORT_LOSSES_MAX 16
 #define PORT_LOSSES_MS 3600000
 #define PORT_RETRY_MAX_MS 60000

@@ -218,10 +218,11 @@ class Bed:
         self.until(lambda: self.states().get(node) not in ("down", "unreachable"), "the agent is back")
 
     def restart_all(self, change):
-        """Everybody anew: nothing is known of before."""
+        """Everybody anew, so that nothing is known of before; the time is marked when they start again."""
         for n in (*self.nodes, "head"):
             self.site.stop_daemon(n)
         change()
+        self.mark()
         self.site.start_head(self.head_conf())
         for n in self.nodes:
             self.start_agent(n)

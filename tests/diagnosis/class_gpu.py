@@ -129,8 +129,15 @@ quiet("ok-warm", "a GPU at 85 C under load", ["temp 0 85", "set 0 100 util"], la
 
 gpu("gpu-pcie-width", "a PCIe link has half its lanes", "gpu.pcie", "warn", ["set 0 8 width"], "8 lanes of 16")
 gpu("gpu-pcie-gen", "a busy GPU's PCIe link is of an old generation", "gpu.pcie", "warn", ["set 0 3 gen", "set 0 100 util"], "generation 3 of 5")
-gpu("gpu-pcie-slot", "a GPU came up in a slot that gives it less than its like", "gpu.pcie", "warn",
-    ["set 0 8 width", "set 0 8 widthmax"], "8 lanes", "16", clear=40, within=5)
+
+
+@fault("gpu-pcie-slot", "a GPU came up in a slot that gives it less than its like", spoils=True,
+       expect=Expect("gpu.pcie", "a", "GPU 1", "warn", ("8 lanes here", "generation 5 with 16")))
+def slot(bed):
+    bed.restart_agent("a", lambda: bed.nvml("a", "set 0 8 width", "set 0 8 widthmax"))
+    yield
+
+
 gpu("gpu-nvlink", "two NVLinks of a GPU are down", "gpu.nvlink", "bad", ["set 0 16 links"], "16 NVLinks", "18", clear=40)
 gpu("gpu-nvlink-none", "all NVLinks of a GPU are down", "gpu.nvlink", "bad", ["set 0 0 links", "set 0 1 linksdown"], "0 NVLinks", clear=40)
 gpu("gpu-persistence", "persistence mode is off", "gpu.persistence", "warn", ["set 0 0 persist"], "persistence", clear=40)

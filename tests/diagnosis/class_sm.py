@@ -92,6 +92,7 @@ def pulled(bed):
       Expect("ib.flap", "b", IB, "warn", ("comes and goes",)), also={"ib.state", "node.kmsg.port"})  # while it is down; the same, counted of a node
 def flap(bed):
     for i in range(3):
+        bed.mark()
         bed.console('Unlink "b"[1]')
         bed.until(lambda: bed.port("b", IB).get("state") == "Down", "it is seen down")
         bed.fabric.console('ReLink "b"[1]') if bed.real else None
@@ -99,7 +100,6 @@ def flap(bed):
         bed.show()
         if i < 2:
             bed.until(lambda: bed.port("b", IB).get("state") == "Active", "it is seen up")
-    bed.mark()
     yield
 
 
