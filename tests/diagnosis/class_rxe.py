@@ -86,7 +86,7 @@ def recorded_address(bed):
 
 
 @fault("rxe-port-down", "an interface is switched off beneath a RoCE port: the kernel's event", bed="rxe", alone=True, also={"ib.layers"},
-       recorded=("nodes", recorded), expect=Expect("ib.state", None, None, "bad", ("switched this RoCE port off", "ip link set"), within=1.0))
+       recorded=("nodes", recorded), expect=Expect("ib.state", None, None, "bad", ("its interface is switched off", "ip link set"), within=1.0))
 def port_down(bed):
     bed.vm.sh("ip.real link set rail1 down")
     yield
