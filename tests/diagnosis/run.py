@@ -7,6 +7,7 @@ recordings of beds that can be recorded, and --replay uses them though the beds 
 """
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
@@ -117,14 +118,16 @@ class Runner:
         return self.left
 
 
-def table(outcomes):
-    rows = ["| class | what is injected | bed | expected | seen after | others |", "|---|---|---|---|---:|---|"]
-    for o in sorted(outcomes, key=lambda o: [f.id for f in FAULTS].index(o.fault.id)):
+def table(outcomes, before):
+    """Rows of classes that were run now, and those of before of the others that there are still."""
+    head = ["| class | what is injected | bed | expected | seen after | others |", "|---|---|---|---|---:|---|"]
+    rows = {m.group(1): line for line in before.splitlines() if (m := re.match(r"\| `([^`]+)` \|", line))}
+    for o in outcomes:
         f = o.fault
         took = "FAILED" if not o.passed else f"{o.seconds:.2f} s" if o.seconds is not None else f"silent {f.quiet:g} s"
-        rows.append(f"| `{f.id}` | {f.title} | {'real: ' if o.real else 'recorded: '}{f.bed} | {f.row()} | {took} | "
-                    f"{', '.join(o.others) or 'none'} |")
-    return "\n".join(rows)
+        rows[f.id] = (f"| `{f.id}` | {f.title} | {'real: ' if o.real else 'recorded: '}{f.bed} | {f.row()} | {took} | "
+                      f"{', '.join(o.others) or 'none'} |")
+    return "\n".join(head + [rows[f.id] for f in FAULTS if f.id in rows])
 
 
 def write_doc(outcomes):
@@ -132,7 +135,7 @@ def write_doc(outcomes):
         text = f.read()
     head, rest = text.split(BEGIN)
     with open(DOC, "w", encoding="utf-8") as f:
-        f.write(head + BEGIN + "\n" + table(outcomes) + "\n" + END + rest.split(END)[1])
+        f.write(head + BEGIN + "\n" + table(outcomes, rest.split(END)[0]) + "\n" + END + rest.split(END)[1])
 
 
 def main():
