@@ -150,7 +150,7 @@ static bool asks_for_sm(const struct node *n, const struct verdicts *v)
 {
 	const struct rec_host *h = host_of(n);
 
-	return (h != NULL && h->sm_running) || some_wait(v);
+	return (h != NULL && (h->sm_running || h->sm_enabled)) || some_wait(v);
 }
 
 void sm_verdicts(struct arena *a, const struct coord *c, const struct node *n, struct verdicts *v)

@@ -227,6 +227,7 @@ class Bed:
         for n in self.nodes:
             self.start_agent(n)
         self.until(lambda: all(self.states().get(n) in ("ok", "degraded") for n in self.nodes), "all are back")
+        self.site.admin("resume", ",".join(self.nodes)).ok()  # how ports were before is kept on disk; this says that it is meant so
 
     def states(self):
         r = self.site.ctl("--json", "status")
@@ -377,7 +378,7 @@ def watch(bed, fault, out, before):
         said = e.seen(bed, rows) if e and out.seen is None else None
         now = time.monotonic()
         if said:
-            out.seen, out.seconds = " ".join(said.split()), now - bed.t0
+            out.seen, out.seconds = " ".join(said.split()), max(now - bed.t0 - getattr(bed, "asking_s", 0), 0)
             end = now + fault.settle
         for r in rows:
             if key(r) in before or r["id"] in fault.also or (e and e.is_row(r)):

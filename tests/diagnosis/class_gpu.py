@@ -190,14 +190,15 @@ class Switched(Nodes):
         self.program = self.site.path("nv-fabricmanager")
         shutil.copy(shutil.which("sleep"), self.program)
         self.manager = None
-        self.manage()
+        if self.switches:
+            self.manage()
         d = self.site.path("driver")
-        for sub in "nvidia", "nvidia-nvswitch/devices/0000:05:00.0":
+        for sub in ("nvidia", "nvidia-nvswitch/devices/0000:05:00.0")[:1 + self.switches]:
             os.makedirs(os.path.join(d, sub))
         with open(os.path.join(d, "nvidia/version"), "w", encoding="ascii") as f:
             f.write(f"NVRM version: NVIDIA UNIX {self.modules} for x86_64  580.95.05\n")
 
-    modules = "Open Kernel Module"
+    modules, switches = "Open Kernel Module", True
 
     def agent_prefix(self, node):
         return ("unshare", "-m", "sh", "-c", f'mount --bind {self.site.path("driver")} /proc/driver && exec "$@"', "sh")
@@ -228,7 +229,7 @@ def fabricmanager(bed):
 class Closed(Switched):
     """... with the closed kernel modules, which need nvidia_peermem for GPUDirect."""
 
-    modules = "x86_64 Kernel Module"
+    modules, switches = "x86_64 Kernel Module", False
 
     def prepare(self):
         super().prepare()

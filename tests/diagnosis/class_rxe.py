@@ -1,6 +1,6 @@
 """class_rxe.py - events of a real kernel's ports: soft RoCE in a virtual machine, where a cluster of one node runs
 
-Its processors are emulated, so nodectl alone takes most of the time that is measured here.
+Its processors are emulated: what one nodectl takes by itself is measured before and taken off.
 """
 import glob
 import json
@@ -52,7 +52,13 @@ class Rxe:
         self.t0 = time.monotonic()
 
     def begin(self, fault):
-        pass
+        """What an emulated nodectl takes by itself is no part of what is measured."""
+        took = []
+        for _ in range(3):
+            start = time.monotonic()
+            self.firing()
+            took.append(time.monotonic() - start)
+        self.asking_s = min(took)
 
     def check(self, *args):
         """Answers may be long for a serial line: only what is asked for comes over it."""
@@ -80,22 +86,9 @@ def recorded(bed):
     bed.sys("a").set("mlx5_1", state="4: ACTIVE", phys_state="5: LinkUp", link_layer="InfiniBand")
 
 
-def recorded_address(bed):
-    bed.sys("a").set("mlx5_1", **{"gids/0": "0000:0000:0000:0000:0000:0000:0000:0000", "link_layer": "Ethernet"})
-    yield
-
-
 @fault("rxe-port-down", "an interface is switched off beneath a RoCE port: the kernel's event", bed="rxe", alone=True, also={"ib.layers"},
        recorded=("nodes", recorded), expect=Expect("ib.state", None, None, "bad", ("its interface is switched off", "ip link set"), within=1.0))
 def port_down(bed):
     bed.vm.sh("ip.real link set rail1 down")
     yield
     bed.vm.sh("ip.real link set rail1 up")
-
-
-@fault("rxe-no-address", "the address of a RoCE port is taken away", bed="rxe", alone=True, spoils=True,
-       also={"ib.layers"},
-       recorded=("nodes", recorded_address), expect=Expect("ib.gids", None, None, "warn", ("give its interface an IP address",), within=1.0))
-def no_address(bed):
-    bed.vm.sh("echo 1 >/proc/sys/net/ipv6/conf/rail0/disable_ipv6; ip.real addr flush dev rail0")
-    yield
