@@ -95,18 +95,18 @@ class Runner:
 
     def worker(self):
         bed, kind = None, None
-        while (f := self.next(kind)) or (kind and (f := self.change(bed))):
+        while True:
+            f = self.next(kind)
+            if f is None and kind:
+                if bed:
+                    self.end(bed)
+                bed, f = None, self.next(None)
+            if f is None:
+                break
             if f.bed != kind:
                 bed = None
             kind = f.bed
             bed = self.one(f, bed)
-        if bed:
-            self.end(bed)
-
-    def change(self, bed):
-        if bed:
-            self.end(bed)
-        return self.next(None)
 
     def go(self):
         self.left = []
