@@ -363,3 +363,54 @@ def system_file(bed):
     yield
     bed.end_job()
     bed.inside("b", "umount", "-l", "/etc")
+
+
+# ---- ranks of NCCL that are behind: its RAS is recorded (2.28.9), the processes are real -----------------------------------
+
+RAS = '''
+import json, threading
+import socket as sockets
+def pids():
+    open(DIR + f"/pid{rank}~", "w").write(str(os.getpid()))
+    os.rename(DIR + f"/pid{rank}~", DIR + f"/pid{rank}")
+    while not all(os.path.exists(DIR + f"/pid{r}") for r in range(3)): time.sleep(0.02)
+    return [int(open(DIR + f"/pid{r}").read()) for r in range(3)]
+PIDS, ADDRS = pids(), ADDRESSES
+def reply():
+    n = [216 + int(10 * time.monotonic()) if not os.path.exists(DIR + "/held") else 99999 - (r == 2) for r in range(3)]
+    one = lambda r: {"rank": r, "host": ADDRS[r], "pid": PIDS[r], "cuda_dev": 0, "nvml_dev": 0, "status": {"init_state": 0, "async_error": 0,
+        "finalize_called": False, "destroy_flag": False, "abort_flag": False},
+        "collective_counts": {"Broadcast": 1, "Reduce": 0, "AllGather": 0, "ReduceScatter": 0, "AllReduce": n[r]}}
+    return {"nccl_version": "2.28.9", "communicators_count": 1, "communicators": [{"hash": "0xa2fc", "size": 3, "ranks_count": 3,
+        "missing_ranks_count": 0, "ranks": [one(r) for r in range(3)], "missing_ranks": []}], "ras": {"collection_time_sec": 0.001, "timeouts_count": 0}}
+def serve():
+    host, port = os.environ["NCCL_RAS_ADDR"].rsplit(":", 1)
+    s = sockets.create_server((host, int(port)))
+    while True:
+        k, _ = s.accept()
+        f = k.makefile("rwb")
+        for line in f:
+            line = line.decode().strip()
+            if line == "STATUS":
+                f.write(json.dumps(reply(), indent=1).encode()); f.flush()
+                break
+            f.write(b"SERVER PROTOCOL 2\\n" if line.startswith("CLIENT") else b"OK\\n"); f.flush()
+        f.close(); k.close()
+threading.Thread(target=serve, daemon=True).start()
+'''
+
+
+@job("job-withheld-rank", "rank 2 does not enter the collective that the others wait in (NCCL's RAS, recorded)", "hang",
+     ("rank 2 on c has launched 99998 all-reduces, all others 99999", "why: It hangs: rank 2 on c"), within=30, bed="hosts-fed")
+def withheld(bed):
+    addresses = [bed.address(n) for n in bed.nodes] if hasattr(bed, "address") else ["127.0.0.1"] * 3
+    # until it is held every rank makes progress; then they sleep, as ranks that block do
+    bed.start_python(LOG.replace("while not os.path.exists(DIR + '/go'): time.sleep(0.01)\n", "") + f"ADDRESSES = {addresses!r}\n" + RAS +
+                     "version(); ib()\nwhile not os.path.exists(DIR + '/held'): sum(range(10000))\n" + WAIT)
+    bed.running()
+    bed.until(lambda: bed.site.job(bed.job)["nccl"], "NCCL's log is read")
+    time.sleep(6)
+    bed.mark()
+    bed.site.write(os.path.join(bed.dir, "held"), "")
+    yield
+    bed.end_job()
