@@ -88,6 +88,7 @@ struct agent_event {
 	const struct rec_proof_result *results;
 	size_t n_results;
 	const char *ifname; /* interface that carried the proved connections */
+	uint32_t mtu; /* of it; 0: not known */
 	/* ADOPT */
 	const struct rec_row_held *held;
 	bool latched;

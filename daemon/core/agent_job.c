@@ -757,6 +757,8 @@ static void done_prove(struct agent *a, struct ajob *j)
 	m.u.proved.results = (struct rec_proof_result *)a->ev->results;
 	m.u.proved.n_results = a->ev->n_results;
 	m.u.proved.ifname = j->ifname[0] != '\0' ? j->ifname : NULL;
+	if (a->ev->mtu != 0)
+		MSG_SET(&m.u.proved, proved, mtu, a->ev->mtu);
 	session_send(a, &m);
 }
 

@@ -236,6 +236,7 @@ struct place {
 	bool told_lost; /* its last word has told of output that was lost */
 	bool told_away; /* the story says that its node cannot be reached */
 	char ifname[33]; /* its interface of the proved connections; "": not known */
+	uint32_t mtu; /* of it; 0: not known */
 };
 
 struct rank {

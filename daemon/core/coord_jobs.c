@@ -771,6 +771,7 @@ void jobs_on_proved(struct coord *c, struct node *n, const struct rec_proved *r)
 	}
 	p->phase = PL_PROVED;
 	snprintf(p->ifname, sizeof(p->ifname), "%s", r->ifname != NULL ? r->ifname : "");
+	p->mtu = r->mtu;
 	for (size_t i = 1; i < j->n_places; i++)
 		if (j->places[i].phase < PL_PROVED)
 			return;

@@ -143,6 +143,7 @@ static struct net_node *look_at_nodes(struct arena *a, const struct job *j)
 		v[i] = (struct net_node){
 			.name = p->node->name, .r = node_readings(p->node), .sets_env = p->node->sets_env,
 			.gpus = (uint32_t)__builtin_popcountll(p->gpus),
+			.mtu = p->mtu,
 			.ifname = i == 0 && j->master_ifname[0] != '\0' ? j->master_ifname : p->ifname,
 		};
 	}

@@ -45,6 +45,7 @@ struct net_node {
 	const char *name;
 	const struct rec_readings *r; /* NULL: not known */
 	const char *ifname; /* that the other nodes were reached by; NULL or "": not known */
+	uint32_t mtu; /* of its interface that carried the proved connections; 0: not known */
 	bool sets_env; /* its agent sets what it is told */
 	uint32_t gpus; /* that the job has there */
 };

@@ -416,6 +416,12 @@ static const char *key_gpus(struct arena *a, const struct net_in *in, const stru
 	return in->all_gpus ? arena_printf(a, "%u", in->nodes[i].gpus) : NULL;
 }
 
+static const char *key_mtu(struct arena *a, const struct net_in *in, const struct node_ports *p, size_t i)
+{
+	(void)p;
+	return in->nodes[i].mtu != 0 ? arena_printf(a, "%u", in->nodes[i].mtu) : NULL;
+}
+
 static const char *key_layers(struct arena *a, const struct net_in *in, const struct node_ports *p, size_t i)
 {
 	size_t ib = ports_all(&p[i], NET_IB_LAYER), roce = ports_all(&p[i], NET_ETHERNET);
@@ -459,6 +465,7 @@ static const struct {
 	{ "link layers differ", "", key_layers },
 	{ "NVIDIA drivers differ", "; NCCL may fail or hang", key_driver },
 	{ "GPUs of the nodes differ", "; launchers that start a process for each GPU expect equal numbers", key_gpus },
+	{ "MTUs of the interfaces between the nodes differ", "; large messages may be lost on the way, and jobs hang with their first data", key_mtu },
 };
 
 const char *net_compare(struct arena *a, const struct net_in *in, const struct node_ports *p, size_t which)

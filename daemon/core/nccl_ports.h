@@ -11,7 +11,7 @@
 #define NET_IB_LAYER "InfiniBand"
 #define NET_ETHERNET "Ethernet"
 #define NET_GROUPS_MAX 32
-#define NET_COMPARISONS 4
+#define NET_COMPARISONS 5
 
 /* Of one node. */
 struct node_ports {

@@ -9,6 +9,8 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "io/agent_io.h"
 
@@ -60,6 +62,20 @@ void addrs_ifname(const char *ip, char out[33])
 		if (i->ifa_addr != NULL && text_of(i->ifa_addr, text) && strcmp(text, ip) == 0)
 			snprintf(out, 33, "%s", i->ifa_name);
 	freeifaddrs(all);
+}
+
+uint32_t addrs_mtu(const char *ifname)
+{
+	struct ifreq r = { 0 };
+	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool known;
+
+	if (s < 0)
+		return 0;
+	snprintf(r.ifr_name, sizeof(r.ifr_name), "%.*s", (int)sizeof(r.ifr_name) - 1, ifname);
+	known = ioctl(s, SIOCGIFMTU, &r) == 0 && r.ifr_mtu > 0;
+	close(s);
+	return known ? (uint32_t)r.ifr_mtu : 0;
 }
 
 size_t addrs_list(const char *first, struct addr_text out[ADDRS_MAX])

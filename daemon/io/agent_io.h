@@ -216,6 +216,7 @@ struct addr_text {
  * coordinator's link leaves: it comes first, whatever it is. */
 size_t addrs_list(const char *first, struct addr_text out[ADDRS_MAX]);
 /* Interface that has this address; "" when none. */
+uint32_t addrs_mtu(const char *ifname); /* 0: not known */
 void addrs_ifname(const char *ip, char out[33]);
 
 /* ---- users.c: uid <-> name, never on the loop -------------------------- */

@@ -53,6 +53,7 @@ struct proving {
 	bool told;
 	bool hurried;
 	char ifname[33];
+	uint32_t mtu;
 };
 
 static void closed(struct proving *p)
@@ -118,6 +119,7 @@ static void tell(struct proving *p)
 	l->ev.n_results = p->n_targets;
 	if (p->ifname[0] != 0)
 		l->ev.ifname = arena_strdup(&l->arena, p->ifname);
+	l->ev.mtu = p->mtu;
 	agent_later(p->io, l);
 }
 
@@ -148,6 +150,8 @@ static void note_interface(struct try *y)
 		p = &((struct sockaddr_in6 *)&ss)->sin6_addr;
 	if (inet_ntop(ss.ss_family, p, ip, sizeof(ip)) != NULL)
 		addrs_ifname(ip, y->all->ifname);
+	if (y->all->ifname[0] != 0)
+		y->all->mtu = addrs_mtu(y->all->ifname);
 }
 
 static void out_of_time(uv_timer_t *t)

@@ -53,8 +53,9 @@ launch("net-master-port-refused", "host a's firewall refuses connections to port
        lambda bed: rules(bed, "a", "tcp dport 20000-32767 reject with tcp reset"), lambda bed: rules(bed, "a"))
 launch("net-ephemeral-firewall", "host b drops connections to ephemeral ports (NCCL and Gloo use them)", ("failed", "b", "firewall"),
        lambda bed: rules(bed, "b", "tcp dport 32768-60999 ct state new drop"), lambda bed: rules(bed, "b"))
-launch("net-ephemeral-one-way", "host c drops new connections from host b only", ("failed", "b", "c", "firewall"),
-       lambda bed: rules(bed, "c", f"ip saddr {bed.address('b')} tcp dport 32768-60999 ct state new drop"), lambda bed: rules(bed, "c"))
+# not from who fetches the job's specification there: that is tried for 13 s before another copy is asked for
+launch("net-ephemeral-one-way", "host a drops new connections from host c only", ("failed", "node c cannot reach an ephemeral port of node a", "firewall"),
+       lambda bed: rules(bed, "a", f"ip saddr {bed.address('c')} tcp dport 32768-60999 ct state new drop"), lambda bed: rules(bed, "a"))
 
 
 @fault("net-link-down", "the link of host b goes down", bed="hosts",
@@ -73,6 +74,8 @@ def coordinator_port(bed):
     rules(bed, "a")
 
 
+launch("net-mtu-differs", "the interface of host b has another MTU", ("MTUs of the interfaces between the nodes differ", "1500 on a,c", "1400 on b"),
+       lambda bed: bed.inside("b", "ip", "link", "set", "eth0", "mtu", 1400), lambda bed: bed.inside("b", "ip", "link", "set", "eth0", "mtu", 1500))
 launch("net-interface-wrong", "the user's NCCL_SOCKET_IFNAME names an interface that b has not", ("NCCL_SOCKET_IFNAME=eth7", "b"),
        lambda bed: None, lambda bed: None, options=("--env", "NCCL_SOCKET_IFNAME=eth7"))
 launch("net-interface-loopback", "the user's NCCL_SOCKET_IFNAME is lo, on three hosts", ("NCCL_SOCKET_IFNAME=lo", "other nodes"),

@@ -144,3 +144,17 @@ log("node-log-oom", "the kernel's log: a process was killed for want of memory",
     Expect("node.kmsg.oom", "b", verdict="warn", words=("processes killed for want of memory",)))
 log("node-log-xid", "the kernel's log: Xid 79", "NVRM: Xid (PCI:0000:17:00): 79, pid=4711, name=python3, GPU has fallen off the bus.",
     Expect("node.kmsg.xid", "b", verdict="warn", words=("Xid",)), also=("node.kmsg.gpu-bus", "gpu.xid"))
+log("node-log-hung-task", "the kernel's log: a task is stuck for two minutes", "INFO: task python3:4711 blocked for more than 122 seconds.",
+    Expect("node.kmsg.hung-task", "b", verdict="warn", words=("stuck in the kernel",)))
+log("node-log-mlx5-fatal", "the kernel's log: the firmware of an adapter has stopped",
+    "mlx5_core 0000:12:00.0: poll_health:815:(pid 0): device's health compromised - reached miss count",
+    Expect("node.kmsg.nic", "b", verdict="bad", words=("fatal error", "drain the node")))
+log("node-log-gpu-init", "the kernel's log: NVIDIA's driver cannot start a GPU", "NVRM: GPU 0000:17:00.0: RmInitAdapter failed! (0x24:0x72:1568)",
+    Expect("node.kmsg.gpu-driver", "b", verdict="warn", words=("cannot start",)))
+log("node-log-lockup", "the kernel's log: a CPU is locked up", "watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [python3:4711]",
+    Expect("node.kmsg.lockup", "b", verdict="bad", words=("locked up", "reboot")))
+log("node-log-read-only", "the kernel's log: a damaged file system goes read-only", "EXT4-fs (nvme0n1p2): Remounting filesystem read-only",
+    Expect("node.kmsg.fs", "b", verdict="bad", words=("broken", "fsck")))
+log("node-log-memory-error", "the kernel's log: a memory error that was not corrected",
+    "EDAC MC0: 1 UE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x5a4c21 offset:0x0 grain:32)",
+    Expect("node.kmsg.mem-ue", "b", verdict="bad", words=("memory errors", "DIMM")))

@@ -395,6 +395,11 @@ static void differing_drivers_and_gpus_are_told(void **state)
 	assert_int_equal(net_choose(&arena, &in, &o), 0);
 	assert_true(noticed(&o, "NVIDIA drivers differ: 550.54 on n1,n2; 580.95 on n3"));
 	assert_true(noticed(&o, "GPUs of the nodes differ: 8 on n1,n3; 7 on n2"));
+	assert_false(noticed(&o, "MTUs")); /* not known */
+	nodes[0].mtu = nodes[1].mtu = 9000;
+	nodes[2].mtu = 1500;
+	assert_int_equal(net_choose(&arena, &in, &o), 0);
+	assert_true(noticed(&o, "MTUs of the interfaces between the nodes differ: 9000 on n1,n2; 1500 on n3; large messages may be lost"));
 	in.all_gpus = false; /* as many of each were asked for */
 	assert_int_equal(net_choose(&arena, &in, &o), 0);
 	assert_false(noticed(&o, "GPUs of"));
