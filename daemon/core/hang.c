@@ -145,7 +145,7 @@ static bool is_in_disk(const struct hang_rank *r)
 /* Interruptible, so not in state D; its server is as dead. */
 static bool is_in_mount(const struct hang_rank *r)
 {
-	static const char *const waits[] = { "request_wait_answer", "fuse_", "p9_client_rpc", "rpc_wait_bit", "nfs_", "nfs4_" };
+	static const char *const waits[] = { "request_wait_answer", "fuse_", "p9_client_rpc" }; /* NFS waits in D */
 	bool waits_there = false;
 
 	for (size_t i = 0; r->wchan != NULL && i < sizeof(waits) / sizeof(waits[0]); i++)
