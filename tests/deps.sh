@@ -16,14 +16,14 @@ packages() { # apt|dnf set
 	apt-check) echo libcmocka-dev python3-pytest clang clang-tidy cppcheck patch ;;
 	apt-check-opt) echo shellcheck mandoc iproute2 nftables strace zsh ;;
 	apt-bench-opt) echo mpich pdsh ;;
-	apt-testbeds) echo iproute2 qemu-system-x86 systemd-container debootstrap ibsim-utils libumad2sim0 opensm \
+	apt-testbeds) echo iproute2 nftables e2fsprogs qemu-system-x86 systemd-container debootstrap ibsim-utils libumad2sim0 opensm \
 		infiniband-diags rdma-core ibverbs-utils busybox-static ;;
 	dnf-build) echo gcc make pkgconf-pkg-config glibc-devel libuv-devel cjson-devel openssl-devel sqlite-devel inih-devel libyaml-devel \
 		rdma-core-devel hwloc-devel python3 ;;
 	dnf-check) echo libcmocka-devel python3-pytest clang clang-tools-extra compiler-rt libasan libubsan cppcheck patch ;;
 	dnf-check-opt) echo ShellCheck mandoc iproute nftables strace zsh ;;
 	dnf-bench-opt) echo mpich pdsh ;;
-	dnf-testbeds) echo iproute qemu-system-x86 systemd-container debootstrap opensm infiniband-diags rdma-core \
+	dnf-testbeds) echo iproute nftables e2fsprogs qemu-system-x86 systemd-container debootstrap opensm infiniband-diags rdma-core \
 		libibverbs-utils busybox ;;
 	esac
 }

@@ -120,7 +120,7 @@ class HostsBed(Jobs, Nodes):
     def missing(cls):
         if not ROOT:
             return "namespaces need root"
-        tools = [t for t in ("ip", "nsenter", "mount") if not shutil.which(t)]
+        tools = [t for t in ("ip", "nsenter", "mount", "nft", "mkfs.ext4") if not shutil.which(t)]
         if tools:
             return f"{', '.join(tools)} not installed"
         return Nodes.missing() or (None if os.path.exists(FAKE_HOST) else f"{FAKE_HOST} is not built")
