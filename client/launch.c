@@ -2,6 +2,7 @@
 #include "client/launch.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -262,15 +263,64 @@ static void dry_environment(struct out *o, const struct launch *w)
 	free(nccl);
 }
 
+static bool can_run(const char *dir, size_t n, const char *name)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	if (snprintf(path, sizeof(path), "%.*s%s%s", (int)n, dir, n > 0 ? "/" : "", name) >= PATH_MAX)
+		return true; /* not for us to say */
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+/* In the job's PATH, as its shims will look; what is relative there, from the job's directory. */
+static bool in_path(const struct launch *w, const char *name)
+{
+	const char *dirs = "/usr/local/bin:/usr/bin:/bin";
+	char place[PATH_MAX];
+
+	for (char *const *v = w->env.env; v && *v; v++)
+		if (strncmp(*v, "PATH=", 5) == 0)
+			dirs = *v + 5;
+	for (const char *p = dirs;; p++) {
+		size_t n = strcspn(p, ":");
+
+		if (snprintf(place, sizeof(place), "%s%s%.*s", *p == '/' ? "" : w->dir, *p == '/' ? "" : "/", (int)n, p) >=
+			    PATH_MAX ||
+		    can_run(place, strlen(place), name))
+			return true;
+		p += n;
+		if (*p == '\0')
+			return false;
+	}
+}
+
+/* For --dry-run: each node of a job looks for these itself when it prepares; here we can say what this host lacks. */
+static void look_here(const struct launch *w, struct buf *b)
+{
+	const char *name = w->argv[0];
+	bool here = name[0] == '/' ? can_run("", 0, name) : strchr(name, '/') ? can_run(w->dir, strlen(w->dir), name) :
+		    strncmp(name, "nodeagent-", 10) == 0 || in_path(w, name);
+	struct stat st;
+
+	if (stat(w->dir, &st) != 0 || !S_ISDIR(st.st_mode))
+		buf_addf(b, "there is no directory %s on this host; each node of the job must have it\n", w->dir);
+	else if (!here && strchr(name, '/'))
+		buf_addf(b, "%s is no program that can be run on this host; each node of the job must have it\n", name);
+	else if (!here)
+		buf_addf(b, "no program %s is in your PATH on this host; each node of the job must have it there\n", name);
+}
+
 void launch_warn(struct launch *w)
 {
 	struct buf b;
 	const char *line, *end;
 
-	if (!w->request.u.submit.max_restarts)
-		return;
 	buf_init(&b);
-	trainer_warn(w->argv, w->dir, &b);
+	if (w->dry_run)
+		look_here(w, &b);
+	if (w->request.u.submit.max_restarts)
+		trainer_warn(w->argv, w->dir, &b);
 	for (line = buf_str(&b); (end = strchr(line, '\n')) != NULL; line = end + 1)
 		ctl_fail(0, "warning: %.*s", (int)(end - line), line);
 	w->warnings = b.len > 0 ? buf_steal(&b, NULL) : NULL;

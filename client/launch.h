@@ -28,8 +28,8 @@ struct launch {
 
 /* Working directory and environment. -EINVAL and a sentence. */
 int launch_prepare(struct launch *w, struct err *e);
-/* A job that may be restarted: would its training go on where it was? Says on stderr
- * why not, and keeps the lines for --dry-run. */
+/* A job that may be restarted: would its training go on where it was? With --dry-run: are its
+ * directory and program on this host? Says on stderr why not, and keeps the lines for --dry-run. */
 void launch_warn(struct launch *w);
 /* The command line for people: arguments with blanks are quoted, UTF-8, cut. */
 void launch_command_text(char *const *argv, char *out, size_t size);

@@ -123,6 +123,17 @@ static void opt_time(struct out *o, const char *key, int64_t wall_ms)
 		out_str(o, key, NULL, NULL);
 }
 
+/* What its owner wanted is no failure to people. */
+const char *render_job_state(const struct rec_job_info *j)
+{
+	return j->asked ? "ended" : j->state;
+}
+
+static enum out_tone state_tone(const struct rec_job_info *j)
+{
+	return j->asked ? OUT_PLAIN : render_tone(j->state);
+}
+
 bool render_job_over(const struct rec_job_info *j)
 {
 	return strcmp(j->state, "done") == 0 || strcmp(j->state, "failed") == 0 ||
@@ -207,8 +218,11 @@ static void job_row(struct out *o, const struct rec_job_info *j, int64_t wall_ms
 		out_str(o, "state", NULL, j->state);
 		out_cell(o, "PHASE", 0, strcmp(phase, "hung") == 0 ? OUT_BAD : render_tone(j->state), "%s", phase);
 	} else {
-		state_attr(o, "STATE", j->state);
+		out_str(o, "state", NULL, j->state);
+		out_cell(o, "STATE", 0, state_tone(j), "%s", render_job_state(j));
 	}
+	if (j->asked)
+		out_bool(o, "asked", NULL, true);
 	if (w->over && MSG_HAS(j, job_info, exit_code))
 		out_cell(o, "CODE", OUT_RIGHT, OUT_PLAIN, "%u", j->exit_code);
 	else if (w->over)
@@ -525,9 +539,8 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 	struct buf b;
 
 	buf_init(&b);
-	buf_addf(&b, "%" PRIu64 " %s", j->job, j->state);
-	out_attr(o, &(struct out_attr){ .title = "job", .kind = OUT_STR, .s = buf_str(&b),
-					.tone = render_tone(j->state) });
+	buf_addf(&b, "%" PRIu64 " %s", j->job, render_job_state(j));
+	out_attr(o, &(struct out_attr){ .title = "job", .kind = OUT_STR, .s = buf_str(&b), .tone = state_tone(j) });
 	if (j->name)
 		out_str(o, NULL, "name", j->name);
 	out_str(o, NULL, "command", j->command);
@@ -619,6 +632,8 @@ void render_job(struct out *o, const struct rec_job_info *j, int64_t wall_ms)
 {
 	out_uint(o, "job", NULL, j->job);
 	out_str(o, "state", NULL, j->state);
+	if (j->asked)
+		out_bool(o, "asked", NULL, true);
 	out_str(o, "user", NULL, j->user);
 	out_str(o, "command", NULL, j->command);
 	opt_uint(o, "attempt", MSG_HAS(j, job_info, attempt), j->attempt);

@@ -15,6 +15,8 @@ void render_start_by(struct buf *b, const struct rec_job_info *j, int64_t wall_m
 void render_duration(struct buf *b, uint64_t ms);
 
 /* A job that has ended. */
+/* The word for people: "ended" when it has failed because its owner or an administrator wanted its end. */
+const char *render_job_state(const struct rec_job_info *j);
 bool render_job_over(const struct rec_job_info *j);
 /* How long it has run (or waited) at 'wall_ms', in milliseconds. */
 uint64_t render_job_ms(const struct rec_job_info *j, int64_t wall_ms);

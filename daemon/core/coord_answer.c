@@ -182,6 +182,8 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	i->submit_node = j->submit_node;
 	if (!j->all_gpus)
 		MSG_SET(i, job_info, gpus_per_node, j->gpus);
+	if (j->cause == END_USER && j->state == JOB_FAILED)
+		MSG_SET(i, job_info, asked, true);
 	i->notices = (const char **)j->notices;
 	i->n_notices = j->n_notices;
 	i->why = j->why != NULL ? j->why : j->ending;

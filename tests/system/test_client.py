@@ -255,7 +255,9 @@ def test_a_training_that_would_begin_anew_is_told_before_the_start(ctl, agent):
     conf = os.path.join(agent.dir, "conf.yaml")
     with open(conf, "w", encoding="ascii") as f:
         f.write("stage: sft\noverwrite_output_dir: true\nsave_only_model: true\n")
-    line = ["--cwd", agent.dir, "--", "llamafactory-cli", "train", "conf.yaml"]
+    with open(os.path.join(agent.dir, "llamafactory-cli"), "w", encoding="ascii") as f:
+        os.fchmod(f.fileno(), 0o755)
+    line = ["--cwd", agent.dir, "--env", f"PATH={agent.dir}", "--", "llamafactory-cli", "train", "conf.yaml"]
     r = ctl("launch", "--dry-run", "--max-restarts", 3, *line)
     assert r.code == 0 and r.err.splitlines() == [
         "nodectl: warning: a restart would begin at step 0: overwrite_output_dir: true in conf.yaml:2 (checkpoints in output_dir are not "
@@ -269,6 +271,17 @@ def test_a_training_that_would_begin_anew_is_told_before_the_start(ctl, agent):
     assert (r.code, r.err) == (0, ""), "who asks for no restart is not told of them"
     r = ctl("launch", "--dry-run", "--max-restarts", 3, *line, "overwrite_output_dir=false", "save_only_model=false")
     assert (r.code, r.err) == (0, "")
+
+
+def test_dry_run_says_what_this_host_has_not(ctl, agent):
+    for args, words in ((["--cwd", "/nowhere", "--", "true"], "no directory /nowhere on this host"),
+                        (["--", "no-such-program"], "no program no-such-program is in your PATH on this host"),
+                        (["--env", "PATH=/nowhere", "--", "true"], "no program true is in your PATH"),
+                        (["--cwd", "/", "--", "./etc/passwd"], "./etc/passwd is no program that can be run")):
+        r = ctl("launch", "--dry-run", *args)
+        assert r.code == 0 and words in r.err and len(r.err.splitlines()) <= 2, r
+    for args in (["--", "true"], ["--cwd", "/", "--", "bin/true"], ["--", "/bin/true"], ["--", "nodeagent-nccl"]):
+        assert "warning" not in ctl("launch", "--dry-run", *args).err
 
 
 def test_dry_run_shows_and_sends_nothing(ctl, agent):

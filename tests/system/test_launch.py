@@ -374,6 +374,10 @@ def test_kill_ends_a_job(shared):
     shared.ctl("kill", job).ok()
     j = shared.wait_end(job, 10 * SLOW)
     assert j["state"] == "failed" and j["exit_code"] != 0
+    j = shared.job(job)
+    assert j["state"] == "failed" and j["asked"] is True, j
+    assert re.search(rf"^{job} .* ended +143 ", shared.ctl("jobs", "--all").ok().out, re.M)
+    assert shared.ctl("job", job).ok().out.splitlines()[0].split() == ["job", str(job), "ended"]
     again = shared.ctl("kill", job)
     assert again.code != 0 or "ended" in again.out + again.err
 
