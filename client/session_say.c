@@ -420,6 +420,8 @@ static const char *verdict(const struct rec_job_info *j)
 {
 	if (strcmp(j->state, "lost") == 0)
 		return "LOST";
+	if (j->asked)
+		return "ended";
 	return session_job_code(j) ? "FAILED" : "done";
 }
 
