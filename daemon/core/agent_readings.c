@@ -48,8 +48,36 @@ static void find_job(const struct agent *a, struct rec_gpu_proc *p)
 	p->n_ancestors = 0; /* nobody else's business */
 }
 
-static void complete(const struct agent *a, struct rec_readings *r)
+static bool is_port(const struct rec_readings *r, const char *device)
 {
+	for (size_t i = 0; i < r->n_ports; i++)
+		if (strcmp(r->ports[i].device, device) == 0)
+			return true;
+	return false;
+}
+
+/* The topology stays here; of it the coordinator wants this. */
+static const char *nics_of(const struct rec_readings *r, uint32_t index, char out[512])
+{
+	char gpu[16];
+	size_t len = 0;
+
+	snprintf(gpu, sizeof(gpu), "gpu%u", index);
+	out[0] = '\0';
+	for (size_t i = 0; i < r->n_topology && len < 480; i++) {
+		const struct rec_affinity *x = &r->topology[i];
+		const char *nic = strcmp(x->a, gpu) == 0 ? x->b : strcmp(x->b, gpu) == 0 ? x->a : NULL;
+
+		if (nic != NULL && strlen(nic) < 32 && is_port(r, nic))
+			len += (size_t)snprintf(out + len, 512 - len, "%s%s:%s", len > 0 ? "," : "", nic, x->how);
+	}
+	return len > 0 && len < 512 ? out : NULL;
+}
+
+static void complete(const struct agent *a, struct arena *ar, struct rec_readings *r)
+{
+	char nics[512];
+
 	for (size_t i = 0; i < r->n_gpus; i++) {
 		struct rec_gpu *g = &r->gpus[i];
 
@@ -57,6 +85,8 @@ static void complete(const struct agent *a, struct rec_readings *r)
 			MSG_SET(g, gpu, shared_out, true);
 		for (size_t k = 0; k < g->n_procs; k++)
 			find_job(a, &g->procs[k]);
+		if (nics_of(r, g->index, nics) != NULL)
+			g->nics = arena_strdup(ar, nics);
 	}
 }
 
@@ -105,7 +135,7 @@ static void keep(struct agent *a, const struct msg *m)
 	a->readings = copy;
 	a->have_readings = true;
 	a->readings_kept = a->now;
-	complete(a, &a->readings.u.readings);
+	complete(a, &a->readings.arena, &a->readings.u.readings);
 	readings_send(a);
 }
 

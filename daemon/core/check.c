@@ -220,6 +220,10 @@ const struct check check_table[] = {
 	{ "gpu.persistence", OF_GPU, check_gpu_persistence, "GPU", "persistence mode", "nvmlDeviceGetPersistenceMode", "warn: off",
 	  "NVIDIA's driver persistence guide: without it the driver unloads a GPU that nobody uses, and each start takes seconds and forgets ECC counts",
 	  "systemctl enable --now nvidia-persistenced, or nvidia-smi -pm 1", NULL, 0, 0 },
+	{ "gpu.nic", OF_GPU, check_gpu_nic, "GPU", "the adapter next to each GPU", "hwloc's distances of GPUs and adapters, and the ports' states",
+	  "warn: the nearest has no Active port, and what is left is farther",
+	  "NCCL takes the nearest of the ports it is allowed, and GPUDirect over PCIe switches only (NCCL_NET_GDR_LEVEL, PXB)",
+	  "mend the port: ib.state says how; nodectl node --topology NAME shows the distances", NULL, 0, 0 },
 	{ .id = NULL },
 };
 

@@ -128,6 +128,9 @@ void check_gpu_count(const struct check_at *at, struct check_is *is);
 void check_gpu_fabricmanager(const struct check_at *at, struct check_is *is);
 void check_gpu_peermem(const struct check_at *at, struct check_is *is);
 
+/* check_nic.c */
+void check_gpu_nic(const struct check_at *at, struct check_is *is);
+
 /* check_host.c */
 void check_node_clock(const struct check_at *at, struct check_is *is);
 void check_node_source(const struct check_at *at, struct check_is *is);

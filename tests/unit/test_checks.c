@@ -662,6 +662,41 @@ TEST(driver_and_count_are_compared_with_other_nodes)
 	sources[1].version = "550.54.15";
 }
 
+TEST(a_GPU_whose_adapter_is_down_takes_a_way_round)
+{
+	struct rec_port p[3] = { ndr("mlx5_0"), ndr("mlx5_1"), ndr("mlx5_2") };
+	struct rec_gpu g = { .index = 3, .nics = "mlx5_0:SYS,mlx5_1:PIX,mlx5_2:NODE" };
+	struct rec_readings r = { .ports = p, .n_ports = 3, .gpus = &g, .n_gpus = 1 };
+	struct verdict_in in = { 0 };
+
+	with(&r, &in);
+	expect("gpu.nic", CHECK_OK, "nearest mlx5_1, over a PCIe switch");
+	p[1].state = "Down";
+	p[1].phys_state = "Polling";
+	with(&r, &in);
+	expect("gpu.nic", CHECK_WARN, "nearest mlx5_1, which is Down/Polling: its traffic takes mlx5_2 and crosses the CPU, without GPUDirect");
+	p[2].state = "Initializing";
+	with(&r, &in);
+	expect("gpu.nic", CHECK_WARN, "takes mlx5_0 and crosses the link between the CPUs");
+	p[0].state = "Down";
+	with(&r, &in);
+	expect("gpu.nic", CHECK_WARN, "no other port is Active");
+	/* what is excluded, or a card for Ethernet, is not its adapter */
+	p[1].excluded = true;
+	p[0].state = "Active";
+	with(&r, &in);
+	expect("gpu.nic", CHECK_WARN, "nearest mlx5_2");
+	p[2].link_layer = "Ethernet";
+	with(&r, &in);
+	expect("gpu.nic", CHECK_OK, "nearest mlx5_0");
+	g.nics = "mlx5_0,x:,:PIX,mlx5_0:FAR"; /* of nobody's making */
+	with(&r, &in);
+	expect("gpu.nic", CHECK_SKIP, NULL);
+	g.nics = NULL;
+	with(&r, &in);
+	expect("gpu.nic", CHECK_SKIP, NULL);
+}
+
 TEST(fabric_manager_and_peermem_are_asked_for_where_they_are_needed)
 {
 	struct rec_host h = { .cpus = 1 };
@@ -850,6 +885,7 @@ int main(void)
 		cmocka_unit_test(a_PCIe_link_is_narrow_always_and_slow_only_while_it_is_busy),
 		cmocka_unit_test(NVLinks_are_counted_by_the_model),
 		cmocka_unit_test(driver_and_count_are_compared_with_other_nodes),
+		cmocka_unit_test(a_GPU_whose_adapter_is_down_takes_a_way_round),
 		cmocka_unit_test(fabric_manager_and_peermem_are_asked_for_where_they_are_needed),
 		cmocka_unit_test(file_systems_that_hang_are_full_or_small),
 		cmocka_unit_test(what_breaks_a_node_is_told_from_the_kernels_log_and_the_rest_to_who_looks),
