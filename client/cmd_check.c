@@ -95,14 +95,19 @@ static bool same_text(const char *a, const char *b)
 	return (a == NULL) == (b == NULL) && (a == NULL || strcmp(a, b) == 0);
 }
 
-/* Of several nodes, and else alike? What is unknown or ok is so of several ports and GPUs, too. */
+/* Of several nodes, ports or GPUs, and else alike? A remedy may have the port's name in it. */
 static bool alike(const struct rec_check_row *a, const struct rec_check_row *b)
 {
-	return strcmp(a->id, b->id) == 0 && strcmp(a->verdict, b->verdict) == 0 && (a->text == NULL || same_text(a->what, b->what)) &&
-	       same_text(a->text, b->text) && same_text(a->fix, b->fix) && (a->text != NULL || same_text(a->reading, b->reading));
+	return strcmp(a->id, b->id) == 0 && strcmp(a->verdict, b->verdict) == 0 && same_text(a->text, b->text) &&
+	       (same_text(a->fix, b->fix) || !same_text(a->what, b->what)) && (a->text != NULL || same_text(a->reading, b->reading));
 }
 
-/* "gpu[01-04] mlx5_2", "gpu[01-04] (36)": where equal rows are from; they are marked as shown. */
+static const char *noun_of(const char *id)
+{
+	return strncmp(id, "ib.", 3) == 0 ? " ports" : strncmp(id, "gpu.", 4) == 0 ? " GPUs" : "";
+}
+
+/* "gpu[01-04] mlx5_2", "gpu[01-04] 32 ports": where equal rows are from; they are marked as shown. */
 static char *nodes_like(const struct rec_check_row *rows, size_t n, size_t i, bool *shown)
 {
 	const char **names = calloc(n - i, sizeof(*names));
@@ -123,7 +128,9 @@ static char *nodes_like(const struct rec_check_row *rows, size_t n, size_t i, bo
 	free(names);
 	buf_init(&b);
 	buf_adds(&b, text != NULL ? text : "?");
-	if (!one)
+	if (!one && *noun_of(rows[i].id) != '\0')
+		buf_addf(&b, " %zu%s", things, noun_of(rows[i].id));
+	else if (!one)
 		buf_addf(&b, " (%zu)", things);
 	else if (rows[i].what != NULL)
 		buf_addf(&b, " %s", rows[i].what);
@@ -148,10 +155,58 @@ static void add_row(struct out *o, const struct rec_check_row *r, const char *no
 	out_end(o);
 }
 
+#define ROWS_OF_A_CHECK 4 /* that differ; of a room that is too hot each GPU has a temperature of its own */
+
+static bool same_check(const struct rec_check_row *a, const struct rec_check_row *b)
+{
+	return strcmp(a->id, b->id) == 0 && strcmp(a->verdict, b->verdict) == 0;
+}
+
+/* How many findings of row i's check are not shown yet, from i on; their nodes. */
+static size_t count_rest(const struct rec_check_row *rows, size_t n, size_t i, const bool *shown, const char **names, size_t *ret_names)
+{
+	size_t rest = 0;
+
+	*ret_names = 0;
+	for (size_t m = i; m < n && same_check(&rows[m], &rows[i]); m++) {
+		if (shown[m])
+			continue;
+		rest++;
+		if (*ret_names == 0 || strcmp(names[*ret_names - 1], rows[m].node) != 0)
+			names[(*ret_names)++] = rows[m].node;
+	}
+	return rest;
+}
+
+/* "and 37 more like these: nodectl check gpu.temp". True: they are marked as shown. */
+static bool add_rest(struct out *o, const struct rec_check_row *rows, size_t n, size_t i, bool *shown)
+{
+	const char **names = calloc(n - i + 1, sizeof(*names));
+	size_t k, rest = names != NULL ? count_rest(rows, n, i, shown, names, &k) : 0;
+	char *where = rest > 1 ? hostlist_format(names, k) : NULL;
+	struct rec_check_row r = rows[i];
+	struct buf b;
+
+	free(names);
+	if (where == NULL)
+		return false;
+	buf_init(&b);
+	buf_addf(&b, "and %zu more like these: nodectl check %s", rest, r.id);
+	r.text = buf_str(&b);
+	r.fix = NULL;
+	add_row(o, &r, where);
+	for (size_t m = i; m < n && same_check(&rows[m], &rows[i]); m++)
+		shown[m] = true;
+	buf_finish(&b);
+	free(where);
+	return true;
+}
+
 /* Unknown ones are counted, and shown when asked for: a host without GPUs has many. */
 static void table(struct out *o, const struct wish *w, struct rec_check_row *rows, size_t n)
 {
-	bool *shown = calloc(n + 1, sizeof(*shown));
+	bool *shown = calloc(n + 1, sizeof(*shown)), all = w->verbose || w->id != NULL;
+	size_t of_check = 0, last = 0;
 
 	qsort(rows, n, sizeof(*rows), worse);
 	out_start(o, "checks", OUT_TABLE);
@@ -160,8 +215,12 @@ static void table(struct out *o, const struct wish *w, struct rec_check_row *row
 
 		if (shown[i])
 			continue;
+		of_check = i > 0 && same_check(&rows[last], &rows[i]) ? of_check + 1 : 0;
+		last = i;
+		if (!all && grade(&rows[i]) < 2 && of_check >= ROWS_OF_A_CHECK && add_rest(o, rows, n, i, shown))
+			continue;
 		nodes = nodes_like(rows, n, i, shown);
-		if (w->verbose || grade(&rows[i]) < 2 || w->id != NULL)
+		if (all || grade(&rows[i]) < 2)
 			add_row(o, &rows[i], nodes != NULL ? nodes : rows[i].node);
 		free(nodes);
 	}
