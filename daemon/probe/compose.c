@@ -168,14 +168,14 @@ static void put_odd_gauges(const struct hw_gpu *g, struct rec_gpu *to)
 	uint32_t slow = g->slow_c.known && g->slow_c.v > 0 ? g->slow_c.v : GPU_SLOW_C;
 	bool busy = g->util.known && g->util.v >= GPU_BUSY_UTIL;
 
-	if (g->temp_c.known)
-		MSG_SET(to, gpu, temp_c, (uint32_t)(g->temp_c.v + GPU_NEAR_C >= slow) + (uint32_t)(g->temp_c.v >= slow));
-	if (busy && g->pstate.known)
-		MSG_SET(to, gpu, pstate, g->pstate.v >= GPU_DEEP_PSTATE);
+	if (g->temp_c.known && g->temp_c.v + GPU_NEAR_C >= slow)
+		MSG_SET(to, gpu, temp_c, 1 + (uint32_t)(g->temp_c.v >= slow));
+	if (busy && g->pstate.known && g->pstate.v >= GPU_DEEP_PSTATE)
+		MSG_SET(to, gpu, pstate, 1);
 	if (busy && g->pcie_gen.known && g->pcie_gen_max.known && g->pcie_gen.v < g->pcie_gen_max.v)
 		MSG_SET(to, gpu, pcie_gen, g->pcie_gen.v);
-	if (g->procs_known && g->n_procs == 0 && g->mem_used.known)
-		MSG_SET(to, gpu, mem_used, g->mem_used.v >> 30 >= GPU_LEFT_GIB);
+	if (g->procs_known && g->n_procs == 0 && g->mem_used.known && g->mem_used.v >> 30 >= GPU_LEFT_GIB)
+		MSG_SET(to, gpu, mem_used, 1);
 }
 
 /* What is wrong with it for a while: of interest at once. Of why its clocks are
