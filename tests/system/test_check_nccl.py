@@ -93,6 +93,15 @@ def test_a_search_that_finds_nothing_is_no_warning(nodes):
     assert "slower than the others" in r.out and "WARN" not in r.out and "between nodes: SHM" in r.out and "BUSBW GB/S" in r.out, r
 
 
+def test_a_drained_node_is_not_waited_for(nodes):
+    nodes.ctl("drain", "node4").ok()
+    try:
+        r = check(nodes, "--procs-per-node", "1", "--ops", "all_reduce").ok()
+    finally:
+        nodes.ctl("resume", "node4").ok()
+    assert "3 nodes, 3 GPUs" in r.out, r
+
+
 def test_different_versions_are_found_before_the_start(nodes):
     env = fake(nodes, FAKE_NCCL_VERSION_RANK="1:22105")
     r = check(nodes, "-N", "2", "--procs-per-node", "1", env=env)
