@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,7 +22,7 @@
 #define MIB ((size_t)1 << 20)
 #define MIB_MAX 4096
 #define CONDUCTOR_END_MS 10000
-#define FOLLOW_MS 300
+#define FOLLOW_S 1
 #define INIT_LEAST_MS 5000 /* a communicator of many ranks is not made in less */
 #define COME_LEAST_MS 10000 /* CUDA without persistence mode takes seconds for each GPU */
 
@@ -212,10 +211,8 @@ static void on_alarm(int sig)
  * sees who was first, however busy its host is. */
 static void on_term(int sig)
 {
-	const struct itimerval t = { .it_value = { .tv_usec = FOLLOW_MS * 1000 } };
-
 	(void)sig;
-	setitimer(ITIMER_REAL, &t, NULL);
+	alarm(FOLLOW_S);
 }
 
 int main(int argc, char **argv)
