@@ -340,25 +340,25 @@ static void text_said(const cJSON *m, struct buf *b, unsigned columns)
 	paragraph(b, "    ", "        ", &t, columns);
 }
 
-/* What should be reached, and what the slowest does: "expected of all_reduce: 255.0 in a node, 281.2 is reached" */
-static void text_expected(const struct check_lines *c, struct buf *b)
+/* What should be reached, and how much of it the slowest does. */
+static void text_expected(const struct check_lines *c, struct buf *b, unsigned columns)
 {
-	static const struct {
-		const char *scope, *words;
-	} scopes[] = { { "inside", "in a node" }, { "between", "between nodes" } };
+	static const char *const words[] = { "in a node", "between nodes" };
+	struct buf t;
 	unsigned said = 0;
 
+	buf_init(&t);
 	for (size_t k = 0; k < 2; k++) {
 		double least = k == 0 ? c->expect_inside : c->expect_between;
-		struct spread s = spread_of(c, scopes[k].scope, "all_reduce");
+		struct spread s = spread_of(c, k == 0 ? "inside" : "between", "all_reduce");
 
-		if (least <= 0 || s.n == 0)
-			continue;
-		buf_addf(b, "%s %s %.1f (%.0f %% reached)", said++ == 0 ? "expected of all_reduce at least:" : ",", scopes[k].words, least,
-			 100 * s.low / least);
+		if (least > 0 && s.n > 0)
+			buf_addf(&t, "%s%s %.1f (%.0f %% reached)", said++ > 0 ? ", " : "", words[k], least, 100 * s.low / least);
 	}
 	if (said > 0)
-		buf_addc(b, '\n');
+		paragraph(b, "expected of all_reduce at least: ", "  ", &t, columns);
+	else
+		buf_finish(&t);
 }
 
 /* The names of sets without a baseline, or with another reason; the first ones. */
@@ -479,7 +479,7 @@ void check_lines_text(const struct check_lines *c, struct buf *b, unsigned colum
 	else
 		text_results(c, b, columns);
 	text_how(c, b);
-	text_expected(c, b);
+	text_expected(c, b, columns);
 	text_baseline(c, b, columns);
 	for (size_t i = 0; i < c->n; i++)
 		if (is(c->line[i], "kind", "problem") || is(c->line[i], "kind", "finding"))
