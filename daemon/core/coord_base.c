@@ -107,7 +107,7 @@ static bool same_conditions(const struct rec_nccl_set *a, const struct rec_nccl_
 
 static bool same_size(const struct rec_nccl_set *a, const struct rec_nccl_set *b)
 {
-	return strcmp(a->scope, b->scope) == 0 && a->ranks == b->ranks && a->mib == b->mib;
+	return a->ranks == b->ranks && a->mib == b->mib && strcmp(a->scope, b->scope) == 0;
 }
 
 static int64_t last_of(const struct rec_nccl_set *s, bool good, const struct rec_nccl_run **ret)
@@ -297,30 +297,41 @@ static bool tell_other_conditions(struct arena *a, const struct coord *c, const 
 	return true;
 }
 
+/* Nodes of this kind, at most PEERS_MAX: anybody may ask, so it must not take long. */
+static size_t find_peers(const struct coord *c, const struct rec_nccl_set *s, const struct rec_nccl_set *ret[PEERS_MAX])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->base.n && n < PEERS_MAX; i++) {
+		const struct rec_nccl_set *x = set_of(&c->base.v[i]);
+
+		if (x->n_base > 0 && same_size(x, s) && same_conditions(x, s))
+			ret[n++] = x;
+	}
+	return n;
+}
+
 /* The inside of a node that is new: the median of those of its kind. */
 static bool tell_peers(struct arena *a, const struct coord *c, const struct rec_nccl_set *s, struct rec_nccl_told *t)
 {
+	const struct rec_nccl_set *peers[PEERS_MAX];
 	const struct rec_nccl_run *run = &s->runs[0];
-	uint32_t n = 0, v[PEERS_MAX];
+	size_t n_peers = strcmp(s->scope, "inside") == 0 ? find_peers(c, s, peers) : 0;
 
-	if (strcmp(s->scope, "inside") != 0)
+	if (n_peers < PEERS_MIN || (t->base = arena_alloc(a, OPS_MAX * sizeof(*t->base))) == NULL)
 		return false;
-	t->base = arena_alloc(a, OPS_MAX * sizeof(*t->base));
-	for (size_t k = 0; k < run->n_speeds && t->base != NULL; k++) {
-		n = 0;
-		for (size_t i = 0; i < c->base.n && n < PEERS_MAX; i++) {
-			const struct rec_nccl_set *x = set_of(&c->base.v[i]);
-			uint32_t is = speed_in(x->base, x->n_base, run->speeds[k].op);
+	for (size_t k = 0; k < run->n_speeds; k++) {
+		uint32_t n = 0, v[PEERS_MAX];
 
-			if (is > 0 && same_size(x, s) && same_conditions(x, s))
-				v[n++] = is;
+		for (size_t i = 0; i < n_peers; i++) {
+			v[n] = speed_in(peers[i]->base, peers[i]->n_base, run->speeds[k].op);
+			n += v[n] > 0;
 		}
-		if (n < PEERS_MIN)
-			continue;
-		t->base[t->n_base++] = (struct rec_nccl_speed){ .op = run->speeds[k].op, .mb_s = nccl_base_median(v, n) };
+		if (n >= PEERS_MIN)
+			t->base[t->n_base++] = (struct rec_nccl_speed){ .op = run->speeds[k].op, .mb_s = nccl_base_median(v, n) };
 	}
 	if (t->n_base > 0)
-		t->other = arena_printf(a, "it is new, and compared with %u other nodes of its kind", n);
+		t->other = arena_printf(a, "it is new, and compared with %zu other nodes of its kind", n_peers);
 	return t->n_base > 0;
 }
 
@@ -553,6 +564,9 @@ void base_answer(struct coord *c, struct clink *l, const struct rec_base_get *g)
 		coord_refuse(c, l, g->rid, "bad-request", "%s", e.text);
 		return;
 	}
-	answer(c, l, g, &h);
+	if (h.count > JOB_NODES_MAX) /* each is looked for in each set, and nobody else is served meanwhile */
+		coord_refuse(c, l, g->rid, "bad-request", "%zu nodes are too many at a time: %u at most", h.count, JOB_NODES_MAX);
+	else
+		answer(c, l, g, &h);
 	hostlist_finish(&h);
 }

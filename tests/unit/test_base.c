@@ -390,6 +390,10 @@ static void what_is_kept_is_told_in_pages(void **state)
 	assert_true(last_to(w, l, MSG_base_list, &m));
 	assert_int_equal(m.u.base_list.n_sets, 3);
 	msg_finish(&m);
+	forget_sent(w);
+	q.u.base_get.nodes = "n[1-5000]";
+	say(w, l, &q);
+	assert_true(was_told(w, l, MSG_refused));
 }
 
 int main(void)
