@@ -84,7 +84,7 @@ static int ask(struct wish *w, const char *node, bool look, struct msg *ret)
 static int find(struct wish *w)
 {
 	const struct rec_sm_fixed *f;
-	struct msg m;
+	struct msg m = { 0 };
 	int r = ask(w, w->host, true, &m);
 
 	if (r != CTL_GO)
@@ -159,7 +159,7 @@ static bool is_about_rights(const char *code)
 static int restart(struct ctl *c, struct wish *w)
 {
 	const struct rec_sm_fixed *f;
-	struct msg m;
+	struct msg m = { 0 };
 	int r;
 
 	if (!w->coordinator)

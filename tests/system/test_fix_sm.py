@@ -106,3 +106,8 @@ def test_root_on_its_host_restarts_it_and_waits_for_the_ports(cluster, tree):
     assert "mlx5_0 port 1 is still Initializing: " in err and "opensm on" in err and "has ended again" in err, err
     code, _, err = run(fake_systemctl(tree, "echo 'Unit opensm.service is masked.'; exit 5"), c, "fix", "sm")
     assert code == 1 and "systemctl restart opensm ended with 5: Unit opensm.service is masked." in err, err
+
+
+def test_an_agent_of_an_older_version_is_named(agent, ctl):
+    r = ctl("fix", "sm")
+    assert r.code == 1 and "the agent here (version " in r.err and ") is older than this command" in " ".join(r.err.split()), r
