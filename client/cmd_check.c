@@ -295,6 +295,9 @@ static int ask(const struct ctl *c, const struct wish *w, struct gathered *ret)
 	m.u.checks_get.id = w->id;
 	m.u.checks_get.all = w->verbose || w->id != NULL;
 	m.u.checks_get.explain = w->explain;
+	/* what table() would not show: of thousands of nodes it is most of the answer */
+	if (!c->json && !w->verbose && w->id == NULL)
+		MSG_SET(&m.u.checks_get, checks_get, no_unknown, true);
 	r = ctl_gather(&l, &m, m.u.checks_get.rid, MSG_checks, ret);
 	link_close(&l);
 	return r;

@@ -224,7 +224,7 @@ static void add_row(struct answer *x, const struct node *n, const struct check_f
 	struct rec_check_row *r;
 
 	x->count[f->is.verdict]++;
-	if (f->is.verdict == CHECK_OK && !x->g->all)
+	if ((f->is.verdict == CHECK_OK && !x->g->all) || (f->is.verdict == CHECK_UNKNOWN && x->g->no_unknown))
 		return;
 	if (k->rows == NULL)
 		k->rows = arena_alloc(&x->a, ROWS_A_PIECE * sizeof(*k->rows));

@@ -133,6 +133,7 @@ TEST(checks_are_told_with_their_verdicts_and_counted)
 	struct world *w = *state;
 	uint64_t a = silent_box(w, "gpu01"), l;
 	int64_t first = w->wall_ms;
+	size_t unknown, rows;
 	struct msg m;
 
 	read_port(w, a, "Initializing", 0);
@@ -150,6 +151,21 @@ TEST(checks_are_told_with_their_verdicts_and_counted)
 	assert_true(last_to(w, l, MSG_checks, &m));
 	assert_int_equal(m.u.checks.n_rows, 3); /* gpu02 and gpu03 never came */
 	assert_true(m.u.checks.bad == 2 && m.u.checks.ok == 1);
+	msg_finish(&m);
+	ask_checks(w, l, "gpu01", NULL, false, &m);
+	assert_true(last_to(w, l, MSG_checks, &m));
+	unknown = m.u.checks.unknown;
+	rows = m.u.checks.n_rows;
+	assert_true(unknown > 0);
+	msg_finish(&m);
+	msg_init(&m, MSG_checks_get);
+	m.u.checks_get.rid = 6;
+	m.u.checks_get.nodes = "gpu01";
+	MSG_SET(&m.u.checks_get, checks_get, no_unknown, true);
+	say(w, l, &m);
+	assert_true(last_to(w, l, MSG_checks, &m));
+	assert_int_equal(m.u.checks.unknown, unknown); /* counted, and not listed */
+	assert_int_equal(m.u.checks.n_rows, rows - unknown);
 	msg_finish(&m);
 	forget_sent(w);
 	ask_checks(w, l, "gpu09", NULL, false, &m);
