@@ -233,6 +233,7 @@ static void take_counts(const struct coord *c, const struct job *j, struct hang_
 	if (s == NULL || s->text != NULL || mono_sub_ms(c->now, at) > (j->hang->out.hang ? COUNTS_KNOWN_MS : COUNTS_FRESH_MS))
 		return;
 	in->polls = polls;
+	in->elsewhere = s->coll != NULL; /* its counts are of the largest communicator only */
 	for (size_t i = 0; i < s->n_counts; i++) {
 		const struct rec_ras_count *x = &s->counts[i];
 		const char *node;

@@ -354,7 +354,9 @@ static bool all_spin(const struct hang_in *in, struct hang_out *out)
 	add_ms(out->text, sizeof(out->text), in->stalled_ms);
 	if (in->v[0].has_power && in->v[0].low_power)
 		add(out->text, sizeof(out->text), ", at little power");
-	if (counted == in->n && counts_stand(in))
+	if (in->elsewhere && counts_stand(in))
+		add(out->text, sizeof(out->text), "; in another of its communicators a rank is behind: see what NCCL's RAS says");
+	else if (counted == in->n && counts_stand(in))
 		add(out->text, sizeof(out->text), ", and all ranks have launched the same operations: the network, or a "
 		    "wait outside NCCL");
 	else

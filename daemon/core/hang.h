@@ -82,6 +82,7 @@ struct hang_in {
 	enum port_flow flow; /* RDMA ports of its nodes */
 	int64_t flow_ms; /* NONE: for so long */
 	uint32_t polls; /* of RAS, that brought the same counts */
+	bool elsewhere; /* a rank is behind in a communicator, perhaps not the one of the counts */
 };
 
 struct hang_out {

@@ -304,6 +304,24 @@ static void a_job_of_one_rank_waits_for_nobody(void **state)
 	assert_true(out.hang);
 }
 
+/* The world's counts are equal, and a rank is behind in a smaller communicator (tensor parallel): not the network. */
+static void equal_counts_of_one_communicator_are_not_those_of_all(void **state)
+{
+	struct hang_rank v[2] = { rank_in(SPIN, 0, 0), rank_in(SPIN, 1, 0) };
+	struct hang_in in = { .v = v, .n = 2, .nodes = 1, .run_ms = 3600000, .stalled_ms = 600000, .polls = HANG_POLLS };
+	struct hang_out out;
+
+	v[0].counted = v[1].counted = true;
+	hang_judge(&in, &out);
+	assert_true(out.hang);
+	assert_non_null(strstr(out.text, "all ranks have launched the same operations"));
+	in.elsewhere = true;
+	hang_judge(&in, &out);
+	assert_true(out.hang);
+	assert_null(strstr(out.text, "same operations"));
+	assert_non_null(strstr(out.text, "in another of its communicators a rank is behind"));
+}
+
 /* Looks every 5 s, as a shim reports them: when is it said? */
 static void a_frozen_rank_is_named_within_30_s(void **state)
 {
@@ -331,6 +349,7 @@ int main(void)
 		cmocka_unit_test(a_rank_that_all_others_wait_for_is_named),
 		cmocka_unit_test(nothing_known_is_no_hang),
 		cmocka_unit_test(a_job_of_one_rank_waits_for_nobody),
+		cmocka_unit_test(equal_counts_of_one_communicator_are_not_those_of_all),
 		cmocka_unit_test(a_frozen_rank_is_named_within_30_s),
 	};
 
