@@ -218,8 +218,10 @@ static void confirm_after(uv_work_t *req, int status)
 	struct agent_event *ev = &c->answer->ev;
 	struct rec_stuck_proc *v = arena_alloc(&c->answer->arena, sizeof(c->seen));
 
-	if (v == NULL)
+	if (v == NULL) {
 		agent_no_memory();
+		return; /* it does not come here, which cppcheck cannot see */
+	}
 	memcpy(v, c->seen, sizeof(c->seen));
 	ev->stuck = v;
 	ev->n_stuck = c->n;
