@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MOUNT_DEAD_MS 20000 /* a server that is busy with a checkpoint answers before */
 #define GIB (UINT64_C(1) << 30)
 #define MIB (UINT64_C(1) << 20)
 #define INODES_FEW 10000 /* an environment of Python's has more files */
@@ -189,21 +190,26 @@ void check_node_mounts(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_host *h = at->host;
 	const struct rec_mount *hung = NULL;
+	uint64_t longest = 0;
 	size_t n = 0;
 
 	if (!has_host(at, is, h != NULL && h->n_mounts > 0))
 		return;
-	for (size_t i = 0; i < h->n_mounts; i++)
+	for (size_t i = 0; i < h->n_mounts; i++) {
 		if (h->mounts[i].hung && n++ == 0)
 			hung = &h->mounts[i];
+		if (h->mounts[i].hung && h->mounts[i].wait_ms > longest)
+			longest = h->mounts[i].wait_ms;
+	}
 	if (hung == NULL) {
 		check_ok(is, arena_printf(at->a, "%zu answer", h->n_mounts));
 		return;
 	}
 	is->brief = arena_printf(at->a, "%.60s hangs", hung->path);
-	check_say(is, CHECK_BAD, "mount",
-		  arena_printf(at->a, "%.128s%s%.32s%s does not answer%s%s: whoever uses it hangs", hung->path, hung->type != NULL ? " (" : "",
-			       hung->type != NULL ? hung->type : "", hung->type != NULL ? ")" : "", n > 1 ? ", nor do other file systems" : "", ""),
+	check_say(is, longest >= MOUNT_DEAD_MS ? CHECK_BAD : CHECK_WARN, "mount",
+		  arena_printf(at->a, "%.128s%s%.32s%s does not answer%s: whoever uses it hangs", hung->path, hung->type != NULL ? " (" : "",
+			       hung->type != NULL ? hung->type : "", hung->type != NULL ? ")" : "",
+			       n > 1 ? ", nor do other file systems" : ""),
 		  arena_printf(at->a, "see whether its server can be reached; umount -l %.100s, then mount it again", hung->path));
 }
 

@@ -778,6 +778,11 @@ TEST(file_systems_that_hang_are_full_or_small)
 	m[1] = (struct rec_mount){ .path = "/data", .type = "nfs4" };
 	MSG_SET(&m[1], mount, hung, true);
 	of_host(&h, NULL, NULL);
+	MSG_SET(&m[1], mount, wait_ms, 3100);
+	of_host(&h, NULL, NULL);
+	expect("node.mounts", CHECK_WARN, "/data (nfs4) does not answer");
+	MSG_SET(&m[1], mount, wait_ms, 20000);
+	of_host(&h, NULL, NULL);
 	expect("node.mounts", CHECK_BAD, "/data (nfs4) does not answer");
 	h.n_mounts = 0;
 	of_host(&h, NULL, NULL);
