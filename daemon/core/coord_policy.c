@@ -118,7 +118,11 @@ void policy_on_verdicts(struct coord *c, struct node *n, const struct verdicts *
 	if (n->removed || node_readings(n) == NULL)
 		return;
 	if (x == NULL) {
-		n->excused = n->told_would = false;
+		n->told_would = false;
+		if (n->excused) {
+			n->excused = false;
+			save(c, n);
+		}
 		if (n->unfit != NULL)
 			take_in(c, n);
 		return;

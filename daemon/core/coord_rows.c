@@ -151,6 +151,8 @@ void persist_node(struct coord *c, struct action *p, const struct node *n)
 	m.u.row_node.held = n->held;
 	m.u.row_node.held_wall_ms = n->held != NULL ? n->held_wall_ms : 0;
 	checks_best_save(c, n, &m.u.row_node);
+	if (n->excused)
+		MSG_SET(&m.u.row_node, row_node, excused, true);
 	act_row(c->out, p, TABLE_NODE, n->name, &m);
 }
 
@@ -230,6 +232,7 @@ static int load_node(struct coord *c, const struct rec_row_node *r, struct err *
 	n->unfit_wall_ms = r->unfit_wall_ms;
 	n->held = coord_strdup(c, r->held);
 	n->held_wall_ms = r->held_wall_ms;
+	n->excused = r->excused;
 	n->fit_since = MONO_NEVER;
 	if (checks_best_load(n, r) < 0)
 		c->oom = true;

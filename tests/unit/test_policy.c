@@ -195,7 +195,17 @@ static void a_resumed_node_gets_jobs_in_spite_of_the_same_verdict(void **state)
 	resume(w, "gpu02");
 	port(w, b, "Initializing");
 	assert_string_equal(cordon(w, "gpu02", text), "");
+	store(w);
+	with(w, true, 0); /* after a restart, too */
+	up(w, "gpu01");
+	b = up(w, "gpu02");
+	port(w, b, "Initializing");
+	assert_string_equal(cordon(w, "gpu02", text), "");
 	port(w, b, "Active");
+	store(w);
+	with(w, true, 0);
+	up(w, "gpu01");
+	b = up(w, "gpu02");
 	port(w, b, "Initializing");
 	assert_string_not_equal(cordon(w, "gpu02", text), "");
 }
