@@ -24,6 +24,9 @@
 #include "common/nccl_base.h"
 #include "common/nccl_expect.h"
 
+#define MIB_LEAST 128 /* as nodeagent-nccl */
+#define MIB_MOST 1024
+#define MIB_A_RANK 8
 #define ARGS_MAX 64
 #define PORTS_MAX 64
 #define KEPT (64u << 10) /* of what launch says */
@@ -38,7 +41,7 @@ static const struct opt opts[] = {
 	{ GPUS, 'G', "gpus-per-node", "N", "N GPUs of each node (default: all)" },
 	{ PROCS, 0, "procs-per-node", "K", "K ranks on each node, where nobody manages GPUs" },
 	{ ENV_PREFIX, 0, "env", "PREFIX", "NCCL and CUDA of this environment (conda or venv), as your training uses them" },
-	{ MIB, 0, "mib", "N", "size of the arrays in MiB, 1 to 4096 (default 128)" },
+	{ MIB, 0, "mib", "N", "size of the arrays in MiB, 1 to 4096 (default 128, and 8 for each rank above 16, up to 1024)" },
 	{ OPS, 0, "ops", "LIST", "only these of broadcast,reduce,all_reduce,all_gather,reduce_scatter,gather,send_recv" },
 	{ TIMEOUT, 0, "timeout", "T", "until an operation counts as hung: 20s (default), 1m ..." },
 	{ BISECT, 0, "bisect", NULL, "search for slow nodes and links even if nothing seems slow" },
@@ -57,7 +60,7 @@ struct check {
 	bool bisect, no_expect, verbose, no_baseline, new_baseline, history, runs_only;
 	uint32_t percent; /* of the baseline */
 	/* found out */
-	char n_nodes[12], n_gpus[12], inside[32], between[32];
+	char n_nodes[12], n_gpus[12], inside[32], between[32], mib_text[12];
 	char gpu[97]; /* of all nodes; "" where they differ: what to expect is known for one model */
 	double low_between;
 };
@@ -151,7 +154,7 @@ static bool wanted(const struct hostlist *in, const struct hostlist *out, const 
 
 static uint32_t mib_of(const struct check *k)
 {
-	return k->mib != NULL ? (uint32_t)strtoul(k->mib, NULL, 10) : 128; /* as nodeagent-nccl */
+	return k->mib != NULL ? (uint32_t)strtoul(k->mib, NULL, 10) : MIB_LEAST;
 }
 
 static size_t rates_of(const struct rec_node_info *n, const char *layer, uint32_t rate[PORTS_MAX])
@@ -233,6 +236,20 @@ static int look(const struct ctl *c, struct check *k, const struct hostlist *in,
 	return CTL_GO;
 }
 
+/* A ring cuts an array into as many pieces as there are ranks: below some MiB a piece it is latency that is
+ * measured, and a healthy fabric would look slow. */
+static void choose_size(struct check *k)
+{
+	unsigned long nodes = strtoul(k->nodes != NULL ? k->nodes : k->n_nodes, NULL, 10);
+	unsigned long each = strtoul(k->procs != NULL ? k->procs : k->gpus != NULL ? k->gpus : k->n_gpus, NULL, 10);
+	unsigned long mib = nodes * each * MIB_A_RANK;
+
+	if (k->mib != NULL || mib <= MIB_LEAST)
+		return;
+	snprintf(k->mib_text, sizeof(k->mib_text), "%lu", mib < MIB_MOST ? mib : (unsigned long)MIB_MOST);
+	k->mib = k->mib_text;
+}
+
 static void expect(struct check *k)
 {
 	unsigned long gpus = strtoul(k->gpus != NULL ? k->gpus : k->n_gpus, NULL, 10);
@@ -270,8 +287,10 @@ static int find_out(struct ctl *c, struct check *k)
 	}
 	hostlist_finish(&in);
 	hostlist_finish(&out);
-	if (r == CTL_GO)
+	if (r == CTL_GO) {
+		choose_size(k);
 		expect(k);
+	}
 	return r;
 }
 
@@ -445,7 +464,7 @@ static uint32_t count_ops(const char *list)
 static int compare(const struct ctl *c, const struct check *k, struct check_lines *lines, int code)
 {
 	const struct base_wish w = { .anew = k->new_baseline, .percent = k->percent, .n_ops = count_ops(k->ops),
-				     .mib = k->mib != NULL ? (uint32_t)strtoul(k->mib, NULL, 10) : 128 };
+				     .mib = mib_of(k) };
 
 	lines->expect_inside = strtod(k->inside, NULL);
 	lines->expect_between = strtod(k->between, NULL);
