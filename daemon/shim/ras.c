@@ -333,6 +333,30 @@ static void fill_behind(struct arena *a, const struct nccl_ras *x, struct rec_ra
 	MSG_SET(s, ras_state, n_behind, (uint32_t)b.n_behind);
 }
 
+/* It does not answer, or has launched fewer of some collective than another one. */
+static bool is_late(const struct ras_rank *k, const uint64_t most[RAS_COLLS])
+{
+	for (size_t op = 0; op < RAS_COLLS && !k->missing; op++)
+		if (k->counts[op] < most[op])
+			return true;
+	return k->missing;
+}
+
+/* Of more ranks than have room those that are late come first: the others are as far as the furthest. */
+static void fill_counts(struct arena *a, const struct ras_comm *c, struct rec_ras_state *s)
+{
+	uint64_t most[RAS_COLLS] = { 0 };
+
+	s->counts = arena_alloc(a, (c->n_ranks < COUNTS_MAX ? c->n_ranks : COUNTS_MAX) * sizeof *s->counts + 1);
+	for (size_t i = 0; i < c->n_ranks; i++)
+		for (size_t op = 0; op < RAS_COLLS && !c->ranks[i].missing; op++)
+			most[op] = c->ranks[i].counts[op] > most[op] ? c->ranks[i].counts[op] : most[op];
+	for (int late = 1; late >= 0; late--)
+		for (size_t i = 0; s->counts && i < c->n_ranks && s->n_counts < COUNTS_MAX; i++)
+			if (is_late(&c->ranks[i], most) == (late == 1))
+				fill_count(a, &c->ranks[i], &s->counts[s->n_counts++]);
+}
+
 static void fill(struct arena *a, const struct nccl_ras *x, struct rec_ras_state *s)
 {
 	const struct ras_comm *c = largest(x);
@@ -349,9 +373,7 @@ static void fill(struct arena *a, const struct nccl_ras *x, struct rec_ras_state
 		return;
 	s->comm = arena_strdup(a, c->hash);
 	MSG_SET(s, ras_state, size, c->size <= 16777215 ? c->size : 16777215);
-	s->counts = arena_alloc(a, (c->n_ranks < COUNTS_MAX ? c->n_ranks : COUNTS_MAX) * sizeof *s->counts + 1);
-	for (; s->counts && s->n_counts < c->n_ranks && s->n_counts < COUNTS_MAX; s->n_counts++)
-		fill_count(a, &c->ranks[s->n_counts], &s->counts[s->n_counts]);
+	fill_counts(a, c, s);
 }
 
 bool ras_take(struct ras *r, struct arena *a, struct rec_ras_state *ret)
