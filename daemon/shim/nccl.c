@@ -13,6 +13,7 @@
 #include "common/nccl_log.h"
 #include "shim/env.h"
 
+#define FAR_FD 4021
 #define PIPE_BYTES (1 << 20) /* what NCCL writes at its begin fits, should we be stopped */
 #define READ_MAX (256u << 10)
 #define LINE_BYTES 4096
@@ -41,6 +42,18 @@ struct nccl {
 
 static const char *const watched[] = { "NCCL_IB_DISABLE", "NCCL_NET", "NCCL_IB_HCA" };
 
+/* In another pid namespace our number may be another process's, whose descriptor of this number would be opened, and cut:
+ * nobody there has one that high. */
+static void far_away(struct nccl *n)
+{
+	int fd = fcntl(n->fds[1], F_DUPFD_CLOEXEC, FAR_FD);
+
+	if (fd < 0) /* the limit is below */
+		return;
+	close(n->fds[1]);
+	n->fds[1] = fd;
+}
+
 struct nccl *nccl_create(void)
 {
 	struct nccl *n = calloc(1, sizeof *n);
@@ -51,6 +64,7 @@ struct nccl *nccl_create(void)
 		free(n);
 		return NULL;
 	}
+	far_away(n);
 	fcntl(n->fds[0], F_SETFL, O_NONBLOCK); /* the writers' end, opened anew, has flags of its own */
 	fcntl(n->fds[0], F_SETPIPE_SZ, PIPE_BYTES);
 	snprintf(n->path, sizeof n->path, "/proc/%d/fd/%d", (int)getpid(), n->fds[1]);
