@@ -31,7 +31,7 @@
 #define GPU_FRESH_MS 15000 /* readings come every 10 s */
 #define GPU_RESTS_PERCENT 5
 #define GPU_FULL_PERCENT 95
-#define LOW_POWER_PERCENT 40 /* of the limit; 118 W of 400 W: nccl#2428 */
+#define LOW_POWER_PERCENT 33 /* of the limit; spinning: 118 W of 400 W (nccl#2428); a small DDP on two H100: 287-350 W of 700 W */
 #define FLOW_MUCH 1000000 /* bytes a second of a node's ports together: a collective, or storage */
 #define FLOW_LITTLE 100000 /* keep-alives, and our own words over IPoIB, are less */
 #define FLOW_SPAN_MS 4000 /* counters are read every 5 s: what comes sooner is of the same look */

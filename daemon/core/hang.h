@@ -60,7 +60,7 @@ struct hang_rank {
 	bool flushes; /* its host writes back to its disks, whoever wrote */
 	/* its GPU */
 	enum gpu_use gpu;
-	bool has_power, low_power; /* low: below 40 % of its limit */
+	bool has_power, low_power; /* low: below a third of its limit */
 	/* RAS: operations launched so far */
 	bool counted;
 	uint64_t count[OP_COUNT]; /* OP_ANY: of a flight recorder, which counts all together */
