@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -70,6 +71,7 @@ class Job:
     def hang(self, seconds):
         text, took = until(lambda: self.row()["hang"], seconds, "the hang is told")
         print(f"fig   told after {took:.1f} s: {text}")
+        print(f"      power (W, limit), use: {smi('gpu', 'power.draw,power.limit,utilization.gpu')}")
         print(f"      RAS: {self.row()['ras']}")
         print("      why: " + " ".join(self.c.ctl("why", self.n).stdout.split()), flush=True)
         return text
@@ -126,6 +128,63 @@ def withheld_rank_is_named(c, preload=None):
         j.steps(50)
         assert re.search(r"\brank 1\b", j.hang(45))
     with_job(c, "withheld", look, preload=preload)
+
+
+def recorder_names_the_rank(c):
+    """Expected: with an NCCL whose RAS may not be asked, PyTorch's flight recorders tell who is behind, within 45 s."""
+    d = tempfile.mkdtemp(prefix="nafr")
+    def look(j):
+        j.steps(50)
+        text = j.hang(45)
+        ras = j.row()["ras"]
+        assert ras["source"] == "flight recorder" and "rank 1 on node2" in ras["words"], ras
+        assert re.match(r"rank 1 on node2 has launched \d+ collectives, all others \d+", text), text
+    try:
+        with_job(c, "withheld", look, "--env", "TORCH_FR_BUFFER_SIZE=2000", "--env", "TORCH_NCCL_TRACE_BUFFER_SIZE=2000", "--env",
+                 f"TORCH_NCCL_DEBUG_INFO_PIPE_FILE={d}/fr_", "--env", f"TORCH_NCCL_DEBUG_INFO_TEMP_FILE={d}/dump_", preload=OTHER[0])
+    finally:
+        print(f"      left by PyTorch: {sorted(os.listdir(d))}")
+        shutil.rmtree(d)
+
+
+def stacks_are_told(c):
+    """Expected: --on-hang stacks,kill: where the threads of the ranks are, in their standard error, then the job is ended."""
+    def look(j):
+        j.steps(50)
+        j.hang(45)
+        _, took = until(lambda: j.row()["state"] not in ("running", "ending"), 90, "it is ended")
+        r = j.c.ctl("logs", j.n)
+        said = [x for x in (r.stdout + r.stderr).splitlines() if "[nodeagent]" in x]
+        print(f"fig   ended {took:.1f} s after it was told; {len(said)} lines of stacks:")
+        print("\n".join("      " + x[:150] for x in said[:40]))
+        assert len(said) > 4, (said, r.stderr[-2000:])
+    with_job(c, "withheld", look, "--on-hang", "stacks,kill")
+
+
+def search_after_a_hang(c):
+    """Expected: rank 1 is stopped while operations run: named at the deadline; it goes on, and the search for who it was ends."""
+    got = {}
+
+    def check():
+        got["r"] = c.ctl("check", "nccl", "--no-expect", "--no-baseline", "-N", 2, "-G", 1, "--mib", 2048, "--timeout", "5s", "--bisect")
+    t = threading.Thread(target=check)
+    t.start()
+    job = until(lambda: [j["job"] for j in c.json("jobs")["jobs"] if j["state"] == "running"], 30, "it runs")[0][0]
+    pid = until(lambda: next((r["pid"] for r in c.json("job", job)["ranks"] if r["rank"] == 1 and r.get("pid")), None), 30, "rank 1")[0]
+    until(lambda: str(pid) in [r[0] for r in smi("compute-apps", "pid")], 30, "it has its GPU")
+    time.sleep(1.5)
+    os.kill(pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    time.sleep(9)
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        pass
+    t.join(85)
+    r = got["r"]
+    print("\n".join("      " + x for x in (r.stdout + r.stderr).splitlines()))
+    print(f"fig   the check ended {time.monotonic() - begin:.1f} s after SIGSTOP, exit code {r.returncode}")
+    assert r.returncode != 0 and f"pid {pid}" in r.stdout + r.stderr, r
 
 
 def stopped_rank_is_named(c, preload=None):
@@ -190,9 +249,10 @@ def two(name, f, *args):
 
 CASES = [two("network", network_is_named), two("other", another_nccl_is_named), two("user", disabled_by_the_user_is_told),
          two("withheld", withheld_rank_is_named), two("stopped", stopped_rank_is_named),
-         two("killed", killed_rank_is_the_first_cause), two("tokenising", tokenising_rank_is_no_hang)]
+         two("killed", killed_rank_is_the_first_cause), two("stacks", stacks_are_told), two("search", search_after_a_hang),
+         two("tokenising", tokenising_rank_is_no_hang)]
 if OTHER:
-    CASES += [two("withheld-other", withheld_rank_is_named, OTHER[0])]
+    CASES += [two("withheld-other", withheld_rank_is_named, OTHER[0]), two("recorder", recorder_names_the_rank)]
 
 
 def run(c, cases):

@@ -87,7 +87,7 @@ def disturbed(c, sig, word):
     got = {}
 
     def run():
-        got["r"] = c.ctl("check", "nccl", "--no-expect", "-G", 2, "--env", PREFIX, "--mib", 4096, "--timeout", 5)
+        got["r"] = c.ctl("check", "nccl", "--no-expect", "-G", 2, "--env", PREFIX, "--mib", 4096, "--timeout", "5s")
     t = threading.Thread(target=run)
     t.start()
     job = until(lambda: [j["job"] for j in c.json("jobs")["jobs"] if j["state"] == "running"], 30, "it runs")[0][0]
