@@ -221,7 +221,7 @@ def test_what_a_hanging_driver_said_last_is_not_said_as_now(bed):
     bed.gpus("count 2", "hang")
     m, _ = p.until(lambda m: "does not answer" in source(m, "nvml").get("text", "") and m, 16, "it is called by its name")
     for g in m["gpus"]:
-        assert set(g) == {"index", "uuid", "name", "pci", "xids", "text", "procs_unknown"}, g
+        assert set(g) == {"index", "uuid", "name", "pci", "xids", "xid_faults", "text", "procs_unknown"}, g
         assert g["text"].startswith("not read for 1"), g
     assert port(m, "mlx5_0")["state"] == "Active"
     assert p.next(1.5) is None, "that it goes on hanging is not said every moment"
