@@ -276,6 +276,9 @@ static void on_coord_message(struct agent *a, const struct msg *m)
 	case MSG_sm_fix:
 		fix_on_order(a, &m->u.sm_fix);
 		break;
+	case MSG_flight_get:
+		flight_on_get(a, &m->u.flight_get);
+		break;
 	case MSG_stacks_get:
 		stacks_on_get(a, &m->u.stacks_get);
 		break;

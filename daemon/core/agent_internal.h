@@ -385,6 +385,7 @@ const char *readings_cpus(struct agent *a, struct arena *ar, const char *gpus);
 void nccl_on_shim(struct agent *a, struct ajob *j, const struct msg *m);
 void nccl_again(struct agent *a); /* after each registration */
 void ras_on_get(struct agent *a, const struct rec_ras_get *g);
+void flight_on_get(struct agent *a, const struct rec_flight_get *g);
 void stacks_on_get(struct agent *a, const struct rec_stacks_get *g);
 void stacks_on_shim(struct agent *a, const struct ajob *j, const struct rec_stacks *s);
 void ras_on_shim(struct agent *a, const struct ajob *j, const struct rec_ras *r);

@@ -64,6 +64,18 @@ void ras_on_get(struct agent *a, const struct rec_ras_get *g)
 	ajob_send_shim(a, j, &m);
 }
 
+void flight_on_get(struct agent *a, const struct rec_flight_get *g)
+{
+	struct ajob *j = ajob_find(a, g->job, g->attempt);
+	struct msg m;
+
+	if (j == NULL || j->phase != AJ_RUNNING)
+		return;
+	msg_init(&m, MSG_flight_get);
+	m.u.flight_get = *g;
+	ajob_send_shim(a, j, &m);
+}
+
 /* Whose answer it is the link says, not the shim. */
 void ras_on_shim(struct agent *a, const struct ajob *j, const struct rec_ras *r)
 {

@@ -69,10 +69,9 @@ void flight_ask(struct coord *c, const struct job *j, struct flight_of_job **f)
 
 		if (p->phase != PL_RUNNING || p->node->link == NULL || p->node->silent)
 			continue;
-		msg_init(&m, MSG_ras_get);
-		m.u.ras_get.job = j->id;
-		m.u.ras_get.attempt = j->attempt;
-		MSG_SET(&m.u.ras_get, ras_get, flight, true);
+		msg_init(&m, MSG_flight_get);
+		m.u.flight_get.job = j->id;
+		m.u.flight_get.attempt = j->attempt;
 		act_send(c->out, p->node->link->id, &m);
 		(*f)->waiting++;
 	}

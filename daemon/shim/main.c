@@ -148,7 +148,9 @@ static void on_message(struct host *h, const struct frame *f)
 	if (m.type == MSG_shim_arm)
 		h->armed = true;
 	else if (m.type == MSG_ras_get)
-		m.u.ras_get.flight ? job_flight_asked(h) : job_ras_asked(h);
+		job_ras_asked(h);
+	else if (m.type == MSG_flight_get)
+		job_flight_asked(h);
 	else if (m.type == MSG_stacks_get)
 		job_stacks_asked(h);
 	else if (m.type == MSG_shim_spool)

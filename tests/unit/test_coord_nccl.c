@@ -123,16 +123,18 @@ static void who_does_not_hold_the_job_is_not_listened_to(void **state)
 	msg_finish(&m);
 }
 
-/* 1: its RAS was asked; 2: the flight recorder of its ranks. */
+/* 1: its RAS was asked; 2: the flight recorder of its ranks; 3: both. */
 static int asked_of(struct world *w, uint64_t link)
 {
+	static const enum msg_type types[] = { MSG_ras_get, MSG_flight_get };
 	struct msg m;
-	int what;
+	int what = 0;
 
-	if (!last_to(w, link, MSG_ras_get, &m))
-		return 0;
-	what = m.u.ras_get.flight ? 2 : 1;
-	msg_finish(&m);
+	for (int i = 0; i < 2; i++)
+		if (last_to(w, link, types[i], &m)) {
+			what += i + 1;
+			msg_finish(&m);
+		}
 	return what;
 }
 
