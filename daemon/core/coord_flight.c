@@ -17,6 +17,7 @@
 
 #define RANKS_MAX 65536
 #define COUNTS_MAX 1024 /* of rec_ras_state */
+#define WAIT_MS 9000 /* a shim answers within 6 s (FLIGHT_MS), and slowest where a rank writes nothing */
 
 struct flight_rank {
 	bool have; /* it was told of in this round */
@@ -30,14 +31,18 @@ struct flight_of_job {
 	bool off; /* somebody has said that there is none, and why */
 	char why[161];
 	uint32_t waiting; /* nodes that have not answered this round */
+	bool *due; /* by place: it is one of these */
+	mono_t until; /* so long they have */
 	struct flight_rank *v; /* by rank */
 	size_t n;
 };
 
 void flight_free(struct flight_of_job *f)
 {
-	if (f != NULL)
+	if (f != NULL) {
 		free(f->v);
+		free(f->due);
+	}
 	free(f);
 }
 
@@ -46,9 +51,14 @@ const char *flight_off_why(const struct flight_of_job *f)
 	return f != NULL && f->off ? f->why : NULL;
 }
 
-bool flight_waits(const struct flight_of_job *f)
+bool flight_waits(const struct flight_of_job *f, mono_t now)
 {
-	return f != NULL && f->waiting > 0;
+	return f != NULL && f->waiting > 0 && !mono_due(f->until, now);
+}
+
+uint32_t flight_unheard(const struct flight_of_job *f)
+{
+	return f != NULL ? f->waiting : 0;
 }
 
 void flight_ask(struct coord *c, const struct job *j, struct flight_of_job **f)
@@ -57,22 +67,27 @@ void flight_ask(struct coord *c, const struct job *j, struct flight_of_job **f)
 
 	if (*f == NULL)
 		*f = calloc(1, sizeof(**f));
-	if (*f == NULL) {
+	if (*f != NULL && (*f)->due == NULL)
+		(*f)->due = calloc(j->n_places + 1, sizeof(*(*f)->due)); /* of one attempt: as many in each round */
+	if (*f == NULL || (*f)->due == NULL) {
 		c->oom = true;
 		return;
 	}
 	for (size_t i = 0; i < (*f)->n; i++)
 		(*f)->v[i].have = false;
 	(*f)->waiting = 0;
+	(*f)->until = mono_add_ms(c->now, WAIT_MS);
 	for (size_t i = 0; i < j->n_places; i++) {
 		const struct place *p = &j->places[i];
 
+		(*f)->due[i] = false;
 		if (p->phase != PL_RUNNING || p->node->link == NULL || p->node->silent)
 			continue;
 		msg_init(&m, MSG_flight_get);
 		m.u.flight_get.job = j->id;
 		m.u.flight_get.attempt = j->attempt;
 		act_send(c->out, p->node->link->id, &m);
+		(*f)->due[i] = true;
 		(*f)->waiting++;
 	}
 }
@@ -99,9 +114,22 @@ static bool make_room(struct coord *c, struct flight_of_job *f, uint32_t rank)
 	return true;
 }
 
-bool flight_part(struct coord *c, struct flight_of_job *f, const struct rec_ras_state *s)
+/* An answer to the question before is no answer of another node to this one. */
+static void heard(struct flight_of_job *f, const struct job *j, const struct node *n)
 {
-	if (f == NULL)
+	for (size_t i = 0; i < j->n_places; i++)
+		if (j->places[i].node == n && f->due[i]) {
+			f->due[i] = false;
+			f->waiting--;
+			return;
+		}
+}
+
+bool flight_part(struct coord *c, const struct job *j, const struct node *n, struct flight_of_job *f, const struct rec_ras_state *s)
+{
+	uint32_t before = f != NULL ? f->waiting : 0;
+
+	if (before == 0)
 		return false;
 	if (s->text != NULL && s->n_counts == 0) {
 		f->off = true;
@@ -119,8 +147,7 @@ bool flight_part(struct coord *c, struct flight_of_job *f, const struct rec_ras_
 		if (x->op != NULL)
 			snprintf(r->op, sizeof(r->op), "%s", x->op);
 	}
-	if (f->waiting > 0)
-		f->waiting--;
+	heard(f, j, n);
 	return f->waiting == 0;
 }
 

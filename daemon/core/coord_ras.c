@@ -90,10 +90,13 @@ static bool in_turn(struct coord *c, struct ras_of_job *x, bool hang)
 	return true;
 }
 
-/* Of what was answered to the question before, something may never come: a node that is gone, an older shim. */
+/* Of what was answered to the question before, something may never come: a node that is gone, an older shim. What
+ * comes late is waited for: it is of the node whose rank does not answer. */
 static void flight_asked(struct coord *c, struct job *j, struct ras_of_job *x)
 {
-	if (flight_waits(x->flight))
+	if (flight_waits(x->flight, c->now))
+		return;
+	if (flight_unheard(x->flight) > 0)
 		flight_done(c, j, x);
 	flight_ask(c, j, &x->flight);
 }
@@ -207,8 +210,17 @@ static void name(const struct job *j, const struct rec_ras_state *s, const char 
 			 pid);
 }
 
+static void add_unheard(struct ras_of_job *x, uint32_t n)
+{
+	size_t len = strlen(x->words);
+
+	if (n > 0)
+		snprintf(x->words + len, sizeof(x->words) - len, "; %u node%s not answered", n, n == 1 ? " has" : "s have");
+}
+
 static void put_words(const struct job *j, struct ras_of_job *x, const struct rec_ras_state *s)
 {
+	uint32_t unheard = s->flight ? flight_unheard(x->flight) : 0;
 	char who[200];
 
 	x->words[0] = '\0';
@@ -218,6 +230,7 @@ static void put_words(const struct job *j, struct ras_of_job *x, const struct re
 		if (s->counts[i].missing) {
 			name(j, s, s->counts[i].host, s->counts[i].pid, s->counts[i].rank, who, sizeof(who));
 			snprintf(x->words, sizeof(x->words), "%s does not answer (%u of %u ranks do not)", who, s->missing, s->size);
+			add_unheard(x, unheard);
 			return;
 		}
 	if (s->coll != NULL) {
@@ -227,9 +240,14 @@ static void put_words(const struct job *j, struct ras_of_job *x, const struct re
 		if (s->n_behind > 1)
 			snprintf(x->words + strlen(x->words), sizeof(x->words) - strlen(x->words), "; %u ranks are behind",
 				 s->n_behind);
+		add_unheard(x, unheard);
 		return;
 	}
-	if (s->flight)
+	if (s->flight && unheard > 0) {
+		snprintf(x->words, sizeof(x->words), "%u rank%s enqueued equally many collectives in the default group", s->size,
+			 s->size == 1 ? " has" : "s have");
+		add_unheard(x, unheard);
+	} else if (s->flight)
 		snprintf(x->words, sizeof(x->words), "all ranks have enqueued equally many collectives in the default group");
 	else
 		snprintf(x->words, sizeof(x->words), "all ranks have launched equally many collectives, in %u communicator%s",
@@ -298,7 +316,7 @@ void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
 		return;
 	if (!r->ras->flight)
 		keep(c, j, x, r);
-	else if (flight_part(c, x->flight, r->ras))
+	else if (flight_part(c, j, n, x->flight, r->ras))
 		flight_done(c, j, x);
 }
 

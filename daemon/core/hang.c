@@ -286,6 +286,15 @@ static const struct hang_rank *behind(const struct hang_in *in, size_t *ret_op, 
 	return NULL;
 }
 
+/* Some rank lives whose counts nobody has told. */
+static bool some_uncounted(const struct hang_in *in)
+{
+	for (size_t i = 0; i < in->n; i++)
+		if (!in->v[i].dead && !in->v[i].counted)
+			return true;
+	return false;
+}
+
 static bool counts_differ(const struct hang_in *in, struct hang_out *out)
 {
 	size_t op, n;
@@ -298,7 +307,7 @@ static bool counts_differ(const struct hang_in *in, struct hang_out *out)
 	add(out->text, sizeof(out->text), "rank %u on %s has launched %llu %s, ", r->rank, r->node,
 	    (unsigned long long)r->count[op], op_names[op][r->count[op] != 1]);
 	if (n == 1)
-		add(out->text, sizeof(out->text), "all others %llu", (unsigned long long)most);
+		add(out->text, sizeof(out->text), "all others %s%llu", some_uncounted(in) ? "that are known " : "", (unsigned long long)most);
 	else
 		add(out->text, sizeof(out->text), "%zu others fewer than %llu too", n - 1, (unsigned long long)most);
 	if (r->known) {

@@ -319,7 +319,7 @@ static void a_recorder_that_writes_nothing_is_named(void **state)
 	assert_ras(w, "rank 1 on gpu02 does not answer (1 of 2 ranks do not)", NULL);
 }
 
-/* A shim that is older answers as to a question to RAS, or not at all. */
+/* A shim that is older says nothing. */
 static void what_one_node_says_counts_at_the_next_question(void **state)
 {
 	struct world *w = *state;
@@ -328,7 +328,40 @@ static void what_one_node_says_counts_at_the_next_question(void **state)
 	an_old_nccl(w, &a, &b);
 	recorded(w, a, 0, 61, NULL);
 	suspect(w, 120000, false);
+	assert_ras(w, "1 rank has enqueued equally many collectives in the default group; 1 node has not answered", NULL);
+}
+
+/* A rank that is stopped writes no dump: its shim waits for one longer than it takes until the next suspicion. */
+static void the_node_whose_rank_is_stopped_is_waited_for(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	an_old_nccl(w, &a, &b);
+	recorded(w, a, 0, 61, NULL);
+	recorded(w, b, 1, 61, NULL);
+	suspect(w, 120000, true); /* the clock goes back with the next word */
+	forget_sent(w);
+	recorded(w, a, 0, 61, NULL);
+	suspect(w, 125000, true);
+	assert_int_equal(asked_of(w, a) + asked_of(w, b), 0);
 	assert_ras(w, "all ranks have enqueued equally many collectives in the default group", NULL);
+	recorded(w, b, 1, 0, NULL);
+	assert_ras(w, "rank 1 on gpu02 does not answer (1 of 2 ranks do not)", NULL);
+}
+
+/* One node's two answers are not those of two nodes. */
+static void an_answer_that_comes_late_stands_for_no_other_node(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+
+	an_old_nccl(w, &a, &b);
+	recorded(w, a, 0, 61, NULL);
+	recorded(w, a, 0, 61, NULL);
+	assert_ras(w, NULL, "is older than 2.28.7");
+	recorded(w, b, 1, 60, NULL);
+	assert_ras(w, "rank 1 on gpu02 has enqueued 60 collectives, others 61", NULL);
 }
 
 static void a_job_without_recorder_is_asked_once(void **state)
@@ -387,6 +420,8 @@ int main(void)
 		T(where_ras_may_not_be_asked_the_flight_recorders_of_all_nodes_are),
 		T(a_recorder_that_writes_nothing_is_named),
 		T(what_one_node_says_counts_at_the_next_question),
+		T(the_node_whose_rank_is_stopped_is_waited_for),
+		T(an_answer_that_comes_late_stands_for_no_other_node),
 		T(a_job_without_recorder_is_asked_once),
 		T(what_nobody_asked_for_is_not_heard),
 	};

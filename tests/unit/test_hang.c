@@ -145,6 +145,8 @@ static const struct row {
 	  "rank 1 on gpu01 (pid 4001) was killed by signal 9 24 s ago, and its launcher runs on" },
 	{ "one rank is behind", { SPIN, SPIN, SPIN, REST }, 16000, FLOW_NONE, true, 3, { 216, 216, 216, 215 }, "hung",
 	  "rank 3 on gpu02 has launched 215 all-reduces, all others 216; neither CPU nor disk used for 16 s in futex_do_wait" },
+	{ "one is behind, and of another nothing is told", { SPIN, SPIN, SPIN, REST }, 16000, FLOW_NONE, true, 3, { 216, 0, 216, 215 }, "hung",
+	  "rank 3 on gpu02 has launched 215 all-reduces, all others that are known 216; neither CPU nor disk" },
 	{ "behind, and in D", { SPIN, NFS, SPIN, SPIN }, 18000, FLOW_NONE, true, 3, { 216, 215, 216, 216 }, "hung",
 	  "rank 1 on gpu01 has launched 215 all-reduces, all others 216; state D for 18 s in nfs_wait" },
 	{ "two behind", { SPIN, REST, REST, SPIN }, 26000, FLOW_NONE, true, 3, { 216, 1, 1, 216 }, "hung",
@@ -179,7 +181,7 @@ static void judge(const struct row *row, struct hang_out *out)
 
 	for (uint32_t i = 0; i < 4; i++) {
 		v[i] = rank_in(row->way[i], i, row->ms);
-		v[i].counted = row->count[0] != 0;
+		v[i].counted = row->count[i] != 0;
 		v[i].count[OP_ALL_REDUCE] = row->count[i];
 	}
 	hang_judge(&in, out);
