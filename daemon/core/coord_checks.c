@@ -59,6 +59,23 @@ static const struct tally *tally_of(struct coord *c)
 	return c->tally;
 }
 
+static bool is_listed(const struct rec_readings *r, const struct port_base *b)
+{
+	for (size_t i = 0; r != NULL && i < r->n_ports; i++)
+		if (r->ports[i].port == b->port && strcmp(r->ports[i].device, b->device) == 0)
+			return true;
+	return false;
+}
+
+/* One that is not there any more gives its place to one that is new: renamed (rdma-core, a new kernel), or exchanged. */
+static struct port_base *base_of_gone(struct node *n)
+{
+	for (size_t i = 0; i < n->n_bases; i++)
+		if (!is_listed(node_readings(n), &n->bases[i]))
+			return &n->bases[i];
+	return NULL;
+}
+
 static struct port_base *base_for(struct coord *c, struct node *n, const struct rec_port *p)
 {
 	struct port_base *v;
@@ -66,15 +83,18 @@ static struct port_base *base_for(struct coord *c, struct node *n, const struct 
 	for (size_t i = 0; i < n->n_bases; i++)
 		if (n->bases[i].port == p->port && strcmp(n->bases[i].device, p->device) == 0)
 			return &n->bases[i];
-	if (n->n_bases == BASES_MAX)
+	v = base_of_gone(n);
+	if (v == NULL && n->n_bases == BASES_MAX)
 		return NULL;
-	v = realloc(n->bases, (n->n_bases + 1) * sizeof(*v));
 	if (v == NULL) {
-		c->oom = true;
-		return NULL;
+		v = realloc(n->bases, (n->n_bases + 1) * sizeof(*v));
+		if (v == NULL) {
+			c->oom = true;
+			return NULL;
+		}
+		n->bases = v;
+		v += n->n_bases++;
 	}
-	n->bases = v;
-	v += n->n_bases++;
 	memset(v, 0, sizeof(*v));
 	snprintf(v->device, sizeof(v->device), "%s", p->device);
 	v->port = p->port;

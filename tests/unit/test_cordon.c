@@ -133,10 +133,10 @@ static void a_drain_outlives_the_coordinator(void **state)
 	assert_false(is_cordoned(w, "gpu02", NULL));
 }
 
-static void read_rate(struct world *w, uint64_t link, uint32_t mbps)
+static void read_port(struct world *w, uint64_t link, const char *device, uint32_t mbps)
 {
 	struct rec_source s = { .name = "sysfs", .ok = true };
-	struct rec_port p = { .device = "mlx5_0", .port = 1, .state = "Active", .link_layer = "InfiniBand", .board = "MT_1" };
+	struct rec_port p = { .device = device, .port = 1, .state = "Active", .link_layer = "InfiniBand", .board = "MT_1" };
 	struct msg m;
 
 	MSG_SET(&p, port, rate_mbps, mbps);
@@ -145,6 +145,28 @@ static void read_rate(struct world *w, uint64_t link, uint32_t mbps)
 	m.u.readings = (struct rec_readings){ .sources = &s, .n_sources = 1, .ports = &p, .n_ports = 1 };
 	say(w, link, &m);
 	store(w);
+}
+
+static void read_rate(struct world *w, uint64_t link, uint32_t mbps)
+{
+	read_port(w, link, "mlx5_0", mbps);
+}
+
+/* As rdma-core's udev rules do, or a new kernel: the old name is not missed, now nor after a restart. */
+static void a_port_with_a_new_name_is_not_gone(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = node_up(w, "gpu02");
+	struct msg m;
+
+	read_port(w, l, "mlx5_0", 400000);
+	for (int i = 0; i < 2; i++) {
+		read_port(w, l, "ibp23s0", 400000);
+		assert_int_equal(shown(w, "gpu02", &m)->n_attention, 0);
+		msg_finish(&m);
+		restart(w);
+		l = node_up(w, "gpu02");
+	}
 }
 
 static bool is_slow(struct world *w)
@@ -354,6 +376,7 @@ int main(void)
 		T(what_runs_on_a_drained_node_goes_on),
 		T(a_drain_outlives_the_coordinator),
 		T(a_restart_makes_no_degraded_port_the_new_normal_and_resume_does),
+		T(a_port_with_a_new_name_is_not_gone),
 		T(drained_again_without_a_word_it_keeps_its_reason),
 		T(draining_is_the_administrators_and_of_known_nodes_only),
 		T(a_drain_that_cannot_be_saved_is_said_so),
