@@ -173,7 +173,7 @@ static int restart(struct ctl *c, struct wish *w)
 		return r;
 	f = &m.u.sm_fixed;
 	snprintf(w->trouble, sizeof(w->trouble), "%s", f->code && f->text ? f->text : "");
-	w->unsure = f->code && strcmp(f->code, "late") == 0;
+	w->unsure = f->code && strcmp(f->code, "late") == 0 && !f->restarted;
 	if (f->code && is_about_rights(f->code) && root_is_here(c, w)) {
 		fprintf(stderr, "%s\n", w->trouble);
 		*w->trouble = '\0';

@@ -82,6 +82,8 @@ bool fix_on_done_agent(struct agent *a)
 	a->ticket_fix = 0;
 	if (a->ev->error != 0) {
 		s.code = code_of(a->ev->error);
+		if ((result & ENABLING) != 0)
+			MSG_SET(&s, sm_fixed, restarted, true); /* that went well, and 'enable' did not end */
 		if (a->ev->error == -EPROTO)
 			s.text = "nodeagent-launcher on this node is older than its agent and does not know how to do this: have it "
 				 "updated, then: systemctl restart nodeagent-launcher";

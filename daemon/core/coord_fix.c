@@ -163,13 +163,13 @@ static void tell_event(struct coord *c, const struct fixing *x, const struct rec
 {
 	const char *unit = sm_unit_name(x->unit);
 	bool all = a->restarted && a->code == NULL;
+	bool late = !a->restarted && a->code != NULL && strcmp(a->code, "late") == 0; /* systemd may have gone on with it */
+	const char *was = a->restarted ? "was restarted" : late ? "may or may not have been restarted" : "was not restarted";
 
-	act_log(c->out, 0, "node %s: %s %s%s%s", x->node, unit, a->restarted ? "was restarted" : "was not restarted",
-		a->text != NULL ? ": " : "", a->text != NULL ? a->text : "");
+	act_log(c->out, 0, "node %s: %s %s%s%s", x->node, unit, was, a->text != NULL ? ": " : "", a->text != NULL ? a->text : "");
 	events_add(c, &(struct event_in){ .kind = "fix.sm", .severity = all ? "info" : "warn", .node = x->node },
-		   a->restarted ? "%s was restarted%s, as %s asked%s%s" : "%s was not restarted%s, as %s asked%s%s", unit,
-		   !x->enable ? "" : all ? " and enabled" : " (and enabled)", x->who, a->text != NULL ? ": " : "",
-		   a->text != NULL ? a->text : "");
+		   "%s %s%s, as %s asked%s%s", unit, was, !x->enable ? "" : all ? " and enabled" : " (and enabled)", x->who,
+		   a->text != NULL ? ": " : "", a->text != NULL ? a->text : "");
 }
 
 static void finish(struct coord *c, struct fixing *x, struct rec_sm_fixed *a)

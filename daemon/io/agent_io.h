@@ -132,6 +132,8 @@ void agent_later(struct agent_io *io, struct later *l);
 void agent_done(struct agent_io *io, uint64_t ticket, int error, bool retry, const char *text);
 /* error 0; text NULL: nothing to say */
 void agent_done_well(struct agent_io *io, uint64_t ticket, uint32_t result, const char *text);
+/* With an error, and what was reached before it. */
+void agent_done_so_far(struct agent_io *io, uint64_t ticket, int error, uint32_t result, const char *text);
 /* What `systemctl status` shows; when registration, jobs or launcher may have changed. */
 void agent_tell_status(struct agent_io *io);
 _Noreturn void agent_no_memory(void);

@@ -219,6 +219,15 @@ void agent_done(struct agent_io *io, uint64_t ticket, int error, bool retry, con
 	agent_later(io, l);
 }
 
+void agent_done_so_far(struct agent_io *io, uint64_t ticket, int error, uint32_t result, const char *text)
+{
+	struct later *l = done_new(ticket, error != 0 && text == NULL ? strerror(-error) : text);
+
+	l->ev.error = error;
+	l->ev.result = result;
+	agent_later(io, l);
+}
+
 void agent_done_well(struct agent_io *io, uint64_t ticket, uint32_t result, const char *text)
 {
 	struct later *l = done_new(ticket, text);

@@ -142,10 +142,7 @@ static void sm_fixed(void *arg, int error, uint32_t result, const char *text)
 {
 	struct fix *f = arg;
 
-	if (error != 0)
-		agent_done(f->io, f->ticket, error, false, text);
-	else
-		agent_done_well(f->io, f->ticket, result, text);
+	agent_done_so_far(f->io, f->ticket, error, result, text);
 	free(f);
 }
 

@@ -70,6 +70,7 @@ static void the_launchers_word_is_passed_back(void **state)
 		{ -EAGAIN, 0, "does not run", "no-launcher", "not run", false },
 		{ -EBUSY, 0, "already", "busy", "already", false },
 		{ -ETIME, 0, "did not end within 20 s", "late", "20 s", false },
+		{ -ETIME, 256, "systemctl enable opensm did not end within 10 s", "late", "10 s", true },
 		{ -ETIMEDOUT, 0, "could not be ended", "late", "ended", false },
 		{ -EINVAL, 0, "malformed", "failed", "malformed", false },
 	};
