@@ -5,7 +5,7 @@
  * When all have answered, or at the next question, it becomes an answer like that of RAS.
  *
  * Not promised: ranks whose job has no recorder on; then one node's word ends the asking for
- * this attempt. A rank that wrote no dump in time is named as one that does not answer.
+ * a minute: its ranks may be about to make theirs. A rank that wrote no dump in time is named as one that does not answer.
  */
 #include "core/coord_internal.h"
 
@@ -17,6 +17,7 @@
 
 #define RANKS_MAX 65536
 #define COUNTS_MAX 1024 /* of rec_ras_state */
+#define OFF_MS 60000
 #define WAIT_MS 9000 /* a shim answers within 6 s (FLIGHT_MS), and slowest where a rank writes nothing */
 
 struct flight_rank {
@@ -28,9 +29,12 @@ struct flight_rank {
 };
 
 struct flight_of_job {
-	bool off; /* somebody has said that there is none, and why */
+	bool off; /* somebody has said that there is none, and why, and nobody in this round that there are */
+	bool some;
+	mono_t off_until;
 	char why[161];
 	uint32_t waiting; /* nodes that have not answered this round */
+	uint32_t without; /* that have no recorder */
 	bool *due; /* by place: it is one of these */
 	mono_t until; /* so long they have */
 	struct flight_rank *v; /* by rank */
@@ -51,14 +55,24 @@ const char *flight_off_why(const struct flight_of_job *f)
 	return f != NULL && f->off ? f->why : NULL;
 }
 
+bool flight_rests(const struct flight_of_job *f, mono_t now)
+{
+	return f != NULL && f->off && !mono_due(f->off_until, now);
+}
+
 bool flight_waits(const struct flight_of_job *f, mono_t now)
 {
 	return f != NULL && f->waiting > 0 && !mono_due(f->until, now);
 }
 
+bool flight_pending(const struct flight_of_job *f)
+{
+	return f != NULL && f->waiting > 0;
+}
+
 uint32_t flight_unheard(const struct flight_of_job *f)
 {
-	return f != NULL ? f->waiting : 0;
+	return f != NULL ? f->waiting + f->without : 0;
 }
 
 void flight_ask(struct coord *c, const struct job *j, struct flight_of_job **f)
@@ -76,6 +90,8 @@ void flight_ask(struct coord *c, const struct job *j, struct flight_of_job **f)
 	for (size_t i = 0; i < (*f)->n; i++)
 		(*f)->v[i].have = false;
 	(*f)->waiting = 0;
+	(*f)->some = false;
+	(*f)->without = 0;
 	(*f)->until = mono_add_ms(c->now, WAIT_MS);
 	for (size_t i = 0; i < j->n_places; i++) {
 		const struct place *p = &j->places[i];
@@ -131,8 +147,12 @@ bool flight_part(struct coord *c, const struct job *j, const struct node *n, str
 
 	if (before == 0)
 		return false;
-	if (s->text != NULL && s->n_counts == 0) {
+	if (s->n_counts > 0) {
+		f->some = true;
+		f->off = false;
+	} else if (s->text != NULL && !f->some) {
 		f->off = true;
+		f->off_until = mono_add_ms(c->now, OFF_MS);
 		snprintf(f->why, sizeof(f->why), "%.160s", s->text);
 		utf8_scrub(f->why);
 	}
@@ -148,6 +168,7 @@ bool flight_part(struct coord *c, const struct job *j, const struct node *n, str
 			snprintf(r->op, sizeof(r->op), "%s", x->op);
 	}
 	heard(f, j, n);
+	f->without += s->n_counts == 0 && f->waiting < before;
 	return f->waiting == 0;
 }
 

@@ -878,8 +878,10 @@ struct flight_of_job;
 void flight_free(struct flight_of_job *f);
 void flight_ask(struct coord *c, const struct job *j, struct flight_of_job **f);
 const char *flight_off_why(const struct flight_of_job *f); /* somebody said so; NULL: nobody */
+bool flight_rests(const struct flight_of_job *f, mono_t now); /* somebody said so a moment ago */
 bool flight_waits(const struct flight_of_job *f, mono_t now); /* for answers of some nodes that may still come */
-uint32_t flight_unheard(const struct flight_of_job *f); /* nodes that have not answered the last question */
+bool flight_pending(const struct flight_of_job *f); /* for answers, however late */
+uint32_t flight_unheard(const struct flight_of_job *f); /* nodes that have told nothing since the last question */
 /* One node's answer. True: it was the last one. */
 bool flight_part(struct coord *c, const struct job *j, const struct node *n, struct flight_of_job *f, const struct rec_ras_state *s);
 /* All that is known, as an answer of RAS; in the arena. False: nothing is. */

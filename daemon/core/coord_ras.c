@@ -96,7 +96,7 @@ static void flight_asked(struct coord *c, struct job *j, struct ras_of_job *x)
 {
 	if (flight_waits(x->flight, c->now))
 		return;
-	if (flight_unheard(x->flight) > 0)
+	if (flight_pending(x->flight))
 		flight_done(c, j, x);
 	flight_ask(c, j, &x->flight);
 }
@@ -116,7 +116,7 @@ void ras_suspect(struct coord *c, struct job *j, bool hang)
 	free(x->forbidden);
 	x->forbidden = why != NULL ? coord_strdup(c, why) : NULL;
 	arena_finish(&a);
-	if (x->forbidden != NULL && flight_off_why(x->flight) == NULL) {
+	if (x->forbidden != NULL && !flight_rests(x->flight, c->now)) {
 		flight_asked(c, j, x);
 		return;
 	}
@@ -215,7 +215,7 @@ static void add_unheard(struct ras_of_job *x, uint32_t n)
 	size_t len = strlen(x->words);
 
 	if (n > 0)
-		snprintf(x->words + len, sizeof(x->words) - len, "; %u node%s not answered", n, n == 1 ? " has" : "s have");
+		snprintf(x->words + len, sizeof(x->words) - len, "; of %u node%s nothing is known", n, n == 1 ? "" : "s");
 }
 
 static void put_words(const struct job *j, struct ras_of_job *x, const struct rec_ras_state *s)

@@ -328,7 +328,7 @@ static void what_one_node_says_counts_at_the_next_question(void **state)
 	an_old_nccl(w, &a, &b);
 	recorded(w, a, 0, 61, NULL);
 	suspect(w, 120000, false);
-	assert_ras(w, "1 rank has enqueued equally many collectives in the default group; 1 node has not answered", NULL);
+	assert_ras(w, "1 rank has enqueued equally many collectives in the default group; of 1 node nothing is known", NULL);
 }
 
 /* A rank that is stopped writes no dump: its shim waits for one longer than it takes until the next suspicion. */
@@ -364,18 +364,25 @@ static void an_answer_that_comes_late_stands_for_no_other_node(void **state)
 	assert_ras(w, "rank 1 on gpu02 has enqueued 60 collectives, others 61", NULL);
 }
 
-static void a_job_without_recorder_is_asked_once(void **state)
+/* A job that hangs before its ranks have made a recorder is asked again when they may have. */
+static void a_job_without_recorder_is_asked_once_in_a_minute(void **state)
 {
 	struct world *w = *state;
 	uint64_t a, b;
 
 	an_old_nccl(w, &a, &b);
+	w->now = mono_add_ms(w->now, 60000); /* as for suspect() */
 	recorded(w, a, 0, 0, "the recorder is off");
 	recorded(w, b, 1, 0, "the recorder is off");
 	assert_ras(w, NULL, "the recorder is off");
 	forget_sent(w);
-	suspect(w, 120000, false);
+	suspect(w, 35000, false);
 	assert_int_equal(asked_of(w, a) + asked_of(w, b), 0);
+	suspect(w, 30000, false);
+	assert_int_equal(asked_of(w, a) + asked_of(w, b), 4);
+	recorded(w, a, 0, 61, NULL);
+	recorded(w, b, 1, 0, "no rank reads a FIFO"); /* those there have ended */
+	assert_ras(w, "1 rank has enqueued equally many collectives in the default group; of 1 node nothing is known", NULL);
 }
 
 static void what_nobody_asked_for_is_not_heard(void **state)
@@ -422,7 +429,7 @@ int main(void)
 		T(what_one_node_says_counts_at_the_next_question),
 		T(the_node_whose_rank_is_stopped_is_waited_for),
 		T(an_answer_that_comes_late_stands_for_no_other_node),
-		T(a_job_without_recorder_is_asked_once),
+		T(a_job_without_recorder_is_asked_once_in_a_minute),
 		T(what_nobody_asked_for_is_not_heard),
 	};
 
