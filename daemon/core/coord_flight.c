@@ -75,7 +75,7 @@ uint32_t flight_unheard(const struct flight_of_job *f)
 	return f != NULL ? f->waiting + f->without : 0;
 }
 
-void flight_ask(struct coord *c, const struct job *j, struct flight_of_job **f)
+void flight_begin(struct coord *c, const struct job *j, struct flight_of_job **f)
 {
 	struct msg m;
 

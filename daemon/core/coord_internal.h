@@ -876,7 +876,7 @@ void ras_fill_info(struct arena *a, const struct job *j, struct rec_job_info *i)
 /* coord_flight.c: a question to the flight recorders of all ranks; *f is made when it is NULL */
 struct flight_of_job;
 void flight_free(struct flight_of_job *f);
-void flight_ask(struct coord *c, const struct job *j, struct flight_of_job **f);
+void flight_begin(struct coord *c, const struct job *j, struct flight_of_job **f);
 const char *flight_off_why(const struct flight_of_job *f); /* somebody said so; NULL: nobody */
 bool flight_rests(const struct flight_of_job *f, mono_t now); /* somebody said so a moment ago */
 bool flight_waits(const struct flight_of_job *f, mono_t now); /* for answers of some nodes that may still come */

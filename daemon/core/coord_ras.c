@@ -98,7 +98,7 @@ static void flight_asked(struct coord *c, struct job *j, struct ras_of_job *x)
 		return;
 	if (flight_pending(x->flight))
 		flight_done(c, j, x);
-	flight_ask(c, j, &x->flight);
+	flight_begin(c, j, &x->flight);
 }
 
 void ras_suspect(struct coord *c, struct job *j, bool hang)

@@ -35,7 +35,7 @@ struct task {
 	char pipe[PATH_MAX], stems[STEMS][PATH_MAX]; /* "": none */
 	struct flight_rank v[FLIGHT_RANKS];
 	size_t n;
-	struct timespec since; /* dumps of before are old news; by the clock that files are stamped with */
+	struct timespec old[FLIGHT_RANKS][STEMS]; /* of dumps of before, which are old news; 0: there was none */
 };
 
 struct flight *flight_create(void)
@@ -99,13 +99,20 @@ static bool ring(const char *stem, uint32_t rank)
 	return rung;
 }
 
-static bool is_since(const struct timespec *t, const struct timespec *since)
+/* A file server stamps by its own clock, so a time is compared with no other than that of the dump before. */
+static void note_old(const char *stem, uint32_t rank, struct timespec *ret)
 {
-	return t->tv_sec != since->tv_sec ? t->tv_sec > since->tv_sec : t->tv_nsec >= since->tv_nsec;
+	char path[PATH_MAX + 32];
+	struct stat st;
+
+	snprintf(path, sizeof path, "%s%u", stem, rank);
+	if (stem[0] != '\0' && stat(path, &st) == 0)
+		*ret = st.st_mtim;
 }
 
-/* One that is still being written does not parse, and is looked at again. */
-static bool look(const char *stem, const struct timespec *since, struct flight_rank *r)
+/* One that is still being written does not parse, and is looked at again. Two of the places are in /tmp, where
+ * another user may have put something. */
+static bool look(const char *stem, const struct timespec *old, struct flight_rank *r)
 {
 	char path[PATH_MAX + 32];
 	struct stat st;
@@ -113,7 +120,8 @@ static bool look(const char *stem, const struct timespec *since, struct flight_r
 	char *p;
 
 	snprintf(path, sizeof path, "%s%u", stem, r->rank);
-	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > TORCH_FLIGHT_MAX || !is_since(&st.st_mtim, since))
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_size > TORCH_FLIGHT_MAX ||
+	    (st.st_mtim.tv_sec == old->tv_sec && st.st_mtim.tv_nsec == old->tv_nsec))
 		return false;
 	p = reader_tail(path, TORCH_FLIGHT_MAX, &n);
 	r->have = p && torch_flight_parse((const uint8_t *)p, n, &r->last) == 0;
@@ -128,7 +136,7 @@ static bool look_at_all(struct task *t)
 
 	for (size_t i = 0; i < t->n; i++) {
 		for (size_t k = 0; k < STEMS && t->v[i].asked && !t->v[i].have; k++)
-			if (t->stems[k][0] != '\0' && look(t->stems[k], &t->since, &t->v[i]))
+			if (t->stems[k][0] != '\0' && look(t->stems[k], &t->old[i][k], &t->v[i]))
 				break;
 		more = more || (t->v[i].asked && !t->v[i].have);
 	}
@@ -141,7 +149,9 @@ static void ask_all(struct task *t)
 	int left = FLIGHT_MS / LOOK_MS;
 	bool any = false;
 
-	clock_gettime(CLOCK_REALTIME_COARSE, &t->since);
+	for (size_t i = 0; i < t->n; i++)
+		for (size_t k = 0; k < STEMS; k++)
+			note_old(t->stems[k], t->v[i].rank, &t->old[i][k]);
 	for (size_t i = 0; i < t->n; i++)
 		any = (t->v[i].asked = ring(t->pipe, t->v[i].rank)) || any;
 	while (any && left-- > 0 && look_at_all(t))

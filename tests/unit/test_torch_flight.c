@@ -6,11 +6,17 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "common/torch_flight.h"
+#include "shim/flight.h"
 #include "tests/unit/failmalloc.h"
 
 #define TEST(name) static void name(void **state)
@@ -241,6 +247,60 @@ TEST(without_memory_it_says_so)
 	})
 }
 
+/* ---- asked for one (shim/flight.c) ---- */
+
+static void write_dump(const char *path, int32_t enqueued, time_t stamp)
+{
+	const struct timespec at[2] = { { stamp, 0 }, { stamp, 0 } };
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	n = 0;
+	begin();
+	text("pg_status");
+	raw("}(", 2);
+	status("0", enqueued, 60);
+	op('u');
+	end();
+	assert_int_equal(write(fd, dump, n), n);
+	assert_int_equal(futimens(fd, at), 0);
+	close(fd);
+}
+
+/* It lies on a file server whose clock is an hour behind; one of an earlier question lies there, too. */
+TEST(a_dump_is_new_by_whatever_clock)
+{
+	char dir[] = "/tmp/flight-XXXXXX", fifo[64], file[64], env_fifo[128], env_dump[128];
+	const char *env[] = { env_fifo, env_dump, NULL };
+	struct flight_rank v[FLIGHT_RANKS] = { { .rank = 3, .pid = 77 } };
+	struct flight *x = flight_create();
+	struct pollfd p = { .events = POLLIN };
+	time_t behind = time(NULL) - 3600;
+	size_t n_v = 1;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(fifo, sizeof(fifo), "%s/p3.pipe", dir);
+	snprintf(file, sizeof(file), "%s/d3", dir);
+	snprintf(env_fifo, sizeof(env_fifo), "TORCH_NCCL_DEBUG_INFO_PIPE_FILE=%s/p", dir);
+	snprintf(env_dump, sizeof(env_dump), "TORCH_FR_DUMP_TEMP_FILE=%s/d", dir);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	p.fd = open(fifo, O_RDONLY | O_NONBLOCK);
+	write_dump(file, 8, behind - 60);
+	assert_true(flight_ask(x, env, v, 1));
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	write_dump(file, 61, behind);
+	close(p.fd);
+	p.fd = flight_fd(x);
+	assert_int_equal(poll(&p, 1, FLIGHT_MS + 5000), 1);
+	assert_true(flight_take(x, v, &n_v));
+	assert_true(n_v == 1 && v[0].asked && v[0].have);
+	assert_int_equal(v[0].last.enqueued, 61);
+	flight_destroy(x);
+	unlink(fifo);
+	unlink(file);
+	rmdir(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +312,7 @@ int main(void)
 		cmocka_unit_test(garbage_is_refused),
 		cmocka_unit_test(a_hostile_one_takes_neither_time_nor_memory),
 		cmocka_unit_test(without_memory_it_says_so),
+		cmocka_unit_test(a_dump_is_new_by_whatever_clock),
 	};
 
 	return cmocka_run_group_tests_name("torch_flight", tests, NULL, NULL);
