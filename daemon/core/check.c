@@ -89,7 +89,7 @@ const struct check check_table[] = {
 	KMSG("fs", "file systems that are broken", 1, 1, "bad: one", "ext4, xfs and btrfs go read-only, or shut down, when they find themselves damaged: checkpoints are lost",
 	     "look at the disk (smartctl, nvme smart-log), unmount it and run fsck"),
 	KMSG("io", "disks with errors", 1, 0, "warn: one", "blk-core.c, nvme pci.c: a request failed or had to be ended", "smartctl -a, nvme smart-log; replace the disk"),
-	KMSG("heat", "CPUs slowed by heat", 1, 0, "warn: ten lines in an hour", "therm_throt.c: the kernel tells of one at most every five minutes",
+	KMSG("heat", "CPUs slowed by heat", 1, 0, "warn: ten times in an hour", "ours; therm_throt.c: each CPU tells of it at most every five minutes",
 	     "look at fans, air flow and the room"),
 	KMSG("iommu", "devices that reached for memory that is not theirs", 1, 0, "warn: one",
 	     "Intel and AMD IOMMU: with it GPUDirect and peer to peer fail or hang (NCCL's troubleshooting guide)",

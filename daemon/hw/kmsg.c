@@ -20,6 +20,7 @@
 #define PERIOD_MS 5000
 #define REPEAT_MS 600000 /* the same of the same device is told again after this */
 #define STORM_MS 3600000
+#define HEAT_MS 10000 /* each CPU of a package says it, dozens of lines for one moment of heat */
 #define STORM 10 /* of what is harmless alone so many in an hour are told, then 100, 1000 ... */
 #define REPEATS_MAX 32
 
@@ -126,6 +127,9 @@ static bool is_to_be_told(struct kmsg *k, struct hw_event *e)
 		r->n = 0;
 		r->next = STORM;
 	}
+	if (strcmp(e->kind, "heat") == 0 && r->n > 0 && mono_sub_ms(now, r->told) < HEAT_MS)
+		return false;
+	r->told = now;
 	if (++r->n < r->next)
 		return false;
 	r->next *= 10;

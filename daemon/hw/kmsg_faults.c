@@ -22,6 +22,7 @@
  * All but the first two begin with words of the kernel's own; where a process's name
  * begins a line its pid follows in brackets, and such a line is nobody's here.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -156,6 +157,12 @@ static bool hung_task(const char *text, struct hw_event *e)
 	return true;
 }
 
+/* Drives without a medium, as servers' management and virtual machines have them: whoever looks at one brings an error about. */
+static bool is_empty_drive(const char *device)
+{
+	return (strncmp(device, "sr", 2) == 0 || strncmp(device, "fd", 2) == 0) && isdigit((unsigned char)device[2]);
+}
+
 bool kmsg_fault(const char *text, struct hw_event *e)
 {
 	size_t len = strlen(text);
@@ -170,6 +177,8 @@ bool kmsg_fault(const char *text, struct hw_event *e)
 		e->kind = faults[i].kind;
 		find_pci(text, e);
 		find_device(text, e);
+		if (strcmp(e->kind, "io") == 0 && is_empty_drive(e->device))
+			return false;
 		snprintf(e->text, sizeof e->text, "%.*s", (int)utf8_cut(text, len < TOLD_MAX ? len : TOLD_MAX), text);
 		utf8_scrub(e->text);
 		return true;

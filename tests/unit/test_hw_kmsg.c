@@ -202,6 +202,8 @@ static const struct {
 	{ "AMD-Vi: Event logged [IO_PAGE_FAULT device=17:00.0 domain=0x0000]", "iommu", "0000:17:00.0" },
 	{ "nfs: server 10.0.0.9 not responding, still trying", "nfs", "10.0.0.9" },
 	/* what is well, and what people make up */
+	{ "I/O error, dev sr0, sector 0 op 0x0:(READ) flags 0x80700 phys_seg 1 prio class 0", NULL, NULL },
+	{ "blk_update_request: I/O error, dev fd0, sector 0 op 0x0:(READ) flags 0x0", NULL, NULL },
 	{ "nfs: server 10.0.0.9 OK", NULL, NULL },
 	{ "mlx5_core 0000:17:00.0 ibp23s0: Link up", NULL, NULL },
 	{ "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 11012, Non-fatal, Link 24 egress non-posted PRIV error", NULL, NULL },
@@ -292,6 +294,9 @@ TEST(a_log_full_of_the_same_is_told_in_a_few_words)
 	}
 	assert_int_equal(poll_once(source, &r), 4); /* once of each for a while */
 	append(root, "3,1,2,-;Out of memory: Killed process 2 (new) x\n");
+	assert_int_equal(poll_once(source, &r), 5);
+	for (int i = 0; i < 64; i++) /* one moment, told by each CPU */
+		append(root, "2,1,2,-;CPU3: Package temperature above threshold, cpu clock throttled (total events = 1)\n");
 	assert_int_equal(poll_once(source, &r), 5);
 	arena_finish(&r.arena);
 	hw_kmsg.close(source);
