@@ -115,11 +115,24 @@ static bool some_wait(const struct verdicts *v)
 	return false;
 }
 
+/* Hosts with Ethernet only have opensm as well, by a package that wanted it, and need none. */
+static bool is_wanted(const struct coord *c)
+{
+	for (size_t i = 0; i < c->n_nodes; i++) {
+		const struct rec_readings *r = node_readings(c->nodes[i]);
+
+		for (size_t k = 0; r != NULL && k < r->n_ports; k++)
+			if (sm_port(&r->ports[k]))
+				return true;
+	}
+	return false;
+}
+
 static void judge_host(struct arena *a, const struct coord *c, const struct node *n, size_t runs, struct verdicts *v)
 {
 	const struct rec_host *h = host_of(n);
 
-	if (h == NULL)
+	if (h == NULL || !is_wanted(c))
 		return;
 	/* where another one runs it may be the one in reserve */
 	if (!h->sm_running && h->sm_enabled && runs == 0)

@@ -12,7 +12,7 @@ static bool is_lid(uint32_t lid)
 	return lid > 0 && lid <= LID_LAST;
 }
 
-static bool is_ib(const struct rec_port *p)
+bool sm_port(const struct rec_port *p)
 {
 	return !p->excluded && (p->link_layer == NULL || strcmp(p->link_layer, "Ethernet") != 0);
 }
@@ -31,7 +31,7 @@ static bool is_active(const struct rec_port *p)
 
 static bool names_one(const struct rec_port *p)
 {
-	return is_ib(p) && is_active(p) && is_lid(p->sm_lid);
+	return sm_port(p) && is_active(p) && is_lid(p->sm_lid);
 }
 
 void sm_named(const struct sm_node *v, size_t n, struct sm_named *ret)
@@ -53,7 +53,7 @@ void sm_named(const struct sm_node *v, size_t n, struct sm_named *ret)
 
 static bool is_meant(const struct rec_port *by, const struct rec_port *manager)
 {
-	return is_ib(manager) && manager->lid == by->sm_lid && one_fabric(by, manager);
+	return sm_port(manager) && manager->lid == by->sm_lid && one_fabric(by, manager);
 }
 
 const struct rec_port *sm_master_port(const struct sm_named *s, const struct sm_node *of)
@@ -86,7 +86,7 @@ uint32_t sm_lid_away(const struct sm_named *s, const struct sm_node *v, size_t n
 static bool has_bare_port(const struct sm_node *x)
 {
 	for (size_t k = 0; k < x->n_ports; k++)
-		if (is_ib(&x->ports[k]) && x->ports[k].state != NULL &&
+		if (sm_port(&x->ports[k]) && x->ports[k].state != NULL &&
 		    (strcmp(x->ports[k].state, "Initializing") == 0 || strcmp(x->ports[k].state, "Armed") == 0))
 			return true;
 	return false;

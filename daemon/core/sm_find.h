@@ -38,6 +38,9 @@ struct sm_found {
 /* 'wanted': on this node only; NULL: wherever it is. Texts are in the arena; false: no memory. */
 bool sm_find(struct arena *a, const struct sm_node *v, size_t n, const char *wanted, struct sm_found *ret);
 
+/* A port that a manager configures: Ethernet and excluded ones wait for none. */
+bool sm_port(const struct rec_port *p);
+
 /* What Active ports name as their manager, each once. */
 struct sm_named {
 	const struct rec_port *by[SM_NAMED_MAX]; /* one that names it */

@@ -300,13 +300,14 @@ static void the_last_nodes_are_not_quarantined(void **state)
 }
 
 static uint32_t sm_lid = 1; /* of manager()'s ports, whose own is 7 */
+static const char *layer = "InfiniBand"; /* of the same */
 
 /* A host with this manager, and a port in this state. */
 static void manager(struct world *w, uint64_t link, bool running, bool enabled, const char *state)
 {
 	struct rec_source s[2] = { { .name = "verbs", .ok = true }, { .name = "host", .ok = true } };
 	struct rec_port p = { .device = "mlx5_2", .port = 1, .state = state, .phys_state = "LinkUp",
-			      .link_layer = "InfiniBand" };
+			      .link_layer = layer };
 	struct rec_host h = { .sm = "opensm" };
 	struct msg m;
 
@@ -372,6 +373,21 @@ static void a_port_that_waits_names_the_host_of_its_subnet_manager(void **state)
 	sm_lid = 1;
 }
 
+/* Debian's package of opensm enables it, and other packages bring it along. */
+static void where_all_ports_are_ethernet_no_subnet_manager_is_missed(void **state)
+{
+	struct world *w = *state;
+	char text[4096];
+	uint64_t a = up(w, "gpu01"), b = up(w, "gpu02");
+
+	layer = "Ethernet";
+	manager(w, a, false, true, "Active");
+	assert_string_equal(said(w, "gpu01", text), "");
+	layer = "InfiniBand";
+	manager(w, b, false, false, "Active"); /* one port on another node is enough */
+	assert_non_null(strstr(said(w, "gpu01", text), "opensm is enabled here and does not run, nor does one on another node"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -383,6 +399,7 @@ int main(void)
 		T(a_node_where_jobs_fail_is_quarantined_until_resume),
 		T(the_last_nodes_are_not_quarantined),
 		T(a_port_that_waits_names_the_host_of_its_subnet_manager),
+		T(where_all_ports_are_ethernet_no_subnet_manager_is_missed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
