@@ -361,7 +361,7 @@ static void stop_and_look(const struct stacks_target *t, const char *path)
 		run_tool(t, tool, (char *const[]){ "eu-stack", "-n", "48", "-p", pid, NULL });
 	} else if (find_tool(t->pid, path, "gdb", tool, sizeof tool)) {
 		say("  %s -p %s:", tool, pid);
-		run_tool(t, tool, (char *const[]){ "gdb", "-batch", "-nx", "-ex", "set pagination off", "-ex",
+		run_tool(t, tool, (char *const[]){ "gdb", "-batch", "-nx", "-iex", "set pagination off", "-iex",
 						   "set auto-load off", "-ex", "thread apply all backtrace 48", "-p", pid, NULL });
 	} else {
 		say("   no stacks of its code: neither py-spy nor eu-stack nor gdb is on the job's PATH");
