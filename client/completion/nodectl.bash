@@ -139,10 +139,10 @@ _nodectl() {
 	token) if ((COMP_CWORD == at + 1)); then _nodectl_reply create; else
 		_nodectl_reply "--ttl --uses --nodes --submit --uids $global"
 	fi ;;
-	check) if ((COMP_CWORD == at + 1)) && [[ $cur != -* ]]; then _nodectl_reply "nccl ib. gpu. node."; elif [[ ${COMP_WORDS[at + 1]} != nccl ]]; then
+	check) if ((COMP_CWORD == at + 1)) && [[ $cur != -* ]]; then _nodectl_reply "nccl ib. gpu. node. sm."; elif [[ ${COMP_WORDS[at + 1]} != nccl ]]; then
 		case $prev in
 		-w | --hosts) _nodectl_hosts ;;
-		*) if [[ $cur == -* ]]; then _nodectl_reply "-w --hosts -v --verbose --explain $global"; else _nodectl_reply "ib. gpu. node."; fi ;;
+		*) if [[ $cur == -* ]]; then _nodectl_reply "-w --hosts -v --verbose --explain $global"; else _nodectl_reply "ib. gpu. node. sm."; fi ;;
 		esac
 	else
 		case $prev in
@@ -157,8 +157,10 @@ _nodectl() {
 	events)
 		case $prev in
 		-w | --hosts) _nodectl_hosts ;;
-		-k | --kind) _nodectl_reply "node node.ok node.unreachable node.down node.lost node.rebooted node.drain node.resume \
-			verdict verdict.came verdict.gone job job.started job.failed job.restarted job.lost fix flapping" ;;
+		-k | --kind) _nodectl_reply "node node.ok node.unreachable node.down node.lost node.rebooted node.joined node.removed node.twins \
+			node.drain node.resume node.stuck node.unstuck verdict verdict.came verdict.gone cordon cordon.off \
+			cordon.not uncordon fix.sm quarantine quarantine.not nccl nccl.slow nccl.ok hook hook.failed hook.ok \
+			job job.started job.restarted job.done job.failed job.lost job.ended flapping" ;;
 		-j | --job) _nodectl_reply "$(_nodectl_live all-jobs)" ;;
 		--since | -n | --limit) ;;
 		*) _nodectl_reply "-f --follow --since -w --hosts -k --kind -j --job -n --limit $global" ;;

@@ -3,6 +3,7 @@
 bash is asked as it asks itself (COMP_WORDS); zsh is typed at on a terminal.
 What the programs take is read from their --help, so nothing can be forgotten.
 """
+import glob
 import os
 import pty
 import re
@@ -114,6 +115,20 @@ def test_bash_knows_every_option(ctl, agent):
         got = bash(ctl, f"{command} -")
         assert set(want) - {"-h"} <= set(got), (command, set(want) - set(got))
         assert set(got) <= set(want), (command, "no such option", set(got) - set(want))
+
+
+def test_both_know_every_kind_of_event_and_group_of_checks(ctl):
+    with open(os.path.join(TOP, "docs", "man", "nodectl-events.1"), encoding="utf-8") as page:
+        kinds = set(re.findall(r"[a-z.]+", " ".join(re.findall(r"^\.It ((?!Fl).*)", page.read(), re.M))))
+    groups = set()
+    for source in glob.glob(os.path.join(TOP, "daemon", "core", "*.c")):
+        with open(source, encoding="utf-8") as f:
+            groups |= set(re.findall(r'\.id = "([a-z]+\.)[a-z_.]+"', f.read()))
+    with open(ZSH, encoding="utf-8") as f:
+        zsh = f.read()
+    assert len(kinds) > 25 and kinds <= set(bash(ctl, "events --kind ")), kinds - set(bash(ctl, "events --kind "))
+    assert kinds <= set(re.search(r":kind:\(([^)]*)", zsh)[1].split())
+    assert len(groups) == 4 and groups < set(bash(ctl, "check ")) and groups < set(re.search(r"'1:what:\((nccl[^)]*)", zsh)[1].split())
 
 
 # ---- zsh -----------------------------------------------------------------------
