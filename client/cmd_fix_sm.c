@@ -91,7 +91,7 @@ static int find(struct wish *w)
 		return r;
 	f = &m.u.sm_fixed;
 	for (size_t i = 0; i < f->n_found; i++)
-		fprintf(stderr, "%s\n", f->found[i]);
+		ctl_say("%s", f->found[i]);
 	snprintf(w->node, sizeof(w->node), "%s", f->node ? f->node : "");
 	snprintf(w->unit, sizeof(w->unit), "%s", f->unit ? f->unit : "");
 	w->was_running = f->running;
@@ -128,7 +128,7 @@ static int restart_here(struct wish *w)
 	struct err e;
 	int r;
 
-	fprintf(stderr, "restarting %s here, as root, %d s at most\n", w->unit, SM_RESTART_MS / 1000);
+	ctl_say("restarting %s here, as root, %d s at most", w->unit, SM_RESTART_MS / 1000);
 	w->here = true;
 	r = sm_unit_restart(sm_unit_of(w->unit), w->enable, &ran, &e);
 	if (r == -ETIME) {
@@ -167,7 +167,7 @@ static int restart(struct ctl *c, struct wish *w)
 			ctl_fail(EXIT_REFUSED, "restarting it is for administrators: run this on the coordinator's host, as root or a "
 				 "member of the group nodeagent-admin; or type as root:  %s# systemctl restart %s%s%s", w->node, w->unit,
 				 w->enable ? " && systemctl enable " : "", w->enable ? w->unit : "");
-	fprintf(stderr, "restarting %s on %s by its launcher, %d s at most\n", w->unit, w->node, SM_RESTART_MS / 1000);
+	ctl_say("restarting %s on %s by its launcher, %d s at most", w->unit, w->node, SM_RESTART_MS / 1000);
 	r = ask(w, w->node, false, &m);
 	if (r != CTL_GO)
 		return r;
@@ -175,7 +175,7 @@ static int restart(struct ctl *c, struct wish *w)
 	snprintf(w->trouble, sizeof(w->trouble), "%s", f->code && f->text ? f->text : "");
 	w->unsure = f->code && strcmp(f->code, "late") == 0 && !f->restarted;
 	if (f->code && is_about_rights(f->code) && root_is_here(c, w)) {
-		fprintf(stderr, "%s\n", w->trouble);
+		ctl_say("%s", w->trouble);
 		*w->trouble = '\0';
 		r = restart_here(w);
 	} else if (!f->restarted && !w->unsure) {
@@ -226,9 +226,9 @@ static int wait_and_tell(struct ctl *c, struct wish *w, const struct fix_ports *
 	int r, printed;
 
 	if (*w->trouble)
-		fprintf(stderr, "warning: %s\n", w->trouble);
+		ctl_say("warning: %s", w->trouble);
 	else if (!w->enable && !w->was_enabled)
-		fprintf(stderr, "warning: %s is not enabled: after the next boot it does not run; nodectl fix sm --enable\n", w->unit);
+		ctl_say("warning: %s is not enabled: after the next boot it does not run; nodectl fix sm --enable", w->unit);
 	fix_ports_init(&now);
 	r = w->wait_ms > 0 ? fix_ports_wait(&w->via, w->wait_ms, &now, &ms) : fix_ports_look(&w->via, &now);
 	if (r == CTL_GO) {

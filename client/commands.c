@@ -87,6 +87,17 @@ int ctl_fail(int code, const char *fmt, ...)
 	return code;
 }
 
+void ctl_say(const char *fmt, ...)
+{
+	char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	complain("", text);
+}
+
 int ctl_usage(const struct ctl *c, const char *fmt, ...)
 {
 	char text[2048], who[64];

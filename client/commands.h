@@ -33,6 +33,8 @@ extern const struct command *const commands[]; /* ends with NULL */
 
 /* "nodectl: ..." on standard error; returns 'code'. Further lines of the text are indented. */
 int ctl_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same without "nodectl: ": how it goes on. */
+void ctl_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* EXIT_USAGE, with the command's name before the sentence. */
 int ctl_usage(const struct ctl *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -72,7 +72,7 @@ int fix_ports_wait(const struct ctl *c, uint64_t ms, struct fix_ports *p, int64_
 		if (r != CTL_GO || p->waiting == 0 || mono_due(end, mono_now()))
 			return r;
 		if (p->waiting != before)
-			fprintf(stderr, "waiting for %zu port%s, %llu s at most: %s\n", p->waiting, p->waiting == 1 ? "" : "s",
+			ctl_say("waiting for %zu port%s, %llu s at most: %s", p->waiting, p->waiting == 1 ? "" : "s",
 				(unsigned long long)(ms + 999) / 1000, buf_str(&p->names));
 		before = p->waiting;
 		poll(NULL, 0, LOOK_MS);
@@ -97,7 +97,7 @@ static void say_port(const struct rec_node_info *n, const struct rec_port *p)
 {
 	const char *text = judged(n, p);
 
-	fprintf(stderr, "%s %s port %u is still %s%s%s\n", n->name, p->device, p->port, p->state, text ? ": " : "", text ? text : "");
+	ctl_say("%s %s port %u is still %s%s%s", n->name, p->device, p->port, p->state, text ? ": " : "", text ? text : "");
 }
 
 static void say_why(const struct rec_status *s, const struct fix_ports *before, const struct fix_ports *now, const char *node,
@@ -106,13 +106,13 @@ static void say_why(const struct rec_status *s, const struct fix_ports *before, 
 	const struct rec_node_info *n = status_node(s, node);
 
 	if (n && n->n_host && n->host->sm && !n->host->sm_running)
-		fprintf(stderr, "%s on %s has ended again; there: systemctl status %s\n", unit, node, unit);
+		ctl_say("%s on %s has ended again; there: systemctl status %s", unit, node, unit);
 	else if (now->active > before->active)
-		fprintf(stderr, "%s configures other ports: these are perhaps of another fabric, which needs a manager of its own, or "
-			"are refused (pkey, M_Key); on %s: journalctl -u %s\n", unit, node, unit);
+		ctl_say("%s configures other ports: these are perhaps of another fabric, which needs a manager of its own, or "
+			"are refused (pkey, M_Key); on %s: journalctl -u %s", unit, node, unit);
 	else
-		fprintf(stderr, "%s configures none of them: it is perhaps bound to a port of another fabric, or cannot use its own; on "
-			"%s: journalctl -u %s\n", unit, node, unit);
+		ctl_say("%s configures none of them: it is perhaps bound to a port of another fabric, or cannot use its own; on "
+			"%s: journalctl -u %s", unit, node, unit);
 }
 
 void fix_ports_say_left(const struct ctl *c, const struct fix_ports *before, const char *node, const char *unit)
@@ -130,7 +130,7 @@ void fix_ports_say_left(const struct ctl *c, const struct fix_ports *before, con
 			if (waits(&g.all.u.status.nodes[i].port_list[k]) && said++ < LEFT_MAX)
 				say_port(&g.all.u.status.nodes[i], &g.all.u.status.nodes[i].port_list[k]);
 	if (said > LEFT_MAX)
-		fprintf(stderr, "and %zu more\n", said - LEFT_MAX);
+		ctl_say("and %zu more", said - LEFT_MAX);
 	say_why(&g.all.u.status, before, &now, node, unit);
 	fix_ports_finish(&now);
 	gather_finish(&g);
