@@ -283,7 +283,7 @@ class Nodes(Bed):
     @classmethod
     def missing(cls):
         lib = os.path.join(BUILD, "tests/fake/libnvml.so")
-        return Bed.missing() or (None if os.path.exists(lib) else f"{lib} is not built")
+        return Bed.missing() or (None if os.path.exists(lib) else f"{lib} is not built: make diagnosis ONLY=ID,... builds what is needed")
 
     def prepare(self):
         self.trees, self.gpu_lines = {}, {}

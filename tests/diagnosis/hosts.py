@@ -123,7 +123,7 @@ class HostsBed(Jobs, Nodes):
         tools = [t for t in ("ip", "nsenter", "mount", "nft", "mkfs.ext4") if not shutil.which(t)]
         if tools:
             return f"{', '.join(tools)} not installed"
-        return Nodes.missing() or (None if os.path.exists(FAKE_HOST) else f"{FAKE_HOST} is not built")
+        return Nodes.missing() or (None if os.path.exists(FAKE_HOST) else f"{FAKE_HOST} is not built: make diagnosis ONLY=ID,... builds what is needed")
 
     def make_site(self):
         self.hosts = Namespaces(len(self.nodes)).__enter__()

@@ -140,13 +140,13 @@ def write_doc(outcomes):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--list", action="store_true")
-    p.add_argument("--only", default="")
-    p.add_argument("--short", action="store_true")
-    p.add_argument("--jobs", type=int, default=3)
-    p.add_argument("--markdown", action="store_true")
-    p.add_argument("--record", action="store_true")
-    p.add_argument("--replay", action="store_true")
+    p.add_argument("--list", action="store_true", help="the classes: id, bed, what is expected, what is injected")
+    p.add_argument("--only", default="", metavar="ID,...", help="these, or all that begin so: ib-flap,gpu-")
+    p.add_argument("--short", action="store_true", help="a few of each kind, as make check runs them")
+    p.add_argument("--jobs", type=int, default=3, metavar="N", help="so many at a time (3)")
+    p.add_argument("--markdown", action="store_true", help="write the table of docs/diagnosis.md anew")
+    p.add_argument("--record", action="store_true", help="keep what ibsim shows, for hosts without it")
+    p.add_argument("--replay", action="store_true", help="take what was kept in place of ibsim")
     args = p.parse_args()
     wanted = [w for w in args.only.split(",") if w]
     unknown = [w for w in wanted if not any(f.id == w or (w.endswith("-") and f.id.startswith(w)) for f in FAULTS)]
