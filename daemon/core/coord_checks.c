@@ -403,6 +403,13 @@ static bool known_id(const char *id)
 
 static void refuse_id(struct coord *c, struct clink *l, const struct rec_checks_get *g)
 {
+	char group[72];
+
+	if (snprintf(group, sizeof(group), "%s.", g->id) < (int)sizeof(group) && known_id(group)) {
+		coord_refuse(c, l, g->rid, "not-found", "there is no check \"%s\"; with a dot at its end, %s, it is a group of them",
+			     g->id, group);
+		return;
+	}
 	coord_refuse(c, l, g->rid, "not-found", "there is no check \"%s\"; nodectl check --explain lists them", g->id);
 }
 

@@ -110,6 +110,8 @@ def test_each_check_explains_itself_and_a_wrong_name_is_told(lab):
     assert all(w in out for w in ("ib.rate", "reading", "threshold", "source", "remedy"))
     r = lab.c.ctl("check", "ib.nonsense")
     assert r.code == 3 and "no check" in r.err
+    r = lab.c.ctl("check", "ib")
+    assert r.code == 3 and "with a dot at its end, ib., it is a group" in r.err
     r = lab.c.ctl("check", "-w", "node7")
     assert r.code == 3 and "no node named node7" in r.err
     assert lab.c.ctl("check", "ib.state", "ib.rate").code == 2
