@@ -367,10 +367,10 @@ static const struct check own_checks[] = {
 	  .threshold = "bad: more in use than before the job, longer than a minute after it", .source = "ours: the driver takes some seconds",
 	  .remedy = "nvidia-smi --gpu-reset with nodeagentd stopped; else reboot" },
 	{ .id = "sm.running", .title = "the subnet manager runs", .reads = "systemd's units opensm and opensmd: enabled, and processes in the "
-	  "unit's cgroup. One on a switch, in a container or started by hand is not seen",
+	  "unit's cgroup, or in that of an opensm@PORT that it has started. One on a switch, in a container or started by hand is not seen",
 	  .threshold = "bad: enabled on this node, none runs on any node, and some node has an "
 	  "InfiniBand port", .source = "ours: who enabled it wants it",
-	  .remedy = "nodectl fix sm; journalctl -u opensm says why it ended" },
+	  .remedy = "nodectl fix sm; journalctl -u 'opensm*' says why it ended" },
 	{ .id = "sm.enabled", .title = "the subnet manager comes back after a boot", .reads = "as sm.running: links in TARGET.wants",
 	  .threshold = "warn: it runs and is not enabled", .source = "ours: after the next boot ports stay Initializing",
 	  .remedy = "nodectl fix sm --enable" },

@@ -1,4 +1,8 @@
-/* sm.c - see sm.h. Debian and upstream name the unit opensm, MLNX_OFED and DOCA opensmd. */
+/* sm.c - see sm.h. Debian and upstream name the unit opensm, MLNX_OFED and DOCA opensmd.
+ *
+ * Debian's and Ubuntu's opensm.service has ended when all is well: it starts an
+ * opensm@GUID.service for each port, and these are in the slice of their template.
+ */
 #include "hw/sm.h"
 
 #include <dirent.h>
@@ -19,19 +23,41 @@ static bool there(const char *dir, const char *name, const char *suffix)
 }
 
 /* The kernel's file of a group with processes is not empty, though its size is 0. */
-static bool has_process(const char *cgroup, const char *name)
+static bool has_process(const char *group)
 {
 	char path[PATH_MAX], c;
 	bool some;
 	int fd;
 
-	snprintf(path, sizeof path, "%s/system.slice/%s.service/cgroup.procs", cgroup, name);
+	if (snprintf(path, sizeof path, "%s/cgroup.procs", group) >= (int)sizeof path)
+		return false;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return false;
 	some = read(fd, &c, 1) == 1;
 	close(fd);
 	return some;
+}
+
+static bool runs(const char *cgroup, const char *name)
+{
+	char path[PATH_MAX / 2], one[PATH_MAX];
+	size_t len = strlen(name);
+	bool yes;
+	DIR *d;
+
+	snprintf(path, sizeof path, "%s/system.slice/%s.service", cgroup, name);
+	yes = has_process(path);
+	snprintf(path, sizeof path, "%s/system.slice/system-%s.slice", cgroup, name);
+	d = yes ? NULL : opendir(path);
+	for (struct dirent *e; d != NULL && !yes && (e = readdir(d)) != NULL;) {
+		if (strncmp(e->d_name, name, len) != 0 || e->d_name[len] != '@')
+			continue;
+		yes = snprintf(one, sizeof one, "%s/%s", path, e->d_name) < (int)sizeof one && has_process(one);
+	}
+	if (d != NULL)
+		closedir(d);
+	return yes;
 }
 
 /* A link NAME.service in any TARGET.wants or TARGET.requires. */
@@ -74,7 +100,7 @@ void sm_read(const char *sysfs, struct hw_host *h)
 		if (h->sm != NULL && h->sm_running)
 			return; /* both are installed: the one that runs */
 		h->sm = names[i];
-		h->sm_running = has_process(v2, names[i]) || has_process(v1, names[i]);
+		h->sm_running = runs(v2, names[i]) || runs(v1, names[i]);
 		h->sm_enabled = false;
 		for (size_t k = 0; dirs[k] != NULL; k++)
 			h->sm_enabled = h->sm_enabled || enabled(dirs[k], names[i]);

@@ -86,6 +86,22 @@ def test_the_verdict_names_the_host_and_who_is_not_root_is_told_what_to_type(clu
         assert code == 1 and "is for administrators" in err and f"{node}# systemctl restart opensmd && systemctl enable opensmd\n" in err, err
 
 
+def test_debians_unit_starts_others_and_has_no_process_of_its_own(cluster, tree):
+    """Its opensm.service is Type=oneshot, and starts an opensm@GUID.service for each port."""
+    tree.write("systemd/opensm.service", "")
+    tree.write("systemd/opensm@.service", "")
+    group = "fs/cgroup/system.slice/system-opensm.slice"
+    tree.write(f"{group}/opensm@0x0002c9030002fce9.service/cgroup.procs", "1")
+    os.makedirs(tree.path("systemd/network-online.target.wants"))
+    os.symlink("/lib/systemd/system/opensm.service", tree.path("systemd/network-online.target.wants/opensm.service"))
+    c = start(cluster, tree)
+    wait_until(lambda: c.json("ports")["ports"], 15 * SLOW, "the ports are read")
+    r = c.ctl("check", "sm.")
+    assert r.code == 0 and "bad" not in r.out, r
+    os.truncate(tree.path(f"{group}/opensm@0x0002c9030002fce9.service/cgroup.procs"), 0)
+    wait_until(lambda: "opensm is enabled here and does not run" in attention(c), 15 * SLOW, "it has ended")
+
+
 @pytest.mark.skipif(not NAMESPACE, reason="needs root and mount namespaces")
 def test_root_on_its_host_restarts_it_and_waits_for_the_ports(cluster, tree):
     tree.write("systemd/opensm.service", "")
