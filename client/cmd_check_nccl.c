@@ -279,8 +279,10 @@ static int find_out(struct ctl *c, struct check *k)
 		r = status_get(c, &wish, &g);
 	if (r == CTL_GO) {
 		for (size_t i = 0; i < in.count && r == CTL_GO; i++)
-			if (status_node(&g.all.u.status, in.names[i]) == NULL)
-				r = status_no_node(c, &g.all.u.status, in.names[i]);
+			if (status_node(&g.all.u.status, in.names[i]) == NULL) {
+				status_no_node(c, &g.all.u.status, in.names[i]);
+				r = EXIT_UNREACHABLE; /* 1 is a bad result */
+			}
 		if (r == CTL_GO)
 			r = look(c, k, &in, &out, &g.all.u.status);
 		gather_finish(&g);
@@ -501,6 +503,8 @@ static int launch(const struct ctl *c, const struct check *k)
 		write_all(2, r.said.data, r.said.len);
 		if (code == 0)
 			code = ctl_fail(EXIT_REFUSED, "the check ended without a result");
+		else if (code == EXIT_REFUSED && !r.lines.begun)
+			code = EXIT_UNREACHABLE; /* it has not run at all; 1 is a bad result */
 	}
 	check_lines_finish(&r.lines);
 	buf_finish(&r.out);

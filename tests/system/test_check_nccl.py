@@ -119,7 +119,9 @@ def test_what_is_missing_is_said(nodes):
     r = check(nodes, "-N", "1", "--procs-per-node", "1", env=fake(nodes, FAKE_CUDA_GPUS="-1"))
     assert r.code == 3 and "driver" in r.out, r
     r = nodes.ctl("check", "nccl", "-w", "node9")
-    assert r.code != 0 and "node9" in r.err, r
+    assert r.code == 3 and "node9" in r.err, r
+    r = check(nodes, "-N", "9", "--procs-per-node", "1")
+    assert r.code == 3 and "9 nodes were asked for" in r.err, r
     r = check(nodes, "-N", "3", "--procs-per-node", "2", prefix="/nonexistent")
     assert r.code == 3 and "node1 and 2 more: the environment /nonexistent cannot be entered" in " ".join(r.out.split()), r
     r = check(nodes, "-N", "1", "--procs-per-node", "1")
