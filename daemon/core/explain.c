@@ -162,7 +162,7 @@ static void say_queued(struct words *w)
 	if (MSG_HAS(j, job_info, start_by_wall_ms) && j->start_by_wall_ms > w->in->wall_ms)
 		say(w, " It can start in %s at the latest, if no node fails.", span(w, j->start_by_wall_ms - w->in->wall_ms));
 	else
-		unknown(w, "when it can start: who holds what it waits for has given no time limit");
+		unknown(w, "when it can start: what it waits for has no known end");
 	saw(w, j->submit_wall_ms, "the coordinator", "submitted by %s at %s, for %u node%s", j->user, j->submit_node != NULL ?
 	    j->submit_node : "?", j->nnodes, j->nnodes == 1 ? "" : "s");
 	todo(w, "nodectl status shows who holds the nodes, and what needs a person");
