@@ -151,7 +151,7 @@ static bool same_kind(const struct verdicts *v, size_t i, size_t k)
 	       strcmp(v->kind[i].noun, v->kind[k].noun) == 0 && strcmp(v->kind[i].is, v->kind[k].is) == 0;
 }
 
-const char *verdict_brief(struct arena *a, const struct verdicts *v, int64_t *ret_since_wall_ms)
+static const char *worst_brief(struct arena *a, const struct verdicts *v, int64_t *ret_since_wall_ms)
 {
 	size_t worst = 0, count = 0;
 	int64_t since = 0;
@@ -173,6 +173,15 @@ const char *verdict_brief(struct arena *a, const struct verdicts *v, int64_t *re
 	if (count < 2)
 		return v->n > 0 ? v->v[worst].brief : NULL;
 	return arena_printf(a, "%zu %ss %s", count, v->kind[worst].noun, v->kind[worst].is);
+}
+
+/* A bad verdict does not hide that the node gets no jobs by somebody's word. */
+const char *verdict_brief(struct arena *a, const struct verdicts *v, int64_t *ret_since_wall_ms)
+{
+	const char *text = worst_brief(a, v, ret_since_wall_ms);
+	bool drained = v->n > 0 && v->kind[0].is != NULL && strcmp(v->kind[0].is, "drained") == 0;
+
+	return text == NULL || !drained || text == v->v[0].brief ? text : arena_printf(a, "drained; %s", text);
 }
 
 bool verdict_bad(const struct verdicts *v)

@@ -324,6 +324,15 @@ TEST(a_few_words_for_a_table_tell_the_worst_and_count_its_equals)
 	in = (struct verdict_in){ .node = "gpu03", .has_skew = true, .skew_us = -2100000 };
 	judge(&in);
 	brief("clock 2.1 s off", 0);
+	v.v[1] = v.v[0];
+	v.kind[1] = v.kind[0];
+	v.v[1].severity = "bad";
+	v.v[0] = (struct rec_attention){ .severity = "warn", .brief = "drained: new NIC" };
+	v.kind[0] = (struct verdict_kind){ .is = "drained" };
+	v.n = 2;
+	brief("drained; clock 2.1 s off", 0); /* by coord_cordon.c: first */
+	v.v[1].severity = "warn";
+	brief("drained: new NIC", 0);
 	in.skew_us = INT64_C(28800000000);
 	judge(&in);
 	brief("clock 8.0 h off", 0);
