@@ -98,6 +98,9 @@ void job_hang_text(struct buf *b, const struct rec_job_info *j)
 	if (!p || !p->hang)
 		return;
 	buf_addf(b, "hangs: %s", p->hang);
+	if (j->on_hang)
+		buf_addf(b, "; --on-hang %s: it is %s half a minute after this was seen, unless it goes on", j->on_hang,
+			 strcmp(j->on_hang, "restart") == 0 ? "started again" : "ended");
 	if (p->fix)
 		buf_addf(b, "  fix: %s", p->fix);
 }

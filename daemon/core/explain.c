@@ -198,6 +198,9 @@ static void say_hang(struct words *w, const struct rec_job_progress *p)
 	const struct rec_attention *bad = worst(w, "bad");
 
 	say(w, "It hangs: %s.", p->hang);
+	if (w->j->on_hang != NULL)
+		say(w, " It is %s half a minute after this was seen, unless it goes on: --on-hang %s.",
+		    strcmp(w->j->on_hang, "restart") == 0 ? "started again" : "ended", w->j->on_hang);
 	if (s != NULL && s->trouble != NULL)
 		say(w, " NCCL said before: %s.", s->trouble);
 	else if (bad != NULL)

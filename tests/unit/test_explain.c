@@ -160,6 +160,9 @@ TEST(a_job_that_hangs_says_so_first)
 	DO(e, "on gpu01: kill -CONT 7");
 	assert_int_equal(seen(e, "is stopped")->wall_ms, 9000);
 	seen(e, "its threads: 4 do_signal_stop");
+	j.on_hang = "kill";
+	now("It hangs: rank 1 on gpu01 (pid 7) is stopped (SIGSTOP, state T) for 12 s. It is ended half a minute after this was seen");
+	j.on_hang = NULL;
 	nodes[1].v = &bad;
 	nodes[1].n = 1;
 	now("It hangs: rank 1 on gpu01 (pid 7) is stopped (SIGSTOP, state T) for 12 s. One of its nodes is not well: gpu02 mlx5_2: cable");
