@@ -6,8 +6,9 @@
  * whoever watches the job.
  *
  * That a hang was told is on disk with the story, so neither is told twice over a restart.
- * One that was told stays while a node is not heard, or its shim says nothing: that it goes
- * on again must be seen. Nothing is done about a job on such old evidence.
+ * One that was told stays while a node is not heard, or its shim says nothing, or nothing moves though
+ * the verdict is not yet there again (after a restart: it takes up to half a minute): that it goes on
+ * again must be seen. Nothing is done about a job on such old evidence.
  *
  * Stacks are asked for when a hang is told, once: a coordinator that dies right then has not asked.
  *
@@ -377,7 +378,7 @@ static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 		if (j->hang_stacks)
 			ask_for_stacks(c, j);
 		job_changed(c, j);
-	} else if (told && !h->out.hang && !h->out.blind) {
+	} else if (told && !h->out.hang && !h->out.blind && h->out.moves) {
 		j->hung_attempt = 0;
 		job_tell(c, j, NULL, 0, 0, "goes on again");
 		act_log(c->out, j->id, "job %llu goes on again", (unsigned long long)j->id);

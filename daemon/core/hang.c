@@ -542,6 +542,7 @@ void hang_judge(const struct hang_in *in, struct hang_out *out)
 		out->stalled = out->stalled && !goes_on(in, &in->v[i]);
 		out->blind = out->blind || !(in->v[i].known || in->v[i].dead);
 	}
+	out->moves = in->n > 0 && (!out->stalled || steps_on(in));
 	out->hang = stopped(in, out) || in_disk(in, out) || in_mount(in, out) || dead(in, out) ||
 		    (out->stalled && !steps_on(in) && (counts_differ(in, out) || one_rests(in, out) || all_spin(in, out)));
 	out->phase = out->hang ? "hung" : phase(in, out);

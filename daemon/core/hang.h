@@ -88,6 +88,7 @@ struct hang_in {
 struct hang_out {
 	const char *phase; /* starting tokenising training checkpointing busy idle hung */
 	bool hang, stalled; /* stalled: no rank makes progress; the hints do not count */
+	bool moves; /* it is seen to go on: some rank makes progress, or a step has just come */
 	bool blind; /* of some rank nothing is known: that nothing hangs is not known, either */
 	char text[512], fix[256]; /* of a hang */
 	const char *threads; /* of a hang: where those of the rank wait; NULL; borrowed from hang_rank */

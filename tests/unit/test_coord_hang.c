@@ -513,6 +513,33 @@ static void a_hang_is_told_once_over_a_restart(void **state)
 	assert_int_equal(times_told(w, "goes on again"), 1);
 }
 
+/* A verdict that takes a while to come again: nobody has seen the job go on meanwhile. */
+static void a_hang_of_spinning_gpus_is_told_once_over_a_restart(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_one(w);
+	struct rec_rank_pulse v[2] = { in_state(0, "R", 0), in_state(1, "R", 0) };
+
+	for (int life = 0; life < 2; life++) {
+		for (int i = 0; i < 8; i++) {
+			gpus(w, l, 100, 100, 118000);
+			pulse(w, l, v, 2, NULL);
+			heard(w, l, 5000);
+		}
+		expect(w, "hung", "all 2 GPUs wait in a kernel for ");
+		store(w);
+		if (life == 0) {
+			restart(w);
+			l = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+		}
+	}
+	assert_int_equal(times_told(w, "hangs: "), 1);
+	assert_int_equal(times_told(w, "goes on again"), 0);
+	gpus(w, l, 100, 100, 380000);
+	pulse(w, l, v, 2, NULL);
+	assert_int_equal(times_told(w, "goes on again"), 1);
+}
+
 static void one_whose_node_is_not_heard_goes_on_hanging(void **state)
 {
 	struct world *w = *state;
@@ -696,6 +723,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_of_another_attempt_or_after_the_end_does_not_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(times_that_nobody_can_mean_do_no_harm, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_hang_is_told_once_over_a_restart, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_hang_of_spinning_gpus_is_told_once_over_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_whose_node_is_not_heard_goes_on_hanging, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute, setup, teardown),
 		cmocka_unit_test_setup_teardown(stacks_are_asked_for_once_when_a_hang_is_told, setup, teardown),
