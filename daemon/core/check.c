@@ -116,8 +116,8 @@ const struct check check_table[] = {
 	  "warn: Ethernet and InfiniBand", "ours: NCCL leaves out the ones or the others",
 	  "mlxconfig -d PCI-ADDRESS set LINK_TYPE_P1=1 (InfiniBand) or 2 (Ethernet), then reboot; or exclude_ports", NULL, 0, 0 },
 	{ "ib.count", OF_NODE, check_ports_count, NULL, "number of RDMA ports", "class/infiniband, of this node before and of the others",
-	  "bad: one that was Active is not there any more; warn: fewer than most nodes have",
-	  "nodes of a cluster are alike; an adapter that fell off the bus, or whose driver is not loaded, is not listed at all",
+	  "bad: one that was Active is not there any more; warn: fewer than most nodes of its make have",
+	  "ours: nodes with the same GPUs, or without any the same adapters, are alike; an adapter that fell off the bus, or whose driver is not loaded, is not listed at all",
 	  "lspci | grep -i mellanox, dmesg | grep -i mlx5; modprobe mlx5_ib; an adapter that is missing needs a reboot, or to be reseated", NULL, 0, 0 },
 	/* ---- sources ---- */
 	{ "node.sources", OF_SOURCE, check_node_source, NULL, "readings can be had",

@@ -341,6 +341,7 @@ void check_ports_count(const struct check_at *at, struct check_is *is)
 	size_t n = at->r != NULL ? at->r->n_ports : 0;
 	const char *now = n > 0 ? arena_printf(at->a, "%zu RDMA port%s", n, n == 1 ? "" : "s") : "no RDMA port";
 	struct tally_view v = { 0 };
+	char make[66];
 	unsigned most;
 
 	if (at->r == NULL || (n == 0 && !verdict_ports_known(at->r) && !verdict_is_absent(at->r))) {
@@ -348,7 +349,7 @@ void check_ports_count(const struct check_at *at, struct check_is *is)
 		return;
 	}
 	if (at->in->peers != NULL)
-		tally_look(at->in->peers, TALLY_PORTS, "", NULL, &v);
+		tally_look(at->in->peers, TALLY_PORTS, tally_make(at->r, make), NULL, &v);
 	most = v.most != NULL ? (unsigned)strtoul(v.most, NULL, 10) : 0;
 	check_ok(is, now);
 	if (gone != NULL) {
@@ -360,7 +361,7 @@ void check_ports_count(const struct check_at *at, struct check_is *is)
 	} else if (n > 0 && n < most) {
 		is->brief = arena_printf(at->a, "%zu ports of %u", n, most);
 		check_say(is, CHECK_WARN, "port count",
-			  arena_printf(at->a, "it has %s, %u of %u nodes have %u", now, v.n_most, v.n_all, most),
+			  arena_printf(at->a, "it has %s, %u of %u nodes of its make have %u", now, v.n_most, v.n_all, most),
 			  "lspci, and dmesg | grep -i mlx5; an adapter that is missing needs a reboot, or to be reseated");
 	} else if (n == 0) {
 		is->verdict = CHECK_SKIP; /* a node without RDMA */

@@ -73,6 +73,16 @@ const char *tally_gpu_model(const struct rec_readings *r)
 	return "";
 }
 
+const char *tally_make(const struct rec_readings *r, char out[66])
+{
+	const char *gpu = tally_gpu_model(r);
+
+	if (r->n_gpus > 0)
+		return gpu;
+	snprintf(out, 66, "@%.60s", r->n_ports > 0 ? tally_port_model(&r->ports[0]) : ""); /* no GPU's name begins so */
+	return out;
+}
+
 const char *tally_port_name(const struct rec_port *p, char out[66])
 {
 	snprintf(out, 66, "@%.60s/%u", p->device, p->port); /* no board_id begins so */
@@ -131,6 +141,7 @@ static void add_gpu(struct tally *t, const struct rec_gpu *g)
 
 void tally_node(struct tally *t, const struct rec_readings *r)
 {
+	char make[66];
 	bool init = false, active = false;
 
 	t->nodes++;
@@ -144,7 +155,7 @@ void tally_node(struct tally *t, const struct rec_readings *r)
 	if (r->n_gpus > 0)
 		add_number(t, TALLY_GPUS, tally_gpu_model(r), r->n_gpus);
 	if (r->n_ports > 0)
-		add_number(t, TALLY_PORTS, "", r->n_ports);
+		add_number(t, TALLY_PORTS, tally_make(r, make), r->n_ports);
 	t->nodes_init += init;
 	t->nodes_active += active;
 }

@@ -22,7 +22,7 @@ enum tally_kind {
 	TALLY_NVLINKS, /* of GPUs of a model */
 	TALLY_PCIE, /* generation and width that GPUs of a model can have */
 	TALLY_LIMIT, /* W, of GPUs of a model */
-	TALLY_PORTS, /* number of RDMA ports of nodes that have any */
+	TALLY_PORTS, /* number of RDMA ports of nodes of one make that have any */
 	TALLY_SM, /* SM LID of Active InfiniBand ports of one name: rails may have fabrics of their own */
 };
 
@@ -58,5 +58,7 @@ const char *tally_port_model(const struct rec_port *p);
 const char *tally_port_name(const struct rec_port *p, char out[66]);
 /* That of a node's GPUs: hosts of different make are not alike. "": not known. */
 const char *tally_gpu_model(const struct rec_readings *r);
+/* The same, and of nodes without GPUs (login, storage) what their adapters are. */
+const char *tally_make(const struct rec_readings *r, char out[66]);
 
 #endif

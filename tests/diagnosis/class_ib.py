@@ -93,7 +93,7 @@ def gone(bed):
 
 
 @fault("ib-adapter-missing", "a node came up with an adapter fewer than its like",
-       expect=Expect("ib.count", "a", None, "warn", ("3 RDMA ports", "2 of 3 nodes have 4"), within=25), spoils=True)
+       expect=Expect("ib.count", "a", None, "warn", ("3 RDMA ports", "2 of 3 nodes of its make have 4"), within=25), spoils=True)
 def missing(bed):
     bed.restart_all(lambda: os.unlink(bed.sys("a").path("class/infiniband/mlx5_2")))
     yield

@@ -383,7 +383,16 @@ TEST(a_port_that_was_Active_is_missed_and_its_Down_is_no_warning_only)
 		tally_node(&tally, &r);
 	r.n_ports = 1;
 	with(&r, &in);
-	expect("ib.count", CHECK_WARN, "it has 1 RDMA port, 3 of 3 nodes have 2");
+	expect("ib.count", CHECK_WARN, "it has 1 RDMA port, 3 of 3 nodes of its make have 2");
+	r.n_gpus = 1; /* a GPU host, among login and storage nodes */
+	r.gpus = &(struct rec_gpu){ .name = "NVIDIA H100 80GB HBM3" };
+	with(&r, &in);
+	expect("ib.count", CHECK_OK, "1 RDMA port");
+	r.n_gpus = 0;
+	p[0].board = "MT_0000000223";
+	with(&r, &in);
+	expect("ib.count", CHECK_OK, "1 RDMA port");
+	p[0].board = "MT_0000000838";
 	in.n_bases = 2;
 	p[0].state = "Down";
 	p[0].phys_state = "Polling";
