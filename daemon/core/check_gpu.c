@@ -121,7 +121,8 @@ void check_gpu_strangers(const struct check_at *at, struct check_is *is)
 		check_ok(is, g->n_procs > 0 ? arena_printf(at->a, "%zu processes, of jobs", g->n_procs) : "no process");
 }
 
-/* A dead process's memory comes back with it; what stays belongs to nobody that can be ended. */
+/* A dead process's memory comes back with it; what stays belongs to nobody that can be ended. In a container NVML lists
+ * no process, and the memory of a GPU that a job has is the job's. */
 void check_gpu_memory(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_gpu *g = at->gpu;
@@ -129,7 +130,7 @@ void check_gpu_memory(const struct check_at *at, struct check_is *is)
 	if (!readable(at, is, MSG_HAS(g, gpu, mem_used) && !g->procs_unknown))
 		return;
 	check_ok(is, arena_printf(at->a, "%s in use, %zu process%s", check_bytes(at->a, g->mem_used), g->n_procs, g->n_procs == 1 ? "" : "es"));
-	if (g->n_procs > 0 || g->mem_used >> 30 < GPU_LEFT_GIB)
+	if (g->n_procs > 0 || g->mem_used >> 30 < GPU_LEFT_GIB || (g->index < 64 && at->in->held_gpus >> g->index & 1))
 		return;
 	check_say(is, CHECK_WARN, "with leftover memory",
 		  arena_printf(at->a, "%s of its memory are in use, and no process is there that has it: jobs do not get it",

@@ -195,12 +195,12 @@ static struct verdict_in clock_in(const struct coord *c, const struct node *n)
 				    .skew_error_us = n->skew_error_us };
 }
 
-static uint64_t strange_indices(struct coord *c, const struct node *n)
+static uint64_t indices_of(const struct node *n, uint64_t slots)
 {
 	const struct rec_readings *r = node_readings(n);
-	uint64_t slots = node_gpus_strange(c, n), mask = 0;
+	uint64_t mask = 0;
 
-	for (size_t i = 0; slots != 0 && i < r->n_gpus; i++)
+	for (size_t i = 0; slots != 0 && r != NULL && i < r->n_gpus; i++)
 		if (r->gpus[i].index < 64 && slots & node_gpu_bit(n, &r->gpus[i]))
 			mask |= UINT64_C(1) << r->gpus[i].index;
 	return mask;
@@ -210,7 +210,8 @@ bool verdicts_of(struct arena *a, struct coord *c, struct node *n, struct verdic
 {
 	struct verdict_in in = clock_in(c, n);
 
-	in.strange_gpus = strange_indices(c, n);
+	in.strange_gpus = indices_of(n, node_gpus_strange(c, n));
+	in.held_gpus = indices_of(n, n->gpus_held);
 	in.rows = rows;
 	checks_fill(c, n, &in);
 	verdict_node(a, &in, ret);

@@ -46,6 +46,7 @@ struct verdict_in {
 	int64_t skew_us;
 	uint64_t skew_error_us;
 	uint64_t strange_gpus; /* bit i: a process of no job of ours uses GPU i */
+	uint64_t held_gpus; /* ... a job of ours has it */
 	bool has_happened; /* its agent tells what happens; if so, in the last hour: */
 	struct kmsg_seen kmsg[KMSG_KINDS_MAX];
 	const struct tally *peers; /* what nodes are like, this one too; NULL: not known */

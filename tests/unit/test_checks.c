@@ -494,6 +494,10 @@ TEST(memory_that_no_process_has_is_told)
 	g.mem_used = 30 * GIB;
 	of_gpus(&g, 1, &in);
 	expect("gpu.memory", CHECK_WARN, "30.0 GiB of its memory are in use, and no process");
+	in.held_gpus = 1 << 3;
+	of_gpus(&g, 1, &in);
+	expect("gpu.memory", CHECK_OK, NULL);
+	in.held_gpus = 1 << 2;
 	g.procs = &proc;
 	g.n_procs = 1;
 	of_gpus(&g, 1, &in);
