@@ -134,6 +134,8 @@ if [ -n "$m" ]; then
 		exit 1
 	}
 fi
+# nor is it to come with the next boot: the package enables it
+case " $m " in *" opensm "*) [ $kind != apt ] || run systemctl disable opensm >/dev/null 2>&1 || true ;; esac
 for p in $mo; do
 	install "$p" >/dev/null 2>&1 || say "optional $p could not be installed; what needs it is skipped"
 done
