@@ -366,13 +366,16 @@ static void saw_progress(struct words *w)
 	}
 }
 
+/* That RAS cannot be asked matters where there is NCCL, or something hangs: of a job without NCCL it is noise. */
 static void saw_ras(struct words *w)
 {
 	const struct rec_ras_state *r = w->j->n_ras > 0 ? w->j->ras : NULL;
+	const struct rec_job_progress *p = progress(w);
+	bool matters = is(w, "running") && (nccl(w) != NULL || (p != NULL && p->hang != NULL));
 
 	if (r != NULL && r->words != NULL)
 		saw(w, r->wall_ms, r->flight ? "PyTorch's flight recorder" : "NCCL's RAS", "%s", r->words);
-	else if (r != NULL && r->text != NULL)
+	else if (r != NULL && r->text != NULL && matters)
 		unknown(w, "how far its ranks are by NCCL's RAS: %s", r->text);
 }
 

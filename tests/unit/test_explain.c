@@ -113,6 +113,29 @@ TEST(states_without_ranks_of_interest)
 	now("It ended well.");
 }
 
+TEST(what_nccls_ras_cannot_tell_is_told_of_jobs_with_nccl_or_that_hang)
+{
+	struct rec_ras_state ras = { .text = "NCCL's log says nothing" };
+	struct rec_job_progress p = { .phase = "hung", .hang = "rank 1 is stopped" };
+	const struct rec_explanation *e;
+
+	j.ras = &ras;
+	j.n_ras = 1;
+	e = now("It runs, and nothing is known to be wrong with it.");
+	assert_int_equal(e->n_unknown, 1);
+	j.progress = &p;
+	j.n_progress = 1;
+	e = now("It hangs: rank 1 is stopped.");
+	UNKNOWN(e, "how far its ranks are by NCCL's RAS: NCCL's log says nothing");
+	j.n_progress = 0;
+	with_nccl();
+	e = now("It runs, and nothing is known to be wrong with it");
+	UNKNOWN(e, "how far its ranks are");
+	j.state = "ending";
+	e = now("It is being ended");
+	assert_int_equal(e->n_unknown, 0);
+}
+
 TEST(of_a_running_job_the_worst_comes_first)
 {
 	const struct rec_explanation *e = now("It runs, and nothing is known to be wrong with it.");
@@ -254,6 +277,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_job_that_waits_says_for_what_and_until_when),
 		T(states_without_ranks_of_interest),
+		T(what_nccls_ras_cannot_tell_is_told_of_jobs_with_nccl_or_that_hang),
 		T(of_a_running_job_the_worst_comes_first),
 		T(a_job_that_hangs_says_so_first),
 		T(a_log_that_is_not_read_is_said_to_be_so),
