@@ -54,7 +54,7 @@ else
 ALLCFLAGS += $(HARD)
 LDSAN := -pie -Wl,-z,relro,-z,now
 endif
-LINK = $(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $^
+LINK = $(Q)$(if $(Q),echo "  LD   $(patsubst $(B)/%,%,$@)" &&) $(CC) $(LDSAN) $(LDFLAGS) -Wl,--as-needed -o $@ $^
 
 objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)/*.c))
 COMMON := $(call objects,common)
