@@ -17,12 +17,15 @@ const struct once_failed once_failed[] = {
 	{ "chaos", 10291 },
 	/* unspoken-lost; test_coord_again: a_node_whose_shim_has_not_spoken_yet_is_waited_for */
 	{ "stopped-shim", 106 },
+	{ "stopped-shim", 227568 },
 	/* unknown-started; test_coord_again: a_node_that_cannot_tell_yet_whether_it_has_started_is_waited_for
 	 * and what_was_taken_for_started_and_stands_ready_is_started */
 	{ "chaos", 502370 },
 	{ "stopped-shim", 261 },
 	/* ready-taken-for-started; test_coord_again: what_was_told_as_starting_and_stands_ready_is_started */
 	{ "chaos", 100312 },
+	{ "chaos", 200500 },
+	{ "stopped-shim", 200026 },
 	/* heard-once-more; test_coord: a_node_that_is_heard_once_more_is_shown_silent_as_soon_again */
 	{ "all-silent", 1005 },
 	{ "all-silent", 1125 },
