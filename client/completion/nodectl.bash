@@ -160,7 +160,7 @@ _nodectl() {
 		-k | --kind) _nodectl_reply "node node.ok node.unreachable node.down node.lost node.rebooted node.joined node.removed node.twins \
 			node.drain node.resume node.stuck node.unstuck verdict verdict.came verdict.gone cordon cordon.off \
 			cordon.not uncordon fix.sm quarantine quarantine.not nccl nccl.slow nccl.ok hook hook.failed hook.ok \
-			job job.started job.restarted job.done job.failed job.lost job.ended flapping" ;;
+			job job.started job.hung job.restarted job.done job.failed job.lost job.ended flapping" ;;
 		-j | --job) _nodectl_reply "$(_nodectl_live all-jobs)" ;;
 		--since | -n | --limit) ;;
 		*) _nodectl_reply "-f --follow --since -w --hosts -k --kind -j --job -n --limit $global" ;;

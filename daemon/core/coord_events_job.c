@@ -1,4 +1,4 @@
-/* coord_events_job.c - events of jobs: started, restarted, and how they ended
+/* coord_events_job.c - events of jobs: started, hung, restarted, and how they ended
  *
  * Neither command nor cause: they may hold what is the user's alone. */
 #include "core/coord_internal.h"
@@ -88,6 +88,16 @@ static void over(struct coord *c, const struct job *j, int64_t wall_ms)
 		   j->exit_code, in.node != NULL ? "; first on " : "", in.node != NULL ? in.node : "");
 	if (in.node != NULL && wall_ms == 0)
 		policy_on_failure(c, in.node);
+}
+
+/* Who and where in the code may be the user's alone: nodectl why. */
+void events_hang(struct coord *c, const struct job *j, const char *node)
+{
+	if (events_has_job(c, "job.hung", j->id, j->attempt))
+		return;
+	events_add(c, &(struct event_in){ .kind = "job.hung", .severity = "warn", .job = j->id, .attempt = j->attempt, .node = node },
+		   "job %llu of %s hangs%s%s: nodectl why %llu", (unsigned long long)j->id, j->user,
+		   node != NULL ? "; it waits for a rank on " : "", node != NULL ? node : "", (unsigned long long)j->id);
 }
 
 void events_job(struct coord *c, const struct job *j)

@@ -375,6 +375,7 @@ static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 		j->hung_wall_ms = c->wall_ms;
 		job_tell(c, j, NULL, 0, 0, "hangs: %.480s", h->out.text);
 		act_log(c->out, j->id, "job %llu hangs: %s", (unsigned long long)j->id, h->out.text);
+		events_hang(c, j, h->out.node);
 		if (j->hang_stacks)
 			ask_for_stacks(c, j);
 		job_changed(c, j);
@@ -454,6 +455,7 @@ static void judge(struct coord *c, struct job *j)
 			h->out = was;
 		else
 			tell(c, j, &was);
+		h->out.node = NULL; /* it may be removed before this is judged again */
 	} else {
 		c->oom = true;
 	}

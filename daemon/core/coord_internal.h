@@ -767,6 +767,8 @@ void restart_load(struct coord *c, struct job *j, const struct rec_row_job *r);
 
 /* coord_events_job.c: it is shown in another state than before; told once of each attempt */
 void events_job(struct coord *c, const struct job *j);
+/* It hangs, for the first time in this attempt; node: of the rank that is behind, or NULL. */
+void events_hang(struct coord *c, const struct job *j, const char *node);
 void events_jobs_loaded(struct coord *c); /* ends that were not told before a crash */
 
 /* coord_cause.c */

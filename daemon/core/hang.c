@@ -83,6 +83,7 @@ static bool goes_on(const struct hang_in *in, const struct hang_rank *r)
 static void blame(struct hang_out *out, const struct hang_rank *r)
 {
 	out->threads = r->threads;
+	out->node = r->node;
 }
 
 static void add_who(char *out, size_t size, const struct hang_rank *r)
@@ -309,7 +310,7 @@ static bool counts_differ(const struct hang_in *in, struct hang_out *out)
 	if (n == 1)
 		add(out->text, sizeof(out->text), "all others %s%llu", some_uncounted(in) ? "that are known " : "", (unsigned long long)most);
 	else
-		add(out->text, sizeof(out->text), "%zu others fewer than %llu too", n - 1, (unsigned long long)most);
+		add(out->text, sizeof(out->text), "%zu other%s fewer than %llu too", n - 1, n == 2 ? "" : "s", (unsigned long long)most);
 	if (r->known) {
 		add(out->text, sizeof(out->text), "; ");
 		add_state(out->text, sizeof(out->text), r);

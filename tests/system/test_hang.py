@@ -41,6 +41,8 @@ def stop_one(c, job, follower):
     assert f"! job {job} hangs: rank 1 on {node} (pid {pid}) is stopped" in page and f"kill -CONT {pid}" in page
     assert "hung" in c.ctl("job", job).ok().out
     follower.wait(f"job {job}: hangs: rank 1 on {node}", 10 * SLOW)
+    e = wait_until(lambda: [e for e in c.json("events", "--kind", "job.hung", "--job", job)["events"]], 10 * SLOW, "the event")
+    assert len(e) == 1 and e[0]["node"] == node and f"job {job} of " in e[0]["text"] and "waits for a rank on" in e[0]["text"], e
     follower.wait(rf"\[nodeagent\] rank 1 \(pid {pid}, state T\), asked for by --on-hang stacks:", 15 * SLOW)
     follower.wait(rf"\[nodeagent\]    asked: dump --nonblocking --pid {pid}", 10 * SLOW)
     os.kill(pid, signal.SIGCONT)

@@ -150,7 +150,7 @@ static const struct row {
 	{ "behind, and in D", { SPIN, NFS, SPIN, SPIN }, 18000, FLOW_NONE, true, 3, { 216, 215, 216, 216 }, "hung",
 	  "rank 1 on gpu01 has launched 215 all-reduces, all others 216; state D for 18 s in nfs_wait" },
 	{ "two behind", { SPIN, REST, REST, SPIN }, 26000, FLOW_NONE, true, 3, { 216, 1, 1, 216 }, "hung",
-	  "rank 1 on gpu01 has launched 1 all-reduce, 1 others fewer than 216 too" },
+	  "rank 1 on gpu01 has launched 1 all-reduce, 1 other fewer than 216 too" },
 	{ "one rests, no counts", { SPIN, SPIN, REST, SPIN }, 26000, FLOW_NONE, true, 0, { 0 }, "hung",
 	  "rank 2 on gpu02 (pid 4002) does nothing: neither CPU nor disk used for 26 s in futex_do_wait, its GPU idle; "
 	  "the GPUs of 3 others wait for it in a kernel" },
