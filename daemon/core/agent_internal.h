@@ -103,9 +103,12 @@ struct local_rank {
 	struct below below;
 };
 
+#define ANSWERS_MAX 4 /* of a shim, to questions about a hang; each new question allows so many */
+
 struct ajob {
 	uint64_t job;
 	uint32_t attempt;
+	uint32_t answers_due;
 	enum job_phase phase;
 	struct msg prepare; /* decoded copy, own arena */
 	char *prepare_json;
@@ -387,8 +390,8 @@ void nccl_again(struct agent *a); /* after each registration */
 void ras_on_get(struct agent *a, const struct rec_ras_get *g);
 void flight_on_get(struct agent *a, const struct rec_flight_get *g);
 void stacks_on_get(struct agent *a, const struct rec_stacks_get *g);
-void stacks_on_shim(struct agent *a, const struct ajob *j, const struct rec_stacks *s);
-void ras_on_shim(struct agent *a, const struct ajob *j, const struct rec_ras *r);
+void stacks_on_shim(struct agent *a, struct ajob *j, const struct rec_stacks *s);
+void ras_on_shim(struct agent *a, struct ajob *j, const struct rec_ras *r);
 
 /* agent_happened.c */
 /* New readings: with those before them still there. */

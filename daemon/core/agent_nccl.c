@@ -59,6 +59,7 @@ void ras_on_get(struct agent *a, const struct rec_ras_get *g)
 
 	if (j == NULL || j->phase != AJ_RUNNING)
 		return;
+	j->answers_due = ANSWERS_MAX;
 	msg_init(&m, MSG_ras_get);
 	m.u.ras_get = *g;
 	ajob_send_shim(a, j, &m);
@@ -71,16 +72,20 @@ void flight_on_get(struct agent *a, const struct rec_flight_get *g)
 
 	if (j == NULL || j->phase != AJ_RUNNING)
 		return;
+	j->answers_due = ANSWERS_MAX;
 	msg_init(&m, MSG_flight_get);
 	m.u.flight_get = *g;
 	ajob_send_shim(a, j, &m);
 }
 
-/* Whose answer it is the link says, not the shim. */
-void ras_on_shim(struct agent *a, const struct ajob *j, const struct rec_ras *r)
+/* Whose answer it is the link says, not the shim. A shim is its user's: what nobody asked for is not passed on. */
+void ras_on_shim(struct agent *a, struct ajob *j, const struct rec_ras *r)
 {
 	struct msg m;
 
+	if (j->answers_due == 0)
+		return;
+	j->answers_due--;
 	msg_init(&m, MSG_ras);
 	m.u.ras = *r;
 	m.u.ras.job = j->job;

@@ -81,15 +81,19 @@ void stacks_on_get(struct agent *a, const struct rec_stacks_get *g)
 
 	if (j == NULL || j->phase != AJ_RUNNING)
 		return;
+	j->answers_due = ANSWERS_MAX;
 	msg_init(&m, MSG_stacks_get);
 	m.u.stacks_get = *g;
 	ajob_send_shim(a, j, &m);
 }
 
-void stacks_on_shim(struct agent *a, const struct ajob *j, const struct rec_stacks *s)
+void stacks_on_shim(struct agent *a, struct ajob *j, const struct rec_stacks *s)
 {
 	struct msg m;
 
+	if (j->answers_due == 0)
+		return;
+	j->answers_due--;
 	msg_init(&m, MSG_stacks);
 	m.u.stacks = *s;
 	m.u.stacks.job = j->job;
