@@ -347,6 +347,8 @@ int launch_dry_run(const struct ctl *c, const struct launch *w)
 	struct buf b;
 	struct out *o = ctl_out(c, &b);
 	size_t argc = 0;
+	bool starts;
+	int r;
 
 	while (w->argv[argc])
 		argc++;
@@ -376,7 +378,8 @@ int launch_dry_run(const struct ctl *c, const struct launch *w)
 	if (c->json)
 		dry_warnings(o, w);
 	dry_environment(o, w);
-	net_plan_ask(c, w, o);
+	starts = net_plan_ask(c, w, o);
 	out_data(o, NULL, "Nothing was started.");
-	return ctl_print(o, &b);
+	r = ctl_print(o, &b);
+	return r == 0 && !starts ? EXIT_REFUSED : r;
 }

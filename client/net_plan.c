@@ -190,18 +190,20 @@ static void nodes_line(struct out *o, const char *nodes)
 	hostlist_finish(&h);
 }
 
-void net_plan_ask(const struct ctl *c, const struct launch *w, struct out *o)
+bool net_plan_ask(const struct ctl *c, const struct launch *w, struct out *o)
 {
 	const struct rec_plan *p;
+	bool starts;
 	struct msg m;
 	struct err e;
 
 	msg_init(&m, MSG_plan);
 	if (ask(c, w, &m, &e) < 0) {
 		no_plan(o, w, &e);
-		return;
+		return true;
 	}
 	p = &m.u.plan;
+	starts = p->text == NULL;
 	nodes_line(o, p->nodes);
 	out_str(o, "plan_text", p->text ? p->nodes ? "it would not start" : "it would wait, or not be taken" : NULL, p->text);
 	net_plan_render(o, p->n_net ? p->net : NULL, w->request.u.submit.nnodes == 1, w->env.env);
@@ -210,4 +212,5 @@ void net_plan_ask(const struct ctl *c, const struct launch *w, struct out *o)
 		out_line(o, OUT_WARN, p->notices[i]);
 	out_end(o);
 	msg_finish(&m);
+	return starts;
 }

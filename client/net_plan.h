@@ -12,7 +12,8 @@ void net_plan_render(struct out *o, const struct rec_net_plan *p, bool one_node,
 /* Names of the variables about the network that the job brings along, into the
  * request; and whether they contradict --net. CTL_GO, or an exit code and a sentence. */
 int net_plan_yours(const struct ctl *c, struct launch *w);
-/* Asks the coordinator what would become of the job, and shows it; or why it does not tell. */
-void net_plan_ask(const struct ctl *c, const struct launch *w, struct out *o);
+/* Asks the coordinator what would become of the job, and shows it; or why it does not tell. False: it has said that
+ * the job would not start now. */
+bool net_plan_ask(const struct ctl *c, const struct launch *w, struct out *o);
 
 #endif

@@ -128,9 +128,10 @@ def test_without_a_port_to_use_ib_is_refused_and_auto_says_socket(pair):
     assert r.code == 0 and all(got[i]["NCCL_NET"] == "Socket" and "NCCL_IB_HCA" not in got[i] for i in (0, 1)), r
     assert f"SOCKET: NCCL is told to use TCP on all nodes, many times slower: {cause}" in r.err.replace("\n", " "), r
     assert pair.last()["net_text"] == f"SOCKET: {cause}"
-    r = pair.site.ctl("--json", "launch", "-N", 2, "-G", 0, "--dry-run", "--net", "ib", "--", "true").ok()
-    assert cause in json.loads(r.out)["plan_text"]
-    assert "it would not start" in pair.site.ctl("launch", "-N", 2, "-G", 0, "--dry-run", "--net", "ib", "--", "true").ok().out
+    r = pair.site.ctl("--json", "launch", "-N", 2, "-G", 0, "--dry-run", "--net", "ib", "--", "true")
+    assert r.code == 1 and cause in json.loads(r.out)["plan_text"]
+    r = pair.site.ctl("launch", "-N", 2, "-G", 0, "--dry-run", "--net", "ib", "--", "true")
+    assert r.code == 1 and "it would not start" in r.out
     # it is mended while nobody is looking
     pair.trees["n2"].set("mlx5_0", state="4: ACTIVE", phys_state="5: LinkUp")
     pair.see(n2={"mlx5_0": "Active"})
