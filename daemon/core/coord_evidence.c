@@ -58,6 +58,7 @@ static const struct {
 	{ "gpu-driver", OF_NONE, 0 },
 	{ "nvswitch", OF_HOST, 60000000 },
 	{ "pcie", OF_HOST, 30000000 },
+	{ "pcie-nonfatal", OF_HOST, 30000000 },
 	{ "pcie-corrected", OF_NONE, 0 },
 	{ "mem-ue", OF_HOST, 30000000 },
 	{ "mem-ce", OF_NONE, 0 },
