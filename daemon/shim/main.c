@@ -86,6 +86,14 @@ static void add_causes(struct host *h, size_t n)
 	oom_look(&h->oom, "");
 }
 
+static bool any_rank(const struct host *h)
+{
+	for (uint32_t i = 0; i < h->nprocs; i++)
+		if (shim_rank_pid(h->machine, i))
+			return true;
+	return false;
+}
+
 static void reap(struct host *h)
 {
 	struct shim_event ev = { .type = SEV_REAPED, .ranks = h->reaped };
@@ -111,6 +119,8 @@ static void reap(struct host *h)
 	ev.orphans = sweep_hits(h->sweep);
 	if (ev.gone || ev.n_ranks)
 		host_step(h, ev);
+	if (ev.n_ranks && !any_rank(h)) /* who looks at stacks is our child, and not to be taken for a rest of the job */
+		job_stacks_end(h);
 	host_step_closed(h);
 }
 
