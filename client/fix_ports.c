@@ -8,6 +8,7 @@
 #include "client/status.h"
 
 #define LOOK_MS 500
+#define LOOK_SHARE 4 /* and so many times as long as it takes to look */
 #define LEFT_MAX 8 /* lines */
 
 void fix_ports_init(struct fix_ports *p)
@@ -64,10 +65,14 @@ int fix_ports_wait(const struct ctl *c, uint64_t ms, struct fix_ports *p, int64_
 {
 	mono_t begin = mono_now(), end = mono_add_ms(begin, (int64_t)ms);
 	size_t before = SIZE_MAX;
+	int64_t took;
 	int r;
 
 	for (;;) {
+		mono_t look = mono_now();
+
 		r = fix_ports_look(c, p);
+		took = mono_sub_ms(mono_now(), look);
 		*ret_ms = mono_sub_ms(mono_now(), begin);
 		if (r != CTL_GO || p->waiting == 0 || mono_due(end, mono_now()))
 			return r;
@@ -75,7 +80,7 @@ int fix_ports_wait(const struct ctl *c, uint64_t ms, struct fix_ports *p, int64_
 			ctl_say("waiting for %zu port%s, %llu s at most: %s", p->waiting, p->waiting == 1 ? "" : "s",
 				(unsigned long long)(ms + 999) / 1000, buf_str(&p->names));
 		before = p->waiting;
-		poll(NULL, 0, LOOK_MS);
+		poll(NULL, 0, (int)(LOOK_MS + (took < 10000 ? LOOK_SHARE * took : 10000))); /* a large cluster is not asked all the time */
 	}
 }
 
