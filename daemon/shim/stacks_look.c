@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -368,12 +369,29 @@ static void stop_and_look(const struct stacks_target *t, const char *path)
 	}
 }
 
+static bool is_python(pid_t pid)
+{
+	char path[40], exe[PATH_MAX];
+	const char *name;
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
+	n = readlink(path, exe, sizeof exe - 1);
+	if (n <= 0)
+		return false;
+	exe[n] = '\0';
+	name = strrchr(exe, '/');
+	return name && strncmp(name + 1, "python", 6) == 0;
+}
+
 static void look_into(const struct stacks_target *t, const char *path)
 {
 	char tool[600], pid[16];
 
 	snprintf(pid, sizeof pid, "%d", (int)t->pid);
 	if (!find_tool(t->pid, path, "py-spy", tool, sizeof tool)) {
+		if (is_python(t->pid))
+			say("   lines of Python are shown where py-spy is installed in the job's environment: pip install py-spy");
 		stop_and_look(t, path);
 		return;
 	}
