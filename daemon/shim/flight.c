@@ -4,26 +4,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "shim/beside.h"
 #include "shim/env.h"
 #include "shim/reader.h"
 
-#define STACK_SIZE (256u << 10)
 #define LOOK_MS 100
 #define STEMS 3
 
 struct flight {
-	pthread_mutex_t lock;
-	int fd; /* eventfd */
-	unsigned users; /* the thread, and the owner */
+	struct beside b; /* users: the thread, and the owner */
 	bool asked; /* a thread is under way */
 	bool answered;
 	struct flight_rank v[FLIGHT_RANKS];
@@ -44,28 +40,16 @@ struct flight *flight_create(void)
 
 	if (!f)
 		return NULL;
-	f->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (f->fd < 0) {
-		free(f);
-		return NULL;
-	}
-	pthread_mutex_init(&f->lock, NULL);
-	f->users = 1;
-	return f;
+	if (beside_open(&f->b))
+		return f;
+	free(f);
+	return NULL;
 }
 
 static void let_go(struct flight *f)
 {
-	bool last;
-
-	pthread_mutex_lock(&f->lock);
-	last = --f->users == 0;
-	pthread_mutex_unlock(&f->lock);
-	if (!last)
-		return;
-	close(f->fd);
-	pthread_mutex_destroy(&f->lock);
-	free(f);
+	if (beside_let_go(&f->b))
+		free(f);
 }
 
 void flight_destroy(struct flight *f)
@@ -76,7 +60,7 @@ void flight_destroy(struct flight *f)
 
 int flight_fd(const struct flight *f)
 {
-	return f->fd;
+	return f->b.fd;
 }
 
 /* ---- in the thread ------------------------------------------------------------------ */
@@ -162,17 +146,14 @@ static void *run(void *arg)
 {
 	struct task *t = arg;
 	struct flight *f = t->f;
-	uint64_t one = 1;
-	ssize_t n;
 
 	ask_all(t);
-	pthread_mutex_lock(&f->lock);
+	pthread_mutex_lock(&f->b.lock);
 	memcpy(f->v, t->v, sizeof f->v);
 	f->n = t->n;
 	f->answered = true;
-	n = write(f->fd, &one, sizeof one);
-	(void)n;
-	pthread_mutex_unlock(&f->lock);
+	beside_ring(&f->b);
+	pthread_mutex_unlock(&f->b.lock);
 	free(t);
 	let_go(f);
 	return NULL;
@@ -217,21 +198,6 @@ static void fill_stems(struct task *t, const char *const *env)
 	snprintf(t->stems[2], sizeof t->stems[2], "/tmp/comm_lib_trace_rank_");
 }
 
-static bool begin(struct task *t)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-	int rc;
-
-	if (pthread_attr_init(&attr) != 0)
-		return false;
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	rc = pthread_create(&thread, &attr, run, t);
-	pthread_attr_destroy(&attr);
-	return rc == 0;
-}
-
 bool flight_ask(struct flight *f, const char *const *env, const struct flight_rank *v, size_t n)
 {
 	struct task *t = f->asked ? NULL : calloc(1, sizeof *t);
@@ -243,11 +209,9 @@ bool flight_ask(struct flight *f, const char *const *env, const struct flight_ra
 	memcpy(t->v, v, t->n * sizeof *v);
 	snprintf(t->pipe, sizeof t->pipe, "%s", env_get(env, "TORCH_NCCL_DEBUG_INFO_PIPE_FILE"));
 	fill_stems(t, env);
-	pthread_mutex_lock(&f->lock);
-	f->users++;
-	pthread_mutex_unlock(&f->lock);
+	beside_hold(&f->b);
 	f->asked = true;
-	if (begin(t))
+	if (beside_start(run, t))
 		return true;
 	f->asked = false;
 	let_go(f);
@@ -257,18 +221,16 @@ bool flight_ask(struct flight *f, const char *const *env, const struct flight_ra
 
 bool flight_take(struct flight *f, struct flight_rank ret[FLIGHT_RANKS], size_t *ret_n)
 {
-	uint64_t count;
 	bool any;
-	ssize_t n = read(f->fd, &count, sizeof count);
 
-	(void)n;
-	pthread_mutex_lock(&f->lock);
+	beside_heard(&f->b);
+	pthread_mutex_lock(&f->b.lock);
 	any = f->answered;
 	if (any) {
 		memcpy(ret, f->v, sizeof f->v);
 		*ret_n = f->n;
 		f->answered = f->asked = false;
 	}
-	pthread_mutex_unlock(&f->lock);
+	pthread_mutex_unlock(&f->b.lock);
 	return any;
 }

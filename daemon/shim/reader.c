@@ -3,16 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/elastic.h"
+#include "shim/beside.h"
 
-#define STACK_SIZE (256u << 10)
 #define ERROR_FILE_MAX (1u << 20)
 
 struct answer {
@@ -21,9 +19,7 @@ struct answer {
 };
 
 struct reader {
-	pthread_mutex_t lock;
-	int fd; /* eventfd */
-	unsigned users; /* threads, and the owner */
+	struct beside b; /* users: threads, and the owner */
 	unsigned n_out; /* threads under way */
 	struct answer answers[READER_MAX];
 	unsigned n_answers;
@@ -42,28 +38,16 @@ struct reader *reader_create(void)
 
 	if (!r)
 		return NULL;
-	r->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (r->fd < 0) {
-		free(r);
-		return NULL;
-	}
-	pthread_mutex_init(&r->lock, NULL);
-	r->users = 1;
-	return r;
+	if (beside_open(&r->b))
+		return r;
+	free(r);
+	return NULL;
 }
 
 static void let_go(struct reader *r)
 {
-	bool last;
-
-	pthread_mutex_lock(&r->lock);
-	last = --r->users == 0;
-	pthread_mutex_unlock(&r->lock);
-	if (!last)
-		return;
-	close(r->fd);
-	pthread_mutex_destroy(&r->lock);
-	free(r);
+	if (beside_let_go(&r->b))
+		free(r);
 }
 
 void reader_destroy(struct reader *r)
@@ -74,7 +58,7 @@ void reader_destroy(struct reader *r)
 
 int reader_fd(const struct reader *r)
 {
-	return r->fd;
+	return r->b.fd;
 }
 
 /* ---- in the thread ------------------------------------------------------ */
@@ -148,16 +132,13 @@ static void *run(void *arg)
 	struct task *t = arg;
 	struct reader *r = t->r;
 	struct answer a = { .id = t->id };
-	uint64_t one = 1;
-	ssize_t n;
 
 	look(t, &a.found);
 	free_task(t);
-	pthread_mutex_lock(&r->lock);
+	pthread_mutex_lock(&r->b.lock);
 	r->answers[r->n_answers++] = a; /* n_out is not above READER_MAX */
-	n = write(r->fd, &one, sizeof one);
-	(void)n;
-	pthread_mutex_unlock(&r->lock);
+	beside_ring(&r->b);
+	pthread_mutex_unlock(&r->b.lock);
 	let_go(r);
 	return NULL;
 }
@@ -168,21 +149,6 @@ static bool copy(char **to, const char *from)
 {
 	*to = from ? strdup(from) : NULL;
 	return !from || *to;
-}
-
-static bool begin(struct task *t)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-	int rc;
-
-	if (pthread_attr_init(&attr) != 0)
-		return false;
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	rc = pthread_create(&thread, &attr, run, t);
-	pthread_attr_destroy(&attr);
-	return rc == 0;
 }
 
 bool reader_ask(struct reader *r, const struct reader_request *req)
@@ -200,11 +166,9 @@ bool reader_ask(struct reader *r, const struct reader_request *req)
 		free_task(t);
 		return false;
 	}
-	pthread_mutex_lock(&r->lock);
-	r->users++;
-	pthread_mutex_unlock(&r->lock);
+	beside_hold(&r->b);
 	r->n_out++;
-	if (begin(t))
+	if (beside_start(run, t))
 		return true;
 	r->n_out--;
 	let_go(r);
@@ -214,12 +178,10 @@ bool reader_ask(struct reader *r, const struct reader_request *req)
 
 bool reader_take(struct reader *r, uint64_t *ret_id, struct traceback *ret)
 {
-	uint64_t count;
 	bool any;
-	ssize_t n = read(r->fd, &count, sizeof count); /* not readable again until there is more */
 
-	(void)n;
-	pthread_mutex_lock(&r->lock);
+	beside_heard(&r->b);
+	pthread_mutex_lock(&r->b.lock);
 	any = r->n_answers > 0;
 	if (any) {
 		*ret_id = r->answers[0].id;
@@ -227,7 +189,7 @@ bool reader_take(struct reader *r, uint64_t *ret_id, struct traceback *ret)
 		r->n_answers--;
 		memmove(r->answers, r->answers + 1, r->n_answers * sizeof r->answers[0]);
 	}
-	pthread_mutex_unlock(&r->lock);
+	pthread_mutex_unlock(&r->b.lock);
 	if (any)
 		r->n_out--;
 	return any;

@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STACK_SIZE (128u << 10)
+#include "shim/beside.h"
+
 #define END_MAX 8192
 
 struct trainlog {
@@ -100,21 +101,6 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static bool begin(struct trainlog *t)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-	int rc;
-
-	if (pthread_attr_init(&attr) != 0)
-		return false;
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	rc = pthread_create(&thread, &attr, run, t);
-	pthread_attr_destroy(&attr);
-	return rc == 0;
-}
-
 bool trainlog_look(struct trainlog *t, struct progress *ret)
 {
 	bool any, start;
@@ -129,7 +115,7 @@ bool trainlog_look(struct trainlog *t, struct progress *ret)
 		t->users++;
 	}
 	pthread_mutex_unlock(&t->lock);
-	if (start && !begin(t)) {
+	if (start && !beside_start(run, t)) {
 		pthread_mutex_lock(&t->lock);
 		t->reading = false;
 		pthread_mutex_unlock(&t->lock);
