@@ -217,6 +217,14 @@ static bool shows_gone(const struct place *p, const struct rec_node_register *r,
 	       (strcmp(p->boot_id, r->boot_id) != 0 || h == NULL || strcmp(h->phase, "ended") == 0);
 }
 
+/* It could not tell yet when it registered; its word that all is over there has come before this one. */
+static void over_when_heard(struct coord *c, struct job *j, uint32_t i, const struct rec_held *h)
+{
+	if (held_was_started(h))
+		note_started(c, j, i, h);
+	recover_decide(c, j);
+}
+
 static void place_up(struct coord *c, struct job *j, uint32_t i, const struct rec_node_register *r,
 		     bool *again)
 {
@@ -226,8 +234,11 @@ static void place_up(struct coord *c, struct job *j, uint32_t i, const struct re
 
 	if (shows_gone(p, r, h))
 		job_place_gone(c, j, i);
-	if (p->phase >= PL_ENDED)
+	if (p->phase >= PL_ENDED) {
+		if (j->recovering && h != NULL)
+			over_when_heard(c, j, i, h);
 		return;
+	}
 	if (strcmp(p->boot_id, r->boot_id) != 0) {
 		job_lose_place(c, j, i, "its node was rebooted", true);
 		if (j->recovering)

@@ -39,6 +39,39 @@ static void a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job(vo
 	assert_job(w, "failed", 143);
 }
 
+/* One node stands ready, for its start was lost; the other one could not tell yet, and then all was over there. */
+static void a_part_that_is_over_when_its_shim_speaks_leaves_no_job_recovering_for_ever(void **state)
+{
+	struct rec_rank_state r = { .rank = 0, .state = "exited", .start_wall_ms = 777 };
+	struct world *w = *state;
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	restart(w);
+	w->no_master = true;
+	b = node_up_held(w, "gpu02", "boot-1", 1, "ready", "waiting", 1, 0);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "starting", "waiting", 0, 0);
+	w->no_master = false;
+	assert_job(w, "recovering", -1);
+	MSG_SET(&r, rank_state, code, 0);
+	msg_init(&m, MSG_ended);
+	m.u.ended.job = w->job;
+	m.u.ended.attempt = 1;
+	m.u.ended.ranks = &r;
+	m.u.ended.n_ranks = 1;
+	say(w, a, &m);
+	store(w);
+	forget_sent(w);
+	node_up_held(w, "gpu01", "boot-1", 1, "ended", "exited", 0, 0);
+	store(w);
+	assert_true(was_told(w, b, MSG_start));
+	ranks(w, b, 1, "running", 0);
+	ended(w, b, 1, "exited", 0, false);
+	store(w);
+	assert_job(w, "done", 0);
+}
+
 /* The row with 'running' never came to the disk, and the shims were stopped until their ranks' end:
  * only that tells when they were started. */
 static void a_job_of_which_only_the_end_is_heard_was_started_all_the_same(void **state)
@@ -358,6 +391,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_running_job_survives_the_coordinator),
 		T(a_part_that_was_ended_while_the_coordinator_was_away_ends_the_job),
+		T(a_part_that_is_over_when_its_shim_speaks_leaves_no_job_recovering_for_ever),
 		T(a_job_of_which_only_the_end_is_heard_was_started_all_the_same),
 		T(a_rank_that_exits_well_because_its_node_stops_has_not_done_its_work),
 		T(a_half_started_job_is_started_everywhere_after_a_restart),
