@@ -19,6 +19,8 @@ const struct once_failed once_failed[] = {
 	{ "stopped-shim", 227568 },
 	/* unspoken-lost; test_coord_again: a_node_whose_shim_has_not_spoken_yet_is_waited_for */
 	{ "stopped-shim", 106 },
+	{ "stopped-shim", 1429 },
+	{ "chaos", 8583 },
 	/* unknown-started; test_coord_again: a_node_that_cannot_tell_yet_whether_it_has_started_is_waited_for
 	 * and what_was_taken_for_started_and_stands_ready_is_started */
 	{ "chaos", 502370 },
