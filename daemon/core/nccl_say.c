@@ -11,6 +11,7 @@
 
 /* Below this NCCL cannot register its buffers: they are some MiB a channel, and 64 KiB was
  * the kernel's default until 5.16, 8 MiB since. */
+#define COUNTERS_NAMED 3 /* of a port */
 #define MEMLOCK_LOW (UINT64_C(16) << 20)
 
 static void add(char *out, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -370,7 +371,38 @@ static void add_port(const struct rec_port *p, char *out, size_t size)
 		add(out, size, " %s is %s", p->device, p->state != NULL ? p->state : "in an unknown state");
 }
 
-static void add_peer(const struct nccl_node *v, size_t n, const char *peer, char *out, size_t size)
+/* Those that grow also on a link that is well say nothing of it. */
+static bool tells_of_link(const struct rec_counter *x)
+{
+	static const char *const noise[] = { "out_of_sequence", "port_xmit_discards", "port_rcv_data", "port_xmit_data" };
+
+	for (size_t i = 0; i < sizeof(noise) / sizeof(noise[0]); i++)
+		if (strcmp(x->name, noise[i]) == 0)
+			return false;
+	return true;
+}
+
+/* "; symbol_error grew by 12 there in the last 30 min": which of the two ends is bad. */
+static void add_counters(const struct rec_port *p, char *out, size_t size)
+{
+	size_t n = 0;
+
+	if (p == NULL || !MSG_HAS(p, port, counters_s) || p->n_counters == 0)
+		return;
+	for (size_t i = 0; i < p->n_counters; i++) {
+		const struct rec_counter *x = &p->counters[i];
+
+		if (!tells_of_link(x) || x->delta == 0 || n == COUNTERS_NAMED)
+			continue;
+		add(out, size, "%s%s +%llu", n == 0 ? " (" : ", ", x->name, (unsigned long long)x->delta);
+		n++;
+	}
+	if (n == 0)
+		add(out, size, " (no error counted");
+	add(out, size, " in the last %u min)", (p->counters_s + 59) / 60);
+}
+
+static void add_peer(const struct nccl_node *v, size_t n, const char *peer, const char *dev, char *out, size_t size)
 {
 	const struct rec_port *port;
 	const struct nccl_node *x = find_peer(v, n, peer, &port);
@@ -383,14 +415,19 @@ static void add_peer(const struct nccl_node *v, size_t n, const char *peer, char
 	add(out, size, "; the other end is %s", x->node);
 	add_ranks(x, out, size);
 	p = look(x->r);
+	if (port == NULL)
+		port = p.bad;
 	if (port != NULL) {
 		add(out, size, ", whose");
 		add_port(port, out, size);
-	} else if (p.bad != NULL) {
-		add(out, size, ", whose");
-		add_port(p.bad, out, size);
+		add_counters(port, out, size);
 	} else if (p.known && p.all > 0) {
 		add(out, size, ", whose %u port%s %s Active", p.all, p.all == 1 ? "" : "s", p.all == 1 ? "is" : "are all");
+		port = dev != NULL ? port_named(x->r, dev) : NULL; /* as rails are wired, most likely */
+		if (port != NULL) {
+			add(out, size, ", %s", port->device);
+			add_counters(port, out, size);
+		}
 	}
 }
 
@@ -419,7 +456,8 @@ void nccl_say_trouble(const struct nccl_node *v, size_t n, size_t i, char *out, 
 	if (s->dev != NULL && port_named(v[i].r, s->dev) != NULL) {
 		add(out, size, "; its port is %s", port_named(v[i].r, s->dev)->state != NULL ? port_named(v[i].r, s->dev)->state :
 		    "in an unknown state");
+		add_counters(port_named(v[i].r, s->dev), out, size);
 	}
 	if (s->peer != NULL)
-		add_peer(v, n, s->peer, out, size);
+		add_peer(v, n, s->peer, s->dev, out, size);
 }

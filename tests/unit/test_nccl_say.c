@@ -175,6 +175,29 @@ TEST(a_failed_transfer_names_both_ends)
 	assert_non_null(strstr(text, "the other end is 10.9.9.9"));
 }
 
+TEST(what_both_ends_have_counted_is_said)
+{
+	struct rec_counter here[] = { { .name = "symbol_error", .value = 9 }, { .name = "out_of_sequence", .value = 70, .delta = 70 } };
+	struct rec_counter there[] = { { .name = "symbol_error", .value = 40, .delta = 31 }, { .name = "link_downed", .delta = 1 } };
+
+	s[0].trouble = "completion";
+	MSG_SET(&s[0], nccl_state, number, 12);
+	s[0].dev = "mlx5_1";
+	s[0].peer = "10.0.0.2";
+	for (int i = 0; i < 2; i++) {
+		ports[i][1].counters = i == 0 ? here : there;
+		ports[i][1].n_counters = 2;
+		MSG_SET(&ports[i][1], port, counters_s, 1790);
+	}
+	nccl_say_trouble(v, 2, 0, text, sizeof(text));
+	assert_non_null(strstr(text, "; its port is Active (no error counted in the last 30 min); the other end is gpu02 (ranks 8-15), whose "
+				     "2 ports are all Active, mlx5_1 (symbol_error +31, link_downed +1 in the last 30 min)"));
+	ports[1][1].gid = "fe80::5";
+	s[0].peer = "fe80::5";
+	nccl_say_trouble(v, 2, 0, text, sizeof(text));
+	assert_non_null(strstr(text, "whose mlx5_1 is Active (symbol_error +31, link_downed +1 in the last 30 min)"));
+}
+
 TEST(a_gid_names_the_port_of_the_other_end)
 {
 	s[0].trouble = "modify-qp";
@@ -207,6 +230,7 @@ int main(void)
 		T(the_library_the_container_the_limit_and_no_infiniband),
 		T(what_is_not_known_is_said_to_be_unknown),
 		T(a_failed_transfer_names_both_ends),
+		T(what_both_ends_have_counted_is_said),
 		T(a_gid_names_the_port_of_the_other_end),
 	};
 
