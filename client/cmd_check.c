@@ -208,7 +208,8 @@ static void table(struct out *o, const struct wish *w, struct rec_check_row *row
 	bool *shown = calloc(n + 1, sizeof(*shown)), all = w->verbose || w->id != NULL;
 	size_t of_check = 0, last = 0;
 
-	qsort(rows, n, sizeof(*rows), worse);
+	if (n > 1)
+		qsort(rows, n, sizeof(*rows), worse);
 	out_start(o, "checks", OUT_TABLE);
 	for (size_t i = 0; shown != NULL && i < n; i++) {
 		char *nodes;
