@@ -134,6 +134,7 @@ static void find_device(const char *text, struct hw_event *e)
 			continue;
 		p += strlen(before[i]);
 		snprintf(e->device, sizeof e->device, "%.*s", (int)strcspn(p, " ,:)"), p);
+		utf8_scrub(e->device);
 		return;
 	}
 }
