@@ -15,7 +15,7 @@
 #include "hw/verbs_ports.h"
 
 #define DEVICES_MAX HW_PORTS_MAX
-#define WATCH_MS 500 /* port to verdict is to be below 1 s */
+#define WATCH_MS 660 /* port to verdict is to be below 1 s */
 
 struct ports_source {
 	const struct hw_options *o;
