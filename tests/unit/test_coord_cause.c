@@ -193,6 +193,22 @@ static void of_ends_in_doubt_the_one_unlike_the_others_is_named(void **state)
 	assert_int_equal(either, 2);
 }
 
+/* Whatever the others do: the host knows why this one ended. */
+static void of_ends_in_doubt_the_one_with_a_cause_is_named(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair_of(w, &a, &b, 2);
+	tick(w, 500);
+	dies(w, a, (struct end){ .rank = 0, .code = 7, .mono_us = 5000, .late_us = 1000 });
+	dies(w, b, (struct end){ .rank = 2, .sig = 9, .mono_us = 5500, .late_us = 1000 });
+	dies(w, b, (struct end){ .rank = 3, .sig = 9, .mono_us = 5600, .late_us = 1000, .cause = "the OOM killer has ended it" });
+	assert_int_equal(first_of(w, &either), 3);
+	assert_int_equal(either, 2);
+}
+
 /* ... but not in place of one that was surely before. */
 static void an_end_unlike_the_others_that_came_later_is_not_named(void **state)
 {
@@ -605,6 +621,7 @@ int main(void)
 		T(that_an_end_was_seen_late_survives_the_coordinator),
 		T(an_end_that_its_shim_saw_somewhat_late_was_not_the_first),
 		T(of_ends_in_doubt_the_one_unlike_the_others_is_named),
+		T(of_ends_in_doubt_the_one_with_a_cause_is_named),
 		T(an_end_unlike_the_others_that_came_later_is_not_named),
 		T(a_time_that_cannot_be_is_not_believed),
 		T(a_first_cause_that_was_told_as_settled_stays),
