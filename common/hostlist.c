@@ -379,3 +379,19 @@ bool hostlist_has(const struct hostlist *h, const char *name)
 	}
 	return false;
 }
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void hostlist_sort(struct hostlist *h)
+{
+	if (h->count > 1)
+		qsort(h->names, h->count, sizeof(*h->names), by_name);
+}
+
+bool hostlist_has_sorted(const struct hostlist *h, const char *name)
+{
+	return h->count > 0 && bsearch(&name, h->names, h->count, sizeof(*h->names), by_name) != NULL;
+}

@@ -30,6 +30,9 @@ struct hostlist {
 int hostlist_parse(const char *text, struct hostlist *ret, struct err *e);
 void hostlist_finish(struct hostlist *h);
 bool hostlist_has(const struct hostlist *h, const char *name);
+/* For lists in which much is looked up: sort it once, then ask. */
+void hostlist_sort(struct hostlist *h);
+bool hostlist_has_sorted(const struct hostlist *h, const char *name);
 /* Shortest text for the names in natural order: {gpu1,gpu2,gpu3,a} -> a,gpu[1-3].
  * Only the last number of a name is folded. Caller frees; NULL on ENOMEM. */
 char *hostlist_format(const char *const *names, size_t count);

@@ -508,29 +508,18 @@ void base_on_put(struct coord *c, struct clink *l, const struct rec_base_put *r)
 		keep(c, p, l, &r->sets[i], &v[i], r);
 }
 
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* h is sorted: a long list is looked up for each node of each set. */
-static bool names(const struct hostlist *h, const char *name)
-{
-	return h->count > 0 && bsearch(&name, h->names, h->count, sizeof(*h->names), by_name) != NULL;
-}
-
 static bool is_meant(const struct rec_nccl_set *s, const struct hostlist *h)
 {
 	struct hostlist in;
 	struct err e;
 	bool yes = false;
 
-	if (h == NULL || names(h, s->nodes))
+	if (h == NULL || hostlist_has_sorted(h, s->nodes))
 		return true;
 	if (hostlist_parse(s->nodes, &in, &e) < 0)
 		return false; /* too many to be named */
 	for (size_t i = 0; i < in.count && !yes; i++)
-		yes = names(h, in.names[i]);
+		yes = hostlist_has_sorted(h, in.names[i]);
 	hostlist_finish(&in);
 	return yes;
 }
@@ -575,8 +564,7 @@ void base_answer(struct coord *c, struct clink *l, const struct rec_base_get *g)
 		coord_refuse(c, l, g->rid, "bad-request", "%s", e.text);
 		return;
 	}
-	if (h.count > 0)
-		qsort(h.names, h.count, sizeof(*h.names), by_name);
+	hostlist_sort(&h);
 	if (h.count > JOB_NODES_MAX) /* each is looked for in each set, and nobody else is served meanwhile */
 		coord_refuse(c, l, g->rid, "bad-request", "%zu nodes are too many at a time: %u at most", h.count, JOB_NODES_MAX);
 	else

@@ -622,7 +622,7 @@ static bool fits(const struct rec_event_info *i, const struct rec_events_get *g,
 	       (!MSG_HAS(g, events_get, since_wall_ms) || i->wall_ms >= g->since_wall_ms) &&
 	       (g->kind == NULL || kind_fits(i->kind, g->kind)) &&
 	       (!MSG_HAS(g, events_get, job) || i->job == g->job) &&
-	       (h == NULL || (i->node != NULL && hostlist_has(h, i->node)));
+	       (h == NULL || (i->node != NULL && hostlist_has_sorted(h, i->node)));
 }
 
 /* The place of the first one to be told. */
@@ -684,6 +684,7 @@ void events_answer(struct coord *c, struct clink *l, const struct rec_events_get
 		coord_refuse(c, l, g->rid, "bad-request", "%s", e.text);
 		return;
 	}
+	hostlist_sort(&h); /* each event is looked for in it */
 	answer(c, l, g, &h);
 	hostlist_finish(&h);
 }

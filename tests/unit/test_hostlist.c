@@ -149,6 +149,9 @@ TEST(exactly_the_limit_is_allowed)
 	assert_int_equal(h.count, 65536);
 	assert_true(hostlist_has(&h, "n65535"));
 	assert_false(hostlist_has(&h, "n65536"));
+	hostlist_sort(&h);
+	assert_true(hostlist_has_sorted(&h, "n65535") && hostlist_has_sorted(&h, "n1") && hostlist_has_sorted(&h, "n999"));
+	assert_false(hostlist_has_sorted(&h, "n65536") || hostlist_has_sorted(&h, "a") || hostlist_has_sorted(&h, "z"));
 	hostlist_finish(&h);
 }
 
