@@ -4,6 +4,7 @@
  *   agent_session.c  the link to the coordinator
  *   agent_request.c  what local clients ask, passed on to the coordinator
  *   agent_job.c      life of a job's part on this node
+ *   agent_prepare.c  may its part be, the shim's setup, connections tried
  *   agent_shim.c     what its shim says, its death, finding it again
  *   agent_lease.c    how long jobs that may restart run without the coordinator
  *   agent_report.c   states of ranks, and what is told about them

@@ -4,7 +4,7 @@
  * agent_conns.c   links the core knows (coordinator, clients, peers, shims): routing
  * agent_upload.c  specifications that clients send, held-back submits
  * perform_agent.c an action becomes a side effect
- * shims.c adopt.c launcher_client.c ports.c prove.c specs.c addrs.c users.c
+ * shims.c chores.c adopt.c launcher_client.c ports.c prove.c specs.c addrs.c users.c
  * bulk*.c         everything about DATA frames
  * spools.c spools_disk.c  how much output is kept
  *
@@ -231,9 +231,11 @@ void users_forget(struct users *u, void *arg); /* the caller is going: no call b
 /* Blocks. 0, or -errno and a sentence that names both sides. */
 int users_check(uint32_t uid, const char *user, struct err *e);
 
-/* ---- shims.c, adopt.c -------------------------------------------------- */
+/* ---- shims.c, chores.c, adopt.c -------------------------------------------------- */
 
 int shims_start(struct agent_io *io, struct err *e);
+/* Of an agent that has no launcher: who is an orphan of its jobs. Before it has children. */
+void chores_start(void);
 void shims_spawn(struct agent_io *io, const struct action *a);
 void shims_containers(struct agent_io *io, const struct action *a);
 void shims_latch(struct agent_io *io, const struct action *a);
