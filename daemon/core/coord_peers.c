@@ -85,9 +85,11 @@ static bool reads_at(const struct watch *w, const struct node *n)
 
 static void collect(const struct node *n, struct job *j, struct peers *ret)
 {
-	for (size_t i = 0; hands_out(n, j) && i < j->n_places; i++)
+	bool out = hands_out(n, j);
+
+	for (size_t i = 0; out && i < j->n_places; i++)
 		add(ret, j->places[i].node, n, true);
-	for (size_t i = 0; hands_out(n, j) && i < j->n_kept; i++)
+	for (size_t i = 0; out && i < j->n_kept; i++)
 		add(ret, j->kept[i].node, n, true);
 	list_foreach(e, &j->watches) {
 		const struct watch *w = list_entry(e, struct watch, of_job);
@@ -180,13 +182,18 @@ void peers_tell_places(struct coord *c, struct job *j)
 
 void peers_unplaced(struct coord *c, struct job *j)
 {
+	const struct node *src = node_find(c, j->submit_node);
 	const struct peers nobody = { 0 };
+	uint32_t i;
 
 	list_foreach(e, &j->watches)
 		list_entry(e, struct watch, of_job)->peers_attempt = 0;
-	for (size_t i = 0; i < j->n_places; i++)
+	for (i = 0; i < j->n_places; i++)
 		if (j->places[i].node->link != NULL)
 			send(c, j->places[i].node, j, &nobody);
+	/* it has registered while this was being saved, so it was told of them */
+	if (src != NULL && src->link != NULL && job_place_of(j, src, &i) == NULL && !is_read_at(j, src))
+		send(c, src, j, &nobody);
 }
 
 void peers_moved(struct coord *c, struct job *j, const struct place *old, size_t n)
@@ -203,8 +210,9 @@ void peers_tell_all(struct coord *c, const struct node *n)
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 
-		if (hands_out(n, j) ? j->n_places > 0 :
-				      is_read_at(j, n))
+		if (!j->stored)
+			continue; /* is told when it is, or was never a job */
+		if (hands_out(n, j) ? j->n_places > 0 : is_read_at(j, n))
 			peers_tell(c, n, j);
 	}
 }

@@ -17,6 +17,8 @@ const struct once_failed once_failed[] = {
 	{ "chaos", 10291 },
 	/* end-overtakes; test_coord_again: a_part_that_is_over_when_its_shim_speaks_leaves_no_job_recovering_for_ever */
 	{ "stopped-shim", 227568 },
+	/* test_coord_requests: a_job_that_was_never_saved_lets_nobody_in */
+	{ "chaos", 3090042 },
 	/* unspoken-lost; test_coord_again: a_node_whose_shim_has_not_spoken_yet_is_waited_for */
 	{ "stopped-shim", 106 },
 	{ "stopped-shim", 1429 },

@@ -512,6 +512,48 @@ static void the_jobs_nodes_may_fetch_its_specification_until_it_is_over(void **s
 	assert_string_equal(allowed(w, a, s), "nobody");
 }
 
+/* It registered again while the job was being saved, which failed: nobody ever says that it is over. */
+static void a_job_that_was_never_saved_lets_nobody_in(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	char s[128];
+
+	node_up(w, "gpu02");
+	store(w);
+	submit_as(w, a, "c1", 1, "gpu02", 1000);
+	link_down(w, a);
+	a = node_up(w, "gpu01");
+	assert_string_equal(allowed(w, a, s), "not told");
+	w->disk_full = true;
+	store(w);
+	w->disk_full = false;
+	assert_string_equal(allowed(w, a, s), "not told");
+}
+
+/* As above, with the choice of nodes for a job that waited. */
+static void a_choice_of_nodes_that_was_not_saved_lets_nobody_in(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+	char s[128];
+
+	store(w);
+	link_down(w, b);
+	submit_as(w, a, "c1", 1, "gpu02", 1000);
+	store(w);
+	assert_string_equal(allowed(w, a, s), "not told");
+	b = node_up(w, "gpu02");
+	assert_int_not_equal(w->n_queue, 0);
+	link_down(w, a);
+	a = node_up(w, "gpu01");
+	assert_string_equal(allowed(w, a, s), "gpu02");
+	w->disk_full = true;
+	store(w);
+	w->disk_full = false;
+	assert_string_equal(allowed(w, a, s), "nobody");
+}
+
 static void a_reader_of_an_ended_job_is_let_in_only_while_it_watches(void **state)
 {
 	struct world *w = *state;
@@ -676,6 +718,8 @@ int main(void)
 		T(a_node_that_was_told_of_a_job_that_is_not_taken_is_told_that_it_is_over),
 		T(a_repeated_submit_says_whether_its_specification_is_needed),
 		T(the_jobs_nodes_may_fetch_its_specification_until_it_is_over),
+		T(a_job_that_was_never_saved_lets_nobody_in),
+		T(a_choice_of_nodes_that_was_not_saved_lets_nobody_in),
 		T(a_reader_of_an_ended_job_is_let_in_only_while_it_watches),
 		T(a_registering_node_is_told_of_those_who_watch_now),
 		T(a_placement_that_cannot_be_saved_lets_nobody_in),
