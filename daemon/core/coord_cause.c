@@ -9,7 +9,7 @@
  * shims say: how much later than the end they may have come to see it.
  *
  * The first is the one that had surely ended first. Where that is in doubt it
- * is one of which the host knows why it ended, else one that ended unlike the
+ * is one that was lost, or of which the host knows why it ended, else one that ended unlike the
  * others: those that lose their peer end alike. All that may have come
  * before it are named with it. The first REPORTED bad end ends the job at
  * once; until somebody is told that the job is settled, a report of an earlier
@@ -225,12 +225,15 @@ void cause_fill_time(const struct coord *c, const struct rank *r, struct rec_ran
 	MSG_SET(s, rank_state, at_error_us, (uint64_t)(r->hi_us - r->lo_us + 1) / 2);
 }
 
-/* Lost with its node: after its last word, and before now. */
+/* Lost with its node: after its last word, and before now. Where that is what it says
+ * now (it was rebooted, it does not know the job), after its last word before it came back. */
 void cause_lost_time(struct coord *c, const struct job *j, uint32_t i, struct rank *r)
 {
 	const struct node *n = j->places[i].node;
+	mono_t word = n->spoke.ns == c->now.ns ? n->spoke_before : n->spoke;
+	int64_t started = started_us(j);
 
-	r->lo_us = n->ever ? n->heard.ns / 1000 : started_us(j);
+	r->lo_us = word.ns != 0 && word.ns / 1000 > started ? word.ns / 1000 : started;
 	r->hi_us = mono_us(c);
 }
 
@@ -324,6 +327,8 @@ static bool surely_later(const struct job *j, uint32_t a, uint32_t b)
 {
 	if (same_clock(j, a, b))
 		return j->ranks[a].mono_us - j->ranks[a].late_us > j->ranks[b].mono_us;
+	if (a / j->ppn == b / j->ppn && j->ranks[a].state == RK_LOST && j->ranks[b].state != RK_LOST)
+		return true; /* what told of the one lived, and knew of no end of the other */
 	if (j->ranks[a].rough || j->ranks[b].rough)
 		return false; /* as long as no clock was compared since */
 	return j->ranks[a].lo_us > j->ranks[b].hi_us;
@@ -349,11 +354,17 @@ static size_t way_of(const struct rank *r)
 	}
 }
 
+/* Nothing that happens to another rank takes a node away. */
+static bool known_why(const struct rank *r)
+{
+	return r->cause != NULL || r->state == RK_LOST;
+}
+
 /* Of two that may both have been the first: which tells more? */
 static bool tells_more(const struct rank *a, const struct rank *b, const uint32_t n[WAYS])
 {
-	if ((a->cause != NULL) != (b->cause != NULL))
-		return a->cause != NULL;
+	if (known_why(a) != known_why(b))
+		return known_why(a);
 	return n[way_of(a)] < n[way_of(b)];
 }
 

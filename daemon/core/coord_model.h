@@ -78,6 +78,7 @@ struct node {
 	mono_t heard; /* last word, or when this coordinator began to wait for one; later by
 	               * the time it was absent itself since */
 	bool ever; /* heard at all in this life of the coordinator */
+	mono_t spoke, spoke_before; /* its last word; the last one before it registered last. 0: none in our life */
 	bool silent; /* unreachable_ms have passed */
 	const char *logged; /* state that the log was told last; NULL: down */
 	struct rec_addr *addrs; /* own copy */

@@ -197,7 +197,7 @@ void node_heard(struct coord *c, struct node *n)
 	double silence = seconds_since(c, n->heard);
 	bool was = n->silent;
 
-	n->heard = c->now;
+	n->heard = n->spoke = c->now;
 	n->silent = false;
 	if (was) /* nobody waits for its next silence yet */
 		coord_wake_at(c, mono_add_ms(c->now, c->conf.unreachable_ms));
@@ -499,7 +499,9 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	snprintf(n->software, sizeof(n->software), "%s", r->software ? r->software : "");
 	n->ever = true;
 	n->silent = false;
-	n->heard = c->now;
+	if (!again)
+		n->spoke_before = n->spoke;
+	n->heard = n->spoke = c->now;
 	if (strcmp(n->boot_id, r->boot_id) != 0) {
 		if (n->boot_id[0] != '\0')
 			events_add(c, &(struct event_in){ .kind = "node.rebooted", .severity = "warn", .node = n->name },

@@ -364,7 +364,8 @@ static void to_agent(struct sim *s, uint32_t host, const struct msg *m)
 			sim_fail(s, "barrier: start is sent only when all nodes have said they are ready "
 				    "(job %" PRIu64 ": %u of %u)", m->u.start.job,
 				 marks(j, m->u.start.attempt, false), j->plan->nnodes);
-		if (j->plan != NULL && j->plan->nnodes > 1 &&
+		/* it may come late, to an agent that was stopped: of that attempt nothing is known any more */
+		if (j->plan != NULL && j->plan->nnodes > 1 && j->proved_attempt <= m->u.start.attempt &&
 		    (j->proved_attempt != m->u.start.attempt ||
 		     (uint32_t)__builtin_popcount(j->proved_by) < j->plan->nnodes))
 			sim_fail(s, "start is sent only when all nodes have reached each other in this attempt (job %"

@@ -56,6 +56,15 @@ static void is_gone(struct world *w, uint64_t link, struct end e)
 	store(w);
 }
 
+static void heartbeat(struct world *w, uint64_t link)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_ping);
+	m.u.ping.seq = 1;
+	say(w, link, &m);
+}
+
 static int64_t first_of(struct world *w, size_t *ret_either)
 {
 	struct msg m;
@@ -355,6 +364,63 @@ static void what_its_node_measures_counts_more_than_the_wall_clock_of_before_a_r
 	assert_int_equal(either, 0);
 }
 
+/* Its host lost power; the other rank lost its peer, and said so first. */
+static void a_host_that_comes_back_rebooted_may_have_been_the_first(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	heartbeat(w, b);
+	tick(w, 700);
+	link_down(w, b);
+	dies(w, a, (struct end){ .code = 1, .at_us = 1000, .error_us = 300 });
+	tick(w, 900);
+	node_up_held(w, "gpu02", "boot-2", 0, NULL, NULL, 0, 0);
+	assert_int_equal(first_of(w, &either), 1);
+	assert_int_equal(either, 1);
+}
+
+/* It spoke after the other's end: so its own was later, whenever that was. */
+static void a_host_that_spoke_after_the_first_end_was_rebooted_later(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	dies(w, a, (struct end){ .code = 1, .at_us = 1000, .error_us = 300 });
+	tick(w, 100);
+	heartbeat(w, b);
+	link_down(w, b);
+	tick(w, 900);
+	node_up_held(w, "gpu02", "boot-2", 0, NULL, NULL, 0, 0);
+	assert_int_equal(first_of(w, &either), 0);
+	assert_int_equal(either, 0);
+}
+
+/* Also when the coordinator has forgotten when: what told of rank 0 knew of no end of rank 1. */
+static void a_rank_lost_with_its_host_ended_after_those_it_told_of(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair_of(w, &a, &b, 2);
+	tick(w, 500);
+	dies(w, a, (struct end){ .code = 7, .at_us = 1000, .error_us = 300 });
+	store(w);
+	w->boot = "head-2";
+	restart(w);
+	tick(w, 500);
+	node_up_held(w, "gpu01", "boot-2", 0, NULL, NULL, 0, 0);
+	assert_int_equal(first_of(w, &either), 0);
+	assert_int_equal(either, 0);
+}
+
 static void what_its_host_knows_of_the_end_is_said(void **state)
 {
 	struct world *w = *state;
@@ -629,6 +695,9 @@ int main(void)
 		T(the_order_survives_a_wall_clock_that_is_set_while_the_coordinator_is_away),
 		T(what_a_set_wall_clock_says_after_a_reboot_is_not_believed),
 		T(what_its_node_measures_counts_more_than_the_wall_clock_of_before_a_reboot),
+		T(a_host_that_comes_back_rebooted_may_have_been_the_first),
+		T(a_host_that_spoke_after_the_first_end_was_rebooted_later),
+		T(a_rank_lost_with_its_host_ended_after_those_it_told_of),
 		T(what_its_host_knows_of_the_end_is_said),
 		T(what_happened_near_the_end_is_put_beside_it),
 		T(a_saved_job_is_told_nothing_more),
