@@ -43,6 +43,7 @@ struct coord *coord_create(const struct coord_conf *conf, mono_t now)
 	c->address = strdup(conf->address != NULL ? conf->address : "");
 	list_init(&c->links);
 	list_init(&c->jobs);
+	list_init(&c->ended);
 	list_init(&c->tokens);
 	list_init(&c->pendings);
 	list_init(&c->asked);

@@ -5,8 +5,10 @@
  * how. Of a few ranks all are kept, of many the first cause and those that ended
  * badly by themselves, HISTORY_RANKS at most.
  *
- * Ended jobs beyond history_jobs go, the oldest first, and those that ended more
- * than history_days ago. Days are the wall clock's: with a wrong one they go too
+ * Ended jobs beyond history_jobs go, those first that ended first: a job of weeks is older
+ * than all that came after it, and is asked about when it has ended. In which order they
+ * ended the wall clock tells after a restart only. Those that ended more
+ * than history_days ago go, too. Days are the wall clock's: with a wrong one they go too
  * early, which is why by default none are set.
  */
 #include "core/coord_internal.h"
@@ -249,24 +251,60 @@ static bool too_old(const struct coord *c, const struct job *j)
 	return c->conf.history_days != 0 && j->end_wall_ms < c->wall_ms - c->conf.history_days * DAY_MS;
 }
 
-/* But not who has left GPUs that are not clean yet: after a restart its row tells of them. */
-void history_prune(struct coord *c)
+void history_add(struct coord *c, struct job *j)
+{
+	list_append(&c->ended, &j->of_ended);
+	c->n_ended++;
+}
+
+static int by_end(const void *a, const void *b)
+{
+	const struct job *x = *(struct job *const *)a, *y = *(struct job *const *)b;
+
+	if (x->end_wall_ms != y->end_wall_ms)
+		return x->end_wall_ms < y->end_wall_ms ? -1 : 1;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Without memory they stay as they were read. */
+void history_loaded(struct coord *c)
+{
+	struct job **v = malloc((c->n_ended + 1) * sizeof(struct job *));
+	size_t n = 0;
+
+	if (v == NULL)
+		return;
+	list_foreach(e, &c->ended)
+		v[n++] = list_entry(e, struct job, of_ended);
+	qsort(v, n, sizeof(struct job *), by_end);
+	for (size_t i = 0; i < n; i++) {
+		list_remove(&v[i]->of_ended);
+		list_append(&c->ended, &v[i]->of_ended);
+	}
+	free(v);
+}
+
+/* But not who has left GPUs that are not clean yet: after a restart its row tells of them. Nor
+ * who has just ended, whatever the clock says: his end is told later in this step. */
+void history_prune(struct coord *c, const struct job *just_ended)
 {
 	struct action *p = NULL;
 	struct pending *pd;
 	char key[24];
 
-	list_foreach_safe(e, &c->jobs) {
-		struct job *j = list_entry(e, struct job, all);
+	list_foreach_safe(e, &c->ended) {
+		struct job *j = list_entry(e, struct job, of_ended);
 
 		if (!too_many(c) && c->conf.history_days == 0)
 			return;
-		if (!j->saved || !list_empty(&j->watches) || (!too_many(c) && !too_old(c, j)))
+		if (j == just_ended || !list_empty(&j->watches) || (!too_many(c) && !too_old(c, j)))
 			continue;
 		if (j->gpus_left && clean_awaited(j))
 			continue;
-		if (p == NULL || p->n_rows >= PRUNE_ROWS)
+		if (p == NULL || p->n_rows >= PRUNE_ROWS) {
 			p = coord_persist(c, &pd);
+			persist_cluster(c, p); /* with the newest row its number would go, and be given again */
+		}
 		snprintf(key, sizeof(key), "%" PRIu64, j->id);
 		act_row(c->out, p, TABLE_JOB, key, NULL);
 		c->n_ended--;
@@ -281,7 +319,7 @@ void history_deadline(struct coord *c)
 		return;
 	if (!mono_before(c->now, c->prune_at)) {
 		c->prune_at = mono_add_ms(c->now, LOOK_MS);
-		history_prune(c);
+		history_prune(c, NULL);
 	}
 	coord_wake_at(c, c->prune_at);
 }

@@ -537,7 +537,9 @@ size_t history_pick(const struct job *j, uint32_t ret[HISTORY_RANKS]);
 size_t history_fill_sums(struct arena *a, const struct job *j, struct rec_rank_sum **ret);
 void history_squeeze(struct job *j); /* saved: the rest goes. Twice is harmless */
 void history_load(struct coord *c, struct job *j, const struct rec_row_job *r);
-void history_prune(struct coord *c);
+void history_add(struct coord *c, struct job *j); /* it is saved, or was read from disk */
+void history_loaded(struct coord *c); /* all are read: they are put in order */
+void history_prune(struct coord *c, const struct job *just_ended); /* who has just ended stays; NULL: nobody */
 void history_deadline(struct coord *c);
 
 /* coord_rows.c */

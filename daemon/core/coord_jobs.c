@@ -91,6 +91,7 @@ void job_free(struct coord *c, struct job *j)
 		watch_free(c, list_entry(e, struct watch, of_job));
 	map_del(&c->jobs_by_id, j->id);
 	list_remove(&j->all);
+	list_remove(&j->of_ended);
 	free_ranks(j);
 	places_free(j->places, j->n_places);
 	free(j->hosts);
@@ -288,6 +289,7 @@ struct job *job_new(struct coord *c, struct clink *l, const struct rec_submit *s
 	j->want_spares = s->max_restarts > 0 ? s->spares : 0;
 	j->settle_at = j->started_at = MONO_NEVER;
 	list_init(&j->all);
+	list_init(&j->of_ended);
 	list_init(&j->watches);
 	net_asked(c, j, s->net, s->net_yours, s->n_net_yours);
 	return j;
@@ -518,7 +520,7 @@ static void final_stored(struct coord *c, struct job *j, int error)
 		return;
 	}
 	j->saved = true;
-	c->n_ended++;
+	history_add(c, j);
 	for (uint32_t i = 0; i < j->n_places; i++) {
 		if (!j->between) {
 			j->places[i].node->jobs--;
@@ -533,7 +535,7 @@ static void final_stored(struct coord *c, struct job *j, int error)
 	j->gpus_left = clean_awaited(j);
 	history_squeeze(j);
 	job_changed(c, j);
-	history_prune(c);
+	history_prune(c, j);
 }
 
 void jobs_on_stored(struct coord *c, const struct pending *p, int error, const char *text)

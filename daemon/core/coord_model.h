@@ -372,6 +372,7 @@ struct job {
 	uint64_t ack_link;
 	uint32_t ack_rid;
 	struct list all; /* coord.jobs, by id */
+	struct list of_ended; /* coord.ended, when it is saved */
 	struct list watches; /* watch.of_job */
 };
 
@@ -420,7 +421,8 @@ struct coord {
 	struct map jobs_by_id;
 	struct list links, jobs, tokens, pendings;
 	uint64_t next_ticket;
-	size_t n_ended; /* ended jobs kept */
+	struct list ended; /* jobs that are over and kept, those first that ended first */
+	size_t n_ended;
 	char boot_id[37]; /* of the coordinator's own host; "" unknown */
 	struct list asked; /* topologies */
 	struct list fixings; /* see coord_fix.c */

@@ -435,6 +435,7 @@ static int load_job(struct coord *c, const struct rec_row_job *r, struct err *e)
 	if (j == NULL)
 		return -ENOMEM;
 	list_init(&j->all);
+	list_init(&j->of_ended);
 	list_init(&j->watches);
 	if (r->job == 0 || r->spec_hash.n != 32 || r->procs_per_node == 0 || state_from_name(r->state, &s) < 0 ||
 	    (uint64_t)r->nnodes * r->procs_per_node > JOB_RANKS_MAX ||
@@ -455,7 +456,7 @@ static int load_job(struct coord *c, const struct rec_row_job *r, struct err *e)
 		c->next_job = j->id + 1;
 	if (job_over(j)) {
 		j->saved = true;
-		c->n_ended++;
+		history_add(c, j);
 		for (size_t i = 0; i < j->n_places; i++)
 			j->gpus_left = j->gpus_left || (j->places[i].gpu_ids != NULL && j->start_wall_ms != 0);
 		history_load(c, j, r);
@@ -565,6 +566,7 @@ void coord_loaded(struct coord *c, struct actions *out)
 				       "the coordinator was restarted; waiting for the job's nodes");
 	}
 	free_stand_ins(c);
+	history_loaded(c);
 	events_loaded(c);
 	c->out = out;
 	events_jobs_loaded(c);

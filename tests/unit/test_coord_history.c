@@ -299,6 +299,45 @@ TEST(the_oldest_go_when_there_are_too_many)
 	assert_false(is_there(w, 1));
 }
 
+/* A job of weeks: all others came after it, and it is the one that people ask about now. */
+TEST(who_ended_first_goes_first_not_who_came_first)
+{
+	struct world *w = *state;
+	uint64_t a;
+
+	begin_keeping(w, 3, 0);
+	load_many(w, 1, 9000, 0); /* job 1 ended last of those on disk */
+	for (uint32_t k = 2; k <= 3; k++) {
+		struct past p = { .job = k, .nnodes = 1, .ppn = 1, .state = "done", .user = "li", .end_wall_ms = 1000 * k };
+
+		load_past(w, &p);
+	}
+	loaded(w);
+	a = node_up(w, "gpu01");
+	submit(w, a, "long", 1);
+	store(w);
+	w->job = 4;
+	prepared(w, a, true);
+	submit(w, a, "short", 1);
+	store(w);
+	w->job = 5;
+	prepared(w, a, true);
+	ended(w, a, 0, "exited", 0, false);
+	store(w);
+	store(w);
+	assert_false(is_there(w, 2));
+	assert_true(is_there(w, 1));
+	w->job = 4;
+	w->wall_ms = 100; /* and somebody has set the clock back */
+	ended(w, a, 0, "exited", 7, false);
+	store(w);
+	store(w);
+	assert_true(is_there(w, 4)); /* it came first of the three, and ended last */
+	assert_true(is_there(w, 5));
+	assert_true(is_there(w, 1));
+	assert_false(is_there(w, 3));
+}
+
 TEST(what_ended_too_many_days_ago_goes_by_and_by)
 {
 	struct world *w = *state;
@@ -313,6 +352,28 @@ TEST(what_ended_too_many_days_ago_goes_by_and_by)
 		tick(w, 3600000);
 	assert_false(is_there(w, 3));
 	assert_false(is_there(w, 4));
+}
+
+/* Its spools may still lie on the nodes, and its events are told. */
+TEST(the_number_of_a_job_that_has_gone_is_not_given_again)
+{
+	struct past p = some;
+	struct world *w = *state;
+	uint64_t a;
+
+	begin_keeping(w, 0, 10);
+	p.job = 9;
+	p.end_wall_ms = w->wall_ms - 12 * DAY_MS;
+	load_past(w, &p);
+	loaded(w);
+	assert_false(is_there(w, 9));
+	store(w);
+	restart(w);
+	a = node_up(w, "gpu01");
+	submit(w, a, "new", 1);
+	store(w);
+	assert_false(is_there(w, 1));
+	assert_true(is_there(w, 10));
 }
 
 /* No reading has shown them since. Those of job 1 are the younger job 2's to give back. */
@@ -431,6 +492,8 @@ int main(void)
 		T(of_a_few_ranks_all_are_kept),
 		T(a_job_that_has_just_ended_is_kept_in_the_same_way),
 		T(the_oldest_go_when_there_are_too_many),
+		T(who_ended_first_goes_first_not_who_came_first),
+		T(the_number_of_a_job_that_has_gone_is_not_given_again),
 		T(what_ended_too_many_days_ago_goes_by_and_by),
 		T(who_has_left_GPUs_that_are_not_clean_yet_stays),
 		T(without_days_nothing_is_too_old),
