@@ -650,6 +650,30 @@ void coord_each_job(const struct coord *c, void (*f)(void *, const struct rec_ro
 	}
 }
 
+static uint32_t places_at(const struct place *v, size_t n, const struct node *at)
+{
+	uint32_t k = 0;
+
+	for (size_t i = 0; i < n; i++)
+		k += v[i].node == at;
+	return k;
+}
+
+/* How many jobs hold it: places of those that are not over on disk, and what restarts keep. */
+static uint32_t holders(const struct coord *c, const struct node *n)
+{
+	uint32_t k = 0;
+
+	list_foreach(e, &c->jobs) {
+		const struct job *j = list_entry(e, struct job, all);
+
+		if (!j->saved && !j->between)
+			k += places_at(j->places, j->n_places, n);
+		k += places_at(j->kept, j->n_kept, n);
+	}
+	return k;
+}
+
 void coord_check(const struct coord *c)
 {
 	for (size_t i = 0; i < c->n_nodes; i++) {
@@ -659,6 +683,7 @@ void coord_check(const struct coord *c)
 		assert(n->link == NULL || n->link->node == n);
 		assert(n->link == NULL || n->link->state == CL_READY || n->link->state == CL_CLOSED);
 		assert(!n->removed);
+		assert(n->jobs == holders(c, n));
 	}
 	list_foreach(e, &c->jobs) {
 		const struct job *j = list_entry(e, struct job, all);

@@ -344,7 +344,7 @@ static int load_places(struct coord *c, struct job *j, const struct rec_row_job 
 
 static int load_kept(struct coord *c, struct job *j, const struct rec_row_job *r)
 {
-	if (r->n_kept == 0)
+	if (r->n_kept == 0 || job_over(j)) /* it was written while it still held them */
 		return 0;
 	j->kept = calloc(r->n_kept, sizeof(*j->kept));
 	if (j->kept == NULL)

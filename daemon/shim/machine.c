@@ -578,6 +578,14 @@ static void on_agent_down(struct shim *s, mono_t now, struct shim_actions *a)
 		shim_act(a, SACT_EXIT);
 }
 
+/* An agent that keeps the lease too may be first; after its restart only we know why. */
+static void on_end(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
+{
+	if (s->phase == SHIM_RUNNING && lease_passed(s, ev))
+		s->lapsed = true;
+	end(s, ev->now, ev->msg->u.shim_end.grace_ms, a);
+}
+
 static void on_message(struct shim *s, const struct shim_event *ev, struct shim_actions *a)
 {
 	if (!s->agent)
@@ -594,7 +602,7 @@ static void on_message(struct shim *s, const struct shim_event *ev, struct shim_
 		on_lease(s, ev, a);
 		break;
 	case MSG_shim_end:
-		end(s, ev->now, ev->msg->u.shim_end.grace_ms, a);
+		on_end(s, ev, a);
 		break;
 	case MSG_shim_bye:
 		on_bye(s, ev, a);

@@ -45,6 +45,29 @@ static void the_ranks_are_ended_when_the_lease_has_passed(void **state)
 	play_finish(&p);
 }
 
+/* Its agent keeps the lease as well, and was first. It may be started anew before it can tell. */
+static void whose_agent_ends_it_for_its_lease_says_so(void **state)
+{
+	struct play p;
+
+	to_leased(&p, BOOTED + 10000);
+	p.now = mono_add_ms(p.now, 10000);
+	T(end(&p, GRACE), " signal TERM;");
+	T(on(&p, SEV_AGENT_DOWN), "");
+	T(closed(&p, 0, 2), "");
+	T(reaped(&p, 0, SIGTERM, true), " guard; write shim_ended{ 8:killed=15/ours 'its lease passed: the coordinator was not "
+					"heard, and the job may be started elsewhere'};");
+	play_finish(&p);
+	to_leased(&p, BOOTED + 10000);
+	p.now = mono_add_ms(p.now, 9000); /* somebody has asked for its end */
+	T(end(&p, GRACE), " signal TERM;");
+	T(on(&p, SEV_AGENT_DOWN), "");
+	T(closed(&p, 0, 2), "");
+	p.now = mono_add_ms(p.now, 2000);
+	T(reaped(&p, 0, SIGTERM, true), " guard; write shim_ended{ 8:killed=15/ours};");
+	play_finish(&p);
+}
+
 static void a_lease_is_renewed_by_moments_not_by_messages(void **state)
 {
 	struct play p;
@@ -90,6 +113,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_ranks_are_ended_when_the_lease_has_passed),
+		cmocka_unit_test(whose_agent_ends_it_for_its_lease_says_so),
 		cmocka_unit_test(a_lease_is_renewed_by_moments_not_by_messages),
 		cmocka_unit_test(an_order_whose_lease_has_passed_starts_nothing),
 		cmocka_unit_test(a_shim_whose_ranks_are_gone_needs_no_guard),
