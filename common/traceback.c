@@ -528,6 +528,7 @@ static void tell(struct scan *s, const struct found *f, struct traceback *ret)
 
 	ret->kind = f->kind;
 	ret->rank = f->is_rank ? f->tag : -1;
+	ret->after = s->n - f->end;
 	trace_line_read(s->p, f->at, trace_line_end(s->p, s->n, f->at), &l);
 	strip_tree(&l);
 	put(ret, max, name_of(f, l.text));

@@ -38,6 +38,7 @@ enum traceback_kind {
 struct traceback {
 	enum traceback_kind kind;
 	int64_t rank; /* as its prefix says; -1: no such prefix */
+	size_t after; /* bytes of output that follow it */
 	char text[TRACEBACK_TEXT]; /* "RuntimeError: ... at train.py:42", UTF-8, one line, printable */
 };
 

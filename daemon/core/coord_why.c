@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/utf8.h"
+#include "core/last_words.h"
 
 #define GROUPS 4 /* ways to end that are told apart; all others are counted */
 #define OPEN_US 60000000 /* what the clocks leave open is a number only below it */
@@ -47,6 +48,39 @@ static void add_causes(const struct rank *r, char *out, size_t size)
 	below_say_exception(&r->below, out, size);
 }
 
+/* Of an end of its own making about which nothing better is known: what it wrote last. A launcher's last words are of its workers. */
+static void add_last_words(const struct rank *r, char *out, size_t size)
+{
+	bool own = r->state == RK_EXITED ? r->code != 0 : r->state == RK_KILLED && last_words_signal(r->sig) != NULL;
+	char line[LAST_WORDS_SIZE];
+
+	if (!own || r->ours || r->cause != NULL || r->below.exception != NULL || r->below.n_workers > 0)
+		return;
+	last_words_line((const char *)r->tail.p, r->tail.n, line);
+	if (line[0] != '\0')
+		add(out, size, "; its last line: %s", line);
+}
+
+static void say_code(const struct rank *r, char *out, size_t size)
+{
+	char shell[80];
+
+	add(out, size, " exited with code %u", r->code);
+	if (r->below.n_workers == 0 && last_words_code(r->code, shell, sizeof(shell)))
+		add(out, size, " (%s)", shell);
+}
+
+static void say_signal(const struct rank *r, char *out, size_t size)
+{
+	const char *name = last_words_signal(r->sig);
+
+	add(out, size, " was killed by signal %u", r->sig);
+	if (name != NULL)
+		add(out, size, " (%s)", name);
+	if (r->core)
+		add(out, size, " and dumped core");
+}
+
 /* "rank 3 (gpu02, GPU 1, pid 4711) exited with code 7" */
 void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
 {
@@ -62,8 +96,8 @@ void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
 	}
 	switch (r->state) {
 	case RK_KILLED:
-		snprintf(out, size, "rank %u (%s%s, pid %u) was killed by signal %u%s", i, node, gpu, r->pid,
-			 r->sig, r->core ? " and dumped core" : "");
+		snprintf(out, size, "rank %u (%s%s, pid %u)", i, node, gpu, r->pid);
+		say_signal(r, out, size);
 		break;
 	case RK_FAILED:
 		snprintf(out, size, "rank %u (%s) could not start: %s", i, node,
@@ -76,10 +110,11 @@ void cause_say(const struct job *j, uint32_t i, char *out, size_t size)
 			add(out, size, "; exit status unknown");
 		break;
 	default:
-		snprintf(out, size, "rank %u (%s%s, pid %u) exited with code %u", i, node, gpu, r->pid,
-			 r->code);
+		snprintf(out, size, "rank %u (%s%s, pid %u)", i, node, gpu, r->pid);
+		say_code(r, out, size);
 	}
 	add_causes(r, out, size);
+	add_last_words(r, out, size);
 }
 
 /* ---- who else may have been first --------------------------------------------------- */
@@ -114,10 +149,29 @@ static void add_either(const struct job *j, char *out, size_t size)
 		add(out, size, ": the clocks leave %s open", span);
 }
 
+/* The first has lost its peers, or waited for them in vain: one of them may have raised long before, and not ended. */
+static void add_spoken(const struct job *j, char *out, size_t size)
+{
+	const char *said = j->ranks[j->first].below.exception;
+
+	if (said == NULL || !last_words_of_peer(said))
+		return;
+	for (uint32_t i = 0; i < j->n_ranks; i++) {
+		const struct rank *r = &j->ranks[i];
+
+		if (!r->ours || r->below.exception == NULL || last_words_of_peer(r->below.exception))
+			continue;
+		add(out, size, "; but rank %u (%s, pid %u) had raised before and did not end, so the others waited for it: %s", i, node_of(j, i), r->pid,
+		    r->below.exception);
+		return;
+	}
+}
+
 void why_of_first(const struct job *j, char *out, size_t size)
 {
 	cause_say(j, (uint32_t)j->first, out, size);
 	add_either(j, out, size);
+	add_spoken(j, out, size);
 	utf8_scrub(out);
 }
 

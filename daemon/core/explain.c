@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/utf8.h"
+#include "core/last_words.h"
 
 #define SEEN_MAX 24
 #define LIST_MAX 8
@@ -112,6 +113,14 @@ static const char *nodes_text(const struct words *w)
 	return w->j->nodes != NULL && w->j->nodes[0] != '\0' ? w->j->nodes : "its nodes";
 }
 
+/* What ends a sentence whose last words are others'. */
+static const char *stop(const char *text)
+{
+	size_t n = strlen(text);
+
+	return n > 0 && strchr(".!?", text[n - 1]) != NULL ? "" : ".";
+}
+
 /* "95 s", "12 min", "3 h" */
 static const char *span(struct words *w, int64_t ms)
 {
@@ -209,6 +218,41 @@ static void say_hang(struct words *w, const struct rec_job_progress *p)
 		todo(w, "%s", p->fix);
 }
 
+static const struct rec_rank_state *ended_well(const struct words *w, size_t *ret_well, size_t *ret_running)
+{
+	const struct rec_rank_state *first = NULL;
+
+	*ret_well = *ret_running = 0;
+	for (size_t i = 0; i < w->j->n_ranks; i++) {
+		const struct rec_rank_state *r = &w->j->ranks[i];
+
+		*ret_running += strcmp(r->state, "running") == 0;
+		if (strcmp(r->state, "exited") != 0 || r->code != 0)
+			continue;
+		(*ret_well)++;
+		if (first == NULL || r->end_wall_ms < first->end_wall_ms)
+			first = r;
+	}
+	return first;
+}
+
+/* Whether the others wait for it only the program knows. False: all run. */
+static bool say_ended_well(struct words *w)
+{
+	size_t well, running;
+	const struct rec_rank_state *r = ended_well(w, &well, &running);
+
+	if (r == NULL || running == 0)
+		return false;
+	say(w, "It runs, and rank %u on %s has ended with code 0%s", r->rank, r->node != NULL ? r->node : "its node",
+	    r->end_wall_ms != 0 ? arena_printf(w->a, " %s ago", span(w, w->in->wall_ms - r->end_wall_ms)) : "");
+	if (well > 1)
+		say(w, ", as %zu other%s", well - 1, well == 2 ? " has" : "s have");
+	say(w, ", while %zu run%s on: if they wait for it, they wait in vain.", running, running == 1 ? "s" : "");
+	todo(w, "nodectl logs %" PRIu64 " --rank %u", w->j->job, r->rank);
+	return true;
+}
+
 static void say_running(struct words *w)
 {
 	const struct rec_job_progress *p = progress(w);
@@ -220,7 +264,7 @@ static void say_running(struct words *w)
 	if (p != NULL && p->hang != NULL && n == NULL)
 		say_hang(w, p);
 	else if (s != NULL && s->trouble != NULL)
-		say(w, "It runs, and NCCL has met trouble: %s.", s->trouble);
+		say(w, "It runs, and NCCL has met trouble: %s%s", s->trouble, stop(s->trouble));
 	else if (n != NULL)
 		say(w, "It runs as far as is known: node %s has not been heard for %s. Its ranks are left alone, for they may well "
 		       "go on.", n->name, span(w, (int64_t)n->silent_ms));
@@ -232,11 +276,26 @@ static void say_running(struct words *w)
 		say(w, "It runs and begins: of %u communicators of NCCL %u are not ready yet.", begun, left);
 	else if (s != NULL && strchr(s->brief, '!') != NULL)
 		say(w, "It runs, and its nodes differ: %s.", s->brief);
+	else if (say_ended_well(w))
+		;
 	else if (warn != NULL)
 		say(w, "It runs. One thing about its nodes: %s: %s", warn->subject, warn->text);
 	else
 		say(w, "It runs, and nothing is known to be wrong with it%s%s.", s != NULL ? ": " : "", s != NULL ? s->brief : "");
 	todo(w, "nodectl logs %" PRIu64 " -f", w->j->job);
+}
+
+/* What is known of such an end; the words of the first rank, else those of the job. */
+static void todo_end(struct words *w)
+{
+	const struct rec_rank_state *f = w->j->n_first > 0 ? w->j->first : NULL;
+	const char *node = f != NULL && f->node != NULL ? f->node : nodes_text(w);
+	const char *fix = f != NULL ? last_words_fix(w->a, f->exception, node) : NULL;
+
+	if (fix == NULL)
+		fix = last_words_fix(w->a, w->j->why, node);
+	if (fix != NULL)
+		todo(w, "%s", fix);
 }
 
 static void say_over(struct words *w)
@@ -247,13 +306,16 @@ static void say_over(struct words *w)
 	if (is(w, "done")) {
 		say(w, "It ended well.");
 	} else {
-		say(w, "%s: %s.", is(w, "lost") ? "It was lost" : "It failed", why(w, "why is not known"));
+		const char *text = why(w, "why is not known");
+
+		say(w, "%s: %s%s", is(w, "lost") ? "It was lost" : "It failed", text, stop(text));
 		if (MSG_HAS(j, job_info, exit_code))
 			say(w, " Its exit code is %u.", j->exit_code);
+		todo_end(w);
 		todo(w, "nodectl logs %" PRIu64, j->job);
 	}
 	if (s != NULL && s->trouble != NULL)
-		say(w, " NCCL said before: %s.", s->trouble);
+		say(w, " NCCL said before: %s%s", s->trouble, stop(s->trouble));
 	else if (s != NULL && s->socket)
 		say(w, " It ran over TCP and not over InfiniBand: %s.", s->why != NULL ? s->why : "why is not known");
 }
@@ -332,6 +394,20 @@ static void saw_net(struct words *w)
 			    "%s", j->nccl_nodes[i].text);
 }
 
+/* NCCL's own words on its trouble may be well known. */
+static void todo_trouble(struct words *w)
+{
+	for (size_t i = 0; i < w->j->n_nccl_nodes; i++) {
+		const struct rec_nccl_state *s = &w->j->nccl_nodes[i];
+		const char *fix = s->trouble != NULL ? last_words_fix(w->a, s->text, s->node) : NULL;
+
+		if (fix != NULL) {
+			todo(w, "%s", fix);
+			return;
+		}
+	}
+}
+
 static void saw_nccl(struct words *w)
 {
 	const struct rec_nccl_sum *s = nccl(w);
@@ -346,6 +422,7 @@ static void saw_nccl(struct words *w)
 		saw(w, s->wall_ms, "NCCL's log", "%s", s->brief);
 	if (s->fix != NULL)
 		todo(w, "%s", s->fix);
+	todo_trouble(w);
 	if (s->socket || s->trouble != NULL)
 		todo(w, "nodectl check nccl -w %s%s", nodes_text(w), is(w, "running") ? ", when the job is over" : "");
 }

@@ -15,6 +15,7 @@
 #include "shim/host.h"
 
 #define FAILURES_MAX 64
+#define SPOKEN_AFTER 2000 /* bytes: who writes more than that behind an exception has survived it */
 
 /* ---- exceptions ------------------------------------------------------------ */
 
@@ -165,9 +166,27 @@ void below_reaped(struct host *h, pid_t pid, int status)
 		changed(h);
 }
 
+/* A rank may have raised and not ended, for something at its exit waits: a log that is sent, a thread.
+ * After our signal nobody could tell whether its words are older than that. */
+static void note_spoken(struct host *h)
+{
+	uint32_t n = h->workers ? 1 : h->nprocs;
+	struct traceback t;
+
+	for (uint32_t i = 0; i < n && i < SHIM_TAILS; i++) {
+		if (h->spoken[i])
+			continue;
+		find_in_spool(h, i, -1, -1, &t);
+		if (t.kind >= TRACEBACK_NATIVE && t.after <= SPOKEN_AFTER)
+			h->spoken[i] = strdup(t.text);
+	}
+}
+
 void below_signal(struct host *h)
 {
 	job_stacks_end(h);
+	if (!h->signalled)
+		note_spoken(h);
 	h->signalled = true;
 	if (!h->workers)
 		return;
@@ -182,6 +201,8 @@ mono_t below_due(const struct host *h)
 
 void below_finish(struct host *h)
 {
+	for (uint32_t i = 0; i < SHIM_TAILS; i++)
+		free(h->spoken[i]);
 	workers_destroy(h->workers);
 	reader_destroy(h->reader);
 }
@@ -266,7 +287,7 @@ const struct shim_below *below_rank(struct host *h, const struct shim_rank_event
 		if (!good)
 			read_summary(h);
 		examine_all(h);
-	} else if (good || h->signalled || h->n_searched == SHIM_TAILS) {
+	} else if (good || (!h->signalled && h->n_searched == SHIM_TAILS)) {
 		return NULL;
 	}
 	h->below_changed = false;
@@ -279,5 +300,7 @@ const struct shim_below *below_rank(struct host *h, const struct shim_rank_event
 		find_in_spool(h, re->local, -1, -1, &t);
 		b->exception = t.kind != TRACEBACK_NONE ? arena_strdup(&h->scratch, t.text) : NULL;
 	}
+	if (re->local < SHIM_TAILS)
+		b->spoken = h->spoken[re->local];
 	return b;
 }

@@ -77,6 +77,7 @@ struct host {
 	struct progress step; /* as it was told last */
 	mono_t step_at; /* it changed */
 	bool signalled; /* a signal of ours went to the ranks */
+	char *spoken[SHIM_TAILS]; /* of the first local ranks: the exception that their output ended with before that; NULL: none */
 	uint32_t n_searched; /* ranks whose output was searched for an exception */
 	struct channel conn;
 	int guard; /* the kernel's timer that kills us, when there is one */

@@ -83,6 +83,7 @@ struct shim_below {
 	size_t n_workers;
 	uint32_t found, alive;
 	const char *exception; /* NULL: none */
+	const char *spoken; /* the one that had been written before a signal of ours; NULL: none */
 };
 
 /* One rank in STARTED, REAPED, WORKERS or CLOSED. */

@@ -10,7 +10,7 @@ static void take_exception(struct shim *s, struct rank *r, const char *text)
 {
 	char *copy;
 
-	if (!text || r->ours || (r->exception && strcmp(r->exception, text) == 0))
+	if (!text || (r->exception && strcmp(r->exception, text) == 0))
 		return;
 	if (r->phase == RANK_EXITED && r->code == 0)
 		return;
@@ -40,7 +40,8 @@ void below_rank_take(struct shim *s, struct rank *r, const struct shim_below *b)
 		r->found = b->found;
 		r->alive = b->alive;
 	}
-	take_exception(s, r, b->exception);
+	if (!r->ours)
+		take_exception(s, r, b->exception);
 	r->dirty = true;
 }
 
@@ -65,5 +66,8 @@ void below_rank_ended(struct shim *s, struct rank *r, const struct shim_below *b
 {
 	below_rank_take(s, r, b);
 	blame_worker(r);
-	take_exception(s, r, b ? b->exception : NULL); /* not ours after all */
+	if (!r->ours) /* after all */
+		take_exception(s, r, b ? b->exception : NULL);
+	else /* it had raised, and not ended: others may have waited for it in vain */
+		take_exception(s, r, b ? b->spoken : NULL);
 }

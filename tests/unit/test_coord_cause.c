@@ -8,7 +8,8 @@ struct end {
 	uint64_t error_us;
 	int64_t mono_us; /* its host's clock; 0: not told */
 	uint64_t late_us;
-	const char *cause;
+	const char *cause, *exception, *tail;
+	bool ours;
 };
 
 static struct rec_rank_state state_of_end(const struct world *w, const struct end *e)
@@ -19,6 +20,11 @@ static struct rec_rank_state state_of_end(const struct world *w, const struct en
 		MSG_SET(&r, rank_state, code, e->code);
 	r.sig = e->sig;
 	r.cause = e->cause;
+	r.exception = e->exception;
+	if (e->tail != NULL)
+		MSG_SET(&r, rank_state, tail, ((struct bytes){ (const uint8_t *)e->tail, strlen(e->tail) }));
+	if (e->ours)
+		MSG_SET(&r, rank_state, ours, true);
 	r.end_mono_us = e->mono_us;
 	if (e->late_us != 0)
 		MSG_SET(&r, rank_state, late_us, e->late_us);
@@ -118,6 +124,65 @@ static void ends_that_the_clocks_cannot_tell_apart_are_both_named(void **state)
 						 "77) exited with code 7 and may have been first: the clocks "
 						 "leave 0.3 ms open");
 	msg_finish(&m);
+}
+
+/* Of rank 1 of two, when both are over. */
+static void why_is(struct world *w, struct end e, struct end other, const char *text)
+{
+	uint64_t a, b;
+	struct msg m;
+
+	running_pair(w, &a, &b);
+	tick(w, 500);
+	e.rank = 1;
+	e.at_us = 1000;
+	e.error_us = 100;
+	other.at_us = 0;
+	dies(w, b, e);
+	store(w);
+	tick(w, 100);
+	is_gone(w, a, other);
+	is_gone(w, b, e);
+	assert_string_equal(job_one(w, &m)->why, text);
+	msg_finish(&m);
+}
+
+static void where_nothing_better_is_known_the_last_line_is_quoted(void **state)
+{
+	why_is(*state, (struct end){ .code = 127, .tail = "begin\ntrain.sh: line 4: torchrun: command not found\n" }, (struct end){ .code = 0 },
+	       "rank 1 (gpu02, pid 77) exited with code 127 (as a shell says when it does not find its program); its last line: "
+	       "train.sh: line 4: torchrun: command not found");
+}
+
+static void a_signal_of_its_own_making_has_its_name_and_its_last_line(void **state)
+{
+	why_is(*state, (struct end){ .sig = 6, .tail = "python3: alloc.c:77: Assertion `p' failed.\n" }, (struct end){ .code = 0 },
+	       "rank 1 (gpu02, pid 77) was killed by signal 6 (SIGABRT); its last line: python3: alloc.c:77: Assertion `p' failed.");
+}
+
+static void who_was_killed_from_outside_has_said_nothing_of_it(void **state)
+{
+	why_is(*state, (struct end){ .sig = 15, .tail = "step 20 loss 3.1\n" }, (struct end){ .code = 0 }, "rank 1 (gpu02, pid 77) was killed by signal 15");
+}
+
+static void an_exception_says_more_than_the_last_line(void **state)
+{
+	why_is(*state, (struct end){ .code = 1, .tail = "ValueError: x\n", .exception = "ValueError: x at a.py:3" }, (struct end){ .code = 0 },
+	       "rank 1 (gpu02, pid 77) exited with code 1: ValueError: x at a.py:3");
+}
+
+#define WATCHDOG "[Rank 1] Watchdog caught collective operation timeout"
+static void who_had_raised_and_did_not_end_is_named_beside_those_that_waited(void **state)
+{
+	why_is(*state, (struct end){ .sig = 6, .exception = WATCHDOG }, (struct end){ .sig = 15, .ours = true, .exception = "ValueError: bad batch at a.py:9" },
+	       "rank 1 (gpu02, pid 77) was killed by signal 6 (SIGABRT): " WATCHDOG "; but rank 0 (gpu01, pid 77) had raised before and did not end, so "
+	       "the others waited for it: ValueError: bad batch at a.py:9");
+}
+
+static void who_lost_a_peer_too_is_not_named(void **state)
+{
+	why_is(*state, (struct end){ .sig = 6, .exception = WATCHDOG }, (struct end){ .sig = 15, .ours = true, .exception = "DistBackendError: NCCL error" },
+	       "rank 1 (gpu02, pid 77) was killed by signal 6 (SIGABRT): " WATCHDOG);
 }
 
 /* Virtual nodes of one host have one clock, and need not be compared. */
@@ -682,6 +747,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(an_earlier_end_that_is_reported_later_is_the_first),
 		T(ends_that_the_clocks_cannot_tell_apart_are_both_named),
+		T(where_nothing_better_is_known_the_last_line_is_quoted),
+		T(a_signal_of_its_own_making_has_its_name_and_its_last_line),
+		T(who_was_killed_from_outside_has_said_nothing_of_it),
+		T(an_exception_says_more_than_the_last_line),
+		T(who_had_raised_and_did_not_end_is_named_beside_those_that_waited),
+		T(who_lost_a_peer_too_is_not_named),
 		T(ends_on_one_host_are_told_apart_by_its_own_clock),
 		T(an_end_that_its_shim_saw_late_may_have_been_the_first),
 		T(that_an_end_was_seen_late_survives_the_coordinator),

@@ -258,6 +258,45 @@ TEST(there_is_never_more_than_a_message_holds)
 	assert_int_equal(e->n_todo, 3); /* equal ones once: logs, a, the long one cut */
 }
 
+TEST(a_well_known_end_has_its_remedy)
+{
+	const struct rec_explanation *e;
+
+	j.state = "failed";
+	j.first = &first;
+	j.n_first = 1;
+	j.why = "rank 11 (gpu02, pid 5) exited with code 127; its last line: x.sh: torchrun: command not found.";
+	e = now("It failed: rank 11 (gpu02, pid 5) exited with code 127; its last line: x.sh: torchrun: command not found."); /* one stop */
+	assert_true(has(e->todo, e->n_todo, "the path is there on gpu02"));
+	first.exception = "OSError: [Errno 122] Disk quota exceeded";
+	e = now("It failed");
+	assert_true(has(e->todo, e->n_todo, "quota -s (or lfs quota) on gpu02"));
+	with_nccl();
+	j.state = "running";
+	nccl.trouble = "rank 3 on gpu02: a CUDA call failed";
+	ns[1].trouble = "cuda";
+	ns[1].text = "Cuda failure 802 'system not yet initialized'";
+	e = now("It runs, and NCCL has met trouble: rank 3 on gpu02: a CUDA call failed.");
+	assert_true(has(e->todo, e->n_todo, "nvidia-fabricmanager"));
+}
+
+TEST(a_rank_that_ended_well_while_others_run_is_told)
+{
+	struct rec_rank_state v[3] = { { .rank = 0, .state = "running", .node = "gpu01" }, { .rank = 1, .state = "running", .node = "gpu01" },
+				       { .rank = 2, .state = "exited", .node = "gpu02", .end_wall_ms = 70000 } };
+
+	j.ranks = v;
+	j.n_ranks = 3;
+	now("It runs, and rank 2 on gpu02 has ended with code 0 30 s ago, while 2 run on: if they wait for it, they wait in vain.");
+	v[1] = v[2];
+	v[1].rank = 1;
+	v[1].end_wall_ms = 69000;
+	now("It runs, and rank 1 on gpu02 has ended with code 0 31 s ago, as 1 other has, while 1 runs on");
+	v[2].code = 3; /* the job is about to be ended: not this */
+	v[1].state = v[0].state;
+	now("It runs, and nothing is known to be wrong");
+}
+
 TEST(memory_that_runs_out_costs_words_and_nothing_else)
 {
 	j.state = "failed";
@@ -282,6 +321,8 @@ int main(void)
 		T(a_job_that_hangs_says_so_first),
 		T(a_log_that_is_not_read_is_said_to_be_so),
 		T(a_failed_job_has_its_first_cause),
+		T(a_well_known_end_has_its_remedy),
+		T(a_rank_that_ended_well_while_others_run_is_told),
 		T(there_is_never_more_than_a_message_holds),
 		T(memory_that_runs_out_costs_words_and_nothing_else),
 	};

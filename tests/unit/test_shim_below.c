@@ -46,6 +46,13 @@ static void a_launchers_end_counts_from_its_first_workers(void **state)
 	play_finish(&p);
 
 	to_running(&p, 1);
+	end(&p, 60000);
+	b.spoken = "KeyError: y"; /* before our signal, and it did not end */
+	T(below(&p, SEV_REAPED, EXIT(1), &b), " send ranks{ 8:exited=1/ours!KeyError: y[0/1 16:exited]};");
+	b.spoken = NULL;
+	play_finish(&p);
+
+	to_running(&p, 1);
 	w.ours = false;
 	T(below(&p, SEV_REAPED, EXIT(0), &b), " send ranks{ 8:exited=0[0/1 16:exited]};");
 	play_finish(&p);
