@@ -125,7 +125,9 @@ const struct check check_table[] = {
 	/* ---- sources ---- */
 	{ "node.sources", OF_SOURCE, check_node_source, NULL, "readings can be had",
 	  "whether the probe, verbs or sysfs, NVML, the host and the kernel's log answer",
-	  "bad: nobody knows the ports or the GPUs; warn: another source", "what is not read is not judged",
+	  "bad: nobody knows the ports or the GPUs, or their driver has not answered for 10 s; warn: another source, an answer that is 2 s late "
+	  "and later than usual; at a driver's start 10 s and 30 s",
+	  "what is not read is not judged; ours: a driver answers in milliseconds, and takes seconds for each GPU when it starts",
 	  "the source's own words say why; nodectl node NAME lists them", NULL, 0, 0 },
 	/* ---- ports ---- */
 	{ "ib.state", OF_PORT, check_port_state, "port", "state of the port", "ibv_query_port, or ports/PORT/state and phys_state in sysfs, every 2 s and at each event",

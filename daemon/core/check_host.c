@@ -27,12 +27,16 @@ void check_node_source(const struct check_at *at, struct check_is *is)
 		is->verdict = CHECK_SKIP;
 		return;
 	}
-	if (s->ok) {
+	if (s->ok && !s->late) {
 		check_ok(is, s->text != NULL ? s->text : "it answers");
 		return;
 	}
-	is->brief = arena_printf(at->a, "%s: no readings", s->name);
-	check_say(is, grave ? CHECK_BAD : CHECK_WARN, s->name,
+	if (s->starting && !s->late) {
+		is->reading = s->text;
+		return;
+	}
+	is->brief = arena_printf(at->a, s->ok ? "%s: slow to answer" : "%s: no readings", s->name);
+	check_say(is, grave && !s->late ? CHECK_BAD : CHECK_WARN, s->name,
 		  arena_printf(at->a, "%s: %.250s", s->name, s->text != NULL ? s->text : "no readings"), NULL);
 }
 

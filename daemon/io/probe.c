@@ -50,6 +50,7 @@ struct probe {
 	bool heard; /* so it knows the signal of probe_ask() */
 	unsigned deaths;
 	uint64_t patience_ms; /* of the one that runs */
+	bool again; /* the one before was ended for a source that hung */
 	mono_t born;
 	/* the pool thread's */
 	pid_t started_pid;
@@ -168,6 +169,8 @@ static void start_work(uv_work_t *req)
 	snprintf(patience, sizeof(patience), "%llu", (unsigned long long)(p->patience_ms / 1000));
 	argv[n++] = (char *)"--patience";
 	argv[n++] = patience;
+	if (p->again)
+		argv[n++] = (char *)"--again";
 	if (!o->single_user)
 		argv[n++] = (char *)"--launcher";
 	if (o->sysfs_root != NULL) {
@@ -262,6 +265,7 @@ static void on_stuck(struct probe *p)
 		p->patience_ms = p->io->opts->probe_patience_ms;
 	else if (p->patience_ms < PATIENCE_MAX_MS)
 		p->patience_ms *= 2;
+	p->again = true;
 	log_warn("nodeagent-probe has given up a source that hangs; it is started anew, and the next "
 		 "one does so after %llu s", (unsigned long long)(p->patience_ms / 1000));
 	uv_timer_start(&p->timer, on_timer, AGAIN_MS, 0);
@@ -282,6 +286,7 @@ static void on_gone(struct probe *p, int status)
 		snprintf(why, sizeof(why), "nodeagent-probe ended with code %d; it is started anew",
 			 WEXITSTATUS(status));
 	log_warn("%s", why);
+	p->again = false;
 	p->pid = 0;
 	give_up(p);
 	withdraw(p, why);

@@ -53,9 +53,15 @@ static void put_source(struct composer *c, const struct source *src, const struc
 			"see dmesg, and reboot" :
 			"does not answer: its driver or a device hangs";
 	else if (!line)
-		to->text = "not read yet";
+		to->text = src->late ? "not read yet: its driver takes long to start, or hangs" : "not read yet";
+	else if (src->late)
+		to->text = "has not answered for some seconds: its driver or a device may hang";
 	else
 		PUT_TEXT(to, line, text);
+	if (src->late)
+		MSG_SET(to, source, late, true);
+	if (!line && !src->stuck && !src->again)
+		MSG_SET(to, source, starting, true);
 	to->ok = line && line->ok && !src->stuck;
 	if (line && !src->stuck)
 		PUT_TEXT(to, line, version);

@@ -55,6 +55,7 @@ struct probe {
 	const char *exclude[EXCLUDE_MAX];
 	uint32_t fd;
 	uint64_t patience_s; /* 0: without end */
+	bool again; /* the process before was ended for a source that hung */
 	struct sources sources;
 	struct buf material, frame; /* of what was sent last */
 	uint64_t devices;
@@ -140,8 +141,9 @@ static bool due(const struct probe *p, mono_t now)
 	return mono_due(mono_add_ms(p->sent, p->pending ? BURST_MS : HEARTBEAT_MS), now);
 }
 
-static int until_due(const struct probe *p, mono_t now)
+static int until_due(struct probe *p, mono_t now)
 {
+	mono_t look = sources_look(&p->sources, now);
 	int64_t ms = HEARTBEAT_MS;
 
 	if (!p->sent_any)
@@ -150,6 +152,8 @@ static int until_due(const struct probe *p, mono_t now)
 		ms = BURST_MS - mono_sub_ms(now, p->sent);
 	else
 		ms -= mono_sub_ms(now, p->sent);
+	if (mono_before(look, mono_add_ms(now, ms)))
+		ms = mono_sub_ms(look, now);
 	return ms < 0 ? 0 : (int)ms + 1;
 }
 
@@ -267,7 +271,8 @@ static void close_others(int keep)
 
 static const char usage[] =
 	"usage: nodeagent-probe [--sysfs-root ROOT] [--exclude DEV,DEV...] [--nvml PATH] [--kmsg PATH]\n"
-	"                       [--patience S] [--launcher] [--fd N]\n"
+	"                       [--patience S] [--again] [--launcher]\n"
+	"                       [--fd N]\n"
 	"\n"
 	"Reads InfiniBand ports, GPUs, topology and clock, and writes frames of JSON to a\n"
 	"descriptor. nodeagentd starts it; by hand it serves to look at what it sees.\n"
@@ -279,6 +284,8 @@ static const char usage[] =
 	"  --kmsg PATH        file to read in place of /dev/kmsg\n"
 	"  --launcher         jobs are started by another program: limits are not read\n"
 	"  --patience S       ends with 3 when a source has hung for S seconds (0: never)\n"
+	"  --again            a source has hung in the process before: no time is given\n"
+	"                     to a driver that starts\n"
 	"  --fd N             descriptor to write to (1)\n";
 
 static bool take_exclude(struct probe *p, char *list)
@@ -293,7 +300,7 @@ static bool take_exclude(struct probe *p, char *list)
 	return true;
 }
 
-enum { OPT_SYSFS = 256, OPT_EXCLUDE, OPT_NVML, OPT_KMSG, OPT_PATIENCE, OPT_LAUNCHER, OPT_FD, OPT_HELP, OPT_VERSION };
+enum { OPT_SYSFS = 256, OPT_EXCLUDE, OPT_NVML, OPT_KMSG, OPT_PATIENCE, OPT_AGAIN, OPT_LAUNCHER, OPT_FD, OPT_HELP, OPT_VERSION };
 
 static const struct option options[] = {
 	{ "sysfs-root", required_argument, NULL, OPT_SYSFS },
@@ -301,6 +308,7 @@ static const struct option options[] = {
 	{ "nvml", required_argument, NULL, OPT_NVML },
 	{ "kmsg", required_argument, NULL, OPT_KMSG },
 	{ "patience", required_argument, NULL, OPT_PATIENCE },
+	{ "again", no_argument, NULL, OPT_AGAIN },
 	{ "launcher", no_argument, NULL, OPT_LAUNCHER },
 	{ "fd", required_argument, NULL, OPT_FD },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -327,6 +335,9 @@ static int take_option(struct probe *p, int option)
 		return -1;
 	case OPT_PATIENCE:
 		return text_number(optarg, 1000000, &p->patience_s) ? -1 : EXIT_USAGE;
+	case OPT_AGAIN:
+		p->again = true;
+		return -1;
 	case OPT_LAUNCHER:
 		p->hw.others_start_jobs = true;
 		return -1;
@@ -392,7 +403,7 @@ int main(int argc, char **argv)
 	set_limits();
 	buf_init(&p.material);
 	buf_init(&p.frame);
-	r = sources_start(&p.sources, all_sources, &p.hw);
+	r = sources_start(&p.sources, all_sources, &p.hw, p.again);
 	if (r < 0) {
 		log_error("cannot start: %s", strerror(-r));
 		return 1;

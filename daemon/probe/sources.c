@@ -40,6 +40,13 @@ static void count_down(int fd)
 
 /* ---- in the source's thread ----------------------------------------------- */
 
+static uint64_t cpu_of(clockid_t clock)
+{
+	struct timespec t;
+
+	return clock_gettime(clock, &t) == 0 ? (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec : 0;
+}
+
 /* What it does next should take ms at most; -1: as long as it likes. */
 static bool go_on(struct source *src, int64_t ms)
 {
@@ -47,9 +54,20 @@ static bool go_on(struct source *src, int64_t ms)
 
 	pthread_mutex_lock(&src->lock);
 	stop = src->stop;
-	src->alive_by = ms < 0 || stop ? MONO_NEVER : mono_add_ms(hw_now(), ms + SOURCE_STUCK_MS);
+	src->due = ms < 0 || stop ? MONO_NEVER : mono_add_ms(hw_now(), ms);
+	src->cpu_ns = cpu_of(CLOCK_THREAD_CPUTIME_ID);
 	pthread_mutex_unlock(&src->lock);
 	return !stop;
+}
+
+/* What polls mostly take: one that was slow is forgotten in the course of some ten. */
+static void note_poll(struct source *src, int64_t ms)
+{
+	pthread_mutex_lock(&src->lock);
+	src->usual_ms -= src->usual_ms / 8;
+	if (ms > src->usual_ms)
+		src->usual_ms = ms;
+	pthread_mutex_unlock(&src->lock);
 }
 
 static void publish(struct source *src, struct hw_readings *r)
@@ -94,6 +112,7 @@ static void poll_again(struct source *src, void *hw)
 		count_down(src->wake_fd);
 		if (r) {
 			src->ops->poll(hw, r);
+			note_poll(src, mono_sub_ms(hw_now(), since));
 			publish(src, r);
 		}
 		if (!rest(src, hw, since))
@@ -132,7 +151,7 @@ static int start(struct source *src)
 	src->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (src->wake_fd < 0)
 		return -errno;
-	src->alive_by = MONO_NEVER;
+	src->due = MONO_NEVER;
 	pthread_mutex_init(&src->lock, NULL);
 	r = pthread_create(&src->thread, NULL, run, src);
 	if (r == 0)
@@ -142,7 +161,7 @@ static int start(struct source *src)
 	return -r;
 }
 
-int sources_start(struct sources *s, const struct hw_ops *const *ops, const struct hw_options *o)
+int sources_start(struct sources *s, const struct hw_ops *const *ops, const struct hw_options *o, bool again)
 {
 	int r = 0;
 
@@ -152,7 +171,7 @@ int sources_start(struct sources *s, const struct hw_ops *const *ops, const stru
 	for (; *ops && s->n < SOURCES_MAX && r == 0; ops++) {
 		struct source *src = &s->list[s->n];
 
-		*src = (struct source){ .ops = *ops, .options = o, .notify_fd = s->notify_fd };
+		*src = (struct source){ .ops = *ops, .options = o, .notify_fd = s->notify_fd, .again = again };
 		r = start(src);
 		if (r == 0)
 			s->n++;
@@ -160,40 +179,6 @@ int sources_start(struct sources *s, const struct hw_ops *const *ops, const stru
 	if (r < 0)
 		sources_stop(s);
 	return r;
-}
-
-static bool take(struct source *src, mono_t now)
-{
-	struct hw_readings *r;
-	bool stuck;
-
-	pthread_mutex_lock(&src->lock);
-	src->stuck_since = mono_add_ms(src->alive_by, -SOURCE_STUCK_MS);
-	r = src->fresh;
-	src->fresh = NULL;
-	if (r)
-		src->taken_at = src->fresh_at;
-	stuck = mono_due(src->alive_by, now);
-	pthread_mutex_unlock(&src->lock);
-	if (r) {
-		readings_free(src->taken);
-		src->taken = r;
-	}
-	if (!r && stuck == src->stuck)
-		return false;
-	src->stuck = stuck;
-	src->in_kernel = src->in_kernel && stuck;
-	return true;
-}
-
-bool sources_take(struct sources *s, mono_t now)
-{
-	bool any = false;
-
-	count_down(s->notify_fd);
-	for (size_t i = 0; i < s->n; i++)
-		any = take(&s->list[i], now) || any;
-	return any;
 }
 
 /* Its thread's state, as the kernel says it: 'R' 'S' 'D' ... */
@@ -215,6 +200,130 @@ static char state_of(struct source *src)
 	fclose(f);
 	end = strrchr(text, ')');
 	return end && end[1] == ' ' ? end[2] : '?';
+}
+
+/* It would run, and others have the CPUs. Not so is a driver that waits in a loop. */
+static bool is_starved(struct source *src, int64_t late_ms)
+{
+	clockid_t clock;
+	uint64_t began;
+
+	if (state_of(src) != 'R' || pthread_getcpuclockid(src->thread, &clock) != 0)
+		return false;
+	pthread_mutex_lock(&src->lock);
+	began = src->cpu_ns;
+	pthread_mutex_unlock(&src->lock);
+	return cpu_of(clock) - began < (uint64_t)late_ms * 1000000 / 2;
+}
+
+static bool is_read(const struct source *src)
+{
+	for (size_t i = 0; src->taken && i < src->taken->n_sources; i++)
+		if (src->taken->sources[i].ok)
+			return true;
+	return false;
+}
+
+/* Without readings it is at its start: its driver may be, too. */
+static bool is_starting(const struct source *src)
+{
+	return !src->again && !is_read(src);
+}
+
+static int64_t stuck_after(const struct source *src)
+{
+	return is_starting(src) ? SOURCE_START_MS : SOURCE_STUCK_MS;
+}
+
+static int64_t late_after(const struct source *src)
+{
+	int64_t ms = SOURCE_LATE_TIMES * src->usual_ms;
+
+	if (is_starting(src) || ms > SOURCE_STUCK_MS)
+		return SOURCE_STUCK_MS;
+	return ms < SOURCE_LATE_MS ? SOURCE_LATE_MS : ms;
+}
+
+/* Twice, for whoever was frozen with the whole process goes on with it. */
+static bool is_late(struct source *src, mono_t due, mono_t now)
+{
+	if (mono_is_never(due) || mono_sub_ms(now, due) < late_after(src) || (src->again && !is_read(src)))
+		return false;
+	if (src->late_due.ns != due.ns) {
+		src->late_due = due;
+		src->late_look = mono_add_ms(now, SOURCE_LOOK_MS);
+	}
+	if (!mono_due(src->late_look, now))
+		return false;
+	return src->late || !is_starved(src, mono_sub_ms(now, due));
+}
+
+static mono_t due_of(struct source *src)
+{
+	mono_t due;
+
+	pthread_mutex_lock(&src->lock);
+	due = src->due;
+	pthread_mutex_unlock(&src->lock);
+	return due;
+}
+
+static bool take(struct source *src, mono_t now)
+{
+	struct hw_readings *r;
+	bool stuck, late;
+	mono_t due;
+
+	pthread_mutex_lock(&src->lock);
+	due = src->due;
+	r = src->fresh;
+	src->fresh = NULL;
+	if (r)
+		src->taken_at = src->fresh_at;
+	pthread_mutex_unlock(&src->lock);
+	if (r) {
+		readings_free(src->taken);
+		src->taken = r;
+	}
+	src->again = src->again && !is_read(src);
+	src->stuck_since = due;
+	stuck = !mono_is_never(due) && mono_sub_ms(now, due) >= stuck_after(src);
+	late = !stuck && is_late(src, due, now);
+	if (!r && stuck == src->stuck && late == src->late)
+		return false;
+	src->stuck = stuck;
+	src->late = late;
+	src->in_kernel = src->in_kernel && stuck;
+	return true;
+}
+
+mono_t sources_look(struct sources *s, mono_t now)
+{
+	mono_t first = MONO_NEVER;
+
+	for (size_t i = 0; i < s->n; i++) {
+		struct source *src = &s->list[i];
+		mono_t due = due_of(src), at;
+
+		if (src->stuck || mono_is_never(due))
+			continue;
+		at = mono_add_ms(due, src->late ? stuck_after(src) : late_after(src));
+		if (!mono_before(now, at)) /* seen once, or starved */
+			at = mono_add_ms(now, SOURCE_LOOK_MS);
+		if (mono_before(at, first))
+			first = at;
+	}
+	return first;
+}
+
+bool sources_take(struct sources *s, mono_t now)
+{
+	bool any = false;
+
+	count_down(s->notify_fd);
+	for (size_t i = 0; i < s->n; i++)
+		any = take(&s->list[i], now) || any;
+	return any;
 }
 
 /* Who has just come back from there is about to answer. */

@@ -5,6 +5,7 @@ All are recorded: the library in place of NVIDIA's answers as NVML does. Number 
 import os
 import shutil
 import subprocess
+import threading
 
 from bed import Expect, Nodes, bed_kind, fault
 
@@ -160,11 +161,38 @@ def driver(bed):
 
 
 @fault("gpu-driver-hangs", "the NVIDIA driver does not answer any more", spoils=True,
-       expect=Expect("node.sources", "a", None, "bad", ("nvml",), within=30), settle=1)
+       expect=Expect("node.sources", "a", None, "warn", ("nvml", "has not answered", "may hang")), settle=1)
 def hangs(bed):
     bed.nvml("a", "hang")
     yield
     bed.nvml("a")
+
+
+@fault("gpu-driver-hangs-on", "... for 10 s: its GPUs are not known any more", spoils=True,
+       expect=Expect("node.sources", "a", None, "bad", ("nvml", "does not answer"), within=10 + 5), settle=1)
+def hangs_on(bed):
+    bed.nvml("a", "hang")
+    yield
+    bed.nvml("a")
+
+
+@fault("ok-driver-starts", "a driver takes 7 s to start with the agent", spoils=True, quiet=12)
+def starts(bed):
+    bed.restart_agent("a", lambda: bed.nvml("a", "hang"))
+    soon = threading.Timer(7, lambda: bed.nvml("a"))
+    soon.start()
+    yield
+    soon.join()
+    assert "driver" in bed.reading("node.sources", "a", "nvml"), "it has started"
+
+
+@fault("ok-driver-busy", "a driver answers after 1.5 s, once", quiet=6)
+def busy(bed):
+    bed.nvml("a", "hang")
+    soon = threading.Timer(1.5, lambda: bed.nvml("a"))
+    soon.start()
+    yield
+    soon.join()
 
 
 @fault("gpu-driver-mismatch", "the driver was exchanged beneath the library (version mismatch)", spoils=True,

@@ -197,9 +197,11 @@ def test_drivers_that_cannot_be_had(bed):
 def test_a_driver_that_hangs_holds_up_nothing_else(bed):
     bed.gpus("count 1", "hang 0")
     bed.tree.device("mlx5_0")
-    p = bed.start()
+    m = bed.start().next(4 + 2 * SLOW)
+    assert source(m, "nvml")["starting"], "the driver may be"
+    p = bed.start("--again")
     m = p.next(4 + 2 * SLOW)
-    assert source(m, "nvml")["text"] == "not read yet" and "age_ms" not in source(m, "nvml")
+    assert source(m, "nvml")["text"] == "not read yet" and not {"age_ms", "starting"} & set(source(m, "nvml"))
     bed.tree.set("mlx5_0", state="1: DOWN")
     p.until(lambda m: port(m, "mlx5_0")["state"] == "Down", 3, "the port")
     p.until(lambda m: "does not answer" in source(m, "nvml").get("text", ""), 13, "it is called by its name")
@@ -219,6 +221,8 @@ def test_what_a_hanging_driver_said_last_is_not_said_as_now(bed):
     m = p.next(5 * SLOW)
     assert m["gpus"][1]["procs"] and m["gpus"][0]["temp_c"] == 41
     bed.gpus("count 2", "hang")
+    m, _ = p.until(lambda m: source(m, "nvml").get("late") and m, 6, "it is late")
+    assert source(m, "nvml")["ok"] and m["gpus"][0]["temp_c"] == 41 and m["gpus"][1]["procs"], "what was read holds a while"
     m, _ = p.until(lambda m: "does not answer" in source(m, "nvml").get("text", "") and m, 16, "it is called by its name")
     for g in m["gpus"]:
         assert set(g) == {"index", "uuid", "name", "pci", "xids", "xid_faults", "text", "procs_unknown"}, g

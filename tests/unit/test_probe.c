@@ -64,7 +64,7 @@ TEST(a_source_is_polled_again_and_again)
 	struct sources s;
 
 	polls = opens = closes = 0; /* no memory at first: it tries again after 2 s */
-	assert_int_equal(sources_start(&s, toys, &o), 0);
+	assert_int_equal(sources_start(&s, toys, &o, false), 0);
 	assert_false(sources_complete(&s));
 	take_within(&s, 5000);
 	assert_true(sources_complete(&s));
@@ -83,7 +83,7 @@ TEST(a_source_without_a_period_waits_to_be_woken)
 	polls = 0;
 	opens = 1;
 	toy.period_ms = -1;
-	assert_int_equal(sources_start(&s, toys, &o), 0);
+	assert_int_equal(sources_start(&s, toys, &o, false), 0);
 	take_within(&s, 5000);
 	usleep(100000);
 	assert_int_equal(polls, 1);
@@ -107,7 +107,7 @@ TEST(a_source_that_can_find_nothing_new_is_left_alone_and_is_not_stuck)
 	polls = 0;
 	opens = 1;
 	toy.idle_ms = toy_idle;
-	assert_int_equal(sources_start(&s, toys, &o), 0);
+	assert_int_equal(sources_start(&s, toys, &o, false), 0);
 	take_within(&s, 5000);
 	usleep(300000); /* 15 periods */
 	assert_int_equal(polls, 1);
@@ -127,7 +127,7 @@ TEST(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end)
 	mono_t begin;
 
 	opens = 1;
-	assert_int_equal(sources_start(s, toys, &o), 0);
+	assert_int_equal(sources_start(s, toys, &o, false), 0);
 	take_within(s, 5000);
 	hang = true;
 	usleep(200000);
@@ -142,6 +142,132 @@ TEST(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end)
 	hang = false; /* for the sanitizer: now it ends, and so may we */
 	assert_true(sources_stop(s));
 	free(s);
+}
+
+/* ... and what it takes for it: sources_take() as seen so much later */
+static void look_at(struct sources *s, int64_t ms, bool late, bool stuck)
+{
+	sources_take(s, mono_add_ms(hw_now(), ms));
+	assert_int_equal(s->list[0].late, late);
+	assert_int_equal(s->list[0].stuck, stuck);
+}
+
+/* At one of some looks: the toy sleeps for a moment only, and may be about to run. */
+static void expect_late(struct sources *s, int64_t ms)
+{
+	for (int i = 0; i < 50 && !s->list[0].late; i++) {
+		sources_take(s, mono_add_ms(hw_now(), ms));
+		usleep(1700);
+	}
+	look_at(s, ms, true, false);
+}
+
+TEST(a_source_that_does_not_answer_is_late_before_it_hangs)
+{
+	struct hw_options o = { 0 };
+	struct sources s;
+	int64_t ms;
+
+	opens = 1;
+	assert_int_equal(sources_start(&s, toys, &o, false), 0);
+	take_within(&s, 5000);
+	hang = true;
+	usleep(200000);
+	look_at(&s, 0, false, false);
+	ms = mono_sub_ms(sources_look(&s, hw_now()), hw_now());
+	assert_true(ms > 1000 && ms <= SOURCE_LATE_MS);
+	look_at(&s, SOURCE_LATE_MS, false, false); /* the process may have been frozen */
+	look_at(&s, SOURCE_LATE_MS + SOURCE_LOOK_MS - 200, false, false);
+	expect_late(&s, SOURCE_LATE_MS + SOURCE_LOOK_MS);
+	look_at(&s, SOURCE_STUCK_MS, false, true);
+	hang = false;
+	take_within(&s, 5000);
+	look_at(&s, 0, false, false);
+	assert_true(sources_stop(&s));
+}
+
+TEST(a_source_that_is_slow_by_habit_is_not_late)
+{
+	struct hw_options o = { 0 };
+	struct sources s;
+
+	opens = 1;
+	assert_int_equal(sources_start(&s, toys, &o, false), 0);
+	take_within(&s, 5000);
+	hang = true;
+	usleep(1200000); /* so long this one takes */
+	hang = false;
+	usleep(10000);
+	hang = true;
+	usleep(200000);
+	look_at(&s, 2300, false, false);
+	look_at(&s, 2300 + SOURCE_LOOK_MS, false, false);
+	look_at(&s, 4500, false, false);
+	expect_late(&s, 4500 + SOURCE_LOOK_MS);
+	hang = false;
+	assert_true(sources_stop(&s));
+}
+
+static atomic_bool spin;
+
+static void toy_spin(void *source, struct hw_readings *ret)
+{
+	hw_say(&ret->sources[ret->n_sources++], "toy", true, NULL);
+	while (spin)
+		;
+}
+
+TEST(a_source_that_has_no_cpu_is_not_late_and_one_that_waits_in_a_loop_is)
+{
+	struct hw_options o = { 0 };
+	struct sources s;
+
+	opens = 1;
+	toy.poll = toy_spin;
+	spin = false;
+	assert_int_equal(sources_start(&s, toys, &o, false), 0);
+	take_within(&s, 5000);
+	spin = true;
+	usleep(200000); /* of CPU at most: not half of what is thought to have passed */
+	look_at(&s, SOURCE_LATE_MS, false, false);
+	look_at(&s, 2 * SOURCE_LATE_MS, false, false);
+	assert_true(mono_sub_ms(sources_look(&s, hw_now()), hw_now()) <= SOURCE_LATE_MS);
+	look_at(&s, SOURCE_STUCK_MS, false, true);
+	s.list[0].stuck = false;
+	pthread_mutex_lock(&s.list[0].lock);
+	s.list[0].due = mono_add_ms(hw_now(), -200); /* it seems to have had all of it since */
+	s.list[0].cpu_ns = 0;
+	pthread_mutex_unlock(&s.list[0].lock);
+	for (int i = 0; i < 100 && !s.list[0].late; i++) {
+		usleep(100000);
+		sources_take(&s, hw_now());
+	}
+	assert_true(s.list[0].late);
+	spin = false;
+	assert_true(sources_stop(&s));
+	toy.poll = toy_poll;
+}
+
+TEST(a_source_at_its_start_has_time_unless_one_has_hung_before)
+{
+	struct hw_options o = { 0 };
+	struct sources s;
+
+	for (int again = 0; again < 2; again++) {
+		opens = 1;
+		hang = true;
+		assert_int_equal(sources_start(&s, toys, &o, again), 0);
+		usleep(200000);
+		look_at(&s, SOURCE_STUCK_MS - 1000, false, false);
+		if (!again)
+			look_at(&s, SOURCE_START_MS - 1000, false, false);
+		look_at(&s, again ? SOURCE_STUCK_MS : SOURCE_START_MS, false, true);
+		hang = false;
+		take_within(&s, 5000);
+		sources_take(&s, hw_now());
+		assert_false(s.list[0].again);
+		assert_true(sources_stop(&s));
+	}
 }
 
 static atomic_bool wait_hangs;
@@ -162,7 +288,7 @@ TEST(a_source_that_hangs_while_it_waits_is_marked_too)
 	opens = 1;
 	toy.wait = toy_wait;
 	wait_hangs = true;
-	assert_int_equal(sources_start(&s, toys, &o), 0);
+	assert_int_equal(sources_start(&s, toys, &o, false), 0);
 	take_within(&s, 5000);
 	usleep(100000);
 	sources_take(&s, mono_add_ms(hw_now(), SOURCE_STUCK_MS / 2));
@@ -210,7 +336,7 @@ TEST(whoever_hangs_for_long_is_named_unless_the_process_could_not_end)
 		opens = 1;
 		hang = true;
 		toy.poll = frozen ? toy_freeze : toy_poll;
-		assert_int_equal(sources_start(&s, toys, &o), 0);
+		assert_int_equal(sources_start(&s, toys, &o, true), 0);
 		usleep(300000);
 		assert_null(overdue(&s, 0));
 		assert_null(overdue(&s, 50000));
@@ -335,8 +461,16 @@ TEST(sources_have_an_age_and_a_word_when_they_hang)
 	assert_int_equal(m.u.readings.sources[1].age_ms, 1234);
 	msg_finish(&m);
 
+	one.list[0].late = true;
+	decode(&m, now);
+	assert_true(m.u.readings.sources[1].ok && m.u.readings.sources[1].late);
+	assert_non_null(strstr(m.u.readings.sources[1].text, "may hang"));
+	msg_finish(&m);
+
+	one.list[0].late = false;
 	one.list[0].stuck = true;
 	decode(&m, now);
+	assert_false(m.u.readings.sources[1].late);
 	assert_false(m.u.readings.sources[1].ok);
 	assert_non_null(strstr(m.u.readings.sources[1].text, "does not answer"));
 	msg_finish(&m);
@@ -347,6 +481,7 @@ TEST(sources_have_an_age_and_a_word_when_they_hang)
 	assert_int_equal(m.u.readings.n_sources, 1);
 	assert_string_equal(m.u.readings.sources[0].name, "toy");
 	assert_string_equal(m.u.readings.sources[0].text, "not read yet");
+	assert_true(m.u.readings.sources[0].starting);
 	assert_false(MSG_HAS(&m.u.readings.sources[0], source, age_ms));
 	msg_finish(&m);
 }
@@ -696,6 +831,10 @@ int main(void)
 		cmocka_unit_test(a_source_is_polled_again_and_again),
 		cmocka_unit_test(a_source_without_a_period_waits_to_be_woken),
 		cmocka_unit_test(a_source_that_can_find_nothing_new_is_left_alone_and_is_not_stuck),
+		cmocka_unit_test(a_source_that_does_not_answer_is_late_before_it_hangs),
+		cmocka_unit_test(a_source_that_is_slow_by_habit_is_not_late),
+		cmocka_unit_test(a_source_that_has_no_cpu_is_not_late_and_one_that_waits_in_a_loop_is),
+		cmocka_unit_test(a_source_at_its_start_has_time_unless_one_has_hung_before),
 		cmocka_unit_test(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end),
 		cmocka_unit_test(a_source_that_hangs_while_it_waits_is_marked_too),
 		cmocka_unit_test(whoever_hangs_for_long_is_named_unless_the_process_could_not_end),
