@@ -71,6 +71,9 @@ const struct check check_table[] = {
 	     "drain the node and reboot it; look at firmware and microcode if it comes again"),
 	KMSG("nic", "adapters whose driver reports a fatal error", 1, 1, "bad: one", "mlx5 health.c: the firmware counts no more, or it asserts",
 	     "drain the node; mlxfwreset or a power cycle; look at firmware and heat of the adapter"),
+	KMSG("nic-module", "adapters that complain of cable, transceiver, power or heat", 1, 0, "warn: one",
+	     "mlx5 events.c: module events (bad or shorted cable, high temperature, power budget), sensors, the power that the slot gives",
+	     "reseat or replace the cable or transceiver that is named; of power: the slot and its auxiliary cable; of heat: fans and air flow"),
 	KMSG("gpu-bus", "GPUs that fell off the bus", 1, 1, "bad: one", "NVIDIA's Xid catalogue: as Xid 79, also where no Xid can be told",
 	     "drain the node and power it off and on; reseat the GPU if it comes again"),
 	KMSG("gpu-driver", "GPUs that the driver cannot start", 1, 0, "warn: one", "NVRM: RmInitAdapter failed, API mismatch",
@@ -132,7 +135,8 @@ const struct check check_table[] = {
 	/* ---- ports ---- */
 	{ "ib.state", OF_PORT, check_port_state, "port", "state of the port", "ibv_query_port, or ports/PORT/state and phys_state in sysfs, every 2 s and at each event",
 	  "bad: Initializing, Down/Disabled, LinkErrorRecovery, and any Down of a port that was Active; "
-	  "warn: other Down, Armed, ActiveDefer, PhyTest",
+	  "warn: other Down, Armed, ActiveDefer, PhyTest; none: down on most of three nodes or more, never Active, and the second port of a card or a card "
+	  "unlike those in use",
 	  "IBTA, port state machine: only Active carries data; Initializing with LinkUp is a subnet manager's lack. Of several nodes at once it is the manager, of one it may be the port",
 	  "by state: the subnet manager (opensm), the cable, ibportstate enable, ip link set up", NULL, 0, 0 },
 	{ "ib.lid", OF_PORT, check_port_lid, "port", "addresses given by the subnet manager", "LID and SM LID of an Active InfiniBand port",
@@ -184,7 +188,8 @@ const struct check check_table[] = {
 	COUNTER("rnr_nak_retry_err", HW_COUNTERS "rnr_nak_retry_err", "receivers that were not ready in time", 1, 0,
 		"warn: one in an hour", "NVSentinel: any", "the receiving process stands still: look which rank does (nodectl job)"),
 	COUNTER("out_of_sequence", HW_COUNTERS "out_of_sequence", "packets out of order", 1000, 0,
-		"warn: 1000 in an hour", "ours: packets are lost on the way, unless adaptive routing is on, which makes it count", "look at the switches' counters (ibqueryerrors)"),
+		"warn: 1000 in an hour, where packets were also lost (local_ack_timeout_err, port_rcv_errors, port_xmit_discards)",
+		"ours: adaptive routing, usual since NDR, makes it count by the million where nothing is lost", "look at the switches' counters (ibqueryerrors)"),
 	/* ---- GPUs ---- */
 	{ "gpu.present", OF_GPU, check_gpu_present, "GPU", "the GPU answers", "every NVML call", "bad: it does not",
 	  "NVML: GPU_IS_LOST, RESET_REQUIRED and the like", "look at the kernel log (dmesg | grep -i nvrm); a GPU off the bus needs a reboot", NULL, 0, 0 },

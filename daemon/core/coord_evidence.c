@@ -54,6 +54,7 @@ static const struct {
 	{ "hung-task", OF_PROC, 0 },
 	{ "lockup", OF_HOST, 60000000 },
 	{ "nic", OF_NET, 60000000 },
+	{ "nic-module", OF_NONE, 0 },
 	{ "gpu-bus", OF_GPU, 60000000 },
 	{ "gpu-driver", OF_NONE, 0 },
 	{ "nvswitch", OF_HOST, 60000000 },

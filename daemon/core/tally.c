@@ -110,6 +110,7 @@ static void add_port(struct tally *t, const struct rec_port *p, bool *init, bool
 		tally_add(t, TALLY_FIRMWARE, model, p->fw);
 	if (p->state == NULL)
 		return;
+	tally_add(t, TALLY_DOWN, tally_port_name(p, name), strcmp(p->state, "Down") == 0 ? "1" : "0");
 	*init = *init || (ib && strcmp(p->state, "Initializing") == 0 &&
 			  p->phys_state != NULL && strcmp(p->phys_state, "LinkUp") == 0);
 	if (strcmp(p->state, "Active") != 0)

@@ -24,6 +24,7 @@ enum tally_kind {
 	TALLY_LIMIT, /* W, of GPUs of a model */
 	TALLY_PORTS, /* number of RDMA ports of nodes of one make that have any */
 	TALLY_SM, /* SM LID of Active InfiniBand ports of one name: rails may have fabrics of their own */
+	TALLY_DOWN, /* "1" of ports of one name that are Down, "0" of the others */
 };
 
 #define TALLY_MAX 256 /* different values in all; what comes later is not counted */
@@ -54,7 +55,7 @@ void tally_look(const struct tally *t, enum tally_kind kind, const char *model, 
 		struct tally_view *ret);
 /* The model of a port's device, which ports that may be compared have in common. */
 const char *tally_port_model(const struct rec_port *p);
-/* What ports of this name, of all nodes, are counted under for TALLY_RATE and TALLY_LANES. */
+/* What ports of this name, of all nodes, are counted under for TALLY_RATE, TALLY_LANES and TALLY_DOWN. */
 const char *tally_port_name(const struct rec_port *p, char out[66]);
 /* That of a node's GPUs: hosts of different make are not alike. "": not known. */
 const char *tally_gpu_model(const struct rec_readings *r);

@@ -2,11 +2,12 @@
  *
  * The texts are those of the kernel's source (hung_task.c, watchdog.c, aer.c, edac_mc.c,
  * memory-failure.c, therm_throt.c, ext4 and xfs super.c, nvme pci.c, nfs sunrpc clnt.c,
- * intel and amd iommu, mlx5 health.c) and of NVIDIA's drivers:
+ * intel and amd iommu, mlx5 health.c and events.c) and of NVIDIA's drivers:
  *
  *   INFO: task python3:4711 blocked for more than 122 seconds.
  *   watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [python3:4711]
  *   mlx5_core 0000:17:00.0: poll_health:815:(pid 0): device's health compromised - reached miss count
+ *   mlx5_core 0000:17:00.0: Port module event[error]: module 0, Cable error, High Temperature
  *   NVRM: GPU 0000:17:00.0: GPU has fallen off the bus.
  *   nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 32 LTSSM Fault Up
  *   pcieport 0000:16:01.0: AER: Uncorrected (Non-Fatal) error message received from 0000:17:00.0
@@ -42,6 +43,7 @@ static const struct fault {
 	{ "lockup", "NMI watchdog: Watchdog detected hard LOCKUP", "" },
 	{ "lockup", "rcu: INFO: ", "self-detected stall" },
 	{ "nic", "mlx5_core ", "health compromised|atal error|internal error|assert_var|error state|failed to recover|timeout. Will cause a leak" },
+	{ "nic-module", "mlx5_core ", "Port module event[error]|nsufficient power on the PCIe slot|igh temperature on sensors" },
 	{ "gpu-bus", "NVRM: ", "has fallen off the bus" },
 	{ "gpu-driver", "NVRM: ", "RmInitAdapter failed|rm_init_adapter failed|API mismatch|failed to initialize|probe routine failed" },
 	{ "nvswitch", "nvidia-nvswitch", ", Fatal, " },

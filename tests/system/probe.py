@@ -31,9 +31,9 @@ class Tree:
             f.write(text + "\n")
         os.replace(path + "~", path)
 
-    def device(self, name, number=0, **changed):
-        """A healthy NDR port on a device of its own; 'changed' files hold other texts."""
-        pci = f"0000:{0x10 + number:02x}:00.0"
+    def device(self, name, number=0, function=0, **changed):
+        """A healthy NDR port on a device of its own, or the second one of a card; 'changed' files hold other texts."""
+        pci = f"0000:{0x10 + number:02x}:00.{function}"
         home = f"devices/pci0000:00/{pci}"
         dev = f"{home}/infiniband/{name}"
         for file, text in {"fw_ver": "28.39.1002", "board_id": "MT_0000000838", "hca_type": "MT4129",

@@ -272,7 +272,7 @@ TEST(counters_are_judged_by_what_they_grew_and_not_by_what_they_are)
 		{ "link_downed", 4, 4, CHECK_BAD }, { "port_rcv_errors", 1000, 1000, CHECK_BAD }, { "port_rcv_remote_physical_errors", 100, 100, CHECK_WARN },
 		{ "port_xmit_discards", 99, 99, CHECK_OK }, { "local_link_integrity_errors", 1, 1, CHECK_WARN },
 		{ "excessive_buffer_overrun_errors", 1, 1, CHECK_WARN }, { "local_ack_timeout_err", 10, 10, CHECK_WARN },
-		{ "rnr_nak_retry_err", 1, 1, CHECK_WARN }, { "out_of_sequence", 999, 999, CHECK_OK }, { "out_of_sequence", 1000, 1000, CHECK_WARN },
+		{ "rnr_nak_retry_err", 1, 1, CHECK_WARN }, { "out_of_sequence", 4000000, 4000000, CHECK_OK }, /* adaptive routing */
 	};
 	struct verdict_in in = { 0 };
 
@@ -287,10 +287,93 @@ TEST(counters_are_judged_by_what_they_grew_and_not_by_what_they_are)
 		of_port(&p, &in);
 		snprintf(id, sizeof(id), "ib.counters.%s", cases[i].name);
 		expect(id, cases[i].want, cases[i].want == CHECK_OK ? NULL : "in the last hour");
-		/* a fabric with adaptive routing is well */
-		assert_int_equal(v.n > 0, cases[i].want != CHECK_OK && strcmp(cases[i].name, "out_of_sequence") != 0);
+		assert_int_equal(v.n > 0, cases[i].want != CHECK_OK);
 		expect(strcmp(cases[i].name, "symbol_error") == 0 ? "ib.counters.port_rcv_errors" : "ib.counters.symbol_error", CHECK_OK, "+0");
 	}
+}
+
+TEST(packets_out_of_order_are_a_fault_where_some_are_lost)
+{
+	struct rec_counter c[2] = { counter("out_of_sequence", 1000, 1000), counter("local_ack_timeout_err", 1, 1) };
+	struct rec_port p = ndr("mlx5_0");
+	struct verdict_in in = { 0 };
+
+	p.counters = c;
+	p.n_counters = 2;
+	MSG_SET(&p, port, counters_s, 3600);
+	of_port(&p, &in);
+	expect("ib.counters.out_of_sequence", CHECK_WARN, "1000 in the last hour");
+	c[1].delta = 0;
+	of_port(&p, &in);
+	expect("ib.counters.out_of_sequence", CHECK_OK, "+1000");
+	c[1].delta = 1;
+	c[0].delta = 999;
+	of_port(&p, &in);
+	expect("ib.counters.out_of_sequence", CHECK_OK, "+999");
+}
+
+/* A node with an Active port, and one that is down. */
+static struct rec_port pair[2];
+
+static void pair_of(const char *pci, const char *board, struct verdict_in *in)
+{
+	struct rec_readings r = { .ports = pair, .n_ports = 2 };
+
+	pair[1].pci = pci;
+	pair[1].board = board;
+	with(&r, in);
+}
+
+static void second_is(enum check_verdict want, const char *words)
+{
+	const struct check_is *is = row("ib.state", "mlx5_1");
+	const char *text = is->verdict == CHECK_OK ? is->reading : is->text;
+
+	if (is->verdict != want || strstr(text, words) == NULL)
+		fail_msg("%s: %s, not %s", check_verdict_name(is->verdict), text, words);
+}
+
+TEST(a_port_that_nobody_uses_is_no_fault)
+{
+	struct verdict_in in = { .peers = &tally };
+	struct port_base base = { .device = "mlx5_1", .port = 1 };
+	struct rec_readings r = { .ports = pair, .n_ports = 2 };
+
+	pair[0] = ndr("mlx5_0");
+	pair[1] = ndr("mlx5_1");
+	pair[0].pci = "0000:17:00.0";
+	pair[1].pci = "0000:17:00.1";
+	pair[1].state = "Down";
+	pair[1].phys_state = "Polling";
+	memset(&tally, 0, sizeof(tally));
+	tally_node(&tally, &r);
+	tally_node(&tally, &r);
+	pair_of("0000:17:00.1", pair[0].board, &in);
+	second_is(CHECK_WARN, "Down/Polling"); /* two nodes may have the same fault */
+	tally_node(&tally, &r);
+	pair_of("0000:17:00.1", pair[0].board, &in);
+	second_is(CHECK_OK, "so is it on 3 of 3 nodes, and it never was Active");
+	pair[1].phys_state = "Disabled";
+	pair_of("0000:17:00.1", pair[0].board, &in);
+	second_is(CHECK_OK, "Down/Disabled; so is it on 3 of 3");
+	pair_of("0000:3a:00.0", pair[0].board, &in); /* a card of its own, like the one in use: a rail */
+	second_is(CHECK_BAD, "switched this port off");
+	pair_of("0000:3a:00.0", "MT_0000000359", &in); /* unlike it */
+	second_is(CHECK_OK, "nobody uses it");
+	in.bases = &base;
+	in.n_bases = 1;
+	pair_of("0000:17:00.1", pair[0].board, &in);
+	second_is(CHECK_BAD, "switched this port off");
+	in.n_bases = 0;
+	pair[0].state = "Down"; /* none is used: that is not meant so */
+	pair_of("0000:17:00.1", pair[0].board, &in);
+	second_is(CHECK_BAD, "switched this port off");
+	pair[0].state = pair[1].state = "Active"; /* as most others are */
+	for (int i = 0; i < 5; i++)
+		tally_node(&tally, &r);
+	pair[1].state = "Down";
+	pair_of("0000:17:00.1", pair[0].board, &in);
+	second_is(CHECK_BAD, "switched this port off");
 }
 
 TEST(a_counter_at_its_end_or_that_is_not_to_be_had_is_told)
@@ -887,6 +970,8 @@ int main(void)
 		cmocka_unit_test(a_port_that_is_slower_on_each_node_may_be_meant_so),
 		cmocka_unit_test(two_lanes_are_right_where_all_are_split_and_doubtful_where_one_is),
 		cmocka_unit_test(counters_are_judged_by_what_they_grew_and_not_by_what_they_are),
+		cmocka_unit_test(packets_out_of_order_are_a_fault_where_some_are_lost),
+		cmocka_unit_test(a_port_that_nobody_uses_is_no_fault),
 		cmocka_unit_test(a_counter_at_its_end_or_that_is_not_to_be_had_is_told),
 		cmocka_unit_test(a_port_that_comes_and_goes_is_flapping),
 		cmocka_unit_test(firmware_and_partitions_that_differ_are_told),

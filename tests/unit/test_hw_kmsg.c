@@ -184,6 +184,8 @@ static const struct {
 	{ "rcu: INFO: rcu_sched self-detected stall on CPU", "lockup", "" },
 	{ "mlx5_core 0000:17:00.0: poll_health:815:(pid 0): device's health compromised - reached miss count", "nic", "0000:17:00.0" },
 	{ "mlx5_core 0000:17:00.0: mlx5_cmd_out_err:838:(pid 4122): ACCESS_REG(0x805) op_mod(0x1) failed, status bad", "complaint", "0000:17:00.0" },
+	{ "mlx5_core 0000:17:00.0: Port module event[error]: module 0, Cable error, Bad or shorted cable/module", "nic-module", "0000:17:00.0" },
+	{ "mlx5_core 0000:17:00.0: mlx5_pcie_event:301:(pid 4711): Detected insufficient power on the PCIe slot (27W).", "nic-module", "0000:17:00.0" },
 	{ "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.", "gpu-bus", "0000:3b:00.0" },
 	{ "NVRM: GPU 0000:3b:00.0: RmInitAdapter failed! (0x26:0xffff:1290)", "gpu-driver", "0000:3b:00.0" },
 	{ "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 32 LTSSM Fault Up", "nvswitch", "0000:c1:00.0" },
