@@ -57,6 +57,55 @@ static const char *version_of(const struct nccl_node *v, size_t n, bool *ret_dif
 	return first;
 }
 
+enum trait { OF_VERSION, OF_PORTS, OF_GDR };
+
+/* False: it has not said. */
+static bool says(const struct rec_nccl_state *s, enum trait t)
+{
+	if (s == NULL)
+		return false;
+	return t == OF_VERSION ? s->version != NULL : t == OF_PORTS ? s->net != NULL : s->sends_net > 0;
+}
+
+static bool alike(const struct rec_nccl_state *a, const struct rec_nccl_state *b, enum trait t)
+{
+	if (t == OF_VERSION)
+		return strcmp(a->version, b->version) == 0;
+	return t == OF_PORTS ? a->n_hcas == b->n_hcas : (a->gdr < a->sends_net) == (b->gdr < b->sends_net);
+}
+
+/* The first node that is not like most, and how many such there are; NULL: all are alike. */
+static const struct nccl_node *odd_one(const struct nccl_node *v, size_t n, enum trait t, size_t *ret_n)
+{
+	const struct nccl_node *most = NULL, *odd = NULL;
+	long lead = 0;
+
+	for (size_t i = 0; i < n; i++) { /* the majority's, by Boyer and Moore */
+		if (!says(v[i].s, t))
+			continue;
+		if (most == NULL || lead == 0) {
+			most = most != NULL && alike(most->s, v[i].s, t) ? most : &v[i];
+			lead = 1;
+		} else {
+			lead += alike(most->s, v[i].s, t) ? 1 : -1;
+		}
+	}
+	*ret_n = 0;
+	for (size_t i = 0; i < n; i++)
+		if (says(v[i].s, t) && !alike(most->s, v[i].s, t)) {
+			odd = odd != NULL ? odd : &v[i];
+			(*ret_n)++;
+		}
+	return odd;
+}
+
+static void add_odd(const struct nccl_node *odd, size_t n, char *out, size_t size)
+{
+	add(out, size, " on %.24s", odd->node);
+	if (n > 1)
+		add(out, size, " and %zu more", n - 1);
+}
+
 /* Every sender that told how it sends does so with GPUDirect. */
 static bool all_gdr(const struct nccl_node *v, size_t n)
 {
@@ -74,7 +123,8 @@ static bool all_gdr(const struct nccl_node *v, size_t n)
 
 static void add_ib(const struct nccl_node *v, size_t n, char *out, size_t size)
 {
-	size_t least = SIZE_MAX, most = 0, sends = 0;
+	size_t least = SIZE_MAX, most = 0, sends = 0, odds;
+	const struct nccl_node *odd;
 	bool roce = false;
 
 	for (size_t i = 0; i < n; i++) {
@@ -90,10 +140,22 @@ static void add_ib(const struct nccl_node *v, size_t n, char *out, size_t size)
 		add(out, size, " x%zu", most);
 	else if (most > 0)
 		add(out, size, " x%zu-%zu!", least, most);
+	if (least < most && (odd = odd_one(v, n, OF_PORTS, &odds)) != NULL) {
+		add(out, size, " (x%zu", odd->s->n_hcas);
+		add_odd(odd, odds, out, size);
+		add(out, size, ")");
+	}
 	if (all_gdr(v, n))
 		add(out, size, " GDR");
 	else if (sends > 0)
 		add(out, size, " no GDR");
+	if (sends > 0 && (odd = odd_one(v, n, OF_GDR, &odds)) != NULL) {
+		bool without = odd->s->gdr < odd->s->sends_net;
+
+		add(out, size, without ? "!" : "! (but");
+		add_odd(odd, odds, out, size);
+		add(out, size, without ? "" : ")");
+	}
 }
 
 /* The network that all who chose one have chosen; NULL: none has, or they differ. */
@@ -138,12 +200,19 @@ void nccl_say_brief(const struct nccl_node *v, size_t n, char *out, size_t size)
 {
 	bool versions, nets;
 	const char *version = version_of(v, n, &versions), *net = common_net(v, n, &nets);
+	const struct nccl_node *odd;
+	size_t odds;
 
 	out[0] = '\0';
 	if (version == NULL && net == NULL)
 		return;
 	add(out, size, "NCCL%s%s%s", version != NULL ? " " : "", version != NULL ? version : "",
 	    versions ? " and others!" : "");
+	if (versions && (odd = odd_one(v, n, OF_VERSION, &odds)) != NULL) {
+		add(out, size, " (%.16s", odd->s->version);
+		add_odd(odd, odds, out, size);
+		add(out, size, ")");
+	}
 	if (nets) {
 		add(out, size, ", MIXED! %s and others", net);
 	} else if (net != NULL && strcasecmp(net, "Socket") == 0) {
@@ -447,6 +516,8 @@ void nccl_say_trouble(const struct nccl_node *v, size_t n, size_t i, char *out, 
 		add(out, size, " %s", s->dev);
 	if (t == NCCL_OTHER && s->text != NULL)
 		add(out, size, ": %.200s", s->text);
+	else if (t == NCCL_CUDA && s->text != NULL)
+		add(out, size, ": %s: %.120s", nccl_trouble_text(t), s->text);
 	else
 		add(out, size, ": %s", nccl_trouble_text(t));
 	if (t == NCCL_COMPLETION && s->number > 0)

@@ -43,6 +43,8 @@ struct tracked {
 	bool idle, seen;
 	char state, wchan[65];
 	char threads[200]; /* where they wait, when idle */
+	pid_t waiter; /* the thread that state and wchan are of, when it waits for files */
+	uint64_t calls; /* its reads and writes that have come back */
 	uint32_t told; /* what was told last, as a number */
 };
 
@@ -121,6 +123,16 @@ static bool read_stat(struct use *u)
 		return false;
 	u->start_time = start;
 	return start != 0 && u->state != 'Z' && u->state != 'X';
+}
+
+bool pulse_waits_for_files(char state, const char *wchan)
+{
+	static const char *const waits[] = { "request_wait_answer", "fuse_", "p9_client_rpc" }; /* as in core/hang.c; others in D */
+
+	for (size_t i = 0; i < sizeof waits / sizeof waits[0]; i++)
+		if (strncmp(wchan, waits[i], strlen(waits[i])) == 0)
+			return true;
+	return state == 'D';
 }
 
 static uint64_t number_after(const char *text, const char *name)
@@ -288,7 +300,7 @@ static void say_places(struct places *p, char out[200])
 }
 
 /* One thread that waits for a disk holds up all of them: it may be any. */
-static void look_at_threads(const struct use *u, struct places *p, char *state, char wchan[65])
+static void look_at_threads(const struct use *u, struct places *p, char *state, char wchan[65], pid_t ret_which[2])
 {
 	char path[32];
 	struct dirent *d;
@@ -309,9 +321,30 @@ static void look_at_threads(const struct use *u, struct places *p, char *state, 
 			continue;
 		*state = s;
 		memcpy(wchan, where, sizeof where);
+		ret_which[0] = u->pid;
+		ret_which[1] = (pid_t)atoi(d->d_name);
 	}
 	if (tasks)
 		closedir(tasks);
+}
+
+/* A server that is slow gives little, and answers: each call that has come back is another wait. Counted is
+ * the waiting thread only, for others write into pipes whatever becomes of it. */
+static void look_at_answers(struct tracked *k, const pid_t which[2], char state, const char *wchan, mono_t now)
+{
+	char text[512], name[32];
+	uint64_t calls;
+
+	snprintf(name, sizeof name, "task/%d/io", (int)which[1]);
+	if (!k->idle || !pulse_waits_for_files(state, wchan) || proc_read_file(which[0], name, text, sizeof text) <= 0) {
+		k->waiter = 0;
+		return;
+	}
+	calls = number_after(text, "syscr: ") + number_after(text, "syscw: ");
+	if (k->waiter == which[1] && calls != k->calls)
+		k->used_at = k->state_at = now;
+	k->waiter = which[1];
+	k->calls = calls;
 }
 
 /* Of a rank that uses nothing: the state that says most, the rank's own process first. */
@@ -319,6 +352,7 @@ static void look_at_state(struct tracked *k, mono_t now)
 {
 	char state = '\0', wchan[65] = "";
 	struct places places = { .n = 0 };
+	pid_t which[2] = { 0, 0 };
 
 	if (!k->n_procs)
 		return;
@@ -330,7 +364,8 @@ static void look_at_state(struct tracked *k, mono_t now)
 		k->threads_at = mono_add_ms(now, THREADS_MS);
 	if (k->idle)
 		for (size_t i = 0; i < k->n_procs && weight(state) == 0; i++)
-			look_at_threads(&k->procs[i], &places, &state, wchan);
+			look_at_threads(&k->procs[i], &places, &state, wchan, which);
+	look_at_answers(k, which, state, wchan, now);
 	say_places(&places, k->threads);
 	if (!state)
 		state = k->procs[0].state;

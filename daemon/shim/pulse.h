@@ -6,7 +6,8 @@
  * file of a user's.
  *
  * Progress is CPU (more than 3 % of a core: watchdog threads of PyTorch and NCCL use
- * less) or bytes from or to the disk. Whether CPU is progress or a busy-wait cannot be
+ * less) or bytes from or to the disk; and a call that came back to a thread that waits
+ * for files, however little it brought: its server is slow, and answers. Whether CPU is progress or a busy-wait cannot be
  * seen here; the coordinator knows the GPUs.
  *
  * Not promised: processes that have left the tree (a double fork), and more than
@@ -55,6 +56,8 @@ struct pulse_use {
 	uint64_t moved; /* bytes by read() and write(), out of the page cache too */
 };
 bool pulse_is_progress(const struct pulse_use *u);
+/* Does a thread in this state and wait channel wait for a file system's answer? */
+bool pulse_waits_for_files(char state, const char *wchan);
 /* So many pages that the host has written back in so long are a disk at work. */
 bool pulse_flushes(uint64_t pages, uint64_t span_ms);
 

@@ -306,7 +306,7 @@ nccl("nccl-user-environment", "the job's environment has NCCL_IB_DISABLE=1",
 nccl("nccl-no-library", "libibverbs is not in the environment of rank 1 on b",
      (TCP + "libibverbs is not found by its processes on b", "install libibverbs"),
      "version()\nsocket('Failed to open libibverbs.so[.1]') if rank == 1 else ib()\n")
-nccl("nccl-version-differs", "NCCL on b is another one", ("It runs, and its nodes differ: NCCL 2.28.9 and others!",),
+nccl("nccl-version-differs", "NCCL on b is another one", ("It runs, and its nodes differ: NCCL 2.28.9 and others! (2.21.5 on b)",),
      "version('2.21.5+cuda12.4' if rank == 1 else '2.28.9+cuda13.0')\nib()\n")
 nccl("nccl-one-node-on-tcp", "NCCL on b found no port, the others did", (TCP, "on b"),
      "version()\nsocket('NET/IB : No device found.') if rank == 1 else ib()\n")

@@ -1,11 +1,13 @@
-"""fusefs.py DIR [--mute] - a small FUSE file system on DIR, with a file "data": hangs when this process is stopped
+"""fusefs.py DIR [--mute|--slow] - a small FUSE file system on DIR, with a file "data": hangs when this process is stopped
 
 --mute: it never answers, so who touches it sleeps uninterruptibly (state D), as with a dead NFS server.
+--slow: what is read comes after 8 s; all else is answered at once, as by a busy server.
 """
 import ctypes
 import os
 import struct
 import sys
+import threading
 import time
 
 path = sys.argv[1]
@@ -31,7 +33,7 @@ while True:
         break
     n, op, unique, node = struct.unpack("<IIQQ", b[:24])
 
-    def reply(data=b"", err=0):
+    def reply(data=b"", err=0, unique=unique):
         os.write(fd, struct.pack("<IiQ", 16 + len(data), -err, unique) + data)
     if op == 26:  # INIT
         reply(struct.pack("<IIIIHHIIHHI", 7, 31, 65536, 0, 12, 10, 65536, 1, 0, 0, 0) + bytes(24))
@@ -46,7 +48,8 @@ while True:
     elif op in (14, 27):  # OPEN, OPENDIR
         reply(struct.pack("<QII", 1, 1, 0))
     elif op == 15:  # READ
-        reply(b"a line.\n" if struct.unpack("<QQI", b[40:60])[1] == 0 else b"")
+        line = b"a line.\n" if struct.unpack("<QQI", b[40:60])[1] == 0 else b""
+        threading.Timer(8 if "--slow" in sys.argv else 0, reply, (line,), {"unique": unique}).start()
     elif op in (16, 18, 25, 29):
         reply()
     elif op not in (2, 42):  # FORGET has no answer

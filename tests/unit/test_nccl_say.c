@@ -66,13 +66,45 @@ TEST(one_line_says_version_network_and_gpudirect)
 	s[0].sends_net = s[0].gdr = s[1].sends_net = s[1].gdr = 4;
 	assert_string_equal(brief(2), "NCCL 2.28.9, IB x8 GDR");
 	s[1].gdr = 3;
+	assert_string_equal(brief(2), "NCCL 2.28.9, IB x8 no GDR! on gpu02");
+	s[0].gdr = 3;
 	assert_string_equal(brief(2), "NCCL 2.28.9, IB x8 no GDR");
+	s[1].gdr = 4;
+	assert_string_equal(brief(2), "NCCL 2.28.9, IB x8 no GDR! (but on gpu02)"); /* of two nodes none is most */
+	s[1].gdr = 3;
 	s[1].n_hcas = 7;
 	s[0].roce = true;
-	assert_string_equal(brief(2), "NCCL 2.28.9, RoCE x7-8! no GDR");
+	assert_string_equal(brief(2), "NCCL 2.28.9, RoCE x7-8! (x7 on gpu02) no GDR");
 	s[1].version = "2.21.5";
 	s[1].net = "Socket";
-	assert_string_equal(brief(2), "NCCL 2.28.9 and others!, MIXED! IB and others");
+	assert_string_equal(brief(2), "NCCL 2.28.9 and others! (2.21.5 on gpu02), MIXED! IB and others");
+}
+
+/* The first is as good as any other. */
+TEST(the_node_that_differs_is_named_wherever_it_stands)
+{
+	struct nccl_node all[5];
+	struct rec_nccl_state states[5];
+	char out[129];
+
+	for (size_t odd = 0; odd < 5; odd++) {
+		char want[80];
+
+		for (size_t i = 0; i < 5; i++) {
+			all[i] = v[0];
+			states[i] = s[0];
+			all[i].s = &states[i];
+			all[i].node = (const char *[]){ "n0", "n1", "n2", "n3", "n4" }[i];
+			states[i].version = i == odd ? "2.21.5" : "2.28.9";
+		}
+		nccl_say_brief(all, 5, out, sizeof(out));
+		snprintf(want, sizeof(want), "and others! (2.21.5 on n%zu), IB x8", odd);
+		if (strstr(out, want) == NULL)
+			fail_msg("%s, not %s", out, want);
+	}
+	states[0].version = "2.21.5";
+	nccl_say_brief(all, 5, out, sizeof(out));
+	assert_non_null(strstr(out, "(2.21.5 on n0 and 1 more)"));
 }
 
 TEST(tcp_between_nodes_is_marked_and_within_one_it_is_not)
@@ -222,6 +254,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(one_line_says_version_network_and_gpudirect),
+		T(the_node_that_differs_is_named_wherever_it_stands),
 		T(tcp_between_nodes_is_marked_and_within_one_it_is_not),
 		T(where_nothing_was_said_nothing_is_shown),
 		T(a_plug_in_is_named),

@@ -107,6 +107,16 @@ TEST(a_host_that_writes_back_is_told_from_one_that_does_not)
 	assert_false(pulse_flushes(1000000, 60000)); /* nobody knows when in that minute */
 }
 
+TEST(who_waits_for_files_is_known_by_state_or_place)
+{
+	assert_true(pulse_waits_for_files('S', "request_wait_answer"));
+	assert_true(pulse_waits_for_files('S', "fuse_get_req"));
+	assert_true(pulse_waits_for_files('D', "nfs_wait_bit_killable"));
+	assert_true(pulse_waits_for_files('D', ""));
+	assert_false(pulse_waits_for_files('S', "futex_wait_queue"));
+	assert_false(pulse_waits_for_files('S', ""));
+}
+
 TEST(one_that_sleeps_is_idle)
 {
 	struct pulse *p = pulse_create(PERIOD_MS, now());
@@ -223,6 +233,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_counts_as_progress),
 		cmocka_unit_test(a_host_that_writes_back_is_told_from_one_that_does_not),
+		cmocka_unit_test(who_waits_for_files_is_known_by_state_or_place),
 		cmocka_unit_test(one_that_sleeps_is_idle),
 		cmocka_unit_test(one_that_computes_is_not),
 		cmocka_unit_test(what_its_children_do_counts),
