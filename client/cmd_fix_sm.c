@@ -169,11 +169,13 @@ static int restart(struct ctl *c, struct wish *w)
 				 w->enable ? " && systemctl enable " : "", w->enable ? w->unit : "");
 	ctl_say("restarting %s on %s by its launcher, %d s at most", w->unit, w->node, SM_RESTART_MS / 1000);
 	r = ask(w, w->node, false, &m);
+	if (r == EXIT_UNREACHABLE)
+		ctl_say("what becomes of it is an event: nodectl events -k fix; or look on %s: systemctl status %s", w->node, w->unit);
 	if (r != CTL_GO)
 		return r;
 	f = &m.u.sm_fixed;
 	snprintf(w->trouble, sizeof(w->trouble), "%s", f->code && f->text ? f->text : "");
-	w->unsure = f->code && strcmp(f->code, "late") == 0 && !f->restarted;
+	w->unsure = f->code && (strcmp(f->code, "late") == 0 || strcmp(f->code, "unknown") == 0) && !f->restarted;
 	if (f->code && is_about_rights(f->code) && root_is_here(c, w)) {
 		ctl_say("%s", w->trouble);
 		*w->trouble = '\0';

@@ -56,7 +56,7 @@ enum action_type {
 	              * them of whom that is true, as the agent sees them itself */
 	ACT_KEEP_SPEC, /* job, prepare (only what a fetch needs): have a copy of the specification on disk */
 	ACT_TIDY_SPECS, /* all but those of agent_each_spec() may go. Not answered */
-	ACT_FIX_SM, /* unit, enable: the launcher is asked to restart the subnet manager. result: as in launcher_reply;
+	ACT_FIX_SM, /* unit, enable, order, tell: the launcher is asked to restart the subnet manager. result: as in launcher_reply;
 	             * text: why it did not go well, or empty */
 };
 
@@ -84,6 +84,8 @@ struct action {
 	uint8_t key[32];
 	uint32_t unit; /* enum sm_unit */
 	bool enable;
+	uint64_t order; /* FIX_SM: its number, or 0 */
+	bool tell; /* ... what became of it: it is not carried out */
 };
 
 struct actions {

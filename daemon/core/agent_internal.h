@@ -234,7 +234,9 @@ struct agent {
 	mono_t stuck_at; /* the next look */
 
 	uint64_t ticket_fix; /* the launcher restarts the subnet manager; 0: it does not */
-	uint32_t fix_rid;
+	uint32_t fix_rid, fix_unit;
+	uint64_t fix_order;
+	bool fix_tell; /* it is only asked what became of that order */
 
 	bool have_readings;
 	struct msg readings; /* own copy, with jobs filled in */

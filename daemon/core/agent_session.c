@@ -146,6 +146,7 @@ void session_register(struct agent *a)
 	MSG_SET(r, node_register, keeps_specs, true);
 	MSG_SET(r, node_register, sets_env, true);
 	MSG_SET(r, node_register, fixes_sm, true);
+	MSG_SET(r, node_register, tells_fix, true);
 	r->specs = specs_held(&ar, a);
 	if (r->keys == NULL || r->specs.p == NULL)
 		a->oom = true;

@@ -553,6 +553,8 @@ static void on_stored(struct coord *c)
 			reply_stored(c, p);
 		else if (p->kind == PD_JOIN)
 			nodes_joined(c, p, c->ev->error);
+		else if (p->kind == PD_FIX)
+			fix_on_stored(c, p->rid, c->ev->error, c->ev->text);
 		else if (p->kind != PD_QUIET)
 			jobs_on_stored(c, p, c->ev->error, c->ev->text);
 		free(p->reply);

@@ -87,6 +87,7 @@ struct node {
 	bool keeps_specs; /* its agent keeps copies of specifications, and hands them out */
 	bool sets_env; /* ... and sets variables that 'start' brings */
 	bool fixes_sm; /* ... and has its launcher restart the subnet manager */
+	bool tells_fix; /* ... and tells what became of that, when it was away meanwhile */
 	char software[65];
 	uint32_t jobs; /* places it holds in unfinished jobs */
 	struct node *next_removed;
@@ -390,10 +391,10 @@ struct token {
 /* What to do when a transaction is durable. */
 struct pending {
 	uint64_t ticket;
-	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_SETTLE, PD_FINAL, PD_RESTART, PD_LEASES, PD_REPLY, PD_JOIN, PD_QUIET } kind;
+	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_SETTLE, PD_FINAL, PD_RESTART, PD_LEASES, PD_REPLY, PD_JOIN, PD_FIX, PD_QUIET } kind;
 	uint64_t job;
 	uint64_t link; /* REPLY, JOIN */
-	uint32_t rid;
+	uint32_t rid; /* ..., FIX */
 	char node[NODE_NAME_MAX + 1]; /* JOIN */
 	uint8_t key[32];
 	char token[33]; /* JOIN */

@@ -153,6 +153,7 @@ void persist_node(struct coord *c, struct action *p, const struct node *n)
 	checks_best_save(c, n, &m.u.row_node);
 	if (n->excused)
 		MSG_SET(&m.u.row_node, row_node, excused, true);
+	fix_fill_row(&c->out->arena, c, n, &m.u.row_node);
 	act_row(c->out, p, TABLE_NODE, n->name, &m);
 }
 
@@ -234,7 +235,7 @@ static int load_node(struct coord *c, const struct rec_row_node *r, struct err *
 	n->held_wall_ms = r->held_wall_ms;
 	n->excused = r->excused;
 	n->fit_since = MONO_NEVER;
-	if (checks_best_load(n, r) < 0)
+	if (checks_best_load(n, r) < 0 || fix_load(c, r) < 0)
 		c->oom = true;
 	node_set_stuck(c, n, r->stuck, r->n_stuck); /* no memory: said by c->oom */
 	n->heard = c->began; /* a full term before it can be lost */

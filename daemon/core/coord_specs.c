@@ -73,6 +73,7 @@ static void note_held(struct coord *c, struct node *n, const struct rec_node_reg
 	n->keeps_specs = r->keeps_specs;
 	n->sets_env = r->sets_env;
 	n->fixes_sm = r->fixes_sm;
+	n->tells_fix = r->tells_fix;
 	list_foreach(e, &c->jobs) {
 		struct job *j = list_entry(e, struct job, all);
 

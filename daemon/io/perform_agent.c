@@ -146,10 +146,11 @@ static void sm_fixed(void *arg, int error, uint32_t result, const char *text)
 	free(f);
 }
 
-/* Two numbers: the launcher takes no text. */
+/* Numbers: the launcher takes no text. */
 static void fix_sm(struct agent_io *io, const struct action *a)
 {
-	struct launcher_request r = { .op = LAUNCHER_FIX_SM, .nprocs = a->unit, .rank_base = a->enable };
+	struct launcher_request r = { .op = LAUNCHER_FIX_SM, .nprocs = a->unit, .job = a->order,
+				      .rank_base = a->enable | (a->tell ? LAUNCHER_FIX_TELL : 0) };
 	struct fix *f;
 
 	if (io->launcher == NULL) {

@@ -21,8 +21,10 @@ enum launcher_op {
 	LAUNCHER_REMOVE = 5, /* the spool of an attempt that is over (nprocs 0), or what was set aside of it (1);
 			      * -EBUSY when its job lives */
 	LAUNCHER_ASIDE = 4, /* a spool of this name is another cluster's: rename it; -EBUSY when its job lives */
-	LAUNCHER_FIX_SM = 6, /* restart the subnet manager's unit: nprocs is an enum sm_unit, rank_base 1: enable it, too;
-			      * all else 0. -EPERM unless root allows it on this host (fix_sm.h) */
+	LAUNCHER_FIX_SM = 6, /* restart the subnet manager's unit: nprocs is an enum sm_unit; rank_base 1: enable it, too;
+			      * job: the order's number, which is carried out once, and answered each time that it comes, or 0;
+			      * rank_base + LAUNCHER_FIX_TELL: answered only, -ENOENT when it is not known. All else 0.
+			      * -EPERM unless root allows it on this host, -EBUSY when it is too often (fix_sm.h) */
 };
 
 struct launcher_request {
@@ -38,6 +40,7 @@ struct launcher_request {
 	char cookie[LAUNCHER_COOKIE_MAX]; /* hex */
 };
 
+#define LAUNCHER_FIX_TELL 2u
 #define LAUNCHER_ENABLING 256u /* in the result of FIX_SM: it is that of enabling; the restart went well */
 
 struct launcher_reply {

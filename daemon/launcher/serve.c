@@ -122,6 +122,8 @@ static void reply_with(unsigned conn, uint64_t serial, const struct launcher_req
 		memcpy(r.text, text, sizeof r.text);
 	else
 		snprintf(r.text, sizeof r.text, "%s", text ? text : "");
+	if (q->op == LAUNCHER_FIX_SM)
+		fix_sm_end(q, r.error, result, r.text);
 	if (*r.text && q->op == LAUNCHER_FIX_SM)
 		log_warn("fix sm: %s", r.text);
 	else if (*r.text)
@@ -539,17 +541,48 @@ static bool shim_lives(const struct launcher_request *q)
 	return s && !proc_dead(s->id.pid, s->id.start_time);
 }
 
+static struct worker *fixing(void)
+{
+	for (size_t i = 0; i < CHILDREN; i++)
+		if (L.workers[i].report >= 0 && L.workers[i].req.op == LAUNCHER_FIX_SM)
+			return &L.workers[i];
+	return NULL;
+}
+
+/* An order that is known is not carried out again: an agent that was restarted asks what became of it. */
+static bool tell_fix_sm(unsigned conn, const struct launcher_request *q)
+{
+	const struct fix_sm_past *past = fix_sm_past(q->job);
+	struct worker *w = fixing();
+
+	if (past) {
+		reply(conn, L.serials[conn], q, past->error, past->result, past->text);
+		return true;
+	}
+	if (!w || q->job == 0 || w->req.job != q->job)
+		return false;
+	w->conn = conn;
+	w->serial = L.serials[conn];
+	w->req.id = q->id;
+	return true;
+}
+
 /* One at a time, and one that went well is in the log: it is root's act. */
 static int allow_fix_sm(const struct launcher_request *q, struct err *e)
 {
-	int r = fix_sm_allowed(L.policy, q, e);
+	int r;
 
-	for (size_t i = 0; r == 0 && i < CHILDREN; i++)
-		if (L.workers[i].report >= 0 && L.workers[i].req.op == LAUNCHER_FIX_SM)
-			return err_set(e, EBUSY, "the subnet manager is being restarted on this node already");
+	if (q->rank_base & LAUNCHER_FIX_TELL)
+		return err_set(e, ENOENT, "nodeagent-launcher on this node does not know this order: it never came there, or the launcher "
+			       "was restarted as well; whether it was carried out: systemctl status %s", sm_unit_name(q->nprocs));
+	r = fix_sm_allowed(L.policy, e);
+	if (r == 0 && fixing())
+		return err_set(e, EBUSY, "the subnet manager is being restarted on this node already");
+	if (r == 0)
+		r = fix_sm_begin(q, now(), e);
 	if (r == 0)
 		log_info("fix sm: systemctl restart %s%s, asked for by the agent", sm_unit_name(q->nprocs),
-			 q->rank_base ? " and enable" : "");
+			 (q->rank_base & 1) ? " and enable" : "");
 	return r;
 }
 
@@ -567,8 +600,10 @@ static void handle(unsigned conn, const struct launcher_request *q, const int *f
 		r = launch_allowed(L.policy, q, &e);
 	else if (q->op == LAUNCHER_KILL)
 		r = launch_check_cookie(q, &e);
+	else if (q->op == LAUNCHER_FIX_SM && fix_sm_formed(q, &e) == 0 && tell_fix_sm(conn, q))
+		return;
 	else if (q->op == LAUNCHER_FIX_SM)
-		r = allow_fix_sm(q, &e);
+		r = e.code ? -e.code : allow_fix_sm(q, &e);
 	else if (q->op == LAUNCHER_CLEAN)
 		r = cgroup_remove(q->job, q->attempt), forget_shim(q);
 	else if (q->op == LAUNCHER_REMOVE && !q->nprocs && find_shim(q))

@@ -6,6 +6,8 @@ systemctl is a script of the test, seen in the mount namespace of the host's pro
 import json
 import os
 import shutil
+import signal
+import threading
 
 import pytest
 
@@ -57,6 +59,31 @@ class SmHost(Host):
     def state(self):
         return json.loads(self.admin("--json", "status").ok().out)["nodes"][0]["ports"][0]["state"]
 
+    def new_launcher(self):
+        """One that has restarted nothing yet: it does so three times in ten minutes."""
+        if "launcher" in self.daemons:
+            self.stop("launcher")
+        if os.path.exists(self.path("launcher.sock")):
+            os.unlink(self.path("launcher.sock"))
+        self.start_launcher()
+        wait_until(lambda: self.su("alice", "nodectl launch -G 0 -- true").code == 0, 20 * SLOW, "the agent has found the launcher", 0.3)
+
+    def fix_while(self, hurt):
+        """What nodectl said when this was done while systemctl was at work, which happened once."""
+        self.write("allow-fix-sm", "", 0o644)
+        self.new_launcher()
+        self.set_port("4: ACTIVE", lid="0x1", sm_lid="0x1")
+        wait_until(lambda: self.state() == "Active", 15 * SLOW, "the port is well")
+        before, said = len(self.asked()), []
+        self.systemctl("sleep 3")
+        t = threading.Thread(target=lambda: said.append(self.fix("--wait", "0")))
+        t.start()
+        wait_until(lambda: len(self.asked()) > before, 15 * SLOW, "systemctl is at work", 0.05)
+        hurt()
+        t.join()
+        assert len(self.asked()) == before + 1
+        return said[0]
+
     def events(self):
         got = json.loads(self.su("alice", "nodectl --json events --kind fix").ok().out)
         return [(e["kind"], e["severity"], e["node"], e["text"]) for e in got["events"]]
@@ -68,11 +95,8 @@ def host(request):
         pytest.skip("needs root")
     h = SmHost(launcher=())
     h.launcher = ("--fix-sm", h.path("allow-fix-sm"))
-    h.stop("launcher")
-    os.unlink(h.path("launcher.sock"))
-    h.start_launcher()
     wait_until(lambda: json.loads(h.admin("--json", "status").ok().out)["nodes"][0]["ports"], 15 * SLOW, "readings have come", 0.2)
-    wait_until(lambda: h.su("alice", "nodectl launch -G 0 -- true").code == 0, 20 * SLOW, "the agent has found the launcher", 0.3)
+    h.new_launcher()
     yield h
     closed(h, request)
 
@@ -128,6 +152,7 @@ def test_what_did_not_go_well_is_told_with_the_last_line_of_systemctl(host):
 
 
 def test_a_port_that_stays_is_named_with_the_reason(host):
+    host.new_launcher()
     host.write("allow-fix-sm", "", 0o644)
     host.systemctl("true")
     host.set_port("2: INIT", lid="0x0", sm_lid="0x0")
@@ -156,6 +181,48 @@ def test_without_its_launcher_or_its_agent_it_says_so(host):
     assert r.code == 1 and "no node named nosuch" in " ".join(r.err.split()), r
     host.start("agent")
     wait_until(lambda: host.su("alice", "nodectl --json status | grep -q '\"n1\"'").code == 0, 15 * SLOW, "registered", 0.2)
+
+
+def test_an_agent_killed_meanwhile_tells_what_became_of_it(host):
+    def hurt():
+        host.stop("agent", signal.SIGKILL)
+        host.start("agent")
+    r = host.fix_while(hurt)
+    assert r.code == 0 and "opensm on n1 was restarted" in " ".join(r.out.split()), r
+    assert host.events()[-1] == ("fix.sm", "info", "n1", "opensm was restarted, as root asked"), host.events()
+
+
+def test_a_coordinator_killed_meanwhile_tells_what_became_of_it(host):
+    def hurt():
+        host.stop("coordinator", signal.SIGKILL)
+        host.stop("agent", signal.SIGKILL)
+        host.start("coordinator")
+        host.start("agent")
+    r = host.fix_while(hurt)
+    assert r.code != 0 and "what becomes of it is an event: nodectl events -k fix" in " ".join(r.err.split()), r
+    wait_until(lambda: host.su("alice", "nodectl --json events --kind fix").code == 0 and
+               host.events()[-1] == ("fix.sm", "info", "n1", "opensm was restarted, as root asked before"), 25 * SLOW, "the event", 0.3)
+
+
+def test_a_launcher_killed_meanwhile_is_named_and_where_to_look(host):
+    r = host.fix_while(lambda: host.stop("launcher", signal.SIGKILL))
+    err = " ".join(r.err.split())
+    assert r.code == 1 and "nodeagent-launcher on n1 has ended meanwhile; whether it was carried out: systemctl status opensm" in err, r
+    assert "may or may not have been restarted, as root asked" in host.events()[-1][3], host.events()
+    host.new_launcher()
+
+
+def test_a_loop_is_told_when_it_may_go_on(host):
+    host.write("allow-fix-sm", "", 0o644)
+    host.new_launcher()
+    host.systemctl("true")
+    for _ in range(3):
+        assert host.fix("--wait", "0").code == 0
+    before = len(host.events()), len(host.asked())
+    r = host.fix("--wait", "0")
+    assert r.code == 1 and "was restarted 3 times in the last 10 minutes on this node; it may be tried again in " in " ".join(r.err.split()), r
+    assert (len(host.events()), len(host.asked())) == before
+    host.new_launcher()
 
 
 def test_the_coordinators_socket_makes_nobody_an_administrator(host):

@@ -19,6 +19,7 @@ pytestmark = [*as_root, pytest.mark.skipif(
     not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0,
     reason="mount namespaces are needed")]
 OPENSM, OPENSMD = 1, 2
+TELL = 2  # LAUNCHER_FIX_TELL
 
 
 class Manager(Launcher):
@@ -90,7 +91,7 @@ def test_root_allows_it_with_a_file_and_takes_it_back(manager):
 
 def test_only_two_units_can_be_named_and_nothing_else_said(manager):
     x = manager()
-    for kw in ({"unit": 0}, {"unit": 3}, {"unit": 2 ** 32 - 1}, {"job": 1}, {"cookie": b"ab"}):
+    for kw in ({"unit": 0}, {"unit": 3}, {"unit": 2 ** 32 - 1}, {"enable": 4}, {"cookie": b"ab"}):
         r = x.fix(**kw)
         assert r.error == errno.EINVAL and "malformed" in r.text, (kw, r.text)
     raw = REQUEST.pack(1, FIX_SM, 99, 0, 0, 0, OPENSM, 0, b"opensm; reboot", b"")
@@ -142,6 +143,28 @@ def test_one_that_hangs_is_ended_at_its_deadline_and_one_at_a_time_runs(manager)
     assert r.error == errno.ETIME and "did not end within 20 s" in r.text, r.text
     assert 19 < took < 24 * SLOW, took
     assert not processes_with(cookie.encode())
+
+
+def test_an_order_is_carried_out_once_and_answered_each_time(manager):
+    x = manager("sleep 2; echo 'Unit is masked.'; exit 5")
+    r = x.fix(job=77, enable=TELL)
+    assert r.error == errno.ENOENT and "does not know this order" in r.text and "systemctl status opensm" in r.text, r.text
+    x.ask(FIX_SM, job=77, attempt=0, uid=0, user=b"", nprocs=OPENSM)
+    wait_until(x.words, 10 * SLOW, "systemctl runs")
+    assert x.fix(job=78).error == errno.EBUSY
+    for tell in (TELL, 0, TELL):  # while it works, and afterwards
+        r = x.fix(job=77, enable=tell)
+        assert (r.error, r.result) == (0, 5) and "Unit is masked." in r.text, r.text
+    assert len(x.words()) == 1
+
+
+def test_a_loop_of_a_client_cannot_restart_it_again_and_again(manager):
+    x = manager()
+    for job in (0, 0, 5):
+        assert x.fix(job=job).error == 0
+    r = x.fix(job=6)
+    assert r.error == errno.EBUSY and "3 times in the last 10 minutes" in r.text and "may be tried again in " in r.text, r.text
+    assert len(x.words()) == 3 and x.fix(job=5).error == 0 and len(x.words()) == 3  # that one is over
 
 
 def test_what_it_leaves_running_is_not_waited_for(manager):

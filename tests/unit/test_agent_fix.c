@@ -66,13 +66,14 @@ static void the_launchers_word_is_passed_back(void **state)
 		{ 0, 256 + 1, "systemctl enable opensm ended with 1", "failed", "enable", true },
 		{ -EPERM, 0, "root allows it there with: touch", "off", "touch", false },
 		{ -EPROTO, 0, "the launcher does not know operation 6", "old", "is older than its agent", false },
-		{ -EPIPE, 0, "it has died", "no-launcher", "died", false },
+		{ -EPIPE, 0, "it has died", "unknown", "on gpu01 has ended meanwhile; whether it was carried out: systemctl status opensm", false },
+		{ -ENOENT, 0, "does not know this order", "unknown", "order", false },
 		{ -EAGAIN, 0, "does not run", "no-launcher", "not run", false },
 		{ -EBUSY, 0, "already", "busy", "already", false },
 		{ -ETIME, 0, "did not end within 20 s", "late", "20 s", false },
 		{ -ETIME, 256, "systemctl enable opensm did not end within 10 s", "late", "10 s", true },
 		{ -ETIMEDOUT, 0, "could not be ended", "late", "ended", false },
-		{ -EINVAL, 0, "malformed", "failed", "malformed", false },
+		{ -EINVAL, 0, "malformed", "old", "is older than its agent", false },
 	};
 	struct world *w = *state;
 
@@ -90,6 +91,40 @@ static void one_at_a_time(void **state)
 	order(w, 1, 2);
 	order(w, 2, 2);
 	told(w, 2, false, "busy", "already");
+}
+
+static void tell(struct world *w, uint32_t rid, uint64_t number, bool only)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_sm_fix);
+	m.u.sm_fix.rid = rid;
+	MSG_SET(&m.u.sm_fix, sm_fix, unit, 1);
+	MSG_SET(&m.u.sm_fix, sm_fix, order, number);
+	MSG_SET(&m.u.sm_fix, sm_fix, tell, only);
+	say(w, COORD, &m);
+}
+
+static void what_became_of_an_order_is_asked_of_the_launcher(void **state)
+{
+	static const int errors[] = { -EAGAIN, -EPROTO, -EINVAL, -EPIPE };
+	struct world *w = *state;
+
+	tell(w, 1, 77, false);
+	tell(w, 2, 77, true); /* the session was another when it began */
+	launcher_says(w, 0, 0, "");
+	told(w, 2, true, "", "");
+	tell(w, 3, 77, true);
+	for (size_t i = 0; i < w->acts.n; i++)
+		if (w->acts.v[i].type == ACT_FIX_SM)
+			assert_true(w->acts.v[i].tell && w->acts.v[i].order == 77);
+	launcher_says(w, 0, 5, "masked");
+	told(w, 3, false, "failed", "masked");
+	for (size_t i = 0; i < 4; i++) { /* who cannot be asked has not said no */
+		tell(w, 4, 78, true);
+		launcher_says(w, errors[i], 0, "words");
+		told(w, 4, false, "unknown", "whether it was carried out: systemctl status opensm");
+	}
 }
 
 static void an_order_that_names_nothing_asks_nobody(void **state)
@@ -138,6 +173,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		L(the_launchers_word_is_passed_back),
+		L(what_became_of_an_order_is_asked_of_the_launcher),
 		L(one_at_a_time),
 		L(an_order_that_names_nothing_asks_nobody),
 		T(an_agent_of_one_user_has_no_launcher_and_says_what_to_type),

@@ -3,6 +3,8 @@
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static bool tells; /* its agent tells what became of an order */
+
 /* A node whose agent knows how to (or not), with opensm that does not run. */
 static uint64_t manager(struct world *w, const char *name, bool fixes)
 {
@@ -23,6 +25,8 @@ static uint64_t manager(struct world *w, const char *name, bool fixes)
 	MSG_SET(&m.u.node_register, node_register, probe, true);
 	if (fixes)
 		MSG_SET(&m.u.node_register, node_register, fixes_sm, true);
+	if (tells)
+		MSG_SET(&m.u.node_register, node_register, tells_fix, true);
 	say(w, l, &m);
 	MSG_SET(&h, host, sm_running, false);
 	MSG_SET(&h, host, sm_enabled, true);
@@ -47,6 +51,7 @@ static void ask(struct world *w, uint64_t link, const char *node, bool look, boo
 	MSG_SET(&m.u.sm_fix, sm_fix, enable, enable);
 	MSG_SET(&m.u.sm_fix, sm_fix, unit, 2); /* a client's word: not heard */
 	say(w, link, &m);
+	store(w); /* an order is on disk before it is given */
 }
 
 /* Its rid in an order to this node; 0: there is none. */
@@ -256,9 +261,158 @@ static void a_node_may_leave_while_it_is_waited_for(void **state)
 	answered(w, l, false, "late", "gpu01 has not answered");
 }
 
+static void an_order_is_given_when_it_is_on_disk(void **state)
+{
+	struct world *w = *state;
+	uint64_t n = manager(w, "gpu01", true), l = link_up(w, WHO_LOCAL, NULL, "client");
+	struct msg m;
+
+	msg_init(&m, MSG_sm_fix);
+	m.u.sm_fix.rid = 5;
+	say(w, l, &m);
+	assert_int_equal(ordered(w, n, false), 0);
+	store(w);
+	assert_true(ordered(w, n, false) > 0);
+}
+
+/* Asked for what became of its order, and not to carry it out again: its number, and our rid of now. */
+static uint64_t is_asked_again(struct world *w, uint64_t node, uint32_t *ret_rid)
+{
+	struct msg m;
+	uint64_t order;
+
+	assert_true(last_to(w, node, MSG_sm_fix, &m));
+	assert_true(m.u.sm_fix.tell);
+	order = m.u.sm_fix.order;
+	*ret_rid = m.u.sm_fix.rid;
+	msg_finish(&m);
+	return order;
+}
+
+static uint64_t order_of(struct world *w, uint64_t node)
+{
+	struct msg m;
+	uint64_t order;
+
+	assert_true(last_to(w, node, MSG_sm_fix, &m));
+	assert_false(m.u.sm_fix.tell);
+	order = m.u.sm_fix.order;
+	msg_finish(&m);
+	return order;
+}
+
+static void an_agent_that_was_restarted_meanwhile_is_asked_and_its_answer_told(void **state)
+{
+	struct world *w = *state;
+	uint64_t n, l = link_up(w, WHO_LOCAL, NULL, "client"), order;
+	uint32_t rid;
+	char text[2048];
+
+	tells = true;
+	n = manager(w, "gpu01", true);
+	ask(w, l, NULL, false, false);
+	order = order_of(w, n);
+	assert_int_not_equal(order, 0);
+	link_down(w, n);
+	n = manager(w, "gpu01", true);
+	assert_int_equal(is_asked_again(w, n, &rid), order);
+	assert_false(was_told(w, l, MSG_sm_fixed));
+	report(w, n, rid, true, NULL, NULL);
+	answered(w, l, true, "", "");
+	assert_string_equal(events(w, text), "gpu01 info: opensm was restarted, as uid 1000 asked\n");
+	link_down(w, n);
+	n = manager(w, "gpu01", true);
+	assert_false(was_told(w, n, MSG_sm_fix)); /* it is over */
+	tells = false;
+}
+
+static void what_came_too_late_for_the_client_is_an_event_when_the_node_is_back(void **state)
+{
+	struct world *w = *state;
+	uint64_t n, l = link_up(w, WHO_LOCAL, NULL, "client"), order;
+	uint32_t rid;
+	char text[2048];
+
+	tells = true;
+	n = manager(w, "gpu01", true);
+	ask(w, l, NULL, false, true);
+	order = order_of(w, n);
+	link_down(w, n);
+	tick(w, 45000);
+	store(w);
+	answered(w, l, false, "late", "is not reachable: what became of it is an event");
+	n = manager(w, "gpu01", true);
+	assert_int_equal(is_asked_again(w, n, &rid), order);
+	report(w, n, rid, false, "failed", "masked");
+	assert_non_null(strstr(events(w, text), "gpu01 warn: opensm was not restarted (and enabled), as uid 1000 asked before: masked"));
+	assert_non_null(strstr(text, "may or may not"));
+	forget_sent(w);
+	ask(w, l, NULL, false, true); /* it stands in nobody's way */
+	assert_true(order_of(w, n) != order);
+	tells = false;
+}
+
+static void a_coordinator_that_was_restarted_meanwhile_asks_and_tells(void **state)
+{
+	struct world *w = *state;
+	uint64_t n, l = link_up(w, WHO_LOCAL, NULL, "client"), order;
+	uint32_t rid;
+	char text[2048];
+
+	tells = true;
+	n = manager(w, "gpu01", true);
+	ask(w, l, NULL, false, false);
+	order = order_of(w, n);
+	restart(w);
+	n = manager(w, "gpu01", true);
+	assert_int_equal(is_asked_again(w, n, &rid), order);
+	restart(w); /* once more, before the answer */
+	n = manager(w, "gpu01", true);
+	assert_int_equal(is_asked_again(w, n, &rid), order);
+	report(w, n, rid, false, "unknown", "look there");
+	assert_string_equal(events(w, text), "gpu01 warn: opensm may or may not have been restarted, as uid 1000 asked before: look there\n");
+	restart(w);
+	n = manager(w, "gpu01", true);
+	assert_false(was_told(w, n, MSG_sm_fix));
+	tells = false;
+}
+
+static void of_an_older_agent_it_is_not_known_and_said(void **state)
+{
+	struct world *w = *state;
+	uint64_t n = manager(w, "gpu01", true), l = link_up(w, WHO_LOCAL, NULL, "client");
+	char text[2048];
+
+	ask(w, l, NULL, false, false);
+	link_down(w, n);
+	forget_sent(w);
+	n = manager(w, "gpu01", true);
+	assert_false(was_told(w, n, MSG_sm_fix));
+	answered(w, l, false, "unknown", "was away meanwhile; look there: systemctl status opensm");
+	assert_non_null(strstr(events(w, text), "may or may not have been restarted"));
+}
+
+static void one_that_is_refused_for_being_too_often_is_no_event(void **state)
+{
+	struct world *w = *state;
+	uint64_t n = manager(w, "gpu01", true), l = link_up(w, WHO_LOCAL, NULL, "client");
+	char text[2048];
+
+	ask(w, l, NULL, false, false);
+	report(w, n, ordered(w, n, false), false, "busy", "it may be tried again in 300 s");
+	answered(w, l, false, "busy", "again in 300 s");
+	assert_string_equal(events(w, text), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(an_order_is_given_when_it_is_on_disk),
+		T(an_agent_that_was_restarted_meanwhile_is_asked_and_its_answer_told),
+		T(what_came_too_late_for_the_client_is_an_event_when_the_node_is_back),
+		T(a_coordinator_that_was_restarted_meanwhile_asks_and_tells),
+		T(of_an_older_agent_it_is_not_known_and_said),
+		T(one_that_is_refused_for_being_too_often_is_no_event),
 		T(everybody_may_ask_where_it_is),
 		T(restarting_is_the_administrators),
 		T(the_node_is_told_two_numbers_and_its_answer_is_an_event),

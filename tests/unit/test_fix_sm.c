@@ -53,10 +53,9 @@ static struct launcher_request request(void)
 
 static void refused(int code, const char *words)
 {
-	struct launcher_request q = request();
 	struct err e = { 0 };
 
-	assert_int_equal(fix_sm_allowed(&policy, &q, &e), -code);
+	assert_int_equal(fix_sm_allowed(&policy, &e), -code);
 	if (!strstr(e.text, words))
 		fail_msg("'%s' is not in '%s'", words, e.text);
 }
@@ -65,11 +64,11 @@ static void malformed(const struct launcher_request *q)
 {
 	struct err e = { 0 };
 
-	assert_int_equal(fix_sm_allowed(&policy, q, &e), -EINVAL);
+	assert_int_equal(fix_sm_formed(q, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "malformed"));
 }
 
-static void the_request_is_two_numbers_and_nothing_else(void **state)
+static void the_request_is_three_numbers_and_nothing_else(void **state)
 {
 	struct launcher_request q = request();
 	uint32_t *const numbers[] = { &q.attempt, &q.uid };
@@ -83,10 +82,7 @@ static void the_request_is_two_numbers_and_nothing_else(void **state)
 	q.nprocs = UINT32_MAX;
 	malformed(&q);
 	q = request();
-	q.rank_base = 2;
-	malformed(&q);
-	q = request();
-	q.job = 1;
+	q.rank_base = 4;
 	malformed(&q);
 	for (size_t i = 0; i < 2; i++) {
 		q = request();
@@ -148,12 +144,52 @@ static void roots_own_file_allows_it(void **state)
 	if (geteuid() != 0)
 		skip();
 	make(file, 0644);
-	assert_int_equal(fix_sm_allowed(&policy, &q, &e), 0);
-	q.rank_base = 1;
+	assert_int_equal(fix_sm_allowed(&policy, &e), 0);
+	q.rank_base = 1 | LAUNCHER_FIX_TELL;
 	q.nprocs = SM_OPENSMD;
-	assert_int_equal(fix_sm_allowed(&policy, &q, &e), 0);
+	q.job = 77;
+	assert_int_equal(fix_sm_formed(&q, &e), 0);
 	remove(file); /* taken back at once */
 	refused(EPERM, "is not allowed");
+}
+
+static void the_last_order_is_remembered_with_its_first_answer(void **state)
+{
+	struct launcher_request q = request(), other = request();
+	struct err e;
+
+	q.job = 77;
+	other.job = 78;
+	assert_null(fix_sm_past(77));
+	fix_sm_end(&q, 0, 0, "has not begun");
+	assert_null(fix_sm_past(77));
+	assert_int_equal(fix_sm_begin(&q, (mono_t){ 0 }, &e), 0);
+	assert_null(fix_sm_past(77));
+	fix_sm_end(&other, 0, 0, "another");
+	assert_null(fix_sm_past(77));
+	fix_sm_end(&q, ETIME, 256, "late");
+	fix_sm_end(&q, 0, 0, "again");
+	assert_int_equal(fix_sm_past(77)->error, ETIME);
+	assert_int_equal(fix_sm_past(77)->result, 256);
+	assert_string_equal(fix_sm_past(77)->text, "late");
+	assert_null(fix_sm_past(0));
+	assert_null(fix_sm_past(78));
+}
+
+static void no_more_than_three_in_ten_minutes(void **state)
+{
+	const mono_t t = { (int64_t)5000 * 1000000000 }; /* later than the other tests' */
+	struct launcher_request q = request();
+	struct err e = { 0 };
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(fix_sm_begin(&q, mono_add_ms(t, i * 100000), &e), 0);
+	assert_int_equal(fix_sm_begin(&q, mono_add_ms(t, 300000), &e), -EBUSY);
+	assert_non_null(strstr(e.text, "3 times in the last 10 minutes"));
+	assert_non_null(strstr(e.text, "may be tried again in 300 s"));
+	assert_int_equal(fix_sm_begin(&q, mono_add_ms(t, 599000), &e), -EBUSY);
+	assert_int_equal(fix_sm_begin(&q, mono_add_ms(t, 600000), &e), 0); /* refused ones do not count */
+	assert_int_equal(fix_sm_begin(&q, mono_add_ms(t, 600001), &e), -EBUSY);
 }
 
 static void there_are_two_names(void **state)
@@ -172,12 +208,14 @@ static void there_are_two_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(the_request_is_two_numbers_and_nothing_else),
+		T(the_request_is_three_numbers_and_nothing_else),
 		T(without_the_file_nobody_may),
 		T(a_link_or_a_file_that_others_can_change_allows_nothing),
 		T(a_file_that_is_not_roots_allows_nothing),
 		T(a_directory_that_others_can_change_allows_nothing),
 		T(roots_own_file_allows_it),
+		T(the_last_order_is_remembered_with_its_first_answer),
+		T(no_more_than_three_in_ten_minutes),
 		T(there_are_two_names),
 	};
 
