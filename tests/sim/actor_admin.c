@@ -4,7 +4,7 @@
  * again when it was answered. What it is shown is compared with what was said
  * when (check_silence.c). May take a node out of the cluster, ask again until
  * that is confirmed, and have the same machine join again, with its old key.
- * May tell of runs of 'check nccl', the next when the one before is kept: what
+ * May drain one, and resume it when that was confirmed. May tell of runs of 'check nccl', the next when the one before is kept: what
  * was told as kept counts for ever (27).
  */
 #include <stdio.h>
@@ -15,7 +15,7 @@
 
 #define RUNS 12u
 
-enum { AD_CONNECT, AD_ASK, AD_REMOVE, AD_TOKEN, AD_JOIN, AD_RUN };
+enum { AD_CONNECT, AD_ASK, AD_REMOVE, AD_TOKEN, AD_JOIN, AD_RUN, AD_DRAIN, AD_RESUME };
 
 struct admin {
 	struct conn *conn, *join_conn;
@@ -24,6 +24,9 @@ struct admin {
 	int64_t back_after;
 	bool to_remove, removed, want_token, need_token, joined;
 	bool checks, checks_begun; /* nccl */
+	bool drains, want_drain, drained, want_resume, resumed; /* 'host' */
+	uint32_t drain_rid, resume_rid;
+	int64_t resume_after;
 	uint32_t run_rid, runs_kept, runs_told; /* RUNS in all; told: it may have been kept, too */
 	char token_id[33];
 	uint8_t secret[32];
@@ -56,10 +59,21 @@ void admin_checks(struct sim *s, int64_t at)
 	world_at(&s->w, at, EV_ADMIN, &s->admin_proc, AD_RUN, NULL);
 }
 
+/* Gives it jobs again so long after it was told that none come there. */
+void admin_drains(struct sim *s, uint32_t host, int64_t at, int64_t resume_after)
+{
+	s->admin->host = host;
+	s->admin->drains = true;
+	s->admin->resume_after = resume_after;
+	world_at(&s->w, at, EV_ADMIN, &s->admin_proc, AD_DRAIN, NULL);
+}
+
 bool admin_done(const struct sim *s)
 {
 	const struct admin *k = s->admin;
 
+	if (k != NULL && k->drains && !k->resumed)
+		return false;
 	if (k != NULL && k->checks && k->runs_kept < RUNS)
 		return false;
 	return k == NULL || !k->to_remove || (k->removed && (k->back_after == 0 || k->joined));
@@ -102,6 +116,27 @@ static void ask_to_remove(struct sim *s)
 	m.u.node_remove.rid = k->remove_rid = ++k->rid;
 	m.u.node_remove.node = s->agents[k->host].name;
 	MSG_SET(&m.u.node_remove, node_remove, force, true);
+	send_msg(s, k->conn, &m);
+}
+
+static void ask_to_drain(struct sim *s, bool resume)
+{
+	struct admin *k = s->admin;
+	struct msg m;
+
+	msg_init(&m, MSG_node_drain);
+	m.u.node_drain.rid = ++k->rid;
+	m.u.node_drain.nodes = s->agents[k->host].name;
+	if (resume) {
+		k->want_resume = true;
+		k->resume_rid = k->rid;
+		MSG_SET(&m.u.node_drain, node_drain, resume, true);
+		s->agents[k->host].drained = false; /* whether or not we shall hear of it */
+	} else {
+		k->want_drain = true;
+		k->drain_rid = k->rid;
+		m.u.node_drain.why = "new NIC";
+	}
 	send_msg(s, k->conn, &m);
 }
 
@@ -195,6 +230,10 @@ void admin_event(struct sim *s, const struct event *e)
 		k->checks_begun = true;
 		tell_run(s);
 		break;
+	case AD_DRAIN:
+	case AD_RESUME:
+		ask_to_drain(s, e->a == AD_RESUME);
+		break;
 	case AD_JOIN:
 		k->join_conn = dial(s, AD_JOIN, CONN_CONTROL, (int)k->host);
 		break;
@@ -250,8 +289,22 @@ static void on_refused(struct sim *s, struct conn *c, const struct rec_refused *
 		again_in(s, AD_REMOVE, 300 * MS, SECOND);
 	else if (r->rid == k->run_rid)
 		again_in(s, AD_RUN, 300 * MS, SECOND);
+	else if (r->rid == k->drain_rid || r->rid == k->resume_rid)
+		again_in(s, r->rid == k->drain_rid ? AD_DRAIN : AD_RESUME, 300 * MS, SECOND);
 	else if (r->rid == k->token_rid)
 		again_in(s, AD_TOKEN, 300 * MS, SECOND);
+}
+
+static void is_drained(struct sim *s)
+{
+	struct admin *k = s->admin;
+
+	if (k->drained)
+		return;
+	k->drained = true;
+	s->agents[k->host].drained = true;
+	LINE(&s->w, s->agents[k->host].name, "is DRAINED");
+	again_in(s, AD_RESUME, k->resume_after, k->resume_after);
 }
 
 static void on_token(struct sim *s, const struct rec_token *r)
@@ -288,9 +341,14 @@ static void on_welcome(struct sim *s, struct conn *c)
 		ask_to_join(s);
 		return;
 	}
-	ask(s);
+	if (!k->drains) /* that is looked at elsewhere */
+		ask(s);
 	if (k->remove_rid != 0 && !k->removed)
 		ask_to_remove(s);
+	if (k->want_drain && !k->drained)
+		ask_to_drain(s, false);
+	if (k->want_resume && !k->resumed)
+		ask_to_drain(s, true);
 	if (k->want_token)
 		ask_for_token(s);
 	if (k->checks_begun && k->runs_kept < RUNS)
@@ -307,8 +365,12 @@ void admin_message(struct sim *s, struct conn *c, const struct msg *m)
 		again_in(s, AD_ASK, 50 * MS, 400 * MS);
 		break;
 	case MSG_ok:
-		if (m->u.ok.rid == s->admin->remove_rid)
+		if (m->u.ok.rid == s->admin->remove_rid && s->admin->to_remove)
 			is_removed(s);
+		else if (m->u.ok.rid == s->admin->drain_rid && s->admin->drains)
+			is_drained(s);
+		else if (m->u.ok.rid == s->admin->resume_rid && s->admin->drains)
+			s->admin->resumed = true;
 		break;
 	case MSG_refused:
 		on_refused(s, c, &m->u.refused);

@@ -182,6 +182,7 @@ void simagent_feed(struct sim *s, struct agent_actor *a, struct agent_event *ev)
 	perform_all(s, a);
 	if (a->proc.up)
 		proc_arm(s, &a->proc, agent_deadline(a->core));
+	due_heard(s, a);
 	leave_if_idle(s, a);
 }
 

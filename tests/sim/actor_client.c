@@ -112,9 +112,14 @@ static void send_kill(struct sim *s, struct client *k)
 	struct msg m;
 
 	k->kill_wanted = true;
+	k->kill_sent = k->conn != NULL ? s->w.now : 0;
 	msg_init(&m, MSG_kill);
 	m.u.kill.rid = k->kill_rid = ++k->rid;
 	m.u.kill.job = k->job;
+	if (k->kill_grace_ms != 0) {
+		MSG_SET(&m.u.kill, kill, grace_ms, k->kill_grace_ms);
+		check_job(s, k->job)->kill_grace_ms = k->kill_grace_ms;
+	}
 	send_msg(s, k, &m);
 }
 
@@ -161,6 +166,7 @@ void client_crash(struct sim *s, struct client *k, int64_t down_ns)
 	k->job = 0;
 	k->rid = k->submit_rid = k->watch_rid = k->kill_rid = 0;
 	k->kill_wanted = k->kill_done;
+	k->kill_sent = 0;
 	k->proc.up = false;
 	k->proc.life++;
 	k->proc.resume_at = 0;
@@ -215,6 +221,7 @@ void client_link_down(struct sim *s, struct client *k, struct conn *c)
 	if (k->conn != c)
 		return;
 	k->conn = NULL;
+	k->kill_sent = 0;
 	if (!k->over)
 		again_in(s, k, CL_CONNECT, 50 * MS, 1000 * MS);
 }
@@ -254,12 +261,14 @@ static void on_refused(struct sim *s, struct client *k, const struct rec_refused
 	bool later = strcmp(r->code, "unavailable") == 0;
 
 	LINE(&s->w, proc_name(s, &k->proc), "refused: %s %s", r->code, r->text);
+	if (r->rid == k->kill_rid)
+		k->kill_sent = 0;
 	if (later && r->rid == k->kill_rid && r->rid != 0) {
 		again_in(s, k, CL_KILL, 500 * MS, SECOND);
 	} else if (later) {
 		again_in(s, k, CL_AGAIN, 500 * MS, SECOND);
 	} else if (k->job != 0) {
-		if (!s->no_progress_checks)
+		if (!s->no_progress_checks && s->history == 0)
 			sim_fail(s, "a job that was acknowledged is known (client %u, job %llu: %s %s)",
 				 k->idx, (unsigned long long)k->job, r->code, r->text);
 		finish(s, k, CS_DONE);
@@ -289,8 +298,11 @@ void client_message(struct sim *s, struct client *k, struct conn *c, const struc
 		on_update(s, k, &m->u.job_update);
 		break;
 	case MSG_ok:
-		if (m->u.ok.rid == k->kill_rid)
+		if (m->u.ok.rid == k->kill_rid) {
 			k->kill_done = true;
+			k->kill_sent = 0;
+			due_kill_confirmed(s, k->job);
+		}
 		break;
 	case MSG_refused:
 		on_refused(s, k, &m->u.refused);

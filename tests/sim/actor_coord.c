@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/sim/disk.h"
 #include "tests/sim/sim.h"
+
+#define SAVED_WITHIN (5 * SECOND) /* what could not be written is written, when the disk is well again */
 
 /* Not SHA-256, but as good here: the core only compares. */
 static void mixing_hash(const void *p, size_t n, uint8_t out[32])
@@ -133,6 +136,8 @@ static void gone(struct sim *s, int64_t down_ns, bool with_host)
 {
 	struct coord_actor *c = &s->coord;
 
+	if (disk_is_bad() || (s->disk_was_full && s->w.now - s->disk_well_at < SAVED_WITHIN))
+		s->reason_lost = true;
 	net_proc_died(s, &c->proc, with_host);
 	if (c->proc.resume_at > s->w.now)
 		c->stopped -= c->proc.resume_at - s->w.now;
@@ -153,7 +158,7 @@ void simcoord_start(struct sim *s)
 		.node_lost_ms = s->node_lost_ms,
 		.prepare_ms = s->prepare_ms,
 		.handshake_ms = 10000,
-		.history = 1000,
+		.history = s->history != 0 ? s->history : 1000,
 		.no_events = s->no_events,
 		.cordon_on_bad = s->policy,
 		.cordon_lift_ms = s->policy ? 3000 : 0,
@@ -176,6 +181,7 @@ void simcoord_start(struct sim *s)
 	}
 	c->core = coord_create(&conf, proc_mono(s, &c->proc));
 	load_rows(s, rows);
+	choice_begins(s);
 	actions_init(&c->acts);
 	coord_loaded(c->core, &c->acts);
 	perform_all(s);

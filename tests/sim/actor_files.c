@@ -21,7 +21,7 @@ struct done {
 	uint32_t result;
 	bool unhold; /* the launch has failed: its record goes */
 	const struct rec_prepare *prepare; /* what the action was about; own copy of the few fields */
-	uint32_t node_rank, nprocs;
+	uint32_t node_rank, nprocs, port;
 	int64_t until;
 	uint32_t sources[10], n_sources, now, spec; /* hosts that are asked, in turn */
 	bool keep;
@@ -65,6 +65,13 @@ void simagent_write_status(struct sim *s, uint32_t host, uint64_t job, uint32_t 
 		return;
 	f->text = text;
 	f->len = len;
+}
+
+bool simagent_has_status(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt)
+{
+	const struct status_file *f = status_of(&s->agents[host], job, attempt);
+
+	return f != NULL && f->text != NULL;
 }
 
 static struct done *answer(struct sim *s, const struct action *act)
@@ -248,6 +255,7 @@ static void do_lease(struct sim *s, struct agent_actor *a, const struct action *
 	if (rng_chance(&s->w.rng, s->lease_fails))
 		fails(d, EADDRINUSE, true, "no free port in 20000-30000");
 	l->job = act->job;
+	l->port = d->port = 20000 + 2 * s->n_leases++;
 	l->life = a->proc.life;
 	l->listening = d->error == 0;
 	l->next = a->leases;
@@ -336,10 +344,10 @@ void files_launcher_answered(struct sim *s, struct agent_actor *a, struct done *
 	answer_in(s, a, d, MS / 10, MS);
 }
 
-static bool listens(const struct agent_actor *a, uint64_t job)
+static bool listens(const struct agent_actor *a, uint64_t job, uint32_t port)
 {
 	for (const struct lease *l = a->leases; l != NULL; l = l->next)
-		if (l->job == job && l->life == a->proc.life && l->listening)
+		if (l->job == job && l->life == a->proc.life && l->listening && (l->port == port || l->port + 1 == port))
 			return a->proc.up;
 	return false;
 }
@@ -360,7 +368,7 @@ static void do_prove(struct sim *s, struct agent_actor *a, const struct action *
 		r->kind = world_copy(&s->w, p->kind, strlen(p->kind));
 		r->node = s->agents[to].name;
 		r->text = "10.0.0.9:20001: connection refused";
-		if (a->cut_peers || s->agents[to].cut_peers || !listens(&s->agents[to], act->job) ||
+		if (a->cut_peers || s->agents[to].cut_peers || !listens(&s->agents[to], act->job, p->port) ||
 		    rng_chance(&s->w.rng, s->prove_fails))
 			continue;
 		r->reached = world_alloc(&s->w, sizeof(char *));
@@ -532,8 +540,8 @@ void simagent_done(struct sim *s, struct agent_actor *a, const struct event *e)
 	ev.text = d->text;
 	ev.result = d->result;
 	if (d->type == ACT_LEASE && d->error == 0) {
-		ev.master_port = d->node_rank == 0 ? 20000 + (uint32_t)d->job : 0;
-		ev.proof_port = 40000 + (uint32_t)d->job;
+		ev.master_port = d->node_rank == 0 ? d->port : 0;
+		ev.proof_port = d->port + 1;
 		ev.ras = ras;
 		ev.n_ras = d->nprocs < 8 ? d->nprocs : 8;
 	}

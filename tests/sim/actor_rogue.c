@@ -39,6 +39,16 @@ bool rogue_quiet(struct sim *s)
 	return s->rogue == NULL || s->rogue->refused || s->rogue->said >= 40;
 }
 
+/* Two live machines with one key, of two boots: nobody knows which is the right one. */
+void rogue_outcome(struct sim *s)
+{
+	if (s->rogue == NULL || s->rogue->role != ROGUE_CLONE || s->n_faults > 0 || s->crash.n > 0)
+		return;
+	if (!s->rogue->refused || agent_registered(s->agents[0].core))
+		sim_fail(s, "of two live sessions of one node with different boots both are shut out (%s is %s, the other one %s)",
+			 s->agents[0].name, agent_registered(s->agents[0].core) ? "in" : "out", s->rogue->refused ? "out" : "in");
+}
+
 static void send_msg(struct sim *s, const struct msg *m)
 {
 	struct buf b;

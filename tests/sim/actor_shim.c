@@ -110,8 +110,10 @@ static void vanish(struct sim *s, struct shim_actor *h, struct worker *w)
 {
 	struct exec *x = is_rank(h, w) ? h->execs[w->local] : NULL;
 
-	if (w->alive && x != NULL)
+	if (w->alive && x != NULL) {
 		x->end = EX_VANISHED;
+		x->over_at = s->w.now;
+	}
 	if (w->alive)
 		kernel_exit(s, h->host, w->pid);
 	w->alive = false;
@@ -204,6 +206,7 @@ static void worker_exits(struct sim *s, struct shim_actor *h, struct worker *w, 
 	kernel_exit(s, h->host, w->pid);
 	if (x != NULL) {
 		x->end = (status & 0x7f) != 0 ? EX_SIGNALLED : EX_EXITED;
+		x->over_at = s->w.now;
 		x->code = (uint32_t)status >> 8;
 		x->sig = (uint32_t)status & 0x7f;
 		LINE(&s->w, proc_name(s, &h->proc), "rank %u dies: code %u signal %u", x->rank, x->code,
@@ -239,6 +242,7 @@ static void fork_one(struct sim *s, struct shim_actor *h, uint32_t local, int64_
 	x->rank = h->rank_base + local;
 	x->host = h->host;
 	x->boot = h->boot;
+	x->began = s->w.now;
 	x->next = s->execs;
 	s->execs = x;
 	h->execs[local] = x;
@@ -246,6 +250,7 @@ static void fork_one(struct sim *s, struct shim_actor *h, uint32_t local, int64_
 	if (rng_chance(&s->w.rng, h->plan->unstartable)) {
 		x->unstartable = true;
 		x->end = EX_EXITED;
+		x->over_at = s->w.now;
 		x->code = 126;
 		h->closed[local] = true;
 		w->reaped = left->reaped = true;
@@ -375,6 +380,7 @@ static void perform(struct sim *s, struct shim_actor *h, const struct shim_actio
 			 0, NULL);
 		break;
 	case SACT_START:
+		choice_go(s, h, a->go);
 		if (a->go->gpus != NULL)
 			h->visible = world_copy(&s->w, a->go->gpus, strlen(a->go->gpus));
 		do_start(s, h);

@@ -6,6 +6,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/sim/sim.h"
@@ -35,7 +36,7 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	struct jobrec *j = check_job(s, r->job);
 
 	for (uint32_t i = 0; i < JOBS_MAX && !j->seen; i++)
-		if (s->jobs[i].seen && strcmp(s->jobs[i].client_id, r->client_id) == 0)
+		if (s->jobs[i].seen && !s->jobs[i].pruned && strcmp(s->jobs[i].client_id, r->client_id) == 0)
 			sim_fail(s, "4: one client id makes one job (%s: jobs %u and %" PRIu64 ")",
 				 r->client_id, i, r->job);
 	if (j->final[0] != '\0' &&
@@ -51,8 +52,10 @@ static void job_row(struct sim *s, const struct rec_row_job *r)
 	j->attempt = r->attempt;
 	snprintf(j->client_id, sizeof(j->client_id), "%s", r->client_id);
 	j->plan = plan_of_hash(s, r->spec_hash.p);
-	if (r->ending != NULL && r->ending_code == 124)
+	if (r->ending != NULL && r->ending_code == 124 && !j->time_limited) {
+		due_limit_reached(s, r->job, j);
 		j->time_limited = true;
+	}
 	if (!is_final(r->state) || j->final[0] != '\0')
 		return;
 	snprintf(j->final, sizeof(j->final), "%s", r->state);
@@ -75,6 +78,28 @@ static void node_row(struct sim *s, const struct row *now)
 	msg_finish(&m);
 }
 
+static uint32_t kept_jobs(const struct sim *s)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 1; i < JOBS_MAX; i++)
+		n += s->jobs[i].final[0] != '\0' && !s->jobs[i].pruned;
+	return n;
+}
+
+/* Only what is over, and more than 'history' are. */
+static void job_deleted(struct sim *s, const char *key)
+{
+	struct jobrec *j = check_job(s, strtoull(key, NULL, 10));
+
+	if (s->history == 0 || j->final[0] == '\0')
+		sim_fail(s, "3: a job that was acknowledged stays known (job %s deleted)", key);
+	j->pruned = true;
+	if (kept_jobs(s) < s->history)
+		sim_fail(s, "of jobs that are over as many are kept as was said (job %s deleted, %u are left of %u)", key,
+			 kept_jobs(s), s->history);
+}
+
 void check_row(struct sim *s, const struct row *now)
 {
 	struct msg m;
@@ -86,7 +111,7 @@ void check_row(struct sim *s, const struct row *now)
 	if (now->table != TABLE_JOB)
 		return;
 	if (now->json == NULL) {
-		sim_fail(s, "3: a job that was acknowledged stays known (job %s deleted)", now->key);
+		job_deleted(s, now->key);
 		return;
 	}
 	if (msg_decode(now->json, now->len, &m, NULL) < 0) {
@@ -101,7 +126,7 @@ void check_row(struct sim *s, const struct row *now)
 static bool worth_a_look(const char *text, size_t len)
 {
 	static const char *const begins[] = { "submitted", "forget", "node_registered", "status",
-					      "prepare" };
+					      "prepare", "start" };
 
 	for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++) {
 		size_t n = strlen(begins[i]);
@@ -136,6 +161,8 @@ void check_sent(struct sim *s, struct conn *c, int side, const char *text, size_
 		silence_registered(s, c);
 	if (m.type == MSG_status)
 		silence_shown(s, &m.u.status);
+	if (m.type == MSG_start)
+		due_start_sent(s, m.u.start.job);
 	if (m.type == MSG_job_update && m.u.job_update.n_job == 1 && is_final(m.u.job_update.job[0].state) &&
 	    check_job(s, m.u.job_update.job[0].job)->final[0] == '\0')
 		sim_fail(s, "5: an end is told only when it is on disk (job %" PRIu64 ")", m.u.job_update.job[0].job);
@@ -162,6 +189,8 @@ static void in_memory(void *arg, const struct rec_row_job *r)
 	j->in_memory = true;
 	gpus_look_job(s, r);
 	hang_look_job(s, r);
+	due_look_job(s, r);
+	silence_look_job(s, r);
 	if (j->final[0] != '\0' && (strcmp(j->final, r->state) != 0 || j->exit_code != r->exit_code))
 		sim_fail(s, "5: a final state never changes (job %" PRIu64 ": %s %u on disk, %s %u in "
 			    "memory)", r->job, j->final, j->exit_code, r->state, r->exit_code);
@@ -177,8 +206,9 @@ void check_coord(struct sim *s)
 	coord_each_job(s->coord.core, in_memory, s);
 	gpus_looked(s);
 	queue_looked(s);
+	due_looked(s);
 	for (i = 0; i < JOBS_MAX && i < 32; i++)
-		if (s->jobs[i].seen && !s->jobs[i].in_memory)
+		if (s->jobs[i].seen && !s->jobs[i].in_memory && (s->history == 0 || s->jobs[i].final[0] == '\0'))
 			sim_fail(s, "3: a job on disk is known to the coordinator (job %u)", i);
 }
 
@@ -245,7 +275,7 @@ static bool something_ended(const struct sim *s, uint64_t job)
 	return false;
 }
 
-void check_signal(struct sim *s, const struct shim_actor *h, int sig)
+void check_signal(struct sim *s, struct shim_actor *h, int sig)
 {
 	const struct jobrec *j = check_job(s, h->job);
 	uint32_t ranks = 0;
@@ -254,6 +284,7 @@ void check_signal(struct sim *s, const struct shim_actor *h, int sig)
 		ranks += h->workers[i].alive;
 	if (ranks == 0)
 		return;
+	due_signal(s, h, sig);
 	if (s->no_kills)
 		sim_fail(s, "9: a coordinator that does not know a job ends none of it (job %" PRIu64
 			    ", signal %d)", h->job, sig);
@@ -357,6 +388,8 @@ static void to_agent(struct sim *s, uint32_t host, const struct msg *m)
 		end_is_known(s, host, &m->u.end);
 	if (m->type == MSG_prepare)
 		repeat_soon(s, &s->agents[host], m->u.prepare.job, m->u.prepare.attempt);
+	if (m->type == MSG_prove)
+		choice_prove(s, &s->agents[host], &m->u.prove);
 	if (m->type == MSG_start) {
 		const struct jobrec *j = check_job(s, m->u.start.job);
 
@@ -394,6 +427,7 @@ static void from_agent(struct sim *s, uint32_t host, const struct msg *m)
 {
 	switch (m->type) {
 	case MSG_prepared:
+		choice_port(s, &m->u.prepared);
 		if (m->u.prepared.ok)
 			mark(s, m->u.prepared.job, m->u.prepared.attempt, host, false);
 		else
@@ -407,6 +441,12 @@ static void from_agent(struct sim *s, uint32_t host, const struct msg *m)
 		for (size_t i = 0; i < m->u.proved.n_results; i++)
 			if (m->u.proved.results[i].n_reached == 0)
 				check_job(s, m->u.proved.job)->prepare_failed = true;
+		break;
+	case MSG_ranks:
+		silence_told(s, m->u.ranks.job, m->u.ranks.attempt, m->u.ranks.ranks, m->u.ranks.n_ranks);
+		break;
+	case MSG_ended:
+		silence_told(s, m->u.ended.job, m->u.ended.attempt, m->u.ended.ranks, m->u.ended.n_ranks);
 		break;
 	case MSG_node_register:
 		held_marks(s, host, &m->u.node_register);

@@ -29,6 +29,13 @@ static bool counts(const struct rec_rank_state *k, bool ours)
 	return bad && (ours || !k->ours);
 }
 
+static uint32_t code_of(const struct rec_rank_state *k)
+{
+	if (strcmp(k->state, "failed") == 0 && k->code == 0)
+		return 127;
+	return strcmp(k->state, "killed") == 0 ? 128 + k->sig : strcmp(k->state, "lost") == 0 ? 255 : k->code;
+}
+
 /* What is told of its time, in the world's ns; false: not much. */
 static bool told_time(const struct sim *s, const struct rec_rank_state *k, int64_t *at, int64_t *error)
 {
@@ -93,6 +100,9 @@ void cause_over(struct sim *s, const struct rec_row_job *r)
 	if (r->n_first == 0 || r->first_settled)
 		return;
 	first = exec_of(s, r, r->first->rank);
+	if (first != NULL && code_of(r->first) != r->exit_code)
+		sim_fail(s, "a job's code is that of the rank that is named as the first (job %" PRIu64 ": %u, rank %u had %u)",
+			 r->job, r->exit_code, r->first->rank, code_of(r->first));
 	for (size_t i = 0; first != NULL && i < r->n_ranks; i++)
 		if (counts(&r->ranks[i], r->first->ours))
 			compare(s, r, first, &r->ranks[i]);

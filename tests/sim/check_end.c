@@ -192,6 +192,17 @@ void check_liveness(struct sim *s)
 	s->finished = true;
 }
 
+/* More than that only while somebody watches one. */
+static void history_outcome(struct sim *s)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 1; i < 32; i++)
+		n += s->jobs[i].in_memory && s->jobs[i].final[0] != '\0';
+	if (s->history != 0 && n > s->history + 1)
+		sim_fail(s, "jobs that are over are kept as long as was said (%u of %u)", n, s->history);
+}
+
 static bool failed_by_itself(const struct exec *x)
 {
 	return x->unstartable || (!x->signalled && (x->end == EX_SIGNALLED ||
@@ -244,7 +255,7 @@ static void outcome(struct sim *s, uint64_t job, const struct jobrec *j)
 		return;
 	if (strcmp(j->final, "lost") == 0)
 		sim_fail(s, "8: nothing was lost, so no job is lost (job %" PRIu64 ")", job);
-	else if (s->disk_was_full && s->coord.proc.life > 1)
+	else if (s->reason_lost)
 		return; /* an end is acted upon even when it cannot be stored: a crash loses the reason */
 	else if (!code_explained(s, job, j))
 		sim_fail(s, "8: a job's code is that of the first rank that failed (job %" PRIu64
@@ -271,8 +282,11 @@ static void client_outcome(struct sim *s, const struct client *k)
 void check_outcomes(struct sim *s)
 {
 	policy_outcome(s);
+	rogue_outcome(s);
+	events_outcome(s);
 	if (s->no_progress_checks)
 		return;
+	history_outcome(s);
 	for (uint32_t i = 1; i < JOBS_MAX; i++)
 		if (s->jobs[i].seen && s->jobs[i].final[0] != '\0')
 			outcome(s, i, &s->jobs[i]);

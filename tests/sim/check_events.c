@@ -111,6 +111,25 @@ void policy_outcome(struct sim *s)
 			sim_fail(s, "27: what is mended gets jobs again (%s)", s->agents[i].name);
 }
 
+#define TOLD_WITHIN (5 * SECOND) /* they are written once a second */
+
+static bool on_disk(const struct sim *s, uint64_t job, bool end)
+{
+	for (const struct told *t = s->told; t != NULL; t = t->next)
+		if (t->job == job && (end ? ends_job(t->kind) : strcmp(t->kind, "job.started") == 0))
+			return true;
+	return false;
+}
+
+/* Of what was told to have started it is told that it is over, whoever died meanwhile. */
+void events_outcome(struct sim *s)
+{
+	for (uint32_t i = 1; i < JOBS_MAX && !s->no_events; i++)
+		if (s->jobs[i].final[0] != '\0' && s->w.now - s->jobs[i].over_at > TOLD_WITHIN &&
+		    s->w.now - s->unwell_at > TOLD_WITHIN && on_disk(s, i, false) && !on_disk(s, i, true))
+			sim_fail(s, "26: of each job that was told to have started its end is told (job %u)", i);
+}
+
 void events_row(struct sim *s, const struct row *now)
 {
 	struct told *n;

@@ -1,5 +1,6 @@
 /* check_ranks.c - what is kept of ranks is what became of them, in this attempt */
 #include <inttypes.h>
+#include <signal.h>
 #include <string.h>
 
 #include "tests/sim/sim.h"
@@ -16,12 +17,19 @@ static void look_at(struct sim *s, const struct rec_row_job *r, const struct rec
 {
 	const struct exec *x = exec_of(s, r, k->rank);
 	bool exited = strcmp(k->state, "exited") == 0, killed = strcmp(k->state, "killed") == 0;
+	bool obeys = exited || (killed && (k->sig == SIGTERM || k->sig == SIGKILL));
 
 	if (!exited && !killed && strcmp(k->state, "failed") != 0)
 		return;
 	if (x == NULL || x->end == EX_RUNNING)
 		sim_fail(s, "the end of a rank is that of its own attempt (job %" PRIu64 ", attempt %u, rank %u is %s, and %s)",
 			 r->job, r->attempt, k->rank, k->state, x == NULL ? "has never run" : "runs");
+	else if (x->signalled && obeys && !k->ours)
+		sim_fail(s, "who was told to end, and does, has not failed by itself (job %" PRIu64 ", attempt %u, rank %u)", r->job,
+			 r->attempt, k->rank);
+	else if (x->end == EX_SIGNALLED && killed && k->sig != x->sig)
+		sim_fail(s, "a rank's signal is the one it had (job %" PRIu64 ", attempt %u, rank %u: %u, not %u)", r->job,
+			 r->attempt, k->rank, k->sig, x->sig);
 	else if (x->end == EX_EXITED && exited && k->code != x->code)
 		sim_fail(s, "a rank's code is the one it had (job %" PRIu64 ", attempt %u, rank %u: %u, not %u)", r->job,
 			 r->attempt, k->rank, k->code, x->code);

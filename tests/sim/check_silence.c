@@ -136,6 +136,73 @@ static void given_up(struct sim *s, const struct rec_row_job *r, uint32_t rank)
 	}
 }
 
+static bool most_are_gone(const struct sim *s);
+
+static void look_at_lost(struct sim *s, const struct rec_row_job *r, uint64_t lost)
+{
+	const struct jobrec *j = check_job(s, r->job);
+
+	for (uint32_t rank = 0; rank < 64; rank++) {
+		const struct rec_row_place *p = rank / r->procs_per_node < r->n_places ? &r->places[rank / r->procs_per_node] : NULL;
+
+		if ((lost >> rank & 1) == 0 || p == NULL)
+			continue;
+		if ((j->told_over >> rank & 1) != 0)
+			sim_fail(s, "8: how a rank ended stays known when its node is lost (job %" PRIu64 ", rank %u)", r->job, rank);
+		for (uint32_t i = 0; i < s->n_agents; i++)
+			if (strcmp(s->agents[i].name, p->node) == 0 && !proved(s, &s->agents[i], r, p->boot_id) &&
+			    s->w.now - s->agents[i].heard > SECOND && most_are_gone(s))
+				sim_fail(s, "11: when most nodes are silent no job is given up (job %" PRIu64 ", rank %u on %s)",
+					 r->job, rank, p->node);
+	}
+}
+
+/* More than half are silent for so long: the fault is the coordinator's own, or the network's
+ * (11). When it was stopped it knows how long not to the second. */
+static bool most_are_gone(const struct sim *s)
+{
+	int64_t lost = (int64_t)s->node_lost_ms * MS + (s->coord.stopped > 0 ? ABSENCE_SLACK : 0);
+	uint32_t gone = 0, all = 0;
+
+	for (uint32_t i = 0; i < s->n_agents; i++) {
+		const struct agent_actor *a = &s->agents[i];
+
+		if (removed_host(s, i))
+			continue;
+		all++;
+		gone += s->w.now - a->heard >= lost && awake(s) - a->heard_awake >= lost;
+	}
+	return s->rogue == NULL && all > 1 && 2 * gone > all;
+}
+
+/* In the coordinator's memory, after each of its steps: what has been given up in this one? */
+void silence_look_job(struct sim *s, const struct rec_row_job *r)
+{
+	struct jobrec *j = check_job(s, r->job);
+	uint64_t lost = 0;
+
+	for (size_t i = 0; i < r->n_ranks; i++)
+		if (strcmp(r->ranks[i].state, "lost") == 0 && r->ranks[i].rank < 64)
+			lost |= UINT64_C(1) << r->ranks[i].rank;
+	if (j->memory_attempt != r->attempt || j->memory_life != s->coord.proc.life)
+		j->memory_lost = j->told_over = 0;
+	else if (j->seen && j->final[0] == '\0')
+		look_at_lost(s, r, lost & ~j->memory_lost);
+	j->memory_attempt = r->attempt;
+	j->memory_life = s->coord.proc.life;
+	j->memory_lost |= lost;
+}
+
+/* Came to the coordinator. */
+void silence_told(struct sim *s, uint64_t job, uint32_t attempt, const struct rec_rank_state *v, size_t n)
+{
+	struct jobrec *j = check_job(s, job);
+
+	for (size_t i = 0; i < n && s->rogue == NULL && attempt == j->memory_attempt && j->memory_life == s->coord.proc.life; i++)
+		if (v[i].rank < 64 && (strcmp(v[i].state, "exited") == 0 || strcmp(v[i].state, "killed") == 0))
+			j->told_over |= UINT64_C(1) << v[i].rank & ~j->memory_lost;
+}
+
 static void look_at_job(struct sim *s, const struct rec_row_job *r)
 {
 	struct jobrec *j = check_job(s, r->job);
@@ -160,5 +227,6 @@ void silence_row(struct sim *s, const struct store_row *r)
 	if (r->table != TABLE_JOB || r->json == NULL || msg_decode(r->json, r->len, &m, NULL) < 0)
 		return;
 	look_at_job(s, &m.u.row_job);
+	choice_row(s, &m.u.row_job);
 	msg_finish(&m);
 }

@@ -153,6 +153,7 @@ static void disks(struct sim *s, bool full)
 		disk_room((int64_t)rng_below(&s->w.rng, 3) * 6000, rng_chance(&s->w.rng, 500));
 	else
 		disk_room(-1, false);
+	s->disk_well_at = s->w.now;
 	s->disk_was_full = s->disk_was_full || full;
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		s->agents[i].disk_full = full ? 500 : 0;
@@ -175,6 +176,7 @@ static void over(struct sim *s, const struct fault *f)
 		break;
 	case FT_DISK_BAD:
 		disk_errors(0, 0);
+		s->disk_well_at = s->w.now;
 		break;
 	case FT_CUT_PEERS:
 		s->agents[f->host].cut_peers = false;
@@ -374,6 +376,7 @@ void fault_event(struct sim *s, const struct event *e)
 	else
 		idle[f->kind]++;
 	note_loss(s, f);
+	due_disturbed(s, f->lasts);
 	begin(s, f);
 }
 

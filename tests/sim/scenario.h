@@ -10,6 +10,7 @@
  *   scenario_again.c    jobs that are started again
  *   scenario_cause.c    ranks of several nodes that fail at about the same time
  *   scenario_hang.c     ranks that freeze, nodes that are left out
+ *   scenario_rules.c    drains, time limits, graces, history
  *   scenario_leave.c    nodes that are taken out, daemons that are asked to stop
  */
 #ifndef SIM_SCENARIO_H
@@ -36,11 +37,20 @@ void scn_slow_store(struct sim *s);
 void scn_no_ports(struct sim *s);
 void scn_silent_node(struct sim *s);
 void scn_all_silent(struct sim *s);
+void scn_most_silent(struct sim *s);
 void scn_node_removed(struct sim *s);
 void scn_node_rejoins(struct sim *s);
 void scn_agent_leaves(struct sim *s);
 void scn_all_leave(struct sim *s);
 void scn_runs_kept(struct sim *s);
+void scn_drained(struct sim *s);
+void scn_time_restarts(struct sim *s);
+void scn_kill_hurried(struct sim *s);
+void scn_history(struct sim *s);
+void scn_queue_graces(struct sim *s);
+void scn_queue_two(struct sim *s);
+void scn_again_long(struct sim *s);
+void scn_launcher_away(struct sim *s);
 void scn_queue(struct sim *s);
 void scn_queue_equals(struct sim *s);
 void scn_dies_unseen(struct sim *s);
@@ -60,6 +70,9 @@ void scn_again_silent(struct sim *s);
 void scn_again_stopped(struct sim *s);
 void scn_again_coord(struct sim *s);
 void scn_again_spare(struct sim *s);
+void scn_again_barred(struct sim *s);
+void scn_again_headless(struct sim *s);
+void scn_kill_stored(struct sim *s);
 void scn_again_any(struct sim *s);
 void scn_again_submitter(struct sim *s);
 void scn_again_preparing(struct sim *s);

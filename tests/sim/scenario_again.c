@@ -83,6 +83,57 @@ void scn_again_coord(struct sim *s)
 		fault_at(s, scn_ms(s, 1000, 20000), FT_DISK_FULL, 0, scn_ms(s, 500, 8000));
 }
 
+/* Longer than any lease, with nothing in its way but restarts that nobody notices. */
+void scn_again_long(struct sim *s)
+{
+	struct client *k = submit(s, (uint32_t)rng_range(&s->w.rng, 1, 2), 1, 2);
+
+	k->plan->run_ms = rng_range(&s->w.rng, 3000 + (int64_t)s->node_lost_ms, 3 * (int64_t)s->node_lost_ms);
+	if (rng_chance(&s->w.rng, 600))
+		scn_fault(s, 1500, s->node_lost_ms, rng_chance(&s->w.rng, 500) ? FT_COORD_CRASH : FT_AGENT_CRASH, some_host(s),
+			  scn_ms(s, 20, 1500));
+}
+
+/* The coordinator is away for longer than any lease: all ends by itself, is found so by
+ * agents that were started anew, with shims or their files only, and is started again. */
+void scn_again_headless(struct sim *s)
+{
+	struct client *k = submit(s, (uint32_t)rng_range(&s->w.rng, 1, 2), 1, 3);
+	int64_t from = scn_ms(s, 2000, 5000), away = scn_ms(s, s->node_lost_ms + 8000, s->node_lost_ms + 25000);
+
+	k->plan->run_ms = rng_range(&s->w.rng, 60000, 90000);
+	if (rng_chance(&s->w.rng, 500)) { /* it is still ending when the coordinator is back */
+		k->plan->stubborn = 1000;
+		k->plan->grace_ms = (uint32_t)rng_range(&s->w.rng, 5000, 25000);
+	}
+	fault_at(s, from, FT_COORD_CRASH, 0, away);
+	for (uint32_t i = 0; i < s->n_agents; i++) {
+		int64_t at = from + scn_ms(s, 1000, s->node_lost_ms + 6000), down = scn_ms(s, 50, 15000);
+
+		if (!rng_chance(&s->w.rng, 600))
+			continue;
+		fault_at(s, at, FT_AGENT_CRASH, i, down);
+		if (rng_chance(&s->w.rng, 500))
+			fault_at(s, at + down / 2, FT_SHIM_KILL, i, 0);
+	}
+}
+
+/* A node is lost, the coordinator falls, and the attempt elsewhere fails too: the node stays left out. */
+void scn_again_barred(struct sim *s)
+{
+	struct client *k = submit(s, 2, 1, 3);
+
+	scn_fails(s, k->plan, (int)rng_below(&s->w.rng, 2), 7);
+	k->plan->fail_ms = rng_range(&s->w.rng, 4000, 8000);
+	k->plan->fail_attempts = 3;
+	k->plan->run_ms = 20000;
+	k->plan->restart_any = true;
+	fault_at(s, scn_ms(s, 1500, 3500), FT_REBOOT, some_host(s), scn_ms(s, 1000, 2500));
+	for (int64_t n = rng_range(&s->w.rng, 2, 3); n > 0; n--)
+		fault_at(s, scn_ms(s, 3000, 16000), rng_chance(&s->w.rng, 600) ? FT_COORD_CRASH : FT_COORD_POWER, 0,
+			 scn_ms(s, 20, 2000));
+}
+
 /* One more node is held, and takes the place of the one that is lost at once. */
 void scn_again_spare(struct sim *s)
 {

@@ -146,3 +146,19 @@ void scn_launcher(struct sim *s)
 	if (rng_chance(&s->w.rng, 400))
 		scn_fault(s, 1000, 5000, FT_SHIM_KILL, (uint32_t)rng_below(&s->w.rng, 2), 0);
 }
+
+/* A shim is killed, and who could end what it leaves is away. */
+void scn_launcher_away(struct sim *s)
+{
+	struct client *k = scn_submit(s, (uint32_t)rng_range(&s->w.rng, 1, 2), 2);
+	uint32_t host = rng_chance(&s->w.rng, 700) ? 0 : (uint32_t)rng_below(&s->w.rng, 2);
+	int64_t at = scn_ms(s, 2000, 5000);
+
+	s->launchers = true;
+	k->plan->run_ms = rng_range(&s->w.rng, 5000, 9000);
+	k->plan->leftover = 700;
+	fault_at(s, at, rng_chance(&s->w.rng, 700) ? FT_LAUNCHER_CRASH : FT_STOP_LAUNCHER, host, scn_ms(s, 500, 6000));
+	fault_at(s, at + scn_ms(s, -200, 1500), FT_SHIM_KILL, host, 0);
+	if (rng_chance(&s->w.rng, 300))
+		fault_at(s, at + scn_ms(s, -500, 3000), FT_AGENT_CRASH, host, scn_ms(s, 20, 3000));
+}

@@ -52,3 +52,18 @@ void scn_all_silent(struct sim *s)
 			fault_at(s, scn_ms(s, 500, 25000), ways[rng_below(&s->w.rng, 3)], host,
 				 scn_ms(s, 2000, 9000));
 }
+
+/* More than half of the nodes fall silent, for longer than one node may: it is the network. */
+void scn_most_silent(struct sim *s)
+{
+	struct client *k = scn_submit(s, (uint32_t)rng_range(&s->w.rng, 1, 3), 1);
+	int64_t at = scn_ms(s, 2000, 4000), lasts = scn_ms(s, s->node_lost_ms + 2000, s->node_lost_ms + 20000);
+	uint32_t not_this = rng_chance(&s->w.rng, 500) ? (uint32_t)rng_below(&s->w.rng, s->n_agents) : s->n_agents;
+
+	k->plan->run_ms = rng_range(&s->w.rng, 30000, 70000);
+	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (i != not_this)
+			fault_at(s, at + scn_ms(s, 0, 900), rng_chance(&s->w.rng, 700) ? FT_CUT : FT_CUT_UP, i, lasts);
+	if (rng_chance(&s->w.rng, 300))
+		fault_at(s, at + scn_ms(s, 0, s->node_lost_ms), FT_COORD_CRASH, 0, scn_ms(s, 20, 3000));
+}

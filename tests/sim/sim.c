@@ -140,6 +140,7 @@ static void crash_now(struct sim *s, const struct crash *c)
 
 	next_crash(s);
 	s->n_faults++;
+	due_disturbed(s, down);
 	fault_silences(s, c->how == CR_HOST ? 5 * SECOND + down : down);
 	switch (c->kind) {
 	case PK_COORD:

@@ -10,6 +10,7 @@
  *   actor_shim.c   shims and the processes of jobs      main.c      the command line
  *   actor_client.c people                               actor_rogue.c a node that lies
  *   check_again.c  attempts that follow each other   repeat.c    what is said of old ones
+ *   check_due.c    what must happen by when          check_choice.c  which nodes, and where ranks meet
  *   actor_admin.c  who looks at the nodes               once_failed.c seeds that are always run
  *   stuck.c        processes that outlive SIGKILL
  *   hang.c         ranks that freeze
@@ -37,6 +38,7 @@
 #define CLIENTS_MAX 8
 #define JOBS_MAX 512
 #define RUN_UID 1000
+#define MASTER_PORTS 8u
 
 enum proc_kind { PK_COORD, PK_AGENT, PK_SHIM, PK_CLIENT, PK_ROGUE, PK_ADMIN, PK_LAUNCHER };
 
@@ -139,7 +141,7 @@ struct status_file {
 struct lease {
 	struct lease *next;
 	uint64_t job;
-	uint32_t life;
+	uint32_t life, port; /* and the next one */
 	bool listening;
 };
 
@@ -181,6 +183,7 @@ struct agent_actor {
 	int64_t read_at; /* when its last readings were taken */
 	struct told_gpus told_gpus;
 	bool cordoned; /* the coordinator knows of a process there that cannot be killed */
+	bool drained; /* the administrator was told so, and has not taken it back */
 	int64_t mono_ns, wall_us; /* its clocks minus the world's */
 	struct said *said; /* see repeat.c */
 };
@@ -219,6 +222,8 @@ struct shim_actor {
 	uint64_t guard_gen; /* of SACT_GUARD */
 	struct hang_of_shim *hang; /* NULL: it does not tell */
 	bool started, told_end;
+	int64_t term_at; /* its ranks were told to end; 0: not yet */
+	int64_t over_at; /* it was seen to be at its end; 0: not yet */
 	struct exec **execs; /* per rank */
 	const char *to_write;
 	size_t to_write_len;
@@ -251,6 +256,8 @@ struct client {
 	/* what it will do */
 	const char *kill_in; /* kills when it sees this state; NULL: never */
 	int64_t kill_after;
+	uint32_t kill_grace_ms; /* 0: the job's own */
+	int64_t kill_sent; /* and not answered yet; 0: none */
 	bool kill_done, kill_wanted;
 	bool local_watch; /* watches at the coordinator's own socket */
 	bool late; /* comes when all is healed: its job must end well */
@@ -270,7 +277,7 @@ struct exec {
 	uint32_t code, sig;
 	bool signalled; /* its shim had sent it a signal before it ended */
 	bool unstartable;
-	int64_t reaped_at; /* 0: not yet */
+	int64_t began, over_at, reaped_at; /* 0: not yet */
 };
 
 struct ready_mark {
@@ -289,6 +296,7 @@ struct jobrec {
 	bool between; /* ... and over */
 	uint32_t leased_attempt; /* the last one whose shims all keep a lease, durable */
 	uint32_t unleased; /* bits: hosts of its places that are not known to keep the lease */
+	uint32_t leased; /* bits: that are, in this attempt, on disk */
 	uint32_t chosen_attempt; /* the last one that was looked at, see check_again.c */
 	bool acked;
 	uint32_t proved_attempt, proved_by; /* bits: hosts that have told what they reached in it */
@@ -309,6 +317,23 @@ struct jobrec {
 	int64_t over_by; /* the first in line: when those before it are over; 0: nobody knows */
 	uint32_t stuck_attempt; /* as placed_attempt, for stuck.c */
 	int64_t fits_since; /* it could have been placed since; 0: it could not */
+	/* see check_due.c */
+	int64_t start_sent; /* the first order to start was sent; 0: not yet */
+	int64_t kill_confirmed; /* its owner was told so; 0: not */
+	uint32_t kill_attempt, kill_grace_ms; /* its attempt was this one; with this grace, 0: its own */
+	uint32_t preparing; /* this attempt, in the coordinator's memory; 0: it is not */
+	int64_t preparing_since;
+	/* see check_choice.c */
+	uint32_t looked_attempt; /* the last one that was looked at */
+	int64_t between_at; /* that an attempt is over was on disk */
+	uint32_t between_life; /* ... of the coordinator of that time */
+	uint32_t port_attempt, n_ports, ports[MASTER_PORTS]; /* that its rank 0's node has leased for this attempt */
+	uint32_t met_attempt, met_port;
+	uint32_t barred; /* bits: hosts where an attempt has failed, on disk */
+	/* see check_silence.c: of the coordinator's memory, at its last step */
+	uint32_t memory_attempt, memory_life;
+	uint64_t memory_lost, told_over; /* bits: ranks that are given up; whose end has come to it before */
+	bool pruned; /* it was the oldest of too many that are over */
 };
 
 enum crash_how { CR_KILL, CR_HOST /* with its host: power failure, reboot */ };
@@ -387,8 +412,14 @@ struct sim {
 	bool repeats; /* agents say again what they have said of attempts that are over */
 	bool must_end_well; /* what is started again has enough left to do so */
 	bool old_shims; /* shims are of a version that knows no leases */
-	bool disk_was_full; /* the cause of an end may be lost with a crash then */
+	bool disk_was_full;
+	int64_t disk_well_at; /* since then it is not */
+	bool reason_lost; /* a coordinator died while it was: so may be why a job was ended */
 	bool no_progress_checks; /* outcome is not predicted */
+	int64_t unwell_at; /* something was in the way until then */
+	int64_t due_at; /* the next look of check_due.c */
+	uint32_t history; /* so many jobs that are over are kept; 0: all */
+	uint32_t n_leases; /* of ports so far */
 
 	int64_t heal_at, give_up_at;
 	bool healed, finished;
@@ -474,6 +505,7 @@ void simagent_fetch_poll(struct sim *s, struct agent_actor *a, const struct even
 void simagent_uploaded(struct agent_actor *a, struct conn *c, const uint8_t hash[32]);
 void simagent_uploader_gone(struct agent_actor *a, const struct conn *c);
 void simagent_adopt_all(struct sim *s, struct agent_actor *a);
+bool simagent_has_status(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt);
 void simagent_write_status(struct sim *s, uint32_t host, uint64_t job, uint32_t attempt,
 			const char *text, size_t len);
 
@@ -554,12 +586,15 @@ void rogue_link_down(struct sim *s, struct conn *c);
 void rogue_message(struct sim *s, struct conn *c, const struct msg *m);
 const uint8_t *rogue_key(const struct sim *s);
 bool rogue_quiet(struct sim *s); /* for the end of the run */
+void rogue_outcome(struct sim *s);
 
 /* ---- actor_admin.c ----------------------------------------------------------------------- */
 
 void admin_add(struct sim *s, int64_t at); /* asks for the status all the time, from then on */
 /* Takes this node out then; joins it again so long after, with the same key (0: never). */
 void admin_removes(struct sim *s, uint32_t host, int64_t at, int64_t back_after);
+/* Lets no new jobs come to this node, and then again. */
+void admin_drains(struct sim *s, uint32_t host, int64_t at, int64_t resume_after);
 /* Tells of runs of check nccl from then on. */
 void admin_checks(struct sim *s, int64_t at);
 bool admin_done(const struct sim *s); /* for the end of the run */
@@ -627,7 +662,7 @@ void check_sent(struct sim *s, struct conn *c, int side, const char *text, size_
 void check_row(struct sim *s, const struct row *now);
 void check_shim_ready(struct sim *s, const struct shim_actor *h);
 void check_start(struct sim *s, struct shim_actor *h);
-void check_signal(struct sim *s, const struct shim_actor *h, int sig);
+void check_signal(struct sim *s, struct shim_actor *h, int sig);
 void check_told(struct sim *s, struct client *k, const struct rec_job_update *u);
 void check_acked(struct sim *s, struct client *k, uint64_t job);
 void check_coord(struct sim *s);
@@ -641,11 +676,29 @@ void silence_word(struct sim *s, const struct conn *c); /* came to the coordinat
 void silence_registered(struct sim *s, struct conn *c);
 void silence_shown(struct sim *s, const struct rec_status *m);
 void silence_row(struct sim *s, const struct store_row *r);
+void silence_look_job(struct sim *s, const struct rec_row_job *r);
+void silence_told(struct sim *s, uint64_t job, uint32_t attempt, const struct rec_rank_state *v, size_t n);
 /* check_again.c */
 void again_started(struct sim *s, const struct shim_actor *h);
 void again_row(struct sim *s, const struct store_row *row); /* asked to be stored */
 void again_stored(struct sim *s, struct jobrec *j, const struct rec_row_job *r);
 void again_outcome(struct sim *s, uint64_t job, const struct jobrec *j);
+/* check_due.c */
+void due_disturbed(struct sim *s, int64_t lasts); /* something goes wrong now, for so long */
+void due_kill_confirmed(struct sim *s, uint64_t job); /* to its owner */
+void due_start_sent(struct sim *s, uint64_t job);
+void due_limit_reached(struct sim *s, uint64_t job, const struct jobrec *j); /* on disk */
+void due_look_job(struct sim *s, const struct rec_row_job *r); /* for each job in the coordinator's memory */
+void due_looked(struct sim *s);
+void due_signal(struct sim *s, struct shim_actor *h, int sig);
+void due_heard(struct sim *s, const struct agent_actor *a);
+/* check_choice.c */
+void choice_row(struct sim *s, const struct rec_row_job *r); /* asked to be stored */
+void choice_between(struct sim *s, struct jobrec *j, const struct rec_row_job *r); /* on disk, before it is noted */
+void choice_begins(struct sim *s);
+void choice_port(struct sim *s, const struct rec_prepared *p); /* said by node rank 0 */
+void choice_go(struct sim *s, const struct shim_actor *h, const struct rec_shim_go *go);
+void choice_prove(struct sim *s, const struct agent_actor *a, const struct rec_prove *m);
 /* check_ranks.c */
 void ranks_row(struct sim *s, const struct rec_row_job *r);
 /* repeat.c */
@@ -667,6 +720,7 @@ const struct shim_below *below_make(struct sim *s, uint32_t rank, bool over, int
 void check_below(struct sim *s, const struct rec_row_job *row);
 /* check_events.c */
 void events_row(struct sim *s, const struct row *now);
+void events_outcome(struct sim *s);
 void policy_row(struct sim *s, const struct rec_row_node *r);
 void policy_outcome(struct sim *s);
 
