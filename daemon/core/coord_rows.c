@@ -317,7 +317,8 @@ static struct node *stand_in_for(struct coord *c, const char *name)
 
 /* Nodes may be loaded after jobs, so places are resolved in coord_loaded();
  * until then a placeholder node carries the name. */
-static int load_place(struct coord *c, struct place *p, const struct rec_row_place *r)
+/* Of a job that is over no names of GPUs: they are given back. */
+static int load_place(struct coord *c, struct place *p, const struct rec_row_place *r, bool over)
 {
 	p->node = stand_in_for(c, r->node);
 	if (p->node == NULL)
@@ -325,6 +326,10 @@ static int load_place(struct coord *c, struct place *p, const struct rec_row_pla
 	p->leased = r->leased;
 	p->gpu_base = coord_strdup(c, r->gpu_base);
 	snprintf(p->boot_id, sizeof(p->boot_id), "%s", r->boot_id);
+	if (over && r->gpu_ids == NULL) {
+		p->gpus_text = coord_strdup(c, r->gpus);
+		return 0;
+	}
 	return place_load_gpus(p, r->gpus, r->gpu_ids);
 }
 
@@ -336,7 +341,7 @@ static int load_places(struct coord *c, struct job *j, const struct rec_row_job 
 	if (j->places == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < r->n_places; i++) {
-		if (load_place(c, &j->places[i], &r->places[i]) < 0)
+		if (load_place(c, &j->places[i], &r->places[i], job_over(j)) < 0)
 			return -ENOMEM;
 		j->n_places++;
 	}
@@ -351,7 +356,7 @@ static int load_kept(struct coord *c, struct job *j, const struct rec_row_job *r
 	if (j->kept == NULL)
 		return -ENOMEM;
 	for (size_t i = 0; i < r->n_kept; i++) {
-		if (load_place(c, &j->kept[i], &r->kept[i]) < 0)
+		if (load_place(c, &j->kept[i], &r->kept[i], false) < 0)
 			return -ENOMEM;
 		j->n_kept++;
 	}
