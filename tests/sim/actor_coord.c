@@ -184,6 +184,7 @@ void simcoord_start(struct sim *s)
 	choice_begins(s);
 	actions_init(&c->acts);
 	coord_loaded(c->core, &c->acts);
+	load_looked(s, rows);
 	perform_all(s);
 	if (c->proc.up)
 		proc_arm(s, &c->proc, coord_deadline(c->core));

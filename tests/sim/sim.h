@@ -699,6 +699,8 @@ void choice_begins(struct sim *s);
 void choice_port(struct sim *s, const struct rec_prepared *p); /* said by node rank 0 */
 void choice_go(struct sim *s, const struct shim_actor *h, const struct rec_shim_go *go);
 void choice_prove(struct sim *s, const struct agent_actor *a, const struct rec_prove *m);
+/* check_load.c */
+void load_looked(struct sim *s, const struct row *rows); /* by a coordinator that starts */
 /* check_ranks.c */
 void ranks_row(struct sim *s, const struct rec_row_job *r);
 /* repeat.c */
