@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/last_line.h"
 #include "common/utf8.h"
 #include "core/last_words.h"
 
@@ -52,11 +53,11 @@ static void add_causes(const struct rank *r, char *out, size_t size)
 static void add_last_words(const struct rank *r, char *out, size_t size)
 {
 	bool own = r->state == RK_EXITED ? r->code != 0 : r->state == RK_KILLED && last_words_signal(r->sig) != NULL;
-	char line[LAST_WORDS_SIZE];
+	char line[LAST_LINE_SIZE];
 
 	if (!own || r->ours || r->cause != NULL || r->below.exception != NULL || r->below.n_workers > 0)
 		return;
-	last_words_line((const char *)r->tail.p, r->tail.n, line);
+	last_line((const char *)r->tail.p, r->tail.n, line);
 	if (line[0] != '\0')
 		add(out, size, "; its last line: %s", line);
 }
@@ -159,9 +160,10 @@ static void add_spoken(const struct job *j, char *out, size_t size)
 	for (uint32_t i = 0; i < j->n_ranks; i++) {
 		const struct rank *r = &j->ranks[i];
 
-		if (!r->ours || r->below.exception == NULL || last_words_of_peer(r->below.exception))
+		if ((int64_t)i == j->first || !rank_bad(r) || r->maybe_first || r->below.exception == NULL || last_words_of_peer(r->below.exception))
 			continue;
-		add(out, size, "; but rank %u (%s, pid %u) had raised before and did not end, so the others waited for it: %s", i, node_of(j, i), r->pid,
+		add(out, size, "; but rank %u (%s, pid %u) %s: %s", i, node_of(j, i), r->pid,
+		    r->ours ? "had raised before and did not end, so the others waited for it" : "has lost no peer, and may be what they waited for",
 		    r->below.exception);
 		return;
 	}

@@ -137,6 +137,12 @@ static bool is_stopped(const struct hang_rank *r)
 	return r->known && (r->state == 'T' || r->state == 't') && r->state_ms >= HANG_STOPPED_MS;
 }
 
+/* As shim/pulse.h says it in place of a wait channel; the state is that of before, or D. */
+static bool is_frozen(const struct hang_rank *r)
+{
+	return r->known && r->idle && r->wchan != NULL && strcmp(r->wchan, "a frozen cgroup") == 0 && r->idle_ms >= HANG_STOPPED_MS;
+}
+
 static bool is_in_disk(const struct hang_rank *r)
 {
 	return r->known && r->idle && r->state == 'D' && r->state_ms >= HANG_DISK_MS && !syncs(r) &&
@@ -176,6 +182,24 @@ static bool stopped(const struct hang_in *in, struct hang_out *out)
 		add(out->text, sizeof(out->text), "; the others wait for it at their next collective");
 	if (r->state == 'T' && r->pid != 0)
 		snprintf(out->fix, sizeof(out->fix), "on %s: kill -CONT %u", r->node, r->pid);
+	return true;
+}
+
+static bool frozen(const struct hang_in *in, struct hang_out *out)
+{
+	size_t n;
+	const struct hang_rank *r = first_of(in, is_frozen, &n);
+
+	if (r == NULL)
+		return false;
+	blame(out, r);
+	add_who(out->text, sizeof(out->text), r);
+	add(out->text, sizeof(out->text), " is frozen with its cgroup (docker pause, systemctl freeze) for ");
+	add_ms(out->text, sizeof(out->text), r->idle_ms);
+	add_more(out->text, sizeof(out->text), n);
+	if (in->n > n)
+		add(out->text, sizeof(out->text), "; the others wait for it at their next collective");
+	snprintf(out->fix, sizeof(out->fix), "on %s: thaw it (docker unpause, systemctl thaw; cat /proc/%u/cgroup names it)", r->node, r->pid);
 	return true;
 }
 
@@ -544,7 +568,7 @@ void hang_judge(const struct hang_in *in, struct hang_out *out)
 		out->blind = out->blind || !(in->v[i].known || in->v[i].dead);
 	}
 	out->moves = in->n > 0 && (!out->stalled || steps_on(in));
-	out->hang = stopped(in, out) || in_disk(in, out) || in_mount(in, out) || dead(in, out) ||
+	out->hang = stopped(in, out) || frozen(in, out) || in_disk(in, out) || in_mount(in, out) || dead(in, out) ||
 		    (out->stalled && !steps_on(in) && (counts_differ(in, out) || one_rests(in, out) || all_spin(in, out)));
 	out->phase = out->hang ? "hung" : phase(in, out);
 	if (!out->hang)

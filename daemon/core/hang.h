@@ -17,7 +17,7 @@
  * verdict comes of them alone; they are told with it.
  *
  * Three things are told whatever else goes on, for they do not end by themselves: a rank that
- * is stopped, one whose process waits for a disk without a byte moving, and a worker that has
+ * is stopped or frozen, one whose process waits for a disk without a byte moving, and a worker that has
  * died below a launcher that lives on.
  *
  * What is not known is taken for progress: silence is no proof.

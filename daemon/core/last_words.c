@@ -1,11 +1,9 @@
 /* last_words.c - see last_words.h */
 #include "core/last_words.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "common/traceback_line.h"
 #include "common/utf8.h"
 
 #define SHELL_SIGNAL 128 /* a shell's exit code of a program that a signal has killed is this and the signal */
@@ -41,45 +39,6 @@ bool last_words_code(uint32_t code, char *out, size_t size)
 		if (code == SHELL_SIGNAL + signals[i].number)
 			snprintf(out, size, "as a shell says when its program was killed by signal %u (%s)", signals[i].number, signals[i].name);
 	return out[0] != '\0';
-}
-
-/* ---- the last line ------------------------------------------------------------------- */
-
-/* What libraries say at any end. */
-static bool is_noise(const char *s)
-{
-	static const char *const words[] = { "resource_tracker: ", "warnings.warn(", "leaked semaphore", "leaked shared_memory",
-					     "destroy_process_group() was not called", NULL };
-
-	for (size_t i = 0; words[i] != NULL; i++)
-		if (strstr(s, words[i]) != NULL)
-			return true;
-	for (; *s != '\0'; s++)
-		if (isalpha((unsigned char)*s) || (*s & 0x80))
-			return false;
-	return true; /* no letter in it */
-}
-
-void last_words_line(const char *p, size_t n, char out[LAST_WORDS_SIZE])
-{
-	struct trace_line line;
-	size_t end;
-
-	out[0] = '\0';
-	for (size_t at = 0; at < n; at = end) {
-		const char *text;
-		size_t len;
-
-		end = trace_line_end(p, n, at);
-		trace_line_read(p, at, end, &line);
-		text = line.text + strspn(line.text, " \t");
-		if (is_noise(text))
-			continue;
-		len = strlen(text);
-		len = utf8_cut(text, len < LAST_WORDS_SIZE ? len : LAST_WORDS_SIZE - 1);
-		snprintf(out, LAST_WORDS_SIZE, "%.*s", (int)len, text);
-		utf8_scrub(out);
-	}
 }
 
 /* ---- what to do ------------------------------------------------------------------------ */

@@ -12,14 +12,10 @@
 #include "common/arena.h"
 #include "common/buf.h"
 
-#define LAST_WORDS_SIZE 201 /* of a line, with NUL */
-
 /* "SIGSEGV" of signals that a process brings upon itself; NULL of others. */
 const char *last_words_signal(uint32_t sig);
 /* What a shell means by an exit code: "as a shell says when its program was killed by signal 9 (SIGKILL)". False: nothing. */
 bool last_words_code(uint32_t code, char *out, size_t size);
-/* The last line of an output's end that has words, without colours and prefixes; "" when there is none. */
-void last_words_line(const char *p, size_t n, char out[LAST_WORDS_SIZE]);
 /* Does an exception tell of a peer that is gone or did not come? Then another one is the cause. */
 bool last_words_of_peer(const char *text);
 /* What is to be done about an end or a trouble in whose words something well known stands, on this node; NULL: it is not known. */

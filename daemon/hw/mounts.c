@@ -77,6 +77,7 @@ bool mountinfo_parse(const char *line, struct mount_entry *ret)
 	if (type == NULL)
 		return false;
 	type += 3;
+	ret->read_only = len[5] >= 2 && strncmp(field[5], "ro", 2) == 0 && (len[5] == 2 || field[5][2] == ',');
 	return unescape(field[2], len[2], ret->device, sizeof ret->device) &&
 	       unescape(field[4], len[4], ret->path, sizeof ret->path) && ret->path[0] == '/' &&
 	       unescape(type, strcspn(type, " \n"), ret->type, sizeof ret->type);
@@ -96,14 +97,18 @@ bool mount_of_interest(const struct mount_entry *e)
 	static const char *const not[] = { "/boot", "/efi", "/snap", "/etc", "/run", "/sys", "/proc", "/var/lib/docker", "/var/lib/containerd",
 					   "/var/lib/kubelet", "/var/lib/containers" };
 
+	static const size_t of_disks = 7; /* the first of these types */
+
 	if (strcmp(e->path, "/") == 0 || strcmp(e->path, "/dev/shm") == 0)
 		return true;
+	if (strcmp(e->type, "tmpfs") == 0) /* jobs write there; others are full by intention */
+		return strcmp(e->path, "/tmp") == 0 || strcmp(e->path, "/var/tmp") == 0;
 	for (size_t i = 0; i < sizeof not / sizeof not[0]; i++)
 		if (begins(e->path, not[i]))
 			return false;
 	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
 		if (strcmp(e->type, types[i]) == 0)
-			return true;
+			return i >= of_disks || !e->read_only; /* an image that is full is meant so */
 	return strncmp(e->type, "fuse.", 5) == 0 && !begins(e->path, "/tmp") && strcmp(e->type, "fuse.lxcfs") != 0 &&
 	       strcmp(e->type, "fuse.gvfsd-fuse") != 0 && strcmp(e->type, "fuse.portal") != 0;
 }

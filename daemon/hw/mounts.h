@@ -17,6 +17,7 @@
 
 struct mount_entry {
 	char path[129], type[33], device[16]; /* "98:0" */
+	bool read_only;
 };
 
 struct mounts;
@@ -27,7 +28,7 @@ void mounts_poll(struct mounts *m, const char *mountinfo, struct arena *a, struc
 
 /* One line of /proc/self/mountinfo. False: malformed, or its path does not fit. */
 bool mountinfo_parse(const char *line, struct mount_entry *ret);
-/* Disks and network file systems where people's data lie. */
+/* Disks and network file systems where people's data lie, and a /tmp in memory; no read-only images. */
 bool mount_of_interest(const struct mount_entry *e);
 
 extern int (*mounts_statvfs)(const char *path, struct statvfs *ret); /* for tests */

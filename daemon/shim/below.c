@@ -5,12 +5,14 @@
  * the rank's pipes, and its exception is looked for in the spool, which is local.
  */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
 
 #include "common/elastic.h"
+#include "common/last_line.h"
 #include "common/traceback.h"
 #include "shim/host.h"
 
@@ -67,6 +69,27 @@ static void set_exception(struct host *h, struct worker *k, const struct traceba
 	h->below_changed = true;
 }
 
+/* Of an end of its own making, without an exception: what was written last there, by it most likely. */
+static void quote_last(struct host *h, const struct worker *k, struct traceback *t)
+{
+	char line[LAST_LINE_SIZE] = "";
+
+	if (!k->known || WIFSIGNALED(k->status) || WEXITSTATUS(k->status) == 0)
+		return;
+	for (uint32_t i = 2; i > 0 && line[0] == '\0'; i--) {
+		size_t n;
+		char *p = output_window(h->out, i - 1, from_of(h, i - 1), READER_WINDOW, &n);
+
+		if (p)
+			last_line(p, n, line);
+		free(p);
+	}
+	if (line[0] != '\0') {
+		snprintf(t->text, sizeof t->text, "the last line there: %s", line);
+		t->kind = TRACEBACK_NOTE;
+	}
+}
+
 static void ask(struct host *h, const struct worker *k)
 {
 	struct reader_request req = { .id = worker_id(k), .error_file = k->error_file,
@@ -83,6 +106,25 @@ static void ask(struct host *h, const struct worker *k)
 	reader_ask(h->reader, &req);
 }
 
+/* The first to die has lost its peer. Another one here may have raised, and waits at its exit: that tells more. */
+static void look_further(struct host *h, struct traceback *t)
+{
+	static const char by[] = " (of another worker there)";
+	struct traceback other;
+	size_t n;
+
+	if (t->kind != TRACEBACK_PEER)
+		return;
+	find_in_spool(h, 0, -1, -1, &other);
+	if (other.kind < TRACEBACK_NATIVE || other.after > SPOKEN_AFTER)
+		return;
+	n = strlen(other.text);
+	if (n + sizeof by <= sizeof other.text)
+		memcpy(other.text + n, by, sizeof by);
+	memcpy(t->text, other.text, sizeof t->text);
+	t->kind = other.kind;
+}
+
 /* Whose traceback it is can only be guessed where no prefix says so: it is that of
  * the first to die. */
 static void examine(struct host *h, struct worker *k)
@@ -97,6 +139,11 @@ static void examine(struct host *h, struct worker *k)
 		return;
 	drain(h, 0);
 	find_in_spool(h, 0, k->rank, k->local_rank, &t);
+	if (k == workers_guilty(h->workers)) {
+		look_further(h, &t);
+		if (t.kind == TRACEBACK_NONE)
+			quote_last(h, k, &t);
+	}
 	if (t.kind != TRACEBACK_NONE && (t.rank == (int64_t)k->rank || k == workers_guilty(h->workers)))
 		set_exception(h, k, &t);
 }

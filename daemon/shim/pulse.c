@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/proc.h"
+#include "common/proc_sys.h"
 #include "shim/procfs.h"
 
 #define PROCS_MAX 512
@@ -241,6 +242,34 @@ static void take_wchan(pid_t pid, const char *tid, char out[65])
 			*c = '?';
 }
 
+/* A cgroup that is frozen (docker pause, systemctl freeze, a scheduler's suspend) shows its processes in state D or S,
+ * in whatever they were. Line: "4:freezer:/a/b", of version 2 "0::/a/b". */
+static bool line_is_frozen(const char *line)
+{
+	const char *names = strchr(line, ':'), *dir = names ? strchr(names + 1, ':') : NULL;
+	bool second = dir == names + 1;
+	char path[512], text[256];
+	ssize_t n;
+
+	if (!dir || (!second && !memmem(names, (size_t)(dir - names), "freezer", 7)))
+		return false;
+	snprintf(path, sizeof path, second ? "/sys/fs/cgroup%s/cgroup.events" : "/sys/fs/cgroup/freezer%s/freezer.state", dir + 1);
+	n = proc_sys_file(path, text, sizeof text);
+	return n > 0 && (second ? strstr(text, "frozen 1") != NULL : strncmp(text, "FROZEN", 6) == 0);
+}
+
+static bool is_frozen(pid_t pid)
+{
+	char text[4096], *save = NULL;
+
+	if (proc_read_file(pid, "cgroup", text, sizeof text) <= 0)
+		return false;
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		if (line_is_frozen(line))
+			return true;
+	return false;
+}
+
 static char thread_state(pid_t pid, const char *tid)
 {
 	char name[48], text[512];
@@ -366,6 +395,8 @@ static void look_at_state(struct tracked *k, mono_t now)
 		for (size_t i = 0; i < k->n_procs && weight(state) == 0; i++)
 			look_at_threads(&k->procs[i], &places, &state, wchan, which);
 	look_at_answers(k, which, state, wchan, now);
+	if (k->idle && is_frozen(k->procs[0].pid))
+		snprintf(wchan, sizeof wchan, PULSE_FROZEN);
 	say_places(&places, k->threads);
 	if (!state)
 		state = k->procs[0].state;

@@ -24,6 +24,7 @@
 #include "common/mono.h"
 #include "proto/message.h"
 
+#define PULSE_FROZEN "a frozen cgroup" /* in place of a wait channel; core/hang.c knows it */
 #define PULSE_RANKS 1024 /* looked at; as message 'pulse' holds */
 
 struct pulse_target {

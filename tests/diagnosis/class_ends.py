@@ -14,6 +14,11 @@ class AcceleratorError(RuntimeError): pass
 AcceleratorError.__module__ = "torch"
 class DistBackendError(RuntimeError): pass
 DistBackendError.__module__ = "torch.distributed"
+def hook(kind, value, at):
+    import traceback
+    for line in "".join(traceback.format_exception(kind, value, at)).splitlines():
+        sys.stderr.write(f"[rank{rank}]: {line}\\n")
+sys.excepthook = hook # as torch.distributed has it
 def watchdog(rank, ms=600026):
     sys.stderr.write(f"[rank{rank}]:[E1126 03:12:44.118 ProcessGroupNCCL.cpp:685] [Rank {rank}] Watchdog caught collective operation timeout: "
         f"WorkNCCL(SeqNum=216, OpType=ALLREDUCE, NumelIn=1, NumelOut=1, Timeout(ms)=600000) ran for {ms} milliseconds before timing out.\\n"
@@ -158,3 +163,111 @@ def script_missing(bed):
     bed.end_job()
     for n in "a", "c":
         bed.inside(n, "rm", "/mnt/train.py")
+
+
+# ---- file systems, really full --------------------------------------------------------------------------------------
+
+
+@job("end-no-space", "rank 1's checkpoint does not fit on its file system", "over",
+     ("It failed: rank 1 (b, pid", "OSError: [Errno 28] No space left on device", "a file system of b is full"), also=("node.disk",), spoils=True)
+def no_space(bed):
+    bed.inside("b", "chmod", "1777", "/mnt")
+    bed.start_python(GATE + "if rank == 1:\n    f = open('/mnt/checkpoint', 'wb', 0)\n    while True: f.write(bytes(65536))\n" + WAIT)
+    bed.running()
+    bed.mark()
+    bed.go()
+    yield
+    bed.end_job()
+
+
+@job("end-read-only", "the file system of rank 1's checkpoint is read-only", "over",
+     ("It failed: rank 1 (b, pid", "OSError: [Errno 30] Read-only file system", "mounted read-only"), spoils=True)
+def read_only(bed):
+    bed.inside("b", "mount", "-o", "remount,ro", "/mnt")
+    bed.start_python(GATE + "if rank == 1: open('/mnt/checkpoint', 'w')\n" + WAIT)
+    bed.running()
+    bed.mark()
+    bed.go()
+    yield
+    bed.end_job()
+    bed.inside("b", "mount", "-o", "remount,rw", "/mnt")
+
+
+@job("end-shell-oom", "the kernel's OOM killer ends Python below a script, whose cgroup may use 200 MiB: the shell ends with 137", "over",
+     ("It failed: rank 1 (b, pid", "OOM killer"), bed="memory")
+def shell_oom(bed):
+    d = bed.site.path("shoom")
+    os.mkdir(d)
+    os.chmod(d, 0o777)
+    bed.dir = d
+    path = bed.site.write(d + "/train.sh", f"#!/bin/bash\nwhile [ ! -e {d}/go ]; do sleep 0.02; done\n[ $RANK = 1 ] || exec sleep 600\n"
+                          "/usr/bin/python3 -c 'x = []\nwhile True: x.append(bytearray(8 << 20))'\nexit $?\n", 0o755)
+    bed.start("/bin/bash", path)
+    bed.running()
+    with bed.limited(bed.pid(1), 200):
+        bed.mark()
+        bed.go()
+        yield
+        bed.job = None
+
+
+# ---- below launchers -----------------------------------------------------------------------------------------------------
+
+WORKERS = '''
+import subprocess
+env = lambda k: dict(os.environ, RANK=str(rank * 2 + k), LOCAL_RANK=str(k), WORLD_SIZE='4', LOCAL_WORLD_SIZE='2', GROUP_RANK=str(rank),
+                     TORCHELASTIC_RUN_ID='none', TORCHELASTIC_RESTART_COUNT='0')
+def workers(text):
+    head = f"import os, sys, time\\nrank, DIR = int(os.environ['RANK']), {DIR!r}\\n"
+    return [subprocess.Popen([sys.executable, '-c', head + text], env=env(k)) for k in (0, 1)]
+'''
+
+
+def below(id, title, words, text, launcher, ask="over", **more):
+    """Two nodes with two workers each, below a launcher of Python's that says its part."""
+    def inject(bed):
+        bed.start_python(WORKERS + f"ps = workers({GATE + text + WAIT!r})\n" + launcher, nodes=2)
+        bed.running()
+        bed.until(lambda: len(bed.site.job(bed.job)["workers"]) == 4, "4 workers")
+        bed.mark()
+        bed.go()
+        yield
+        bed.end_job()
+    inject.__qualname__ = id
+    return job(id, title, ask, words, **more)(inject)
+
+
+TORCHRUN = """
+while all(p.poll() is None for p in ps): time.sleep(0.1)
+bad = next(p for p in ps if p.poll() is not None)
+for p in ps: p.terminate()
+for p in ps: p.wait()
+sys.stderr.write(f'''E1126 03:00:00.1 {os.getpid()} torch/distributed/elastic/multiprocessing/api.py:874] failed (exitcode: {bad.returncode}) local_rank: {ps.index(bad)} (pid: {bad.pid}) of binary: python
+Traceback (most recent call last):
+  File "/opt/env/bin/torchrun", line 8, in <module>
+    sys.exit(main())
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+train.py FAILED
+============================================================
+''')
+sys.exit(1)
+"""
+DEEPSPEED = """
+while all(p.poll() is None for p in ps): time.sleep(0.1)
+bad = next(p for p in ps if p.poll() is not None)
+for p in ps: p.terminate()
+for p in ps: p.wait()
+print(f'[2026-11-26 03:00:00,123] [ERROR] [launch.py:325:sigkill_handler] [python, train.py] exits with return code = {bad.returncode}', flush=True)
+sys.exit(abs(bad.returncode))
+"""
+below("end-torchrun-worker", "a worker below torchrun raises", ("It failed: rank 3 (b", "below the launcher", "KeyError: 'text'"),
+      "if rank == 3: raise KeyError('text')\n", TORCHRUN)
+below("end-torchrun-worker-segv", "a worker below torchrun reads where there is no memory", ("It failed: rank 3 (b", "below the launcher", "was killed by signal 11"),
+      "import ctypes\nif rank == 3: ctypes.string_at(0)\n", TORCHRUN)
+below("end-deepspeed-worker", "a worker below DeepSpeed's launcher is killed", ("It failed: rank 3 (b", "below the launcher", "was killed by signal 9"),
+      "if rank == 3: os.kill(os.getpid(), 9)\n", DEEPSPEED)
+below("end-torchrun-worker-quiet", "a worker below torchrun ends with a message and no exception", ("It failed: rank 3 (b", "below the launcher", "exited with code 1",
+      "no data at /data"), "if rank == 3: sys.exit('train.py: no data at /data')\n", TORCHRUN)
+below("end-torchrun-slow-to-die", "a worker below torchrun raises and does not end, the others' watchdogs give up", ("rank", "ValueError: bad batch", "of another worker there"),
+      TORCH + "import atexit\nif rank != 3:\n    time.sleep(1); watchdog(rank)\natexit.register(time.sleep, 30)\nraise ValueError('bad batch')\n", TORCHRUN)

@@ -1,4 +1,8 @@
 """class_odd.py - unusual hosts and jobs on which nothing is wrong, and what NCCL says on a bad day"""
+import ctypes
+import os
+import time
+
 import hosts  # noqa: F401
 from bed import Expect, fault
 from class_gpu import gpu, quiet
@@ -224,3 +228,92 @@ nccl("nccl-no-gdr", "InfiniBand without GPUDirect on b", ("its nodes differ", "n
      "version()\nsay('NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1:1/IB [2]mlx5_2:1/IB [3]mlx5_3:1/IB [RO]; OOB eth0:192.0.2.2<0>')\nsay('Using network IB'); init()\n"
      "say('Channel 00/0 : 0[0] -> 1[0] [send] via NET/IB/0' + ('' if rank == 1 else '/GDRDMA'))\n")
 nccl("nccl-unequal-ports", "NCCL on b uses two of four ports", ("its nodes differ", "x2-4! (x2 on b)"), "version(); ib(2 if rank == 1 else 4)\n")
+
+
+@job("hang-frozen", "rank 1's cgroup is frozen (docker pause, systemctl freeze)", "hang", ("rank 1 on b (pid", "is frozen with its cgroup", "thaw"),
+     within=30, spoils=True)
+def frozen(bed):
+    old = os.path.isdir("/sys/fs/cgroup/freezer")
+    bed.inside("b", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && mkdir /sys/fs/cgroup/freezer && mount -t cgroup -o freezer none /sys/fs/cgroup/freezer"
+               if old else "mount -t cgroup2 none /sys/fs/cgroup")  # ip netns exec has put a /sys of its own there
+    d = os.path.join("/sys/fs/cgroup/freezer" if old else "/sys/fs/cgroup", f"na-frozen-{os.getpid()}")
+    file, words = ("freezer.state", ("FROZEN", "THAWED")) if old else ("cgroup.freeze", ("1", "0"))
+
+    def put(name, text):
+        with open(os.path.join(d, name), "w", encoding="ascii") as f:
+            f.write(str(text))
+    bed.start_python(WAIT)
+    bed.running()
+    bed.until(lambda: bed.site.job(bed.job)["phase"], "a phase")
+    os.mkdir(d)
+    try:
+        put("cgroup.procs", bed.pid(1))
+        bed.mark()
+        put(file, words[0])
+        yield
+    finally:
+        put(file, words[1])
+        bed.end_job()
+        time.sleep(0.5)
+        os.rmdir(d)
+
+
+@job("hang-debugger", "somebody holds rank 1 in a debugger", "hang", ("rank 1 on b (pid", "held by a debugger"), within=30)
+def debugger(bed):
+    bed.start_python(WAIT)
+    bed.running()
+    bed.until(lambda: bed.site.job(bed.job)["phase"], "a phase")
+    pid = bed.pid(1)
+    r, w = os.pipe()
+    bed.mark()
+    child = os.fork()
+    if child == 0: # PTRACE_ATTACH holds it until this process ends
+        libc = ctypes.CDLL(None)
+        libc.ptrace(16, pid, 0, 0)
+        os.read(r, 1)
+        os._exit(0)
+    yield
+    os.write(w, b"x")
+    os.waitpid(child, 0)
+    os.close(r)
+    os.close(w)
+    bed.until(lambda: bed.site.job(bed.job)["hang"] is None, "it goes on", 15)
+    bed.end_job()
+
+
+@fault("node-tmp-full", "a /tmp of its own (tmpfs) is filled", bed="hosts", expect=Expect("node.disk", "b", verdict="bad", words=("/var/tmp is nearly full",)))
+def tmp_full(bed):
+    bed.inside("b", "mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/var/tmp")
+    bed.until(lambda: [r for r in bed.check("node.disk", "-v", "-w", "b") if r["verdict"] == "ok"], "it is read")
+    bed.inside("b", "sh", "-c", "head -c 70M /dev/zero >/var/tmp/x || true")
+    bed.mark()
+    yield
+    bed.inside("b", "umount", "-l", "/var/tmp")
+
+
+@fault("ok-full-images", "read-only images (snaps, CD-ROMs) are always full", bed="hosts", quiet=10)
+def images(bed):
+    image = bed.site.path("image.img")
+    bed.inside("b", "sh", "-c", f"truncate -s 16M {image} && mkfs.ext4 -q -F -m 0 {image} && mkdir -p /mnt/snap && mount -o loop {image} /mnt/snap && "
+               "(head -c 30M /dev/zero >/mnt/snap/x || true) && mount -o remount,ro /mnt/snap")
+    yield
+    bed.inside("b", "umount", "-l", "/mnt/snap")
+
+
+def job_on(id, title, words, what, **more):
+    """A job runs on all nodes of 'nodes' when something befalls b: why tells."""
+    def inject(bed):
+        bed.start_python(WAIT)
+        bed.running()
+        bed.mark()
+        what(bed)
+        yield
+        bed.end_job()
+    inject.__qualname__ = id
+    return job(id, title, "why", words, bed="hosts-fed", spoils=True, **more)(inject)
+
+
+job_on("why-port-down", "a port of a running job's node goes down", ("It runs, on a node that is not well", "b mlx5_1", "Down/Polling"),
+       lambda bed: bed.sys("b").set("mlx5_1", state="1: DOWN", phys_state="2: Polling", rate=DOWN), also=("ib.state",))
+job_on("why-xid", "a GPU of a running job's node falls off the bus", ("It runs, on a node that is not well", "b GPU 1", "Xid 79"),
+       lambda bed: bed.nvml("b", "xid 0 79"), also=("gpu.xid", "node.kmsg.xid"))

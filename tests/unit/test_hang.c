@@ -9,7 +9,7 @@
 #include "core/hang.h"
 
 /* Ranks 0..3, two on each of gpu01 and gpu02, in one of these ways. */
-enum way { WORK, SPIN, SPIN_DARK, TOKENISE, WRITE, FROZEN, REST, STOP, NFS, SYNC, FLUSH, DEBUG, DIED, DARK, COMPUTE, BLOCKED, MOUNT };
+enum way { WORK, SPIN, SPIN_DARK, TOKENISE, WRITE, FROZEN, REST, STOP, NFS, SYNC, FLUSH, DEBUG, DIED, DARK, COMPUTE, BLOCKED, PAUSED, MOUNT };
 
 static struct hang_rank rank_in(enum way w, uint32_t rank, int64_t ms)
 {
@@ -63,6 +63,11 @@ static struct hang_rank rank_in(enum way w, uint32_t rank, int64_t ms)
 		idle.state = 'D';
 		idle.state_ms = ms;
 		idle.wchan = "nfs_wait";
+		return idle;
+	case PAUSED:
+		idle.state = 'D';
+		idle.state_ms = ms;
+		idle.wchan = "a frozen cgroup";
 		return idle;
 	case MOUNT:
 		idle.wchan = "request_wait_answer";
@@ -123,6 +128,7 @@ static const struct row {
 	{ "no GPU, CPU used", { COMPUTE, FROZEN, FROZEN, FROZEN }, 600000, FLOW_DARK, false, 0, { 0 }, "busy", NULL },
 	{ "a node is silent", { DARK, DARK, SPIN, SPIN }, 600000, FLOW_NONE, true, 0, { 0 }, "training", NULL },
 	{ "just stopped", { WORK, STOP, WORK, WORK }, 9000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
+	{ "just frozen", { WORK, PAUSED, WORK, WORK }, 9000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
 	{ "just in D", { WORK, NFS, WORK, WORK }, 19000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
 	{ "just in FUSE", { WORK, MOUNT, WORK, WORK }, 19000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
 	{ "just died", { SPIN, DIED, SPIN, SPIN }, 19000, FLOW_NONE, true, 0, { 0 }, "training", NULL },
@@ -134,6 +140,8 @@ static const struct row {
 	{ "SIGSTOP, others compute", { COMPUTE, STOP, COMPUTE, COMPUTE }, 12000, FLOW_DARK, false, 0, { 0 }, "hung",
 	  "rank 1 on gpu01 (pid 4001) is stopped" },
 	{ "a debugger", { SPIN, SPIN, DEBUG, SPIN }, 12000, FLOW_NONE, true, 0, { 0 }, "hung", "is held by a debugger" },
+	{ "docker pause", { SPIN, SPIN, PAUSED, SPIN }, 12000, FLOW_NONE, true, 0, { 0 }, "hung",
+	  "rank 2 on gpu02 (pid 4002) is frozen with its cgroup (docker pause, systemctl freeze) for 12 s; the others wait" },
 	{ "D in NFS", { SPIN, SPIN, SPIN, NFS }, 42000, FLOW_NONE, true, 0, { 0 }, "hung",
 	  "rank 3 on gpu02 (pid 4003) waits for a disk or a driver: state D for 42 s in nfs_wait" },
 	{ "FUSE, whose server is gone", { COMPUTE, COMPUTE, MOUNT, COMPUTE }, 42000, FLOW_DARK, true, 0, { 0 }, "hung",

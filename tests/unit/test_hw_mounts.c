@@ -68,6 +68,27 @@ TEST(lines_of_mountinfo_are_understood_or_not)
 	assert_true(mountinfo_parse("1 2 3:4 / /run/user/1 rw - fuse.portal p rw", &e) && !mount_of_interest(&e));
 }
 
+TEST(images_and_memory_are_passed_over_but_for_tmp)
+{
+	static const struct {
+		const char *line;
+		bool want;
+	} v[] = {
+		{ "36 35 7:0 / /mnt/image ro,relatime - ext4 /dev/loop0 ro", false }, { "36 35 7:0 / /mnt/data rw,relatime - ext4 /dev/loop0 rw", true },
+		{ "36 35 7:0 / /mnt/models ro - nfs4 s:/m ro", true }, /* it may hang */
+		{ "36 35 7:0 / /mnt/root row - ext4 /dev/loop0 rw", true }, { "36 35 7:0 / / ro - ext4 /dev/sda ro", true },
+		{ "36 35 0:9 / /tmp rw - tmpfs tmpfs rw", true }, { "36 35 0:9 / /var/tmp rw - tmpfs tmpfs rw", true },
+		{ "36 35 0:9 / /scratch rw - tmpfs tmpfs rw", false },
+	};
+	struct mount_entry e;
+
+	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
+		assert_true(mountinfo_parse(v[i].line, &e));
+		if (mount_of_interest(&e) != v[i].want)
+			fail_msg("%s", v[i].line);
+	}
+}
+
 static const struct hw_mount *find(const struct hw_host *h, const char *p)
 {
 	for (size_t i = 0; i < h->n_mounts; i++)
@@ -157,6 +178,7 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		CASE(images_and_memory_are_passed_over_but_for_tmp),
 		CASE(lines_of_mountinfo_are_understood_or_not),
 		CASE(one_that_does_not_answer_hangs_and_costs_the_others_nothing),
 		CASE(of_one_that_is_read_only_nobody_misses_room),

@@ -7,14 +7,15 @@
 
 #include <string.h>
 
+#include "common/last_line.h"
 #include "core/last_words.h"
 #include "tests/unit/failmalloc.h"
 
 static const char *line(const char *text)
 {
-	static char out[LAST_WORDS_SIZE];
+	static char out[LAST_LINE_SIZE];
 
-	last_words_line(text, strlen(text), out);
+	last_line(text, strlen(text), out);
 	return out;
 }
 
@@ -29,6 +30,7 @@ static void the_last_line_with_words_is_taken(void **state)
 	assert_string_equal(line("no data\n/usr/lib/python3.11/multiprocessing/resource_tracker.py:254: UserWarning: resource_tracker: There appear to be 1 leaked\n"
 				 "  warnings.warn('resource_tracker: There appear'\n"), "no data");
 	assert_string_equal(line("\xe6\xb2\xa1\xe6\x9c\x89\xe6\x95\xb0\xe6\x8d\xae\n"), "\xe6\xb2\xa1\xe6\x9c\x89\xe6\x95\xb0\xe6\x8d\xae");
+	assert_string_equal(line("bad data\n 28%|##8       | 340/1200 [1:02:11<2:37:18, 10.98s/it]\n"), "bad data");
 	assert_string_equal(line("a\xff"), "a?");
 	for (size_t i = 0; i < sizeof(many); i += 3)
 		memcpy(many + i, "\xe6\xb2\xa1", 3);
