@@ -147,3 +147,38 @@ void job_progress_lines(struct out *o, const struct rec_job_info *j)
 		out_str(o, NULL, j->on_hang ? "on hang" : NULL, j->on_hang);
 	buf_finish(&b);
 }
+
+bool job_rank_hangs(const struct rec_job_info *j, uint32_t rank)
+{
+	const struct rec_job_progress *p = job_progress(j);
+
+	return p && p->hang && MSG_HAS(p, job_progress, hang_rank) && p->hang_rank == rank;
+}
+
+void job_past_hang(struct out *o, const struct rec_job_info *j)
+{
+	const struct rec_past_hang *p = j->n_past_hang ? &j->past_hang[0] : NULL;
+	int64_t to = p && MSG_HAS(p, past_hang, over_wall_ms) ? p->over_wall_ms : j->end_wall_ms;
+	struct buf b;
+
+	out_str(o, "hung", NULL, p ? p->text : NULL);
+	opt_uint(o, "hung_attempt", p, p ? p->attempt : 0);
+	opt_uint(o, "hung_rank", p && MSG_HAS(p, past_hang, rank), p ? p->rank : 0);
+	out_str(o, "hung_node", NULL, p ? p->node : NULL);
+	out_str(o, "hung_threads", NULL, p ? p->threads : NULL);
+	out_str(o, "hung_counts", NULL, p ? p->counts : NULL);
+	opt_uint(o, "hung_since_ms", p, p ? (uint64_t)p->wall_ms : 0);
+	opt_uint(o, "hung_until_ms", p && MSG_HAS(p, past_hang, over_wall_ms), p ? (uint64_t)p->over_wall_ms : 0);
+	if (!p || (job_progress(j) && job_progress(j)->hang))
+		return;
+	buf_init(&b);
+	if (p->attempt != j->attempt)
+		buf_addf(&b, "in attempt %u: ", p->attempt);
+	buf_adds(&b, p->text);
+	if (to > p->wall_ms && (p->attempt == j->attempt || MSG_HAS(p, past_hang, over_wall_ms))) {
+		buf_adds(&b, MSG_HAS(p, past_hang, over_wall_ms) ? "; it went on again after " : "; until it was ended, for ");
+		render_duration(&b, (uint64_t)(to - p->wall_ms));
+	}
+	out_attr(o, &(struct out_attr){ .title = "hung", .kind = OUT_STR, .tone = OUT_WARN, .s = buf_str(&b) });
+	buf_finish(&b);
+}

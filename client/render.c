@@ -343,7 +343,7 @@ void render_culprit(struct buf *b, const struct rec_job_info *j, const struct re
 		render_rank_end(b, r);
 }
 
-static void worker_row(struct out *o, const char *node, const struct rec_worker *w)
+static void worker_row(struct out *o, const char *node, const struct rec_worker *w, bool hangs)
 {
 	out_start(o, NULL, OUT_ROW);
 	out_attr(o, &(struct out_attr){ .key = "rank", .title = "RANK", .kind = OUT_UINT, .u = w->rank,
@@ -351,7 +351,13 @@ static void worker_row(struct out *o, const char *node, const struct rec_worker 
 	cut_attr(o, "node", "NODE", node);
 	out_attr(o, &(struct out_attr){ .key = "local_rank", .title = "LOCAL", .kind = OUT_UINT, .u = w->local_rank,
 					.flags = OUT_RIGHT });
-	state_attr(o, "STATE", w->state);
+	if (hangs && strcmp(w->state, "running") == 0) {
+		out_str(o, "state", NULL, w->state);
+		out_cell(o, "STATE", 0, OUT_BAD, "hangs");
+	} else {
+		state_attr(o, "STATE", w->state);
+	}
+	out_bool(o, "hangs", NULL, hangs);
 	out_attr(o, &(struct out_attr){ .key = "pid", .title = "PID", .kind = OUT_UINT, .u = w->pid,
 					.flags = OUT_RIGHT });
 	opt_uint(o, "code", MSG_HAS(w, worker, code), w->code);
@@ -375,7 +381,7 @@ static void workers_table(struct out *o, const struct rec_job_info *j)
 		const struct rec_rank_state *r = &j->ranks[i];
 
 		for (size_t k = 0; k < r->n_workers; k++)
-			worker_row(o, r->node ? r->node : streams_node(j, r->rank), &r->workers[k]);
+			worker_row(o, r->node ? r->node : streams_node(j, r->rank), &r->workers[k], job_rank_hangs(j, r->workers[k].rank));
 	}
 	out_end(o);
 }
@@ -444,13 +450,14 @@ static void rank_row(struct out *o, const struct rec_job_info *j, const struct r
 {
 	const char *node = r->node ? r->node : streams_node(j, r->rank);
 	bool exited = MSG_HAS(r, rank_state, code), killed = MSG_HAS(r, rank_state, sig);
+	bool hangs = r->n_workers == 0 && strcmp(r->state, "running") == 0 && job_rank_hangs(j, r->rank);
 
 	out_start(o, NULL, OUT_ROW);
 	out_attr(o, &(struct out_attr){ .key = "rank", .title = "RANK", .kind = OUT_UINT, .u = r->rank,
 					.flags = OUT_RIGHT });
 	cut_attr(o, "node", "NODE", node);
 	out_str(o, "state", NULL, r->state);
-	out_cell(o, "STATE", 0, render_tone(r->state), "%s",
+	out_cell(o, "STATE", 0, hangs ? OUT_BAD : render_tone(r->state), "%s", hangs ? "hangs" :
 		 render_job_over(j) && strcmp(r->state, "waiting") == 0 ? "not started" : r->state);
 	opt_uint(o, "pid", r->pid, r->pid);
 	opt_uint(o, "code", exited, r->code);
@@ -466,6 +473,7 @@ static void rank_row(struct out *o, const struct rec_job_info *j, const struct r
 	else
 		out_cell(o, "END", 0, OUT_PLAIN, "-");
 	out_bool(o, "ours", NULL, r->ours);
+	out_bool(o, "hangs", NULL, hangs);
 	out_bool(o, "status_unknown", NULL, r->status_unknown);
 	out_str(o, "exception", NULL, r->exception);
 	opt_uint(o, "workers_found", MSG_HAS(r, rank_state, workers_found), r->workers_found);
@@ -559,6 +567,7 @@ static void job_text(struct out *o, const struct rec_job_info *j, int64_t wall_m
 	time_line(o, "submitted", j->submit_wall_ms);
 	times_text(o, j, wall_ms);
 	job_progress_lines(o, j);
+	job_past_hang(o, j);
 	if (MSG_HAS(j, job_info, exit_code))
 		out_uint(o, NULL, "exit code", j->exit_code);
 	buf_reset(&b);

@@ -204,6 +204,10 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 	if (j->state == JOB_QUEUED && j->n_past == 0 && !mono_is_never(j->start_by))
 		MSG_SET(i, job_info, start_by_wall_ms, c->wall_ms + mono_sub_ms(j->start_by, c->now));
 	hang_fill(a, c, j, i);
+	if (ranks) {
+		i->past_hang = hung_fill(a, j);
+		i->n_past_hang = i->past_hang != NULL;
+	}
 	if (j->n_places == 0)
 		return;
 	nccl_fill_info(a, j, ranks, i);

@@ -373,6 +373,7 @@ static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 	if (h->out.hang && !told) {
 		j->hung_attempt = j->attempt;
 		j->hung_wall_ms = c->wall_ms;
+		hung_note(c, j, &h->out, h->threads);
 		job_tell(c, j, NULL, 0, 0, "hangs: %.480s", h->out.text);
 		act_log(c->out, j->id, "job %llu hangs: %s", (unsigned long long)j->id, h->out.text);
 		events_hang(c, j, h->out.node);
@@ -381,6 +382,7 @@ static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 		job_changed(c, j);
 	} else if (told && !h->out.hang && !h->out.blind && h->out.moves) {
 		j->hung_attempt = 0;
+		hung_over(c, j);
 		job_tell(c, j, NULL, 0, 0, "goes on again");
 		act_log(c->out, j->id, "job %llu goes on again", (unsigned long long)j->id);
 		job_changed(c, j);
@@ -538,6 +540,17 @@ void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m)
 	judge_soon(c, j);
 }
 
+/* How it was in the end is more than what was told first. */
+void hang_on_end(struct coord *c, struct job *j)
+{
+	const struct job_hang *h = j->hang;
+
+	if (h == NULL || h->attempt != j->attempt || !h->out.hang || j->hung_attempt != j->attempt)
+		return;
+	hung_note(c, j, &h->out, h->threads);
+	hung_counts(c, j);
+}
+
 void hang_fill_row(const struct job *j, struct rec_row_job *r)
 {
 	r->hang_stacks = j->hang_stacks;
@@ -601,6 +614,8 @@ void hang_fill(struct arena *a, const struct coord *c, const struct job *j, stru
 		p->threads = h->threads[0] != '\0' ? h->threads : NULL;
 		p->fix = h->out.fix[0] != '\0' ? h->out.fix : NULL;
 		MSG_SET(p, job_progress, hang_wall_ms, j->hung_wall_ms);
+		if (h->out.has_rank)
+			MSG_SET(p, job_progress, hang_rank, h->out.rank);
 	}
 	if (h->has_step)
 		fill_step(a, c, h, p);

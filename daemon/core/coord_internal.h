@@ -206,6 +206,15 @@ void hang_free(struct job *j);
 void hang_on_stacks(struct coord *c, struct node *n, const struct rec_stacks *s);
 void hang_fill_row(const struct job *j, struct rec_row_job *r);
 void hang_load(struct job *j, const struct rec_row_job *r);
+void hang_on_end(struct coord *c, struct job *j); /* the job is about to be ended */
+/* coord_hung.c */
+struct hang_out;
+void hung_note(struct coord *c, struct job *j, const struct hang_out *out, const char *threads); /* it is told, or known better */
+void hung_over(struct coord *c, struct job *j); /* it goes on again */
+void hung_counts(struct coord *c, struct job *j); /* keeps what RAS has counted */
+struct rec_past_hang *hung_fill(struct arena *a, const struct job *j); /* NULL: there was none; texts are borrowed from the job */
+void hung_load(struct coord *c, struct job *j, const struct rec_past_hang *r);
+void hung_free(struct job *j);
 int on_hang_from(const char *s); /* NULL: report; -1: no such word */
 const char *on_hang_name(const struct job *j); /* NULL: report */
 

@@ -99,6 +99,7 @@ void job_free(struct coord *c, struct job *j)
 	free(j->name);
 	free(j->command);
 	free(j->ending);
+	hung_free(j);
 	free(j->proof_why);
 	free(j->why);
 	for (size_t i = 0; i < j->n_notices; i++)

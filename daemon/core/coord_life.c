@@ -144,6 +144,7 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 			 j->grace_ms / 1000, j->grace_ms % 1000 / 100);
 	else if (j->first < 0)
 		job_tell(c, j, NULL, 0, 0, "to be ended: %.480s", j->ending != NULL ? j->ending : "");
+	hang_on_end(c, j);
 	j->state = JOB_ENDING;
 	j->prepare_until = j->run_until = j->end_by = MONO_NEVER;
 	coord_wake_at(c, c->now); /* silence of its nodes counts from here */

@@ -325,6 +325,7 @@ struct job {
 	enum on_hang { ON_HANG_REPORT, ON_HANG_KILL, ON_HANG_RESTART } on_hang;
 	uint32_t hung_attempt; /* this one was told to hang, and not to go on again; 0: none */
 	int64_t hung_wall_ms;
+	struct past_hang *past_hang; /* the last one, see coord_hung.c; NULL: there was none */
 	struct job_hang *hang; /* what its ranks do, see coord_hang.c; NULL: nobody has told */
 	struct story story;
 	mono_t story_save; /* its last moments are on no disk yet: then they are written */

@@ -88,6 +88,8 @@ void row_of_job(struct arena *a, struct coord *c, struct job *j, struct msg *m)
 	r->ending_code = j->ending_code;
 	r->on_hang = on_hang_name(j);
 	hang_fill_row(j, r);
+	r->past_hang = hung_fill(a, j);
+	r->n_past_hang = r->past_hang != NULL;
 	restart_fill_row(a, c, j, r);
 	r->notices = (const char **)j->notices;
 	r->n_notices = j->n_notices;
@@ -415,6 +417,8 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
 	j->on_hang = on_hang_from(r->on_hang) > 0 ? (enum on_hang)on_hang_from(r->on_hang) : ON_HANG_REPORT;
 	hang_load(j, r);
+	if (r->n_past_hang == 1)
+		hung_load(c, j, r->past_hang);
 	restart_load(c, j, r);
 	nccl_load(c, j, r);
 	j->settle_at = j->started_at = MONO_NEVER;

@@ -298,6 +298,26 @@ static void todo_end(struct words *w)
 		todo(w, "%s", fix);
 }
 
+/* That the attempt it speaks of hung when it ended; NULL: it did not, or went on again. */
+static const struct rec_past_hang *hung(const struct words *w)
+{
+	const struct rec_past_hang *p = w->j->n_past_hang > 0 ? w->j->past_hang : NULL;
+
+	return p != NULL && p->attempt == w->j->attempt && !MSG_HAS(p, past_hang, over_wall_ms) ? p : NULL;
+}
+
+static void say_hung(struct words *w)
+{
+	const struct rec_past_hang *p = hung(w);
+
+	if (p == NULL || (w->j->why != NULL && strstr(w->j->why, "it hung, and") != NULL))
+		return; /* that is why it was ended */
+	if (w->j->end_wall_ms > p->wall_ms)
+		say(w, " It had hung for %s: %s.", span(w, w->j->end_wall_ms - p->wall_ms), p->text);
+	else
+		say(w, " It hung: %s.", p->text);
+}
+
 static void say_over(struct words *w)
 {
 	const struct rec_job_info *j = w->j;
@@ -311,6 +331,7 @@ static void say_over(struct words *w)
 		say(w, "%s: %s%s", is(w, "lost") ? "It was lost" : "It failed", text, stop(text));
 		if (MSG_HAS(j, job_info, exit_code))
 			say(w, " Its exit code is %u.", j->exit_code);
+		say_hung(w);
 		todo_end(w);
 		todo(w, "nodectl logs %" PRIu64, j->job);
 	}
@@ -329,12 +350,12 @@ static void say_state(struct words *w)
 	else if (is(w, "running"))
 		say_running(w);
 	else if (is(w, "ending"))
-		say(w, "It is being ended: %s.", why(w, "why is not known"));
+		say(w, "It is being ended: %s.", why(w, "why is not known")), say_hung(w);
 	else if (is(w, "restarting"))
 		say(w, "An attempt is over and another one follows: %s.", why(w, "its nodes are being made ready"));
 	else if (is(w, "recovering"))
 		say(w, "How it is with it is not known yet: the coordinator was restarted and waits for the word of its nodes. "
-		       "Its ranks are not touched by that.");
+		       "Its ranks are not touched by that."), say_hung(w);
 	else
 		say_over(w);
 }
@@ -443,6 +464,24 @@ static void saw_progress(struct words *w)
 	}
 }
 
+/* The last hang of which nothing is seen any more: its processes are gone, or go on. */
+static void saw_hung(struct words *w)
+{
+	const struct rec_past_hang *p = w->j->n_past_hang > 0 ? w->j->past_hang : NULL;
+	const struct rec_job_progress *now = progress(w);
+
+	if (p == NULL || (now != NULL && now->hang != NULL && is(w, "running")))
+		return;
+	saw(w, p->wall_ms, "its processes", "%sit hung: %s%s", p->attempt != w->j->attempt ?
+	    arena_printf(w->a, "in attempt %u ", p->attempt) : "", p->text, MSG_HAS(p, past_hang, over_wall_ms) ?
+	    arena_printf(w->a, "; it went on again after %s", span(w, p->over_wall_ms - p->wall_ms)) : "");
+	if (p->threads != NULL)
+		saw(w, 0, "its processes", "%s threads: %s", MSG_HAS(p, past_hang, rank) ? arena_printf(w->a, "rank %u's", p->rank) :
+		    "that rank's", p->threads);
+	if (p->counts != NULL)
+		saw(w, p->counts_wall_ms, p->flight ? "PyTorch's flight recorder" : "NCCL's RAS", "%s", p->counts);
+}
+
 /* That RAS cannot be asked matters where there is NCCL, or something hangs: of a job without NCCL it is noise. */
 static void saw_ras(struct words *w)
 {
@@ -450,7 +489,7 @@ static void saw_ras(struct words *w)
 	const struct rec_job_progress *p = progress(w);
 	bool matters = is(w, "running") && (nccl(w) != NULL || (p != NULL && p->hang != NULL));
 
-	if (r != NULL && r->words != NULL)
+	if (r != NULL && r->words != NULL && !(w->j->n_past_hang > 0 && w->j->past_hang->counts != NULL && !is(w, "running")))
 		saw(w, r->wall_ms, r->flight ? "PyTorch's flight recorder" : "NCCL's RAS", "%s", r->words);
 	else if (r != NULL && r->text != NULL && matters)
 		unknown(w, "how far its ranks are by NCCL's RAS: %s", r->text);
@@ -500,6 +539,7 @@ struct rec_explanation *explain(struct arena *a, const struct explain_in *in)
 	say_state(&w);
 	saw_end(&w);
 	saw_progress(&w);
+	saw_hung(&w);
 	saw_nccl(&w);
 	saw_ras(&w);
 	saw_nodes(&w);

@@ -84,6 +84,8 @@ static void blame(struct hang_out *out, const struct hang_rank *r)
 {
 	out->threads = r->threads;
 	out->node = r->node;
+	out->has_rank = true;
+	out->rank = r->rank;
 }
 
 static void add_who(char *out, size_t size, const struct hang_rank *r)

@@ -39,7 +39,9 @@ def stop_one(c, job, follower):
     assert (j["phase"], j["hang_fix"], j["on_hang"]) == ("hung", f"on {node}: kill -CONT {pid}", "kill") and j["hang_stacks"]
     page = " ".join(c.ctl("status").ok().out.split())
     assert f"! job {job} hangs: rank 1 on {node} (pid {pid}) is stopped" in page and f"kill -CONT {pid}" in page
-    assert "hung" in c.ctl("job", job).ok().out
+    table = c.ctl("job", job).ok().out
+    assert "hung" in table and [x.split()[3] for x in table.splitlines() if x.split()[:1] == ["1"] and str(pid) in x] == ["hangs"], table
+    assert [(w["state"], w["hangs"]) for w in j["workers"] if w["rank"] == 1] == [("running", True)]
     follower.wait(f"job {job}: hangs: rank 1 on {node}", 10 * SLOW)
     e = wait_until(lambda: [e for e in c.json("events", "--kind", "job.hung", "--job", job)["events"]], 10 * SLOW, "the event")
     assert len(e) == 1 and e[0]["node"] == node and f"job {job} of " in e[0]["text"] and "waits for a rank on" in e[0]["text"], e
@@ -50,6 +52,14 @@ def stop_one(c, job, follower):
     follower.wait(f"job {job}: goes on again", 10 * SLOW)
     said = [m["text"] for m in c.job(job)["story"]]
     assert any(t.startswith("hangs: rank 1 ") for t in said) and "goes on again" in said
+    assert c.job(job)["hung"].startswith(f"rank 1 on {node} (pid {pid}) is stopped") and c.job(job)["hung_until_ms"]
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: hang(c, job), 30 * SLOW, "it hangs again")
+    c.ctl("kill", job).ok()
+    c.wait_end(job)
+    said = " ".join(c.ctl("why", job).ok().out.split())
+    assert "It had hung for" in said and f"rank 1 on {node} (pid {pid}) is stopped" in said, said
+    assert c.job(job)["hung_until_ms"] is None and "hung" in c.ctl("job", job).ok().out
 
 
 def test_a_stopped_rank_is_named_and_one_that_computes_while_others_wait_is_no_hang(shared):

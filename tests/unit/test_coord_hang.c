@@ -621,6 +621,65 @@ static void a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute(void 
 	expect_job(w, "failed", NULL);
 }
 
+/* It is shown as this, with the rank that was behind. */
+static void expect_past(struct world *w, const char *text, bool over)
+{
+	struct msg m;
+	const struct rec_job_info *j = job_one(w, &m);
+
+	assert_int_equal(j->n_past_hang, 1);
+	assert_non_null(strstr(j->past_hang->text, text));
+	assert_int_equal(MSG_HAS(j->past_hang, past_hang, over_wall_ms), over);
+	assert_true(MSG_HAS(j->past_hang, past_hang, rank));
+	assert_int_equal(j->past_hang->rank, 0);
+	assert_string_equal(j->past_hang->node, "gpu01");
+	assert_int_equal(j->past_hang->attempt, 1);
+	msg_finish(&m);
+}
+
+static void what_was_known_of_a_hang_stays_when_the_job_was_killed(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_with(w, NULL, 0);
+	const struct rec_job_progress *p;
+	struct msg m;
+
+	hangs_for(w, l, 40);
+	p = shown(w, &m);
+	assert_true(MSG_HAS(p, job_progress, hang_rank) && p->hang_rank == 0);
+	msg_finish(&m);
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 5;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	say(w, l, &m);
+	store(w);
+	expect_job(w, "ending", NULL);
+	expect_past(w, "rank 0 on gpu01 (pid 4000) is stopped (SIGSTOP, state T) for 50", false);
+	ended(w, l, 0, "killed", 15, true);
+	store(w);
+	expect_job(w, "failed", NULL);
+	expect_past(w, "is stopped (SIGSTOP, state T) for 50", false);
+	restart(w);
+	expect_past(w, "is stopped (SIGSTOP, state T) for 50", false);
+}
+
+static void a_hang_that_is_over_stays_too_also_over_a_restart(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_with(w, NULL, 0);
+	struct rec_rank_pulse v = in_state(0, "R", 0);
+
+	hangs_for(w, l, 0);
+	heard(w, l, 3000);
+	store(w);
+	restart(w); /* while it hangs */
+	expect_past(w, "rank 0 on gpu01 (pid 4000) is stopped", false);
+	l = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	pulse(w, l, &v, 1, NULL);
+	expect_past(w, "rank 0 on gpu01 (pid 4000) is stopped", true);
+}
+
 static void stacks_are_asked_for_once_when_a_hang_is_told(void **state)
 {
 	struct world *w = *state;
@@ -726,6 +785,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_hang_of_spinning_gpus_is_told_once_over_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_whose_node_is_not_heard_goes_on_hanging, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_was_known_of_a_hang_stays_when_the_job_was_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_hang_that_is_over_stays_too_also_over_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(stacks_are_asked_for_once_when_a_hang_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_a_wish_no_stacks_are_asked_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(or_started_again, setup, teardown),

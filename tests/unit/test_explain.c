@@ -204,6 +204,42 @@ TEST(a_job_that_hangs_says_so_first)
 	assert_string_equal(seen(e, "tokenising: rank 0 on gpu01")->source, "its processes");
 }
 
+TEST(a_hang_stays_in_the_words_of_a_job_that_was_killed)
+{
+	struct rec_past_hang p = { .attempt = 1, .wall_ms = 40000, .text = "rank 5 on gpu02 (pid 9) has launched 215 all-reduces, all others 216",
+				   .threads = "1 nfs_wait", .counts = "rank 5 is behind" };
+	const struct rec_explanation *e;
+
+	MSG_SET(&p, past_hang, rank, 5);
+	MSG_SET(&p, past_hang, counts_wall_ms, 90000);
+	j.state = "failed";
+	MSG_SET(&j, job_info, attempt, 1);
+	j.end_wall_ms = 95000;
+	j.why = "li ended it with SIGTERM";
+	j.past_hang = &p;
+	j.n_past_hang = 1;
+	e = now("It failed: li ended it with SIGTERM. It had hung for 55 s: rank 5 on gpu02 (pid 9) has launched 215");
+	assert_string_equal(seen(e, "it hung: rank 5")->source, "its processes");
+	assert_int_equal(seen(e, "it hung: rank 5")->wall_ms, 40000);
+	assert_non_null(seen(e, "rank 5's threads: 1 nfs_wait"));
+	assert_string_equal(seen(e, "rank 5 is behind")->source, "NCCL's RAS");
+	j.state = "ending";
+	j.end_wall_ms = 0;
+	now("It is being ended: li ended it with SIGTERM. It hung: rank 5");
+	j.state = "failed";
+	j.why = "it hung, and --on-hang kill was asked for: rank 5";
+	assert_null(strstr(now("It failed: it hung, and --on-hang kill")->verdict, "It had hung")); /* once is enough */
+	MSG_SET(&p, past_hang, over_wall_ms, 70000); /* it was not that */
+	j.why = "rank 3 exited with code 1";
+	e = now("It failed: rank 3 exited with code 1.");
+	assert_null(strstr(e->verdict, "hung"));
+	assert_non_null(seen(e, "it went on again after 30 s"));
+	MSG_SET(&j, job_info, attempt, 2);
+	j.state = "running";
+	j.why = NULL;
+	assert_non_null(seen(now("It runs"), "in attempt 1 it hung: rank 5"));
+}
+
 TEST(a_log_that_is_not_read_is_said_to_be_so)
 {
 	with_nccl();
@@ -319,6 +355,7 @@ int main(void)
 		T(what_nccls_ras_cannot_tell_is_told_of_jobs_with_nccl_or_that_hang),
 		T(of_a_running_job_the_worst_comes_first),
 		T(a_job_that_hangs_says_so_first),
+		T(a_hang_stays_in_the_words_of_a_job_that_was_killed),
 		T(a_log_that_is_not_read_is_said_to_be_so),
 		T(a_failed_job_has_its_first_cause),
 		T(a_well_known_end_has_its_remedy),
