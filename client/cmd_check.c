@@ -304,6 +304,25 @@ static int ask(const struct ctl *c, const struct wish *w, struct gathered *ret)
 	return r;
 }
 
+/* Nothing that was asked for is there to be checked. */
+static bool is_empty(const struct wish *w, const struct rec_checks *k)
+{
+	return w->id != NULL && !w->explain && k->ok + k->warn + k->bad + k->unknown == 0;
+}
+
+static int say_empty(const struct wish *w, const struct rec_checks *k)
+{
+	const char *what = strncmp(w->id, "gpu.", 4) == 0 ? "no GPU" : strncmp(w->id, "ib.", 3) == 0 ? "no RDMA port" :
+			   "nothing that it is about";
+	const char *which = w->hosts != NULL ? "" : " of this cluster";
+
+	if (k->nodes == 1)
+		return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the one node%s has %s", w->id, w->hosts != NULL ? " asked for" : which,
+				what);
+	return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the %u nodes%s have %s", w->id, k->nodes, w->hosts != NULL ? " asked for" :
+			which, what);
+}
+
 static int print(const struct ctl *c, const struct wish *w, const struct rec_checks *k)
 {
 	struct buf b;
@@ -314,11 +333,13 @@ static int print(const struct ctl *c, const struct wish *w, const struct rec_che
 		json(o, w, k);
 	else if (w->explain)
 		about(o, k);
-	else {
+	else if (!is_empty(w, k)) {
 		table(o, w, k->rows, k->n_rows);
 		counts(o, k);
 	}
 	r = ctl_print(o, &b);
+	if (r == 0 && is_empty(w, k))
+		return say_empty(w, k);
 	return r != 0 ? r : !w->explain && k->bad > 0;
 }
 
@@ -362,7 +383,7 @@ const struct command cmd_check = {
 	.help = "Runs all checks over what the nodes have read last, and shows what is bad or warns. ID is one check "
 		"(ib.state) or, with a dot at its end, a group of them (gpu.); --explain tells what it reads, where the limit is "
 		"and who says so. What could not be read is unknown, never ok. Exit code: 0 nothing is bad, 1 something is, 2 the "
-		"command line is wrong, 3 there is no such check or node, or nobody answers.",
+		"command line is wrong, 3 there is no such check or node, nothing to be checked by it, or nobody answers.",
 	.opts = opts,
 	.run = run,
 };

@@ -68,10 +68,10 @@ static bool end_told(const struct coord *c, const struct job *j)
 	return false;
 }
 
-/* Not by its user's word, nor by a limit: what is counted against a node. */
+/* A limit, --on-hang, or it could not be started: no rank is to blame, and no node. */
 static void over(struct coord *c, const struct job *j, int64_t wall_ms)
 {
-	bool asked = j->cause == END_USER || (j->cause == END_OTHER && j->first < 0);
+	bool asked = j->cause == END_USER, blameless = j->cause == END_OTHER && j->first < 0;
 	const char *kind = j->state == JOB_DONE ? "job.done" : j->state == JOB_LOST ? "job.lost" :
 			   asked ? "job.ended" : "job.failed";
 	struct event_in in = { .kind = kind, .job = j->id, .attempt = j->attempt, .wall_ms = wall_ms };
@@ -80,7 +80,7 @@ static void over(struct coord *c, const struct job *j, int64_t wall_ms)
 	if (end_told(c, j))
 		return;
 	in.severity = bad ? "warn" : "info";
-	in.node = bad ? first_node(j) : NULL;
+	in.node = bad && !blameless ? first_node(j) : NULL;
 	in.has_user = in.node != NULL && !restart_node_failed(j);
 	in.by_user = j->uid;
 	events_add(c, &in, "job %llu of %s %s, exit code %u%s%s", (unsigned long long)j->id, j->user,

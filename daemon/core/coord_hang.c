@@ -382,9 +382,9 @@ static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 		job_changed(c, j);
 	} else if (told && !h->out.hang && !h->out.blind && h->out.moves) {
 		j->hung_attempt = 0;
-		hung_over(c, j);
 		job_tell(c, j, NULL, 0, 0, "goes on again");
 		act_log(c->out, j->id, "job %llu goes on again", (unsigned long long)j->id);
+		hung_over(c, j);
 		job_changed(c, j);
 	} else if (strcmp(h->out.phase, was->phase) != 0 && strcmp(h->out.phase, "tokenising") == 0) {
 		job_changed(c, j); /* it is told that this is no hang */

@@ -133,6 +133,7 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	hang_on_end(c, j);
 	if (j->ending == NULL) {
 		j->ending = coord_strdup(c, utf8_scrub(text));
 		j->ending_code = code;
@@ -144,7 +145,6 @@ void job_end(struct coord *c, struct job *j, uint32_t code, const char *fmt, ...
 			 j->grace_ms / 1000, j->grace_ms % 1000 / 100);
 	else if (j->first < 0)
 		job_tell(c, j, NULL, 0, 0, "to be ended: %.480s", j->ending != NULL ? j->ending : "");
-	hang_on_end(c, j);
 	j->state = JOB_ENDING;
 	j->prepare_until = j->run_until = j->end_by = MONO_NEVER;
 	coord_wake_at(c, c->now); /* silence of its nodes counts from here */

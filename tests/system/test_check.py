@@ -57,6 +57,18 @@ def lab(tmp_path_factory):
     lab.c.stop()
 
 
+def test_checks_of_what_no_node_has_are_no_success(cluster, tmp_path):
+    tree = Tree(str(tmp_path / "sys"))
+    tree.device("mlx5_0")
+    c = cluster(1, args=("--sysfs-root", tree.root))
+    wait_until(lambda: c.json("ports")["ports"], 20 * SLOW, "all is read")
+    r = c.ctl("check", "gpu.")
+    assert r.code == 3 and "gpu. checked nothing: the one node of this cluster has no GPU" in " ".join(r.err.split()), r
+    r = c.ctl("--json", "check", "gpu.", "-w", c.names[0])
+    assert r.code == 3 and json.loads(r.out)["checks"] == [] and "the one node asked for has no GPU" in " ".join(r.err.split()), r
+    assert c.ctl("check", "ib.state").code == 0 and c.ctl("check", "gpu.", "--explain").code == 0 and c.ctl("check").code in (0, 1)
+
+
 def test_all_is_well_and_counted(lab):
     assert lab.not_ok() == set()
     doc = json.loads(lab.c.ctl("--json", "check").out)

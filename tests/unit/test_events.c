@@ -153,6 +153,52 @@ static void an_event_costs_a_jobs_start_no_write_of_its_own(void **state)
 	assert_last(w, "job.failed", "warn", "failed, exit code 3; first on gpu01");
 }
 
+/* nodectl jobs calls all of these failed; who asks for those that failed by themselves finds them by one word. */
+static void a_job_that_ran_into_a_limit_has_failed_and_one_that_was_killed_was_ended(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	struct msg m;
+
+	for (int killed = 0; killed < 2; killed++) {
+		store(w);
+		msg_init(&m, MSG_submit);
+		m.u.submit.rid = 9;
+		m.u.submit.client_id = killed ? "c2" : "c1";
+		m.u.submit.command = "train";
+		m.u.submit.nnodes = 1;
+		m.u.submit.spec_hash = (struct bytes){ (const uint8_t *)"0123456789abcdef0123456789abcdef", 32 };
+		m.u.submit.spec_size = 10;
+		m.u.submit.time_s = 2;
+		MSG_SET(&m.u.submit, submit, uid, 1000);
+		say(w, a, &m);
+		store(w);
+		prepared(w, a, true);
+		store(w);
+		ranks(w, a, 0, "running", 0);
+		if (killed) {
+			msg_init(&m, MSG_kill);
+			m.u.kill.rid = 5;
+			m.u.kill.job = w->job;
+			MSG_SET(&m.u.kill, kill, uid, 1000);
+			say(w, a, &m);
+		} else {
+			tick(w, 2100);
+		}
+		store(w);
+		ended(w, a, 0, "killed", 15, true);
+		store(w);
+		tick(w, 1500);
+		store(w);
+		if (killed)
+			assert_last(w, "job.ended", "info", "was ended, exit code");
+		else
+			assert_last(w, "job.failed", "warn", "failed, exit code");
+		w->job++;
+	}
+	assert_int_equal(count(w, "gpu01", "job.failed"), 0); /* it is not to blame */
+}
+
 static void the_end_of_a_job_is_told_also_if_we_died_before_it_could_be(void **state)
 {
 	struct world *w = *state;
@@ -279,6 +325,7 @@ int main(void)
 		T(a_node_that_goes_and_comes_is_told_once_each_time_also_over_a_restart),
 		T(a_node_that_does_not_come_back_after_our_restart_is_told_as_down),
 		T(an_event_costs_a_jobs_start_no_write_of_its_own),
+		T(a_job_that_ran_into_a_limit_has_failed_and_one_that_was_killed_was_ended),
 		T(the_end_of_a_job_is_told_also_if_we_died_before_it_could_be),
 		T(a_verdict_that_comes_and_goes_is_told_and_not_again_after_a_restart),
 		T(what_flaps_is_told_once_and_then_how_it_ended),
