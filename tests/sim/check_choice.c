@@ -151,7 +151,7 @@ void choice_prove(struct sim *s, const struct agent_actor *a, const struct rec_p
 
 	if (zero == NULL || h->nnodes == 1)
 		return;
-	if (h != zero && !proves(m, "master", s->agents[zero->host].name, false))
+	if (h->node_rank != 0 && !proves(m, "master", s->agents[zero->host].name, false))
 		sim_fail(s, "each node proves that it reaches rank 0 (job %" PRIu64 ": %s)", m->job, a->name);
 	if (!proves(m, "ephemeral", a->name, true))
 		sim_fail(s, "each node proves that it reaches another one (job %" PRIu64 ": %s)", m->job, a->name);

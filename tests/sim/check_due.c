@@ -185,8 +185,10 @@ void due_look_job(struct sim *s, const struct rec_row_job *r)
 	struct jobrec *j = check_job(s, r->job);
 	uint32_t attempt = strcmp(r->state, "preparing") == 0 ? r->attempt : 0;
 
-	if (attempt != j->preparing)
+	/* with a full disk it was never one, and another has its number */
+	if (attempt != j->preparing || r->submit_wall_ms != j->submit_wall_ms)
 		j->preparing_since = s->w.now;
+	j->submit_wall_ms = r->submit_wall_ms;
 	j->preparing = attempt;
 }
 

@@ -67,6 +67,7 @@ void silence_registered(struct sim *s, struct conn *c)
 		return;
 	gpus_registered(s, c);
 	a->session = c;
+	a->ever = true;
 	heard_now(s, a);
 }
 
@@ -167,8 +168,8 @@ static bool most_are_gone(const struct sim *s)
 	for (uint32_t i = 0; i < s->n_agents; i++) {
 		const struct agent_actor *a = &s->agents[i];
 
-		if (removed_host(s, i))
-			continue;
+		if (removed_host(s, i) || !a->ever)
+			continue; /* enrolled, but never came */
 		all++;
 		gone += s->w.now - a->heard >= lost && awake(s) - a->heard_awake >= lost;
 	}

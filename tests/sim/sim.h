@@ -161,6 +161,7 @@ struct agent_actor {
 	int64_t launcher_up_at;
 	struct ask *asks;
 	struct conn *session; /* it is registered over this one; NULL: with no coordinator of now */
+	bool ever; /* registered with any */
 	int64_t heard; /* its last word there came, or the coordinator began to wait for one */
 	int64_t heard_awake; /* the same, less the time that the coordinator was stopped */
 	int64_t back_at; /* it was heard again after node_lost_ms or more */
@@ -323,6 +324,7 @@ struct jobrec {
 	uint32_t kill_attempt, kill_grace_ms; /* its attempt was this one; with this grace, 0: its own */
 	uint32_t preparing; /* this attempt, in the coordinator's memory; 0: it is not */
 	int64_t preparing_since;
+	int64_t submit_wall_ms; /* of the job that has this number now */
 	/* see check_choice.c */
 	uint32_t looked_attempt; /* the last one that was looked at */
 	int64_t between_at; /* that an attempt is over was on disk */
