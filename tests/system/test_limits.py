@@ -133,6 +133,7 @@ def test_a_limit_of_the_size_of_files_is_like_a_full_disk(shared):
     assert shared.role_pids() == pids
 
 
+@pytest.mark.root
 def test_a_state_directory_of_4_MB_that_fills_up(small):
     """Nothing is acknowledged that is not stored, the coordinator stays, and goes on when there is room again."""
     s = small
