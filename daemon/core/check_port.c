@@ -135,6 +135,23 @@ static bool went_down(const struct check_at *at)
 	return strcmp(at->port->state, "Down") == 0 && base_of(at) != NULL;
 }
 
+#define RAIL_NODES 3 /* whose port of one name is down: no coincidence of cables */
+
+/* It was good. Where others of its name are down, too, they have in common what they are plugged into. */
+static void say_went_down(const struct check_at *at, const struct port_row *r, struct check_is *is)
+{
+	struct tally_view v = { 0 };
+	char name[66];
+
+	if (at->in->peers != NULL)
+		tally_look(at->in->peers, TALLY_DOWN, tally_port_name(at->port, name), "1", &v);
+	if (v.n_same >= RAIL_NODES)
+		check_say(is, CHECK_BAD, r->is, arena_printf(at->a, "%s; it was Active before. %.50s of %u nodes is down: it is their switch, most likely, and not "
+			  "a cable", r->text, at->port->device, v.n_same), "look at the switch of these ports (power, its log) before cables are moved");
+	else if (is->verdict == CHECK_WARN)
+		check_say(is, CHECK_BAD, r->is, arena_printf(at->a, "%s; it was Active before", r->text), is->fix);
+}
+
 /* "0000:17:00" of "0000:17:00.1" */
 static bool same_card(const struct rec_port *p, const struct rec_port *q)
 {
@@ -211,8 +228,8 @@ void check_port_state(const struct check_at *at, struct check_is *is)
 		check_say(is, strcmp(r->severity, "bad") == 0 ? CHECK_BAD : CHECK_WARN, r->is, r->text, fill_in(at->a, r->fix, p));
 		if (i == 0 && no_manager(at) != NULL)
 			is->text = no_manager(at);
-		if (is->verdict == CHECK_WARN && went_down(at))
-			check_say(is, CHECK_BAD, r->is, arena_printf(at->a, "%s; it was Active before", r->text), is->fix);
+		if (went_down(at))
+			say_went_down(at, r, is);
 		return;
 	}
 }

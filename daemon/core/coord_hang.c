@@ -429,7 +429,10 @@ static void judge(struct coord *c, struct job *j)
 	struct hang_in in = { .nodes = j->nnodes, .has_step = h->has_step };
 	struct hang_rank *v;
 	struct arena a;
+	char late[160];
 
+	if (nccl_late(j, late, sizeof(late), &in.late_node))
+		in.late = late;
 	arena_init(&a);
 	v = arena_alloc(&a, (count_all(h, j) + h->n + 1) * sizeof(*v));
 	if (v != NULL) {

@@ -450,6 +450,8 @@ void explain_fill(struct arena *a, struct coord *c, struct job *j, struct rec_jo
 /* coord_nccl.c */
 void nccl_on_told(struct coord *c, struct node *n, const struct rec_job_nccl *m);
 /* 'detail': of its nodes too, those in trouble first. */
+/* Who has not come to NCCL's initialisation while others are in it, and the name of the node; false: nobody is known. */
+bool nccl_late(const struct job *j, char *out, size_t size, const char **ret_node);
 void nccl_fill_info(struct arena *a, const struct job *j, bool detail, struct rec_job_info *i);
 void nccl_fill_row(struct arena *a, const struct job *j, struct rec_row_job *r);
 void nccl_load(struct coord *c, struct job *j, const struct rec_row_job *r);

@@ -193,6 +193,50 @@ void nccl_on_told(struct coord *c, struct node *n, const struct rec_job_nccl *m)
 	buf_finish(&b);
 }
 
+/* ---- who has not begun ---------------------------------------------------------------- */
+
+static const struct rec_nccl_state *said_by(const struct nccl_of_job *x, size_t i)
+{
+	return x->v[i].have ? x->v[i].m.u.job_nccl.nccl : NULL;
+}
+
+/* That a node has not said it counts only where it is heard. */
+bool nccl_late(const struct job *j, char *out, size_t size, const char **ret_node)
+{
+	const struct nccl_of_job *x = j->nccl;
+	uint32_t left = 0, most = 0;
+
+	if (x == NULL || x->v == NULL || x->attempt != j->attempt)
+		return false;
+	for (size_t i = 0; i < x->n; i++) {
+		const struct rec_nccl_state *s = said_by(x, i);
+
+		if (s == NULL)
+			continue;
+		left += s->inits > s->inits_done ? s->inits - s->inits_done : 0;
+		most = s->procs > most ? s->procs : most;
+		if (s->unread != NULL)
+			return false;
+	}
+	for (size_t i = 0; left > 0 && i < x->n; i++) {
+		const struct rec_nccl_state *s = said_by(x, i);
+		const struct node *n = j->places[i].node;
+		uint32_t procs = s != NULL ? s->procs : 0;
+
+		if (procs >= most || n->link == NULL || n->silent)
+			continue;
+		if (j->ppn == 1 && most == 1)
+			snprintf(out, size, "rank %zu on %s", i, n->name);
+		else if (procs == 0)
+			snprintf(out, size, "the process%s of %s", most > 1 ? "es" : "", n->name);
+		else
+			snprintf(out, size, "%u of %u processes of %s", most - procs, most, n->name);
+		*ret_node = n->name;
+		return true;
+	}
+	return false;
+}
+
 /* ---- RAS ------------------------------------------------------------------------------ */
 
 static bool over_somewhere(const struct job *j)
@@ -242,8 +286,11 @@ static const char *or_null(struct arena *a, const char *s)
 	return s[0] != '\0' ? arena_strdup(a, s) : NULL;
 }
 
-static struct rec_nccl_sum *fill_sum(struct arena *a, const struct nccl_of_job *x)
+static struct rec_nccl_sum *fill_sum(struct arena *a, const struct job *j)
 {
+	const struct nccl_of_job *x = j->nccl;
+	char late[160];
+	const char *node;
 	struct rec_nccl_sum *s;
 
 	if (x == NULL || (x->brief[0] == '\0' && x->trouble[0] == '\0'))
@@ -259,6 +306,8 @@ static struct rec_nccl_sum *fill_sum(struct arena *a, const struct nccl_of_job *
 	s->trouble = or_null(a, x->trouble);
 	s->wall_ms = x->wall_ms;
 	s->nodes = x->nodes;
+	if (nccl_late(j, late, sizeof(late), &node))
+		s->late = arena_strdup(a, late);
 	return s->brief != NULL ? s : NULL;
 }
 
@@ -287,7 +336,7 @@ void nccl_fill_info(struct arena *a, const struct job *j, bool detail, struct re
 {
 	if (j->nccl == NULL || j->nccl->attempt != j->attempt)
 		return;
-	i->nccl = fill_sum(a, j->nccl);
+	i->nccl = fill_sum(a, j);
 	i->n_nccl = i->nccl != NULL;
 	if (detail)
 		fill_nodes(a, j->nccl, i);
@@ -297,7 +346,7 @@ void nccl_fill_row(struct arena *a, const struct job *j, struct rec_row_job *r)
 {
 	if (j->nccl == NULL || j->nccl->attempt != j->attempt)
 		return;
-	r->nccl = fill_sum(a, j->nccl);
+	r->nccl = fill_sum(a, j);
 	r->n_nccl = r->nccl != NULL;
 }
 

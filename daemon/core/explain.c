@@ -273,7 +273,8 @@ static void say_running(struct words *w)
 	else if (bad != NULL)
 		say(w, "It runs, on a node that is not well: %s: %s", bad->subject, bad->text);
 	else if (s != NULL && left > 0)
-		say(w, "It runs and begins: of %u communicators of NCCL %u are not ready yet.", begun, left);
+		say(w, "It runs and begins: of %u communicators of NCCL %u are not ready yet%s%s%s.", begun, left, s->late != NULL ? "; " : "",
+		    s->late != NULL ? s->late : "", s->late != NULL ? " has not come to it, the others wait" : "");
 	else if (s != NULL && strchr(s->brief, '!') != NULL)
 		say(w, "It runs, and its nodes differ: %s.", s->brief);
 	else if (say_ended_well(w))

@@ -373,6 +373,25 @@ static bool one_rests(const struct hang_in *in, struct hang_out *out)
 	return true;
 }
 
+/* Some are in NCCL's initialisation, and whom they wait for does nothing either. */
+static bool one_is_late(const struct hang_in *in, struct hang_out *out)
+{
+	int64_t ms = INT64_MAX;
+
+	for (size_t i = 0; i < in->n; i++)
+		if (!in->v[i].dead && in->v[i].idle_ms < ms)
+			ms = in->v[i].idle_ms;
+	if (in->late == NULL || ms < HANG_IDLE_MS || ms == INT64_MAX)
+		return false;
+	for (size_t i = 0; i < in->n && out->node == NULL; i++)
+		if (!in->v[i].dead && strcmp(in->v[i].node, in->late_node) == 0)
+			blame(out, &in->v[i]);
+	add(out->text, sizeof(out->text), "%.128s has not come to NCCL's initialisation, where others wait; no rank uses CPU, disk or GPU for ", in->late);
+	add_ms(out->text, sizeof(out->text), ms);
+	snprintf(out->fix, sizeof(out->fix), "see what it said last (nodectl logs), and what it waits in: a store or a barrier before, a question, a download");
+	return true;
+}
+
 /* All of them wait in a kernel, and nobody knows for whom. */
 static bool all_spin(const struct hang_in *in, struct hang_out *out)
 {
@@ -571,7 +590,7 @@ void hang_judge(const struct hang_in *in, struct hang_out *out)
 	}
 	out->moves = in->n > 0 && (!out->stalled || steps_on(in));
 	out->hang = stopped(in, out) || frozen(in, out) || in_disk(in, out) || in_mount(in, out) || dead(in, out) ||
-		    (out->stalled && !steps_on(in) && (counts_differ(in, out) || one_rests(in, out) || all_spin(in, out)));
+		    (out->stalled && !steps_on(in) && (counts_differ(in, out) || one_rests(in, out) || one_is_late(in, out) || all_spin(in, out)));
 	out->phase = out->hang ? "hung" : phase(in, out);
 	if (!out->hang)
 		note_slow(in, out);

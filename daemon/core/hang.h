@@ -20,6 +20,9 @@
  * is stopped or frozen, one whose process waits for a disk without a byte moving, and a worker that has
  * died below a launcher that lives on.
  *
+ * Ranks that do nothing may be a server's, without requests. Where some of them have begun to make a communicator of NCCL, and
+ * others have not, it is a hang all the same.
+ *
  * What is not known is taken for progress: silence is no proof.
  */
 #ifndef NA_CORE_HANG_H
@@ -82,6 +85,7 @@ struct hang_in {
 	enum port_flow flow; /* RDMA ports of its nodes */
 	int64_t flow_ms; /* NONE: for so long */
 	uint32_t polls; /* of RAS, that brought the same counts */
+	const char *late, *late_node; /* who has not come to NCCL's initialisation while others are in it: "rank 1 on gpu02"; NULL: nobody */
 	bool elsewhere; /* a rank is behind in a communicator, perhaps not the one of the counts */
 };
 

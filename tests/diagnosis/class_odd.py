@@ -317,3 +317,43 @@ job_on("why-port-down", "a port of a running job's node goes down", ("It runs, o
        lambda bed: bed.sys("b").set("mlx5_1", state="1: DOWN", phys_state="2: Polling", rate=DOWN), also=("ib.state",))
 job_on("why-xid", "a GPU of a running job's node falls off the bus", ("It runs, on a node that is not well", "b GPU 1", "Xid 79"),
        lambda bed: bed.nvml("b", "xid 0 79"), also=("gpu.xid", "node.kmsg.xid"))
+
+
+# ---- a fabric's bad days ------------------------------------------------------------------------------------------------
+
+
+@fault("ib-rail-down", "the switch of a rail dies: the same port of all nodes goes down", spoils=True, also={"ib.state"},  # of the other nodes
+       expect=Expect("ib.state", "a", "mlx5_1", "bad", ("it was Active before", "3 nodes", "switch")))
+def rail_down(bed):
+    for n in NODES:
+        bed.sys(n).set("mlx5_1", state="1: DOWN", phys_state="2: Polling", rate=DOWN)
+    yield
+
+
+@fault("ok-lids-renumbered", "a new subnet manager gives all ports other LIDs", quiet=6)
+def renumbered(bed):
+    for base in 100, 2:
+        for k, n in enumerate(NODES):
+            for i in range(4):
+                bed.sys(n).set(f"mlx5_{i}", lid=hex(10 * k + i + base))
+        if base == 100:
+            yield lambda: all(bed.port(n, "mlx5_3").get("lid", 0) >= 100 for n in NODES)
+
+
+@fault("ok-link-negotiating", "a port that comes up passes Initializing and Armed within a second", quiet=6, spoils=True, also={"ib.state"})  # meanwhile
+def negotiating(bed):
+    bed.restart_agent("a", lambda: bed.sys("a").set("mlx5_2", state="1: DOWN", phys_state="4: PortConfigurationTraining", rate=DOWN))
+    for state in "2: INIT", "3: ARMED", "4: ACTIVE":
+        bed.sys("a").set("mlx5_2", state=state, phys_state="5: LinkUp", rate="400 Gb/sec (4X NDR)")
+        time.sleep(0.3)
+    yield lambda: bed.port("a", "mlx5_2").get("state") == "Active"
+
+
+@job("hang-nccl-init", "rank 1 does not come to NCCL's initialisation, the others wait there", "hang", ("rank 1 on b has not come to NCCL's initialisation", "why: It hangs"), within=30, bed="hosts-fed")
+def init_missing(bed):
+    bed.start_python(LOG + "if rank != 1:\n    version(); say('Using network IB'); say(INIT + 'START')\n" + WAIT)
+    bed.running()
+    bed.mark()
+    bed.go()
+    yield
+    bed.end_job()

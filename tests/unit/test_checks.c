@@ -364,6 +364,7 @@ TEST(a_port_that_nobody_uses_is_no_fault)
 	in.n_bases = 1;
 	pair_of("0000:17:00.1", pair[0].board, &in);
 	second_is(CHECK_BAD, "switched this port off");
+	second_is(CHECK_BAD, "mlx5_1 of 3 nodes is down: it is their switch"); /* and it was used */
 	in.n_bases = 0;
 	pair[0].state = "Down"; /* none is used: that is not meant so */
 	pair_of("0000:17:00.1", pair[0].board, &in);

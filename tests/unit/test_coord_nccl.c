@@ -102,6 +102,43 @@ static void the_reason_is_that_of_the_moment_and_outlives_job_and_coordinator(vo
 	msg_finish(&m);
 }
 
+static const char *late(struct world *w)
+{
+	static char out[161];
+	struct msg m;
+	const struct rec_job_info *j = job_one(w, &m);
+
+	snprintf(out, sizeof(out), "%s", j->n_nccl > 0 && j->nccl->late != NULL ? j->nccl->late : "");
+	msg_finish(&m);
+	return out;
+}
+
+static void who_has_not_come_to_the_initialisation_is_named(void **state)
+{
+	struct world *w = *state;
+	struct rec_nccl_state s = over_ib();
+	uint64_t a, b;
+
+	running_pair(w, &a, &b);
+	s.inits_done = 0;
+	told(w, a, &s);
+	assert_string_equal(late(w), "rank 1 on gpu02");
+	s.unread = "the job sets NCCL_DEBUG_FILE"; /* then it may be there, unseen */
+	told(w, b, &s);
+	assert_string_equal(late(w), "");
+	s.unread = NULL;
+	told(w, b, &s); /* both are in it */
+	assert_string_equal(late(w), "");
+	s.procs = 8;
+	told(w, a, &s);
+	assert_string_equal(late(w), "7 of 8 processes of gpu02");
+	s.inits_done = s.inits;
+	told(w, a, &s);
+	s.procs = 1;
+	told(w, b, &s); /* all that was begun is made */
+	assert_string_equal(late(w), "");
+}
+
 static void who_does_not_hold_the_job_is_not_listened_to(void **state)
 {
 	struct world *w = *state;
@@ -420,6 +457,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(the_reason_is_that_of_the_moment_and_outlives_job_and_coordinator),
+		T(who_has_not_come_to_the_initialisation_is_named),
 		T(who_does_not_hold_the_job_is_not_listened_to),
 		T(ras_is_asked_on_suspicion_only_and_of_one_node),
 		T(ras_is_not_asked_where_that_could_harm_the_job),

@@ -209,6 +209,35 @@ static void each_scenario_has_its_verdict(void **state)
 	}
 }
 
+/* Idle ranks are no hang by themselves. */
+static void who_does_not_come_to_the_initialisation_is_named(void **state)
+{
+	static const struct {
+		enum way first, late;
+		int64_t ms;
+		bool hang;
+	} cases[] = { { REST, REST, 24000, false }, { REST, REST, 26000, true }, { FROZEN, FROZEN, 26000, true }, { TOKENISE, REST, 600000, false },
+		      { REST, TOKENISE, 600000, false }, /* it comes */ { DARK, REST, 600000, false } };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct hang_rank v[3] = { rank_in(cases[i].first, 0, cases[i].ms), rank_in(REST, 1, cases[i].ms), rank_in(cases[i].late, 2, cases[i].ms) };
+		struct hang_in in = { .v = v, .n = 3, .nodes = 2, .run_ms = 3600000, .stalled_ms = cases[i].ms, .late = "rank 2 on gpu02", .late_node = "gpu02" };
+		struct hang_out out;
+
+		hang_judge(&in, &out);
+		if (out.hang != cases[i].hang)
+			fail_msg("case %zu: %s %s", i, out.phase, out.text);
+		if (!out.hang)
+			continue;
+		assert_non_null(strstr(out.text, "rank 2 on gpu02 has not come to NCCL's initialisation, where others wait"));
+		assert_string_equal(out.node, "gpu02");
+		in.late = NULL;
+		hang_judge(&in, &out);
+		assert_false(out.hang);
+	}
+	(void)state;
+}
+
 /* All spin, at little power, for ten minutes: a small model does so while it trains. */
 static void a_step_that_advances_holds_the_rule_of_power_off(void **state)
 {
@@ -354,6 +383,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_scenario_has_its_verdict),
 		cmocka_unit_test(a_step_that_advances_holds_the_rule_of_power_off),
+		cmocka_unit_test(who_does_not_come_to_the_initialisation_is_named),
 		cmocka_unit_test(a_stopped_rank_has_its_remedy),
 		cmocka_unit_test(the_phase_says_by_what_it_is_known),
 		cmocka_unit_test(a_rank_that_all_others_wait_for_is_named),
