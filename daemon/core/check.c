@@ -196,7 +196,7 @@ const struct check check_table[] = {
 	{ "gpu.ecc", OF_GPU, check_gpu_ecc, "GPU", "uncorrectable memory errors", "nvmlDeviceGetTotalEccErrors, uncorrected, since the driver was loaded",
 	  "warn: one", "NVIDIA's GPU memory error management guide: the row is replaced at the next reset",
 	  "end what runs on it and reset or reboot; if they come back, have it replaced", NULL, 0, 0 },
-	{ "gpu.xid", OF_GPU, check_gpu_xid, "GPU", "Xid errors", "NVML's events, since the probe began to listen; the gravest",
+	{ "gpu.xid", OF_GPU, check_gpu_xid, "GPU", "Xid errors", "NVML's events, since the probe began to listen, or the GPU was reset; the gravest",
 	  "bad: one that is the GPU's own (48, 64, 74, 79, 95, 119 ...); warn: one that is to be watched (63, 92, 94 ...) or unknown; "
 	  "none: what a program brings about by itself (13, 31, 43, 45, 68, 69, 109, 137)",
 	  "NVIDIA's Xid catalogue", "look the Xid up in NVIDIA's list, and at dmesg", NULL, 0, 0 },

@@ -267,6 +267,7 @@ static void inherit(const struct nvml_source *s, struct nvml_gpu *gpus, size_t n
 
 			if (!row->pci[0] || strcmp(row->pci, old->pci) != 0)
 				continue;
+			gpus[i].before = s->gpus[j].before;
 			row->xids = old->xids;
 			row->xid = old->xid;
 			row->xid_wall_ms = old->xid_wall_ms;

@@ -16,6 +16,12 @@ struct nvml_gpu {
 	mono_t slow_due; /* when what stays is */
 	struct hw_gpu soon, slow; /* what they said */
 	struct hw_gpu row; /* what stays, and Xid counts; the rest is filled in for each poll */
+	struct nvml_before {
+		bool troubled; /* it was lost, or needed a reset */
+		bool remap_pending;
+		struct hw_u64 ecc; /* uncorrected, corrected, added up: since its last reset */
+		uint32_t xids, faults;
+	} before; /* at the last poll: by these a reset is known */
 };
 
 struct nvml_source {

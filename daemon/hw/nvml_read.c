@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/xid.h"
 #include "hw/nvml.h"
 #include "hw/sysfs.h"
 
@@ -339,6 +340,51 @@ static void say(const struct nvml_gpu *g, struct hw_gpu *row)
 		hw_copy(row->text, sizeof row->text, "the driver does not show it");
 }
 
+/* ---- a reset ----------------------------------------------------------------- */
+
+/* What was counted before the last poll is of the GPU as it was; what came since may be of the new one. */
+static void forget_xids(struct nvml_gpu *g)
+{
+	struct hw_gpu *row = &g->row;
+
+	row->xids.v -= g->before.xids < row->xids.v ? g->before.xids : row->xids.v;
+	row->xid_faults.v -= g->before.faults < row->xid_faults.v ? g->before.faults : row->xid_faults.v;
+	if (row->xids.v == 0)
+		row->xid = (struct hw_u32){ .known = false };
+	if (row->xid_faults.v == 0)
+		row->xid_fault = (struct hw_u32){ .known = false };
+	else
+		row->xid_fault = xid_is_fault(row->xid.v) ? row->xid : row->xid_fault;
+}
+
+/* NVML does not tell of a reset, but three things come of it alone: one that was lost or asked for a reset
+ * answers again, a row that waited for it is replaced, and errors that are counted since the last one begin anew
+ * (or an administrator has cleared them). */
+static void look_for_reset(struct nvml_gpu *g, struct hw_gpu *row)
+{
+	struct nvml_before *b = &g->before;
+	bool ecc = row->ecc_uncorrected.known && row->ecc_corrected.known;
+	uint64_t errors = row->ecc_uncorrected.v + row->ecc_corrected.v;
+	bool rows = row->remap_corrected.known;
+
+	if (g->handle && !g->trouble) {
+		if (b->troubled || (b->remap_pending && rows && !row->remap_pending) || (ecc && b->ecc.known && errors < b->ecc.v)) {
+			forget_xids(g);
+			row->xids = g->row.xids;
+			row->xid = g->row.xid;
+			row->xid_faults = g->row.xid_faults;
+			row->xid_fault = g->row.xid_fault;
+		}
+		b->troubled = false;
+		b->remap_pending = rows ? row->remap_pending : b->remap_pending;
+		b->ecc = ecc ? hw_u64(errors) : b->ecc;
+	} else {
+		b->troubled = b->troubled || g->trouble;
+	}
+	b->xids = g->row.xids.v;
+	b->faults = g->row.xid_faults.v;
+}
+
 static int read_gpu(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row, struct arena *a)
 {
 	int rc = 0;
@@ -354,6 +400,7 @@ static int read_gpu(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *ro
 		read_ecc(s, g, row);
 		rc = read_processes(s, g, row, a);
 	}
+	look_for_reset(g, row);
 	say(g, row);
 	return rc;
 }

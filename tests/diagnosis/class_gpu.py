@@ -35,6 +35,15 @@ gpu("gpu-xid-95-45", "Xid 95, and the 45 that follows it: the grave one is told"
 gpu("gpu-xid-unknown", "an Xid that nobody knows", "gpu.xid", "warn", ["xid 0 777"], "Xid 777", spoils=True, within=1)
 
 
+@fault("ok-gpu-reset", "a GPU with Xid 79 that was lost is reset, and answers again", quiet=5, also={"node.kmsg.xid"}, spoils=True)
+def reset(bed):
+    bed.nvml("a", "lost 0 15", "xid 0 79")
+    bed.until(lambda: any(r["id"] == "gpu.present" for r in bed.firing()), "it is lost")
+    bed.nvml("a", "xid 0 79")
+    bed.until(lambda: not any(r["id"].startswith("gpu.") for r in bed.firing()), "it is well again", 10)
+    yield
+
+
 class Fit(Nodes):
     """... whose administrator wants bad nodes to be left out."""
 

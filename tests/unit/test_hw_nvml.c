@@ -377,6 +377,52 @@ TEST(what_a_program_brings_about_hides_no_fault)
 	close(wake);
 }
 
+/* Xids 79 and 31 of GPU 0 of ours, 31 of GPU 1, which this file shows; then what it becomes. */
+static void after_xids(const char *was, const char *becomes, uint32_t xids, uint32_t faults)
+{
+	int wake = eventfd(0, 0);
+	char text[200];
+
+	snprintf(text, sizeof text, "count 2\n%s", strstr(was, "pending") ? was : ""); /* it is read every 3.5 s only */
+	show(text);
+	poll_gpus();
+	snprintf(text, sizeof text, "count 2\n%sxid 1 79\nxid 1 31\nxid 0 31", was);
+	show(text);
+	assert_true(hw_nvml.wait(source, wake, 10000));
+	poll_gpus();
+	assert_int_equal(r.gpus[0].xids.v, 2);
+	snprintf(text, sizeof text, "count 2\n%sxid 1 79\nxid 1 31\nxid 0 31", becomes);
+	show(text);
+	usleep(3600000); /* links and rows are read again */
+	poll_gpus();
+	assert_int_equal(r.gpus[0].xids.v, xids);
+	assert_int_equal(r.gpus[0].xid_faults.v, faults);
+	assert_int_equal(r.gpus[0].xid.known, xids > 0);
+	assert_int_equal(r.gpus[0].xid_fault.known, faults > 0);
+	assert_int_equal(r.gpus[1].xids.v, 1); /* it was not reset */
+	close(wake);
+}
+
+TEST(xids_of_a_gpu_that_was_lost_are_gone_with_its_reset)
+{
+	after_xids("lost 1 15\n", "", 0, 0);
+}
+
+TEST(xids_are_gone_when_a_row_that_waited_for_a_reset_is_replaced)
+{
+	after_xids("set 1 1 pending\n", "set 1 1 remapu\n", 0, 0);
+}
+
+TEST(xids_are_gone_when_errors_of_ecc_begin_anew)
+{
+	after_xids("set 1 5 ecc\n", "set 1 1 ecc\n", 0, 0);
+}
+
+TEST(xids_stay_where_nothing_tells_of_a_reset)
+{
+	after_xids("set 1 5 ecc\ntemp 1 50\n", "set 1 6 ecc\nset 1 1 pending\nfail 1 999 temp\n", 2, 1);
+}
+
 TEST(waiting_ends_when_it_is_woken)
 {
 	int wake = eventfd(1, 0);
@@ -470,6 +516,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(eight_healthy_gpus_come_in_the_order_of_the_bus),
 		CASE(links_clocks_and_replaced_rows_are_read),
+		CASE(xids_of_a_gpu_that_was_lost_are_gone_with_its_reset),
+		CASE(xids_are_gone_when_a_row_that_waited_for_a_reset_is_replaced),
+		CASE(xids_are_gone_when_errors_of_ecc_begin_anew),
+		CASE(xids_stay_where_nothing_tells_of_a_reset),
 		CASE(a_lost_gpu_keeps_its_row_and_says_why),
 		CASE(a_value_that_cannot_be_read_is_missing_and_no_more),
 		CASE(trouble_that_any_call_tells_of_is_the_gpus),
