@@ -245,8 +245,9 @@ testbed-ibsim testbed-rxe: deps-testbeds
 
 # Without root the beds that are not there are told, and their classes run from recorded readings.
 diagnosis: deps-build
-	@tests/deps.sh testbeds || true
-	@tests/testbeds/rxe-vm.sh kernel || true
+	@set -e; beds="$$(/usr/bin/python3 -B tests/diagnosis/run.py $(if $(ONLY),--only $(ONLY)) --beds)"; \
+	for bed in $$beds; do tests/deps.sh bed-$$bed || true; done; \
+	case " $$beds " in *" rxe "*) tests/testbeds/rxe-vm.sh kernel || true ;; esac
 	@$(MAKE) --no-print-directory SAN=0 all worker fakes
 	@/usr/bin/python3 -B tests/diagnosis/run.py $(if $(ONLY),--only $(ONLY)) $(if $(MARKDOWN),--markdown)
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh build|check|bench|testbeds - installs Debian, Ubuntu, Fedora or RHEL packages
+# deps.sh build|check|bench|testbeds|bed-NAME - installs Debian, Ubuntu, Fedora or RHEL packages
 #
 # Does nothing when all are there. Without root and sudo it lists what is
 # missing and stops: with 1 when the set cannot do without, with 0 when only
@@ -18,6 +18,13 @@ packages() { # apt|dnf set
 	apt-bench-opt) echo mpich pdsh ;;
 	apt-testbeds) echo iproute2 nftables e2fsprogs qemu-system-x86 systemd-container debootstrap ibsim-utils libumad2sim0 opensm \
 		infiniband-diags rdma-core ibverbs-utils busybox-static ;;
+	# of one bed of make diagnosis; a bed that is not named here needs nothing beside build
+	apt-bed-ibsim) echo ibsim-utils libumad2sim0 opensm infiniband-diags rdma-core ;;
+	apt-bed-rxe) echo qemu-system-x86 rdma-core ibverbs-utils iproute2 busybox-static ;;
+	apt-bed-hosts | apt-bed-hosts-fed | apt-bed-memory) echo iproute2 nftables e2fsprogs ;;
+	dnf-bed-ibsim) echo opensm infiniband-diags rdma-core ;;
+	dnf-bed-rxe) echo qemu-system-x86 rdma-core libibverbs-utils iproute busybox ;;
+	dnf-bed-hosts | dnf-bed-hosts-fed | dnf-bed-memory) echo iproute nftables e2fsprogs ;;
 	dnf-build) echo gcc make pkgconf-pkg-config glibc-devel libuv-devel cjson-devel openssl-devel sqlite-devel inih-devel libyaml-devel \
 		rdma-core-devel hwloc-devel python3 ;;
 	dnf-check) echo libcmocka-devel python3-pytest clang clang-tools-extra compiler-rt libasan libubsan cppcheck patch ;;
@@ -75,9 +82,9 @@ case $what in
 build) sets=build ;;
 check) sets="build check" ;;
 bench) sets="build bench" ;;
-testbeds) sets=testbeds ;;
+testbeds | bed-*) sets=$what ;;
 *)
-	say "usage: deps.sh build|check|bench|testbeds"
+	say "usage: deps.sh build|check|bench|testbeds|bed-NAME"
 	exit 2
 	;;
 esac
@@ -122,7 +129,8 @@ else
 	install() { run dnf install -q -y "$@" </dev/null; }
 fi
 # opensm starts at its installation: on a host with InfiniBand it would join in.
-if [ "$what-$kind" = testbeds-apt ] && [ ! -e /usr/sbin/policy-rc.d ]; then
+case "$what-$kind" in testbeds-apt | bed-*-apt) may_start=1 ;; *) may_start= ;; esac
+if [ -n "$may_start" ] && [ ! -e /usr/sbin/policy-rc.d ]; then
 	trap 'run rm -f /usr/sbin/policy-rc.d' EXIT
 	printf '#!/bin/sh\nexit 101\n' | run tee /usr/sbin/policy-rc.d >/dev/null
 	run chmod 755 /usr/sbin/policy-rc.d

@@ -141,6 +141,7 @@ def write_doc(outcomes):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--list", action="store_true", help="the classes: id, bed, what is expected, what is injected")
+    p.add_argument("--beds", action="store_true", help="the beds that the classes need, for `make`")
     p.add_argument("--only", default="", metavar="ID,...", help="these, or all that begin so: ib-flap,gpu-")
     p.add_argument("--short", action="store_true", help="a few of each kind, as make check runs them")
     p.add_argument("--jobs", type=int, default=3, metavar="N", help="so many at a time (3)")
@@ -154,6 +155,9 @@ def main():
         sys.exit(f"run.py: no class {', '.join(unknown)}; --list shows them")
     chosen = [f for f in FAULTS if (not args.short or f.short) and
               (not wanted or any(f.id == w or (w.endswith("-") and f.id.startswith(w)) for w in wanted))]
+    if args.beds:
+        print(*sorted({f.bed for f in chosen}))
+        return 0
     if args.list:
         for f in chosen:
             print(f"{f.id:<30} {f.bed:<8} {f.row():<45} {f.title}")
