@@ -496,6 +496,7 @@ void peers_tell_source(struct coord *c, struct job *j);
 void peers_tell_places(struct coord *c, struct job *j);
 /* It will be placed anew, perhaps elsewhere, and its watchers must be told so. */
 void peers_unplaced(struct coord *c, struct job *j);
+void peers_withdraw(struct coord *c, struct job *j); /* it has no nodes any more */
 /* These were its places: who is none any more lets nobody in for it. */
 void peers_moved(struct coord *c, struct job *j, const struct place *old, size_t n);
 /* A node that has just registered: about all jobs. */

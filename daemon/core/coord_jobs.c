@@ -465,6 +465,7 @@ static void submit_stored(struct coord *c, struct job *j, int error, const char 
 				     "the coordinator could not save the job, so it was not taken: %s",
 				     text != NULL ? text : "store error");
 		job_unplace(c, j);
+		peers_withdraw(c, j);
 		specs_over(c, j); /* a node that has registered meanwhile was told to keep it */
 		job_free(c, j);
 		c->have_dirty = true; /* others may wait for what it had */
@@ -489,6 +490,7 @@ static void placed_stored(struct coord *c, struct job *j, int error)
 	}
 	peers_unplaced(c, j);
 	job_unplace(c, j);
+	peers_withdraw(c, j);
 	j->attempt--;
 	j->state = JOB_QUEUED;
 	j->retry_save = mono_add_ms(c->now, SAVE_RETRY_MS);

@@ -164,6 +164,18 @@ void peers_tell_source(struct coord *c, struct job *j)
 			peers_tell(c, j->sources[i], j);
 }
 
+/* Its nodes were never asked to fetch anything; but who has it may have registered meanwhile. */
+void peers_withdraw(struct coord *c, struct job *j)
+{
+	const struct node *src = node_find(c, j->submit_node);
+
+	if (src != NULL)
+		peers_tell(c, src, j);
+	for (size_t i = 0; i < j->n_sources; i++)
+		if (j->sources[i] != src)
+			peers_tell(c, j->sources[i], j);
+}
+
 void peers_tell_places(struct coord *c, struct job *j)
 {
 	struct node **v;
