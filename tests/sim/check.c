@@ -423,6 +423,13 @@ static void note_proof(struct jobrec *j, uint32_t attempt, uint32_t host)
 	j->proved_by |= 1u << host;
 }
 
+static void refused(struct jobrec *j, const struct rec_prepared *p)
+{
+	j->prepare_failed = true;
+	if (p->retry)
+		j->retry_attempt = p->attempt;
+}
+
 static void from_agent(struct sim *s, uint32_t host, const struct msg *m)
 {
 	switch (m->type) {
@@ -431,7 +438,7 @@ static void from_agent(struct sim *s, uint32_t host, const struct msg *m)
 		if (m->u.prepared.ok)
 			mark(s, m->u.prepared.job, m->u.prepared.attempt, host, false);
 		else
-			check_job(s, m->u.prepared.job)->prepare_failed = true;
+			refused(check_job(s, m->u.prepared.job), &m->u.prepared);
 		if (m->u.prepared.text != NULL && strstr(m->u.prepared.text, "still holds GPUs") != NULL)
 			sim_fail(s, "GPUs are not given out while what is left of a job may use them (job %" PRIu64
 				    ": %s)", m->u.prepared.job, m->u.prepared.text);

@@ -155,6 +155,14 @@ static bool a_rank_failed(const struct sim *s, uint64_t job, const struct jobrec
 	return false;
 }
 
+static bool has_run(const struct sim *s, uint64_t job, uint32_t attempt)
+{
+	for (const struct exec *x = s->execs; x != NULL; x = x->next)
+		if (x->job == job && x->attempt == attempt)
+			return true;
+	return false;
+}
+
 /* It could have been tried once more, and nobody was against it. */
 static bool had_another(const struct sim *s, const struct jobrec *j)
 {
@@ -168,6 +176,10 @@ void again_outcome(struct sim *s, uint64_t job, const struct jobrec *j)
 	if (had_another(s, j) && j->plan->restart_any && a_rank_failed(s, job, j))
 		sim_fail(s, "a job that may be started again is, when a rank has failed and it was to be (job %" PRIu64
 			    ": attempt %u of %u, code %u)", job, j->attempt, j->plan->max_restarts + 1, j->exit_code);
+	if (had_another(s, j) && j->exit_code == 1 && j->retry_attempt == j->attempt && !has_run(s, job, j->attempt) &&
+	    j->plan->missing_host < 0)
+		sim_fail(s, "a job that may be started again is, when a node could not take it (job %" PRIu64 ": attempt %u of %u)",
+			 job, j->attempt, j->plan->max_restarts + 1);
 	if (had_another(s, j) && j->exit_code == 143)
 		sim_fail(s, "a job that may be started again is, when a node has ended it by itself (job %" PRIu64
 			    ": attempt %u of %u)", job, j->attempt, j->plan->max_restarts + 1);

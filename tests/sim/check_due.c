@@ -7,6 +7,7 @@
  *   an agent hears nobody           it does not count itself as registered
  *   a rank was told to end          it has its grace before SIGKILL
  *   a shim is at its end            its status file is there
+ *   a node can reach us again       it does
  *
  * Times run from the last moment at which anything was in the way: a process that was
  * down or stopped, a link that was cut, a disk that was full. What is alive is
@@ -203,6 +204,30 @@ static void look_at_prepared(struct sim *s, uint64_t job, const struct jobrec *j
 			 (int)((s->w.now - j->preparing_since) / SECOND));
 }
 
+/* ---- who comes back ---------------------------------------------------------------------------- */
+
+#define BACK_WITHIN (27 * SECOND) /* the longest pause between attempts, and one of those that nobody answers */
+
+static bool kept_away(const struct sim *s, const struct agent_actor *a)
+{
+	return host_well(s, a) || !a->proc.up || a->proc.resume_at > s->w.now || a->cut_up || a->cut_down || a->leaving ||
+	       s->coord.proc.resume_at > s->w.now - SECOND || a->away_life != s->coord.proc.life;
+}
+
+static void look_at_away(struct sim *s)
+{
+	for (uint32_t i = 0; i < s->n_agents && s->rogue == NULL; i++) {
+		struct agent_actor *a = &s->agents[i];
+
+		if (host_out(s, i) || kept_away(s, a) || (a->session != NULL && s->w.now - a->heard < HEARD_WITHIN))
+			a->away_since = s->w.now;
+		else if (s->w.now - a->away_since > BACK_WITHIN + SLACK)
+			sim_fail(s, "25: a node that can reach the coordinator is back soon (%s: away for %d s)", a->name,
+				 (int)((s->w.now - a->away_since) / SECOND));
+		a->away_life = s->coord.proc.life;
+	}
+}
+
 /* ---- what became of it is on its host's disk ------------------------------------------------- */
 
 static void look_at_files(struct sim *s)
@@ -227,10 +252,14 @@ void due_looked(struct sim *s)
 {
 	if (!all_well(s))
 		due_disturbed(s, 0);
+	for (uint32_t i = 1; i < 32; i++)
+		if (!s->jobs[i].in_memory)
+			s->jobs[i].preparing = 0; /* its number may be another one's later */
 	if (s->no_progress_checks || s->w.now < s->due_at)
 		return;
 	s->due_at = s->w.now + LOOK;
 	look_at_failed(s);
+	look_at_away(s);
 	look_at_files(s);
 	look_at_asked(s);
 	for (uint32_t i = 1; i < 32 && !s->failed; i++) {

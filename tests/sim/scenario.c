@@ -451,6 +451,7 @@ const struct scenario scenarios[] = {
 	{ "time-restarts", 2, scn_time_restarts, false },
 	{ "kill-hurried", 2, scn_kill_hurried, true },
 	{ "kill-stored", 2, scn_kill_stored, true },
+	{ "saved-in-vain", 2, scn_saved_in_vain, true },
 	{ "history", 2, scn_history, true },
 	{ "agent-leaves", 3, scn_agent_leaves, true },
 	{ "all-leave", 2, scn_all_leave, true },

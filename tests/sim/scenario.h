@@ -73,6 +73,7 @@ void scn_again_spare(struct sim *s);
 void scn_again_barred(struct sim *s);
 void scn_again_headless(struct sim *s);
 void scn_kill_stored(struct sim *s);
+void scn_saved_in_vain(struct sim *s);
 void scn_again_any(struct sim *s);
 void scn_again_submitter(struct sim *s);
 void scn_again_preparing(struct sim *s);

@@ -97,7 +97,7 @@ void scn_queue_two(struct sim *s)
 	for (uint32_t i = 0; i < s->n_agents; i++)
 		gpus_host(s, i, 2);
 	job(s, 1, 1, soon, 300000, 1500, 1700)->plan->hosts = "n1";
-	job(s, 2, 1, late, 400000, 1800, 2000);
+	job(s, 1, 2, late, 400000, 1800, 2000); /* the other node */
 	job(s, 1, 2, rng_chance(&s->w.rng, 500) ? 20 : 0, rng_range(&s->w.rng, 100, 5000), 2500, 2700)->plan->hosts = "n1";
 	job(s, 2, 2, 0, rng_range(&s->w.rng, 100, 5000), 2900, 3300);
 	job(s, 1, 1, (uint32_t)rng_range(&s->w.rng, 90, 105), 300000, 3500, 6000);

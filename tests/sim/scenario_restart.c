@@ -158,7 +158,8 @@ void scn_launcher_away(struct sim *s)
 	k->plan->run_ms = rng_range(&s->w.rng, 5000, 9000);
 	k->plan->leftover = 700;
 	fault_at(s, at, rng_chance(&s->w.rng, 700) ? FT_LAUNCHER_CRASH : FT_STOP_LAUNCHER, host, scn_ms(s, 500, 6000));
-	fault_at(s, at + scn_ms(s, -200, 1500), FT_SHIM_KILL, host, 0);
+	/* or it dies while it does so */
+	fault_at(s, rng_chance(&s->w.rng, 500) ? at - scn_ms(s, 0, 40) : at + scn_ms(s, 0, 1500), FT_SHIM_KILL, host, 0);
 	if (rng_chance(&s->w.rng, 300))
 		fault_at(s, at + scn_ms(s, -500, 3000), FT_AGENT_CRASH, host, scn_ms(s, 20, 3000));
 }

@@ -142,3 +142,18 @@ void scn_history(struct sim *s)
 	s->heal_at = 20 * SECOND;
 	late_job(s);
 }
+
+/* Jobs that come while nothing can be saved, and connections that break meanwhile: who was
+ * told of such a job hears that it was not taken. */
+void scn_saved_in_vain(struct sim *s)
+{
+	struct client *k = scn_submit(s, 2, 1);
+	int64_t at = scn_ms(s, 0, 500);
+
+	k->plan->hosts = NULL;
+	k->plan->run_ms = 300;
+	s->slow_store = 900;
+	fault_at(s, at, rng_chance(&s->w.rng, 500) ? FT_DISK_FULL : FT_DISK_BAD, 0, scn_ms(s, 1500, 4000));
+	for (int i = 0; i < 6; i++)
+		fault_at(s, at + scn_ms(s, 300, 4000), FT_RESET, rng_chance(&s->w.rng, 700) ? k->agent : 1 - k->agent, 0);
+}
