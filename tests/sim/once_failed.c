@@ -108,6 +108,26 @@ const struct once_failed once_failed[] = {
 	{ "gpus-chaos", 339340 },
 	/* test_coord_queue: a_node_whose_agent_is_restarted_costs_nobody_his_place */
 	{ "queue", 708615 },
+	/* ended-by-number, number-given-twice; test_coord_history: who_ended_first_goes_first_not_who_came_first and
+	 * the_number_of_a_job_that_has_gone_is_not_given_again */
+	{ "history", 4 },
+	{ "history", 39 },
+	/* lapse-unsaid; test_shim_lease: whose_agent_ends_it_for_its_lease_says_so */
+	{ "again-headless", 8 },
+	{ "again-headless", 56 },
+	/* saved-in-vain-let-in; test_coord_requests:
+	 * who_registers_while_a_job_is_saved_in_vain_lets_its_nodes_in_no_more */
+	{ "saved-in-vain", 29 },
+	/* found by the first seeds of their own scenarios: killed-restarts, limit-forgotten, limit-of-one-attempt,
+	 * drain-forgotten, most-silent-lost, kill-confirmed-early, hello-news-only, grace-uncounted */
+	{ "again-kill", 4 },
+	{ "time-restarts", 1 },
+	{ "time-restarts", 2 },
+	{ "drained", 1 },
+	{ "most-silent", 1 },
+	{ "kill-stored", 58 },
+	{ "agent-restarts", 8 },
+	{ "queue-graces", 2 },
 };
 
 const size_t n_once_failed = sizeof(once_failed) / sizeof(once_failed[0]);
