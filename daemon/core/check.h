@@ -122,6 +122,8 @@ void check_gpu_temp(const struct check_at *at, struct check_is *is);
 void check_gpu_power(const struct check_at *at, struct check_is *is);
 void check_gpu_pcie(const struct check_at *at, struct check_is *is);
 void check_gpu_nvlink(const struct check_at *at, struct check_is *is);
+void check_gpu_fabric(const struct check_at *at, struct check_is *is);
+void check_gpu_mode(const struct check_at *at, struct check_is *is);
 void check_gpu_persistence(const struct check_at *at, struct check_is *is);
 void check_gpu_driver(const struct check_at *at, struct check_is *is);
 void check_gpu_count(const struct check_at *at, struct check_is *is);

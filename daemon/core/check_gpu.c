@@ -110,7 +110,9 @@ void check_gpu_strangers(const struct check_at *at, struct check_is *is)
 
 	if (!readable(at, is, true))
 		return;
-	if (g->procs_unknown)
+	if (g->procs_unknown && g->mig)
+		check_ok(is, "cut up (MIG): what uses its parts is not told, and it is not given out");
+	else if (g->procs_unknown)
 		check_say(is, CHECK_WARN, "of unknown use", "the driver does not tell which processes use it; it is not given out",
 			  "see that nobody uses it, and launch with --busy-gpus");
 	else if (g->index < 64 && at->in->strange_gpus >> g->index & 1)
@@ -355,6 +357,53 @@ void check_gpu_persistence(const struct check_at *at, struct check_is *is)
 			  "persistence mode is off: the driver unloads it when nobody uses it, and each start takes seconds",
 			  "systemctl enable --now nvidia-persistenced, or nvidia-smi -pm 1");
 	is->untold = true;
+}
+
+enum { FABRIC_COMPLETE = 3, COMPUTE_PROHIBITED = 2, COMPUTE_EXCLUSIVE = 3 }; /* NVML's */
+
+void check_gpu_fabric(const struct check_at *at, struct check_is *is)
+{
+	const struct rec_gpu *g = at->gpu;
+
+	if (!readable(at, is, true))
+		return;
+	if (!MSG_HAS(g, gpu, fabric)) {
+		is->verdict = CHECK_SKIP; /* there is none */
+		return;
+	}
+	check_ok(is, "it has joined");
+	if (g->fabric != FABRIC_COMPLETE)
+		check_say(is, CHECK_BAD, "outside of the NVLink fabric",
+			  arena_printf(at->a, "it has not joined the NVLink fabric (%s): CUDA does not start (error 802)",
+				       g->fabric == 2 ? "in progress" : "not started"),
+			  "systemctl restart nvidia-fabricmanager, of the very version of the driver, when no job runs there; see its log");
+	else if (g->fabric_status != 0)
+		check_say(is, CHECK_BAD, "outside of the NVLink fabric",
+			  arena_printf(at->a, "its joining of the NVLink fabric failed (NVML's error %u)", g->fabric_status),
+			  "see the fabric manager's log (/var/log/fabricmanager.log); dmesg | grep -i nvswitch");
+	/* where that is not there it is told itself */
+	is->untold = at->host != NULL && MSG_HAS(at->host, host, fabricmanager) && !at->host->fabricmanager;
+}
+
+void check_gpu_mode(const struct check_at *at, struct check_is *is)
+{
+	const struct rec_gpu *g = at->gpu;
+	struct tally_view v = { 0 };
+
+	if (!readable(at, is, MSG_HAS(g, gpu, compute_mode) || MSG_HAS(g, gpu, ecc_on) || MSG_HAS(g, gpu, mig)))
+		return;
+	if (at->in->peers != NULL && g->name != NULL)
+		tally_look(at->in->peers, TALLY_ECC, g->name, "0", &v);
+	check_ok(is, arena_printf(at->a, "compute mode %s, ECC %s%s", !MSG_HAS(g, gpu, compute_mode) ? "unknown" : g->compute_mode == 0 ? "default" :
+				  g->compute_mode == COMPUTE_EXCLUSIVE ? "exclusive" : "other", !MSG_HAS(g, gpu, ecc_on) ? "unknown" : g->ecc_on ? "on" : "off",
+				  g->mig ? ", MIG" : ""));
+	if (g->compute_mode == COMPUTE_PROHIBITED)
+		check_say(is, CHECK_BAD, "closed to programs", "its compute mode is Prohibited: no CUDA program can use it",
+			  arena_printf(at->a, "nvidia-smi -i %u -c DEFAULT", g->index));
+	else if (MSG_HAS(g, gpu, ecc_on) && !g->ecc_on && v.most != NULL && strcmp(v.most, "1") == 0)
+		check_say(is, CHECK_WARN, "without ECC",
+			  arena_printf(at->a, "ECC is off, and on at %u of %u GPUs of its model: memory errors go unnoticed there", v.n_most, v.n_all),
+			  arena_printf(at->a, "nvidia-smi -i %u -e 1, and reset it or reboot when no job runs there", g->index));
 }
 
 /* ---- of a node ------------------------------------------------------------------------------ */

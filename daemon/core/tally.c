@@ -132,6 +132,8 @@ static void add_gpu(struct tally *t, const struct rec_gpu *g)
 		return;
 	if (MSG_HAS(g, gpu, nvlinks))
 		add_number(t, TALLY_NVLINKS, g->name, g->nvlinks);
+	if (MSG_HAS(g, gpu, ecc_on))
+		add_number(t, TALLY_ECC, g->name, g->ecc_on);
 	if (MSG_HAS(g, gpu, power_limit_mw))
 		add_number(t, TALLY_LIMIT, g->name, g->power_limit_mw / 1000);
 	if (MSG_HAS(g, gpu, pcie_gen_max) && MSG_HAS(g, gpu, pcie_width_max)) {

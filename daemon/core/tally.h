@@ -24,6 +24,7 @@ enum tally_kind {
 	TALLY_LIMIT, /* W, of GPUs of a model */
 	TALLY_PORTS, /* number of RDMA ports of nodes of one make that have any */
 	TALLY_SM, /* SM LID of Active InfiniBand ports of one name: rails may have fabrics of their own */
+	TALLY_ECC, /* "1" where ECC is on, of GPUs of a model */
 	TALLY_DOWN, /* "1" of ports of one name that are Down, "0" of the others */
 };
 

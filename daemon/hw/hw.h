@@ -84,6 +84,9 @@ struct hw_gpu {
 	bool remap_pending, remap_failed; /* when these are known */
 	struct hw_u32 nvlinks, nvlinks_all; /* active; that answer */
 	struct hw_u32 persistence; /* 0 or 1 */
+	struct hw_u32 fabric, fabric_status; /* NVML's: 1 not started, 2 in progress, 3 complete; known where there is one */
+	struct hw_u32 mig, ecc_on; /* 0 or 1 */
+	struct hw_u32 compute_mode; /* NVML's: 0 default, 2 prohibited, 3 exclusive */
 	struct hw_u32 slow_c;
 	struct hw_u32 xids; /* since the source began to listen; unknown: it cannot listen */
 	struct hw_u32 xid; /* the last one's number */

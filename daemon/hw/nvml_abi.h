@@ -62,6 +62,15 @@ struct nvml_utilization {
 	unsigned gpu, memory;
 };
 
+/* nvmlGpuFabricInfo_t: a GPU's registration with the fabric manager, on boards with NVSwitches since H100 */
+struct nvml_fabric {
+	unsigned char cluster[16];
+	int status; /* NVML's code, when it is complete */
+	unsigned clique;
+	unsigned char state; /* 0: there is no fabric */
+};
+_Static_assert(sizeof(struct nvml_fabric) == 28, "nvmlGpuFabricInfo_t");
+
 /* nvmlProcessInfo_v1_t, of nvmlDeviceGetComputeRunningProcesses without suffix */
 struct nvml_process {
 	unsigned pid;
@@ -104,6 +113,10 @@ _Static_assert(sizeof(struct nvml_event) == 32 || sizeof(void *) != 8, "nvmlEven
 				      unsigned *pending, unsigned *failed), false)                 \
 	X(nvmlDeviceGetNvLinkState, (nvml_device device, unsigned link, int *active), false)       \
 	X(nvmlDeviceGetPersistenceMode, (nvml_device device, int *mode), false)                    \
+	X(nvmlDeviceGetGpuFabricInfo, (nvml_device device, struct nvml_fabric *fabric), false)     \
+	X(nvmlDeviceGetMigMode, (nvml_device device, unsigned *current, unsigned *pending), false) \
+	X(nvmlDeviceGetEccMode, (nvml_device device, int *current, int *pending), false)           \
+	X(nvmlDeviceGetComputeMode, (nvml_device device, int *mode), false)                        \
 	X(nvmlDeviceGetTemperatureThreshold, (nvml_device device, int which, unsigned *celsius), false) \
 	X(nvmlDeviceGetTotalEccErrors,                                                             \
 	  (nvml_device device, int type, int counter, unsigned long long *count), false)           \

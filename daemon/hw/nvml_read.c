@@ -60,9 +60,11 @@ static void read_u32(bool ok, unsigned v, struct hw_u32 *ret)
 static void read_gauges(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
 	struct nvml_utilization u = { 0 };
-	unsigned v = 0;
+	unsigned v = 0, then = 0;
 	bool ok;
 
+	ok = ASK(s, g, row, "MIG", nvmlDeviceGetMigMode, &v, &then); /* by which use and processes may not be told */
+	read_u32(ok, v != 0, &row->mig);
 	ok = ASK(s, g, row, "temperature", nvmlDeviceGetTemperature, NVML_TEMPERATURE_GPU, &v);
 	read_u32(ok, v, &row->temp_c);
 	ok = ASK(s, g, row, "power", nvmlDeviceGetPowerUsage, &v);
@@ -126,6 +128,21 @@ static void read_rows(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *
 	row->remap_failed = failed != 0;
 }
 
+static void read_modes(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	struct nvml_fabric f = { .state = 0 };
+	int mode = 0, pending = 0;
+	bool ok;
+
+	ok = ASK(s, g, row, "NVLink fabric", nvmlDeviceGetGpuFabricInfo, &f) && f.state != 0;
+	read_u32(ok, f.state, &row->fabric);
+	read_u32(ok, (unsigned)f.status, &row->fabric_status);
+	ok = ASK(s, g, row, "ECC", nvmlDeviceGetEccMode, &mode, &pending);
+	read_u32(ok, mode != 0, &row->ecc_on);
+	ok = ASK(s, g, row, "compute mode", nvmlDeviceGetComputeMode, &mode);
+	read_u32(ok && mode >= 0, (unsigned)mode, &row->compute_mode);
+}
+
 /* What costs a call for each link, and seldom changes. */
 static void read_soon(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
@@ -136,6 +153,7 @@ static void read_soon(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *
 	read_rows(s, g, row);
 	ok = ASK(s, g, row, "persistence", nvmlDeviceGetPersistenceMode, &mode);
 	read_u32(ok, mode != 0, &row->persistence);
+	read_modes(s, g, row);
 }
 
 static void read_slow(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
@@ -160,6 +178,10 @@ static void take_seldom(const struct nvml_gpu *g, struct hw_gpu *row)
 	row->remap_pending = g->soon.remap_pending;
 	row->remap_failed = g->soon.remap_failed;
 	row->persistence = g->soon.persistence;
+	row->fabric = g->soon.fabric;
+	row->fabric_status = g->soon.fabric_status;
+	row->ecc_on = g->soon.ecc_on;
+	row->compute_mode = g->soon.compute_mode;
 	row->pcie_gen_max = g->slow.pcie_gen_max;
 	row->pcie_width_max = g->slow.pcie_width_max;
 	row->slow_c = g->slow.slow_c;

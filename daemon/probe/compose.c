@@ -206,6 +206,13 @@ static void put_health(struct composer *c, const struct hw_gpu *g, struct rec_gp
 	if (g->persistence.known)
 		MSG_SET(to, gpu, persistence, g->persistence.v != 0);
 	PUT(to, gpu, g, slow_c, 1000u);
+	PUT(to, gpu, g, fabric, 15u);
+	PUT(to, gpu, g, fabric_status, 65535u);
+	if (g->mig.known)
+		MSG_SET(to, gpu, mig, g->mig.v != 0);
+	if (g->ecc_on.known)
+		MSG_SET(to, gpu, ecc_on, g->ecc_on.v != 0);
+	PUT(to, gpu, g, compute_mode, 15u);
 }
 
 /* An Xid that has come has come, whoever hangs now. */

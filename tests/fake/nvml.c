@@ -15,6 +15,7 @@
  *   xid I NUMBER       each line that is new is one event
  *   set I VALUE NAME    NAME of throttle pstate gen genmax width widthmax remapc remapu pending failed links persist slow
  *                      ecc (uncorrected errors) limit (W) util (%) linksdown (that answer and are not active)
+ *                      fabric (its state, 0: none) fabricstatus mig eccmode compute
  *   driver VERSION     the library's; told when a session begins
  *   name I WORD        its model: "NVIDIA WORD"
  *   hang               nvmlDeviceGetCount_v2 does not return while this is there
@@ -44,10 +45,10 @@
 #define NO_UTIL 1000 /* as processes are */
 
 enum setting { THROTTLE, PSTATE, GEN, GENMAX, WIDTH, WIDTHMAX, REMAPC, REMAPU, PENDING, FAILED, LINKS, PERSIST, SLOW,
-	       ECCU, LIMITW, UTILP, LINKSDOWN, SETTINGS };
+	       ECCU, LIMITW, UTILP, LINKSDOWN, FABRIC, FABRICSTATUS, MIG, ECCMODE, COMPUTE, SETTINGS };
 static const char *const setting_names[] = { "throttle", "pstate", "gen", "genmax", "width", "widthmax", "remapc", "remapu", "pending",
-					     "failed", "links", "persist", "slow", "ecc", "limit", "util", "linksdown" };
-static const unsigned healthy[] = { [GEN] = 5, [GENMAX] = 5, [WIDTH] = 16, [WIDTHMAX] = 16, [PERSIST] = 1, [SLOW] = 95, [LIMITW] = 700, [UTILP] = NO_UTIL,
+					     "failed", "links", "persist", "slow", "ecc", "limit", "util", "linksdown", "fabric", "fabricstatus", "mig", "eccmode", "compute" };
+static const unsigned healthy[] = { [GEN] = 5, [GENMAX] = 5, [WIDTH] = 16, [WIDTHMAX] = 16, [PERSIST] = 1, [SLOW] = 95, [LIMITW] = 700, [UTILP] = NO_UTIL, [ECCMODE] = 1,
 				    [SETTINGS] = 0 };
 
 enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, FAILS };
@@ -377,6 +378,30 @@ nvml_ret nvmlDeviceGetNvLinkState(nvml_device g, unsigned link, int *active)
 nvml_ret nvmlDeviceGetPersistenceMode(nvml_device g, int *ret)
 {
 	*ret = (int)g->set[PERSIST];
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetGpuFabricInfo(nvml_device g, struct nvml_fabric *ret)
+{
+	*ret = (struct nvml_fabric){ .state = (unsigned char)g->set[FABRIC], .status = (int)g->set[FABRICSTATUS] };
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetMigMode(nvml_device g, unsigned *now, unsigned *then)
+{
+	*now = *then = g->set[MIG];
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetEccMode(nvml_device g, int *now, int *then)
+{
+	*now = *then = (int)g->set[ECCMODE];
+	return g->code;
+}
+
+nvml_ret nvmlDeviceGetComputeMode(nvml_device g, int *ret)
+{
+	*ret = (int)g->set[COMPUTE];
 	return g->code;
 }
 

@@ -823,6 +823,50 @@ TEST(fabric_manager_and_peermem_are_asked_for_where_they_are_needed)
 	expect("gpu.persistence", CHECK_WARN, "off");
 }
 
+TEST(a_gpu_outside_of_its_fabric_or_in_an_odd_mode_is_told)
+{
+	struct rec_gpu g = { .index = 0, .name = "NVIDIA H100 80GB HBM3" };
+	struct rec_readings r = { .gpus = &g, .n_gpus = 1 };
+	struct rec_host h = { 0 };
+	struct verdict_in in = { .peers = &tally };
+
+	memset(&tally, 0, sizeof(tally));
+	MSG_SET(&g, gpu, compute_mode, 0);
+	MSG_SET(&g, gpu, ecc_on, true);
+	with(&r, &in);
+	expect("gpu.fabric", CHECK_SKIP, NULL); /* there is none */
+	expect("gpu.mode", CHECK_OK, "compute mode default, ECC on");
+	for (int i = 0; i < 3; i++)
+		tally_node(&tally, &r);
+	MSG_SET(&g, gpu, fabric, 3);
+	MSG_SET(&g, gpu, fabric_status, 0);
+	with(&r, &in);
+	expect("gpu.fabric", CHECK_OK, "joined");
+	g.fabric_status = 999;
+	with(&r, &in);
+	expect("gpu.fabric", CHECK_BAD, "999");
+	g.fabric = 2;
+	with(&r, &in);
+	expect("gpu.fabric", CHECK_BAD, "in progress");
+	assert_int_equal(v.n, 1);
+	MSG_SET(&h, host, fabricmanager, false); /* that is told */
+	of_host(&h, NULL, &g);
+	expect("gpu.fabric", CHECK_BAD, "in progress");
+	g.ecc_on = false;
+	with(&r, &in);
+	expect("gpu.mode", CHECK_WARN, "on at 3 of 3");
+	g.compute_mode = 2;
+	with(&r, &in);
+	expect("gpu.mode", CHECK_BAD, "Prohibited");
+	g.compute_mode = 3;
+	MSG_SET(&g, gpu, mig, true);
+	g.procs_unknown = true;
+	memset(&tally, 0, sizeof(tally));
+	with(&r, &in);
+	expect("gpu.mode", CHECK_OK, "compute mode exclusive, ECC off, MIG"); /* as on all, for all that is known */
+	expect("gpu.strangers", CHECK_OK, "MIG");
+}
+
 /* ---- nodes ---------------------------------------------------------------------------------- */
 
 static struct rec_mount mount_of(const char *path, uint64_t total, uint64_t available)
@@ -972,6 +1016,7 @@ int main(void)
 		cmocka_unit_test(two_lanes_are_right_where_all_are_split_and_doubtful_where_one_is),
 		cmocka_unit_test(counters_are_judged_by_what_they_grew_and_not_by_what_they_are),
 		cmocka_unit_test(packets_out_of_order_are_a_fault_where_some_are_lost),
+		cmocka_unit_test(a_gpu_outside_of_its_fabric_or_in_an_odd_mode_is_told),
 		cmocka_unit_test(a_port_that_nobody_uses_is_no_fault),
 		cmocka_unit_test(a_counter_at_its_end_or_that_is_not_to_be_had_is_told),
 		cmocka_unit_test(a_port_that_comes_and_goes_is_flapping),

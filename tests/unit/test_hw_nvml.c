@@ -112,7 +112,7 @@ TEST(links_clocks_and_replaced_rows_are_read)
 	const struct hw_gpu *g;
 
 	show("count 1\nset 0 72 throttle\nset 0 2 pstate\nset 0 1 gen\nset 0 8 width\nset 0 3 remapu\nset 0 1 pending\n"
-	     "set 0 8 links\nset 0 0 persist");
+	     "set 0 8 links\nset 0 0 persist\nset 0 2 fabric\nset 0 5 fabricstatus\nset 0 1 mig\nset 0 0 eccmode\nset 0 3 compute");
 	poll_gpus();
 	g = &r.gpus[0];
 	assert_int_equal(g->throttle.v, 72);
@@ -121,6 +121,8 @@ TEST(links_clocks_and_replaced_rows_are_read)
 	assert_true(g->remap_uncorrected.v == 3 && g->remap_corrected.known && g->remap_pending && !g->remap_failed);
 	assert_true(g->nvlinks.v == 8 && g->nvlinks_all.v == NVML_LINKS_MAX);
 	assert_true(g->persistence.known && g->persistence.v == 0);
+	assert_true(g->fabric.known && g->fabric.v == 2 && g->fabric_status.v == 5);
+	assert_true(g->mig.known && g->mig.v == 1 && g->ecc_on.known && g->ecc_on.v == 0 && g->compute_mode.v == 3);
 	assert_int_equal(g->slow_c.v, 95);
 	assert_string_equal(r.sources[0].version, "580.95.05");
 	assert_string_equal(g->note, "");
