@@ -186,7 +186,7 @@ void fill_job(struct arena *a, struct coord *c, struct job *j, bool ranks, struc
 		MSG_SET(i, job_info, asked, true);
 	i->notices = (const char **)j->notices;
 	i->n_notices = j->n_notices;
-	i->why = j->why != NULL ? j->why : j->ending;
+	i->why = j->why != NULL ? j->why : j->ending != NULL ? j->ending : prepare_waits(a, c, j);
 	if (strcmp(i->state, "restarting") == 0)
 		i->why = restart_why(a, c, j);
 	restart_fill_info(a, j, i);

@@ -288,6 +288,9 @@ bool request_uid(struct coord *c, struct clink *l, uint32_t rid, bool has_uid, u
 
 /* coord_prepare.c */
 /* Its nodes are chosen and stored: they are asked. */
+/* Whom a job that is being prepared waits for, and what that one does; NULL: it is not long yet, or nobody. */
+const char *prepare_waits(struct arena *a, const struct coord *c, const struct job *j);
+void prepare_deadline(struct coord *c, struct job *j);
 void job_go_prepare(struct coord *c, struct job *j);
 /* What its nodes have said of the preparation is to be said anew. */
 void job_unprepared(struct job *j);

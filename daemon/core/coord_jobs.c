@@ -671,6 +671,7 @@ static void say_who_is_late(struct coord *c, struct job *j)
 static void job_deadlines(struct coord *c, struct job *j)
 {
 	job_proof_deadline(c, j);
+	prepare_deadline(c, j);
 	if (j->state == JOB_PREPARING && mono_due(j->prepare_until, c->now)) {
 		say_who_is_late(c, j);
 		job_check_final(c, j);

@@ -294,6 +294,7 @@ struct job {
 	char *hosts, *exclude, *name, *command; /* own copies or NULL */
 	int64_t submit_wall_ms, start_wall_ms, end_wall_ms;
 	uint64_t ran_ms; /* longest time that a node, or our own row, says this attempt has run */
+	mono_t late_look; /* being prepared: who is not ready by then is told */
 	mono_t prepare_until, run_until, retry_save;
 	mono_t end_by; /* ENDING: when its GPUs are free at the latest; MONO_NEVER: not yet thought of */
 	mono_t start_by; /* QUEUED: when it can start at the latest; MONO_NEVER: nobody knows */

@@ -12,6 +12,7 @@
 
 #include "proto/spec.h"
 
+#define UNREADY_MS 2000 /* specification, shim and ports take well below a second */
 #define SUSPECT_MS 500 /* after a node that has died would be silent */
 
 void job_unprepared(struct job *j)
@@ -32,7 +33,9 @@ void job_go_prepare(struct coord *c, struct job *j)
 	story_nodes(j, nodes, sizeof(nodes));
 	job_tell(c, j, NULL, 0, 0, "placed on %s, attempt %u", nodes, j->attempt);
 	j->prepare_until = mono_add_ms(c->now, c->conf.prepare_ms);
+	j->late_look = mono_add_ms(c->now, UNREADY_MS);
 	coord_wake_at(c, j->prepare_until);
+	coord_wake_at(c, j->late_look);
 	free(j->why);
 	j->why = NULL;
 	specs_choose(c, j);
@@ -43,6 +46,44 @@ void job_go_prepare(struct coord *c, struct job *j)
 	}
 	specs_to_spares(c, j);
 	job_changed(c, j);
+}
+
+const char *prepare_waits(struct arena *a, const struct coord *c, const struct job *j)
+{
+	const struct node *first = NULL;
+	char more[40] = "";
+	size_t n = 0;
+
+	if (j->state != JOB_PREPARING || j->recovering || !mono_is_never(j->late_look) || mono_is_never(j->prepare_until))
+		return NULL;
+	for (size_t i = 0; i < j->n_places; i++) {
+		if (j->places[i].phase >= PL_PREPARED)
+			continue;
+		first = first != NULL ? first : j->places[i].node;
+		n++;
+	}
+	if (first == NULL)
+		return NULL;
+	if (n > 1)
+		snprintf(more, sizeof(more), " and %zu more", n - 1);
+	if (strcmp(first->name, j->submit_node) == 0)
+		return arena_printf(a, "waiting for %s%s to be ready: its shim is being started, and looks at directory and command",
+				    first->name, more);
+	return arena_printf(a, "waiting for %s%s to be ready: it fetches command and environment from %s (can it reach that one?), or "
+			    "its shim is being started", first->name, more, j->submit_node);
+}
+
+void prepare_deadline(struct coord *c, struct job *j)
+{
+	if (j->state != JOB_PREPARING || mono_is_never(j->late_look))
+		return;
+	if (!mono_due(j->late_look, c->now)) {
+		coord_wake_at(c, j->late_look);
+		return;
+	}
+	j->late_look = MONO_NEVER;
+	if (prepare_waits(&c->out->arena, c, j) != NULL)
+		job_changed(c, j);
 }
 
 /* Which of its shims keep the lease: on disk before any of them may go. A
@@ -197,8 +238,11 @@ void jobs_on_prepared(struct coord *c, struct node *n, const struct rec_prepared
 	p->leased = r->leased;
 	p->master_port = r->master_port;
 	p->proof_port = r->proof_port;
-	if (!job_all_places(j, PL_PREPARED))
+	if (!job_all_places(j, PL_PREPARED)) {
+		if (mono_is_never(j->late_look))
+			job_changed(c, j); /* whom it waits for was told, and is another now */
 		return;
+	}
 	j->master_port = j->places[0].master_port;
 	job_tell(c, j, NULL, 0, 0, j->n_places > 1 ? "prepared on all nodes" : "prepared");
 	if (j->max_restarts > 0)

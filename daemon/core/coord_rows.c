@@ -413,6 +413,7 @@ static void load_job_fields(struct coord *c, struct job *j, const struct rec_row
 	j->stored = true;
 	j->first = -1;
 	j->first_settled = r->first_settled || (r->exit_code != 0 && r->n_first > 0);
+	j->late_look = MONO_NEVER;
 	j->prepare_until = j->run_until = j->retry_save = j->story_save = MONO_NEVER;
 	j->end_by = j->start_by = j->restart_at = j->run_since = MONO_NEVER;
 	j->on_hang = on_hang_from(r->on_hang) > 0 ? (enum on_hang)on_hang_from(r->on_hang) : ON_HANG_REPORT;

@@ -379,6 +379,39 @@ static void nobody_starts_before_all_are_ready_and_proved(void **state)
 	assert_true(was_told(w, a, MSG_start));
 }
 
+static void expect_why(struct world *w, const char *words)
+{
+	struct msg m;
+	struct rec_job_info *i = job_one(w, &m);
+
+	if (words == NULL)
+		assert_null(i->why);
+	else
+		assert_non_null(strstr(i->why != NULL ? i->why : "", words));
+	msg_finish(&m);
+}
+
+static void who_is_not_ready_soon_is_named_with_what_it_does(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01"), b = node_up(w, "gpu02");
+
+	submit(w, a, "c1", 2);
+	store(w);
+	tick(w, 1900);
+	expect_why(w, NULL);
+	tick(w, 200);
+	expect_why(w, "waiting for gpu01 and 1 more to be ready: its shim is being started");
+	prepared(w, a, true);
+	expect_why(w, "waiting for gpu02 to be ready: it fetches command and environment from gpu01 (can it reach that one?)");
+	prepared(w, b, true);
+	expect_why(w, NULL);
+	proved(w, b, true, true);
+	proved(w, a, false, true);
+	ranks(w, a, 0, "running", 0);
+	expect_why(w, NULL);
+}
+
 static void an_unreachable_rank_zero_is_named(void **state)
 {
 	struct world *w = *state;
@@ -630,6 +663,7 @@ int main(void)
 		T(a_submit_that_cannot_be_saved_is_refused_and_leaves_nothing),
 		T(a_retried_submit_is_one_job),
 		T(nobody_starts_before_all_are_ready_and_proved),
+		T(who_is_not_ready_soon_is_named_with_what_it_does),
 		T(an_unreachable_rank_zero_is_named),
 		T(a_refusal_to_prepare_gives_its_code_and_sentence),
 		T(the_first_bad_rank_decides),
