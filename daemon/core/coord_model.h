@@ -9,6 +9,7 @@
 #include "common/hostlist.h"
 #include "common/list.h"
 #include "core/below.h"
+#include "core/tally.h"
 #include "core/coord.h"
 #include "core/coord_events.h"
 #include "core/map.h"
@@ -95,6 +96,8 @@ struct node {
 	bool probe; /* its agent sends readings */
 	bool have_readings;
 	struct msg readings; /* own copy */
+	struct tally_part tallied; /* what of them is in coord.tally */
+	bool tally_old; /* ... which is not these */
 	mono_t readings_at;
 	bool awaits_first;
 	mono_t first_until; /* the first ones are waited for until then */

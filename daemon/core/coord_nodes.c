@@ -561,6 +561,7 @@ void node_take_out(struct coord *c, struct node *n)
 	size_t at = node_position(c, n->name);
 	struct action *a;
 
+	checks_untally(c, n);
 	memmove(&c->nodes[at], &c->nodes[at + 1], (c->n_nodes - at - 1) * sizeof(struct node *));
 	c->n_nodes--;
 	map_del(&c->keys, key_id(n->key));

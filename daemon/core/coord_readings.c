@@ -26,6 +26,7 @@ void node_free(struct node *n)
 	free(n->events);
 	checks_node_finish(n);
 	free(n->stale);
+	free(n->tallied.v);
 	free(n);
 }
 
@@ -36,6 +37,7 @@ static void forget_readings(struct coord *c, struct node *n)
 	memset(&n->readings, 0, sizeof(n->readings));
 	c->readings_seen++;
 	n->have_readings = false;
+	n->tally_old = true;
 	n->ports_are = PORTS_UNKNOWN;
 	gpus_forget(n);
 }

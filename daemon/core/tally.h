@@ -28,20 +28,27 @@ enum tally_kind {
 	TALLY_DOWN, /* "1" of ports of one name that are Down, "0" of the others */
 };
 
+#define TALLY_SLOTS 1024 /* a power of two, and never full */
 #define TALLY_MAX 256 /* different values in all; what comes later is not counted */
 
 struct tally_entry {
 	uint8_t kind;
+	uint32_t hash; /* of these three, or another one's */
 	char model[66], value[66];
 	uint32_t n;
 };
 
+struct tally_part;
 struct tally {
 	uint32_t nodes; /* with readings */
 	uint32_t nodes_init; /* with a port that waits for a subnet manager */
 	uint32_t nodes_active; /* with an Active InfiniBand port */
+	bool full; /* something was not counted, or values that nobody has any more fill it */
+	bool no_memory;
 	size_t n;
 	struct tally_entry v[TALLY_MAX];
+	struct tally_part *part; /* of the node that is being counted; NULL: nobody wants it back */
+	uint16_t slots[TALLY_SLOTS]; /* by hash, or behind it: 1 + index in v; 0: free */
 };
 
 /* How a value stands among its like. */
@@ -50,6 +57,18 @@ struct tally_view {
 	uint32_t n_most, n_same, n_all; /* with it; with the value asked about; of this kind and model */
 };
 
+/* What one node has brought: that it can be taken back when it says something else. */
+struct tally_part {
+	bool counted, init, active;
+	uint16_t *v; /* indices in tally.v */
+	size_t n, cap;
+};
+
+void tally_clear(struct tally *t); /* parts are of no use afterwards */
+/* False: no memory; what was counted of it cannot be taken back whole. */
+bool tally_put(struct tally *t, const struct rec_readings *r, struct tally_part *part);
+void tally_take_back(struct tally *t, struct tally_part *part);
+/* For good. */
 void tally_node(struct tally *t, const struct rec_readings *r);
 void tally_add(struct tally *t, enum tally_kind kind, const char *model, const char *value);
 void tally_look(const struct tally *t, enum tally_kind kind, const char *model, const char *value,

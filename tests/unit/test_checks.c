@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <cmocka.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/check.h"
@@ -759,6 +760,58 @@ TEST(driver_and_count_are_compared_with_other_nodes)
 	sources[1].version = "550.54.15";
 }
 
+/* As a count of all anew: what a node has said before is in nothing any more. */
+static void counts_are(const struct tally *t, const char *port_rate, uint32_t most, uint32_t all)
+{
+	struct tally_view view;
+
+	tally_look(t, TALLY_RATE, "@mlx5_2/1", NULL, &view);
+	assert_int_equal(view.n_all, all);
+	if (port_rate == NULL)
+		assert_null(view.most);
+	else
+		assert_string_equal(view.most, port_rate);
+	assert_int_equal(view.n_most, most);
+}
+
+TEST(what_a_node_said_before_is_taken_back)
+{
+	struct rec_port p = ndr("mlx5_2");
+	struct rec_readings r = { .ports = &p, .n_ports = 1 };
+	struct tally_part part[4] = { 0 };
+
+	memset(&tally, 0, sizeof(tally));
+	for (int i = 0; i < 4; i++)
+		assert_true(tally_put(&tally, &r, &part[i]));
+	counts_are(&tally, "400000", 4, 4);
+	assert_int_equal(tally.nodes_active, 4);
+	for (uint64_t k = 0; k < 3; k++) { /* three of them become slower, one after the other */
+		MSG_SET(&p, port, rate_mbps, 200000);
+		tally_take_back(&tally, &part[k]);
+		counts_are(&tally, k < 2 ? "400000" : "200000", k == 0 ? 3 : 2, 3);
+		assert_true(tally_put(&tally, &r, &part[k]));
+	}
+	counts_are(&tally, "200000", 3, 4);
+	for (int i = 0; i < 4; i++) {
+		tally_take_back(&tally, &part[i]);
+		tally_take_back(&tally, &part[i]); /* once is enough */
+	}
+	counts_are(&tally, NULL, 0, 0);
+	assert_int_equal(tally.nodes + tally.nodes_init + tally.nodes_active, 0);
+	for (uint32_t i = 0; i < TALLY_MAX; i++) { /* values that nobody has any more fill it: it is said */
+		MSG_SET(&p, port, rate_mbps, 1000 + i);
+		assert_true(tally_put(&tally, &r, &part[0]));
+		tally_take_back(&tally, &part[0]);
+	}
+	assert_true(tally.full);
+	tally_clear(&tally);
+	assert_true(tally_put(&tally, &r, &part[0]));
+	counts_are(&tally, "1255", 1, 1);
+	assert_false(tally.full);
+	for (int i = 0; i < 4; i++)
+		free(part[i].v);
+}
+
 TEST(a_GPU_whose_adapter_is_down_takes_a_way_round)
 {
 	struct rec_port p[3] = { ndr("mlx5_0"), ndr("mlx5_1"), ndr("mlx5_2") };
@@ -1034,6 +1087,7 @@ int main(void)
 		cmocka_unit_test(a_PCIe_link_is_narrow_always_and_slow_only_while_it_is_busy),
 		cmocka_unit_test(NVLinks_are_counted_by_the_model),
 		cmocka_unit_test(driver_and_count_are_compared_with_other_nodes),
+		cmocka_unit_test(what_a_node_said_before_is_taken_back),
 		cmocka_unit_test(a_GPU_whose_adapter_is_down_takes_a_way_round),
 		cmocka_unit_test(fabric_manager_and_peermem_are_asked_for_where_they_are_needed),
 		cmocka_unit_test(file_systems_that_hang_are_full_or_small),
