@@ -465,7 +465,6 @@ static void submit_stored(struct coord *c, struct job *j, int error, const char 
 				     "the coordinator could not save the job, so it was not taken: %s",
 				     text != NULL ? text : "store error");
 		job_unplace(c, j);
-		peers_withdraw(c, j);
 		specs_over(c, j); /* a node that has registered meanwhile was told to keep it */
 		job_free(c, j);
 		c->have_dirty = true; /* others may wait for what it had */

@@ -194,18 +194,13 @@ void peers_tell_places(struct coord *c, struct job *j)
 
 void peers_unplaced(struct coord *c, struct job *j)
 {
-	const struct node *src = node_find(c, j->submit_node);
 	const struct peers nobody = { 0 };
-	uint32_t i;
 
 	list_foreach(e, &j->watches)
 		list_entry(e, struct watch, of_job)->peers_attempt = 0;
-	for (i = 0; i < j->n_places; i++)
+	for (size_t i = 0; i < j->n_places; i++)
 		if (j->places[i].node->link != NULL)
 			send(c, j->places[i].node, j, &nobody);
-	/* it has registered while this was being saved, so it was told of them */
-	if (src != NULL && src->link != NULL && job_place_of(j, src, &i) == NULL && !is_read_at(j, src))
-		send(c, src, j, &nobody);
 }
 
 void peers_moved(struct coord *c, struct job *j, const struct place *old, size_t n)

@@ -425,29 +425,6 @@ static void a_node_that_was_told_of_a_job_that_is_not_taken_is_told_that_it_is_o
 	msg_finish(&m);
 }
 
-static void who_registers_while_a_job_is_saved_in_vain_lets_its_nodes_in_no_more(void **state)
-{
-	struct world *w = *state;
-	uint64_t a = node_up(w, "gpu01");
-	struct msg m;
-
-	node_up(w, "gpu02");
-	store(w);
-	submit(w, a, "c1", 2);
-	link_down(w, a);
-	a = node_up(w, "gpu01");
-	assert_true(last_to(w, a, MSG_allow, &m));
-	assert_int_equal(m.u.allow.n_peers, 1);
-	assert_true(m.u.allow.peers[0].spec_only);
-	msg_finish(&m);
-	w->disk_full = true;
-	store(w);
-	assert_true(last_to(w, a, MSG_allow, &m));
-	assert_int_equal(m.u.allow.job, 1);
-	assert_int_equal(m.u.allow.n_peers, 0);
-	msg_finish(&m);
-}
-
 static void a_repeated_submit_says_whether_its_specification_is_needed(void **state)
 {
 	struct world *w = *state;
@@ -739,7 +716,6 @@ int main(void)
 		T(only_the_submitting_node_is_told_that_a_job_is_over_and_only_when_saved),
 		T(a_registering_node_is_told_its_unfinished_jobs),
 		T(a_node_that_was_told_of_a_job_that_is_not_taken_is_told_that_it_is_over),
-		T(who_registers_while_a_job_is_saved_in_vain_lets_its_nodes_in_no_more),
 		T(a_repeated_submit_says_whether_its_specification_is_needed),
 		T(the_jobs_nodes_may_fetch_its_specification_until_it_is_over),
 		T(a_job_that_was_never_saved_lets_nobody_in),
