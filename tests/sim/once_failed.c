@@ -116,7 +116,7 @@ const struct once_failed once_failed[] = {
 	{ "again-headless", 8 },
 	{ "again-headless", 56 },
 	/* saved-in-vain-let-in; test_coord_requests:
-	 * who_registers_while_a_job_is_saved_in_vain_lets_its_nodes_in_no_more */
+	 * a_job_that_was_never_saved_lets_nobody_in */
 	{ "saved-in-vain", 29 },
 	/* found by the first seeds of their own scenarios: killed-restarts, limit-forgotten, limit-of-one-attempt,
 	 * drain-forgotten, most-silent-lost, kill-confirmed-early, hello-news-only, grace-uncounted */
