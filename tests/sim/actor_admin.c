@@ -133,7 +133,7 @@ static void ask_to_drain(struct sim *s, bool resume)
 		MSG_SET(&m.u.node_drain, node_drain, resume, true);
 		s->agents[k->host].drained = false; /* whether or not we shall hear of it */
 	} else {
-		k->want_drain = true;
+		k->want_drain = s->agents[k->host].may_be_drained = true;
 		k->drain_rid = k->rid;
 		m.u.node_drain.why = "new NIC";
 	}
@@ -307,6 +307,12 @@ static void is_drained(struct sim *s)
 	again_in(s, AD_RESUME, k->resume_after, k->resume_after);
 }
 
+static void is_resumed(struct sim *s)
+{
+	s->admin->resumed = true;
+	s->agents[s->admin->host].may_be_drained = false;
+}
+
 static void on_token(struct sim *s, const struct rec_token *r)
 {
 	struct admin *k = s->admin;
@@ -370,7 +376,7 @@ void admin_message(struct sim *s, struct conn *c, const struct msg *m)
 		else if (m->u.ok.rid == s->admin->drain_rid && s->admin->drains)
 			is_drained(s);
 		else if (m->u.ok.rid == s->admin->resume_rid && s->admin->drains)
-			s->admin->resumed = true;
+			is_resumed(s);
 		break;
 	case MSG_refused:
 		on_refused(s, c, &m->u.refused);

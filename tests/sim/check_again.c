@@ -68,7 +68,7 @@ static void note_barred(struct sim *s, struct jobrec *j, const struct rec_row_jo
 static bool usable(const struct sim *s, const struct agent_actor *a)
 {
 	return a->session != NULL && !a->session->end[1].gone && !a->session->end[1].closing &&
-	       s->w.now - a->heard < HEARD_WITHIN;
+	       s->w.now - a->heard < HEARD_WITHIN && !a->may_be_drained;
 }
 
 /* Is a node used where it has failed, while enough others are there? Asked when

@@ -186,6 +186,7 @@ struct agent_actor {
 	int64_t read_at; /* when its last readings were taken */
 	struct told_gpus told_gpus;
 	bool cordoned; /* the coordinator knows of a process there that cannot be killed */
+	bool may_be_drained; /* he has asked for it, and was not told that it is taken back */
 	bool drained; /* the administrator was told so, and has not taken it back */
 	int64_t mono_ns, wall_us; /* its clocks minus the world's */
 	struct said *said; /* see repeat.c */
