@@ -411,7 +411,13 @@ void jobs_on_kill(struct coord *c, struct clink *l, const struct rec_kill *k)
 	m.u.ok.rid = k->rid;
 	if (job_over(j)) {
 		m.u.ok.text = "the job had already ended";
-		act_send(c->out, l->id, &m);
+		if (j->saved) {
+			act_send(c->out, l->id, &m);
+			return;
+		}
+		p = coord_persist(c, &pd); /* as long as it is not on disk a restart would run it */
+		persist_job(c, p, j);
+		reply_when_stored(c, pd, l, k->rid, &m);
 		return;
 	}
 	if (MSG_HAS(k, kill, grace_ms) && (j->state != JOB_ENDING || k->grace_ms < j->grace_ms)) {

@@ -425,6 +425,35 @@ static void a_node_that_was_told_of_a_job_that_is_not_taken_is_told_that_it_is_o
 	msg_finish(&m);
 }
 
+/* It waited; its end cannot be saved. Whoever asks once more is not told that it has ended before it is on disk. */
+static void an_end_that_is_not_on_disk_is_confirmed_to_nobody(void **state)
+{
+	struct world *w = *state;
+	uint64_t a = node_up(w, "gpu01");
+	struct rec_job_info *i;
+	struct msg m;
+
+	submit(w, a, "c1", 2); /* gpu02 is not there */
+	store(w);
+	kill_again(w, a, 100);
+	w->disk_full = true;
+	store(w);
+	assert_true(last_to(w, a, MSG_refused, &m));
+	assert_string_equal(m.u.refused.code, "unavailable");
+	msg_finish(&m);
+	forget_sent(w);
+	kill_again(w, a, 100);
+	assert_false(was_told(w, a, MSG_ok));
+	w->disk_full = false;
+	store(w);
+	assert_true(was_told(w, a, MSG_ok));
+	restart(w);
+	w->job = 1;
+	i = job_one(w, &m);
+	assert_string_equal(i->state, "failed");
+	msg_finish(&m);
+}
+
 static void a_repeated_submit_says_whether_its_specification_is_needed(void **state)
 {
 	struct world *w = *state;
@@ -716,6 +745,7 @@ int main(void)
 		T(only_the_submitting_node_is_told_that_a_job_is_over_and_only_when_saved),
 		T(a_registering_node_is_told_its_unfinished_jobs),
 		T(a_node_that_was_told_of_a_job_that_is_not_taken_is_told_that_it_is_over),
+		T(an_end_that_is_not_on_disk_is_confirmed_to_nobody),
 		T(a_repeated_submit_says_whether_its_specification_is_needed),
 		T(the_jobs_nodes_may_fetch_its_specification_until_it_is_over),
 		T(a_job_that_was_never_saved_lets_nobody_in),
