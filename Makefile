@@ -9,7 +9,7 @@
 #   make sim-exhaustive a crash after every action of its scenarios, and PAIRS=n pairs of crashes of each
 #   make testbed-ibsim  ports of a simulated fabric with a real subnet manager
 #   make testbed-rxe    a virtual machine with soft RoCE: events, hot unplug, several rails
-#   make diagnosis [ONLY=ID,...]   about 100 classes of faults, injected one by one: what is told, after how long, what else
+#   make diagnosis [ONLY=ID,...]   about 260 classes of faults, injected one by one: what is told, after how long, what else
 #   make testbed-checkpoint  a PyTorch training comes back at its step after a node is lost
 #   make testbed-torch  ranks below the real torchrun: PyTorch for the CPU, from the Python index
 #   make testbed-systemd    the installed units under a real systemd in containers; root

@@ -40,9 +40,9 @@ def raises(id, title, words, text, **more):
 
 # ---- exceptions -----------------------------------------------------------------------------------------
 
-ended("end-cuda-launch-failure", "a kernel of rank 1 fails, NCCL's watchdogs of the others abort 50 ms later",
+ended("end-cuda-launch-failure", "a kernel of rank 1 fails, NCCL's watchdogs of the others abort half a second later",
       ("It failed: rank 1 (b, pid", "CUDA error: unspecified launch failure", "2 other ranks (collateral)"), lambda bed: bed.go(),
-      text=ONE + "if rank != 1:\n    time.sleep(0.05); watchdog(rank)\n"
+      text=ONE + "if rank != 1:\n    time.sleep(0.5); watchdog(rank)\n"
       "raise AcceleratorError('CUDA error: unspecified launch failure\\nCUDA kernel errors might be asynchronously reported at some other API call')\n")
 ended("end-slow-to-die", "rank 1 raises and takes 2 s to end, the watchdogs of the others abort before",
       ("rank 1", "ValueError: bad batch"), lambda bed: bed.go(),

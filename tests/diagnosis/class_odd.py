@@ -18,7 +18,7 @@ quiet("ok-vgpu", "a virtual GPU tells no heat, power, errors or link", [f"fail 0
       lambda bed: bed.gpu("a", 1).get("temp_c") is None)
 quiet("ok-exclusive", "a GPU is in exclusive mode: one program at a time, as jobs have it", ["set 0 3 compute"],
       lambda bed: "exclusive" in bed.reading("gpu.mode", "a", "GPU 1"))
-quiet("ok-fabric", "a GPU has joined its NVLink fabric", ["set 0 3 fabric"], lambda bed: "it has joined" in bed.reading("gpu.fabric", "a", "GPU 1"))
+quiet("ok-fabric", "a GPU has joined its NVLink fabric", ["set 0 3 fabric"], lambda bed: any(r["id"] == "gpu.fabric" and r["verdict"] == "ok" for r in bed.check("-v")))
 gpu("gpu-fabric-progress", "a GPU does not get into the NVLink fabric (In Progress)", "gpu.fabric", "bad", ["set 0 2 fabric"], "in progress", "error 802")
 gpu("gpu-fabric-failed", "a GPU's joining of the NVLink fabric failed", "gpu.fabric", "bad", ["set 0 3 fabric", "set 0 999 fabricstatus"], "failed", "999")
 gpu("gpu-prohibited", "a GPU is closed to programs (compute mode Prohibited)", "gpu.mode", "bad", ["set 0 2 compute"], "Prohibited", "-c DEFAULT")
