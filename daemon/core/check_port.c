@@ -388,15 +388,37 @@ static bool has_port(const struct rec_readings *r, const struct port_base *b)
 	return false;
 }
 
+/* RoCE ports of one adapter that are bonded are one device, "mlx5_bond_0", in the adapter's slot: nothing is gone. */
+static bool is_bonded(const struct rec_readings *r, const struct port_base *b)
+{
+	const char *dot = strrchr(b->pci, '.');
+
+	for (size_t i = 0; dot != NULL && i < r->n_ports; i++) {
+		const struct rec_port *p = &r->ports[i];
+
+		if (p->pci != NULL && strstr(p->device, "_bond_") != NULL && strncmp(p->pci, b->pci, (size_t)(dot - b->pci) + 1) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* The first that was Active and is not listed any more; renamed ones are not missed while there are as many. */
 static const struct port_base *missed(const struct check_at *at)
 {
 	const struct port_base *gone = NULL;
+	size_t bonded = 0;
 
-	for (size_t i = at->in->n_bases; i-- > 0;)
-		if (!has_port(at->r, &at->in->bases[i]))
-			gone = &at->in->bases[i];
-	return at->r->n_ports < at->in->n_bases ? gone : NULL;
+	for (size_t i = at->in->n_bases; i-- > 0;) {
+		const struct port_base *b = &at->in->bases[i];
+
+		if (has_port(at->r, b))
+			continue;
+		if (is_bonded(at->r, b))
+			bonded++;
+		else
+			gone = b;
+	}
+	return at->r->n_ports + bonded < at->in->n_bases ? gone : NULL;
 }
 
 void check_ports_count(const struct check_at *at, struct check_is *is)

@@ -140,6 +140,7 @@ void checks_best_save(struct coord *c, const struct node *n, struct rec_row_node
 		b->port = n->bases[i].port;
 		MSG_SET(b, port_best, rate_mbps, n->bases[i].rate_mbps);
 		MSG_SET(b, port_best, lanes, n->bases[i].lanes);
+		b->pci = n->bases[i].pci[0] != '\0' ? n->bases[i].pci : NULL;
 	}
 }
 
@@ -158,6 +159,7 @@ int checks_best_load(struct node *n, const struct rec_row_node *r)
 		to->port = b->port;
 		to->rate_mbps = b->rate_mbps;
 		to->lanes = b->lanes;
+		snprintf(to->pci, sizeof(to->pci), "%s", b->pci != NULL ? b->pci : "");
 	}
 	return 0;
 }
@@ -174,6 +176,10 @@ static bool note_best(struct coord *c, struct node *n)
 
 		if (p->excluded || !check_is_active(p) || (b = base_for(c, n, p)) == NULL)
 			continue;
+		if (p->pci != NULL && strcmp(p->pci, b->pci) != 0) {
+			snprintf(b->pci, sizeof(b->pci), "%s", p->pci);
+			better = true;
+		}
 		if (MSG_HAS(p, port, rate_mbps) && p->rate_mbps > b->rate_mbps) {
 			b->rate_mbps = p->rate_mbps;
 			better = true;

@@ -29,6 +29,7 @@ struct port_base {
 	char device[65];
 	uint32_t port, rate_mbps, lanes;
 	uint32_t sm_lid; /* the last one; 0: not known */
+	char pci[17]; /* "": not known */
 };
 
 /* What the kernel's log told in the last hour, of one kind. */

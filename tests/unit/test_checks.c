@@ -812,6 +812,33 @@ TEST(what_a_node_said_before_is_taken_back)
 		free(part[i].v);
 }
 
+TEST(ports_that_were_bonded_are_not_gone)
+{
+	struct port_base b[3] = { { .device = "mlx5_bond_0", .port = 1, .pci = "0000:3b:00.0" },
+				  { .device = "mlx5_1", .port = 1, .pci = "0000:3b:00.1" },
+				  { .device = "mlx5_2", .port = 1, .pci = "0000:5e:00.0" } };
+	struct rec_port p[2] = { ndr("mlx5_bond_0"), ndr("mlx5_2") };
+	struct rec_readings r = { .ports = p, .n_ports = 2 };
+	struct verdict_in in = { .bases = b, .n_bases = 3 };
+
+	p[0].pci = "0000:3b:00.0";
+	p[1].pci = "0000:5e:00.0";
+	with(&r, &in);
+	assert_int_not_equal(row("ib.count", NULL)->verdict, CHECK_BAD);
+	r.n_ports = 1; /* another adapter is */
+	with(&r, &in);
+	expect("ib.count", CHECK_BAD, "mlx5_2");
+	r.n_ports = 2;
+	p[0].pci = "0000:3c:00.0"; /* a bond elsewhere is no proof */
+	with(&r, &in);
+	expect("ib.count", CHECK_BAD, "mlx5_1");
+	p[0].pci = "0000:3b:00.0";
+	p[0].device = "mlx5_bond_0";
+	b[1].pci[0] = '\0'; /* of a database before this */
+	with(&r, &in);
+	expect("ib.count", CHECK_BAD, "mlx5_1");
+}
+
 TEST(a_GPU_whose_adapter_is_down_takes_a_way_round)
 {
 	struct rec_port p[3] = { ndr("mlx5_0"), ndr("mlx5_1"), ndr("mlx5_2") };
@@ -1088,6 +1115,7 @@ int main(void)
 		cmocka_unit_test(NVLinks_are_counted_by_the_model),
 		cmocka_unit_test(driver_and_count_are_compared_with_other_nodes),
 		cmocka_unit_test(what_a_node_said_before_is_taken_back),
+		cmocka_unit_test(ports_that_were_bonded_are_not_gone),
 		cmocka_unit_test(a_GPU_whose_adapter_is_down_takes_a_way_round),
 		cmocka_unit_test(fabric_manager_and_peermem_are_asked_for_where_they_are_needed),
 		cmocka_unit_test(file_systems_that_hang_are_full_or_small),
