@@ -118,6 +118,8 @@ const struct once_failed once_failed[] = {
 	/* saved-in-vain-let-in; test_coord_requests:
 	 * a_job_that_was_never_saved_lets_nobody_in */
 	{ "saved-in-vain", 29 },
+	/* more-not-free, once more */
+	{ "gpus-return", 216 },
 	/* test_coord_requests: an_end_that_is_not_on_disk_is_confirmed_to_nobody */
 	{ "gpus-chaos", 6476 },
 	/* found by the first seeds of their own scenarios: killed-restarts, limit-forgotten, limit-of-one-attempt,
