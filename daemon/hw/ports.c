@@ -130,7 +130,7 @@ void port_state_known(struct port_row *row)
 		if (strcmp(row->last_state, "Active") == 0)
 			row->lost[row->n_lost++ % PORT_LOSSES_MAX] = hw_now();
 		row->p.since_wall_ms = hw_wall_ms();
-		row->slow_due = (mono_t){ 0 };
+		row->slow_due = row->pkeys_due = (mono_t){ 0 };
 	}
 	row->last_state = row->p.state;
 }

@@ -11,6 +11,7 @@
 #include "hw/sysfs.h"
 
 #define PORT_SLOW_MS 30000 /* what changes seldom is read again after this */
+#define PORT_PKEYS_MS 300000 /* all entries of a table, 128 of them with most adapters: one in five of all files read, else */
 #define PORT_SOON_MS 3500 /* of that, what a fault shows in: its keys, its RoCE address */
 #define PORT_LOSSES_MAX 16
 #define PORT_LOSSES_MS 3600000
@@ -38,7 +39,7 @@ struct port_row {
 	struct hw_port p;
 	struct port_backoff asks[ASK_COUNT];
 	const char *last_state; /* the last one known */
-	mono_t slow_due, soon_due;
+	mono_t slow_due, soon_due, pkeys_due;
 	uint32_t pkeys_used; /* entries up to the last one in use */
 	struct port_counters counters;
 	mono_t lost[PORT_LOSSES_MAX]; /* when it ceased to be Active, the last ones */

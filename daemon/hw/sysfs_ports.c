@@ -316,9 +316,10 @@ static bool gid_gone(int port_fd, const struct hw_port *p)
 	return sysfs_read(port_fd, path, text, sizeof text) <= 0 || !text_gid(text, &used) || !used || !is_v2(port_fd, name, text);
 }
 
-static void read_slow(const struct sysfs *fs, int device_fd, int port_fd, struct port_row *row)
+static void read_slow(const struct sysfs *fs, int device_fd, int port_fd, struct port_row *row, mono_t now)
 {
 	struct hw_port *p = &row->p;
+	bool whole = mono_due(row->pkeys_due, now);
 
 	p->fw[0] = p->board[0] = '\0';
 	copy_file(device_fd, "fw_ver", p->fw, sizeof p->fw);
@@ -329,7 +330,9 @@ static void read_slow(const struct sysfs *fs, int device_fd, int port_fd, struct
 	read_layer(port_fd, p);
 	read_netdev(fs, device_fd, port_fd, p);
 	count_gids(port_fd, p);
-	read_pkeys(port_fd, row, PKEYS_MAX);
+	read_pkeys(port_fd, row, whole ? PKEYS_MAX : row->pkeys_used + 1);
+	if (whole)
+		row->pkeys_due = mono_add_ms(now, PORT_PKEYS_MS);
 }
 
 /* None of this asks the device: the kernel has it. */
@@ -365,7 +368,7 @@ void sysfs_port_slow(const struct sysfs *fs, int device_fd, struct port_row *row
 	if (port_fd < 0)
 		return;
 	if (mono_due(row->slow_due, now)) {
-		read_slow(fs, device_fd, port_fd, row);
+		read_slow(fs, device_fd, port_fd, row, now);
 		row->slow_due = mono_add_ms(now, PORT_SLOW_MS);
 	} else {
 		read_soon(device_fd, port_fd, row);

@@ -333,7 +333,7 @@ static void tables_changed(struct ports *ps, const char *device)
 {
 	for (size_t i = 0; i < ps->n; i++)
 		if (strcmp(ps->rows[i].p.device, device) == 0)
-			ps->rows[i].slow_due = (mono_t){ 0 };
+			ps->rows[i].slow_due = ps->rows[i].pkeys_due = (mono_t){ 0 };
 }
 
 static bool take_events(struct device *d, struct ports *ps)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "hw/ports.h"
+#include "hw/sysfs_ports.h"
 #include "tests/unit/failmalloc.h"
 #include "tests/unit/tree.h"
 
@@ -344,6 +345,39 @@ TEST(partition_keys_are_told_from_index_0_on_without_the_empty_ones_behind)
 	assert_false(r.ports[1].pkey.known);
 }
 
+static uint32_t keys_seen(const struct sysfs *fs, int device_fd, struct port_row *row, int64_t ms)
+{
+	sysfs_port_slow(fs, device_fd, row, mono_add_ms((mono_t){ 1 }, ms));
+	return row->p.pkeys.v;
+}
+
+TEST(a_partition_key_behind_the_first_empty_entry_is_looked_for_seldom)
+{
+	struct port_row row = { .p = { .port = 1 } };
+	struct sysfs fs;
+	char name[24];
+	int fd;
+
+	tree_port(root, "mlx5_0", 1);
+	for (int i = 0; i < 128; i++) {
+		snprintf(name, sizeof name, "pkeys/%d", i);
+		tree_port_file(root, "mlx5_0", 1, name, i == 0 ? "0xffff" : "0x0000");
+	}
+	assert_int_equal(sysfs_open(&fs, root), 0);
+	fd = sysfs_dir(&fs, fs.root, "class/infiniband/mlx5_0");
+	assert_true(fd >= 0);
+	assert_int_equal(keys_seen(&fs, fd, &row, 0), 1);
+	tree_port_file(root, "mlx5_0", 1, "pkeys/1", "0x8001"); /* the next one: soon */
+	assert_int_equal(keys_seen(&fs, fd, &row, PORT_SOON_MS), 2);
+	tree_port_file(root, "mlx5_0", 1, "pkeys/9", "0x8009");
+	assert_int_equal(keys_seen(&fs, fd, &row, PORT_SLOW_MS + PORT_SOON_MS), 2);
+	assert_int_equal(keys_seen(&fs, fd, &row, PORT_PKEYS_MS + PORT_SLOW_MS), 3);
+	tree_port_file(root, "mlx5_0", 1, "pkeys/9", "0x0000"); /* what was found is looked at as soon as the others */
+	assert_int_equal(keys_seen(&fs, fd, &row, PORT_PKEYS_MS + PORT_SLOW_MS + PORT_SOON_MS), 2);
+	close(fd);
+	sysfs_close(&fs);
+}
+
 TEST(devices_come_and_go)
 {
 	tree_port(root, "mlx5_0", 1);
@@ -586,6 +620,7 @@ int main(void)
 		CASE(gids_in_use_are_counted_wherever_they_are),
 		CASE(the_entry_of_roce_v2_with_an_address_is_found),
 		CASE(partition_keys_are_told_from_index_0_on_without_the_empty_ones_behind),
+		CASE(a_partition_key_behind_the_first_empty_entry_is_looked_for_seldom),
 		CASE(devices_come_and_go),
 		CASE(an_excluded_device_is_shown_and_not_asked),
 		CASE(roce_has_an_interface),
