@@ -155,6 +155,11 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 			return text;
 		}
 	for (uint32_t i = 0; i < s->n_agents; i++)
+		if (s->policy && s->unfit[i] && !out_host(s, i)) { /* 27; a coordinator that was restarted looks for a while first */
+			snprintf(text, sizeof(text), "what is mended gets jobs again (%s)", s->agents[i].name);
+			return text;
+		}
+	for (uint32_t i = 0; i < s->n_agents; i++)
 		if (!out_host(s, i) && let_in(s, &s->agents[i]) != NULL) {
 			snprintf(text, sizeof(text), "%s lets %s in no more", s->agents[i].name,
 				 let_in(s, &s->agents[i])->name);
