@@ -263,7 +263,7 @@ def test_restart_on_any_starts_again_what_has_failed(cluster):
     assert re.findall(r"attempt (\d) of rank 0", r.out) == ["1", "2", "3"], r
     said = [line for line in r.err.splitlines() if "exited" in line or "restarting" in line]
     for i, line in enumerate(said):  # first why, then for what the next attempt waits, then that it begins
-        assert re.search([r"rank 0 .* exited with code 7$", r"waits: restarting in \d s: attempt \d of 3$",
+        assert re.search([r"rank 0 .* exited with code 7; its last line: attempt \d of rank 0$", r"waits: restarting in \d s: attempt \d of 3$",
                           rf"\d: restarting \({i // 3 + 1} of 2\) on "][i % 3], line), r
     assert len(said) == 6, r
     r = c.launch("--max-restarts", 1, "--restart-on", "any", *one_rank(9, 7), timeout=60)
