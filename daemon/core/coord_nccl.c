@@ -206,8 +206,8 @@ bool nccl_late(const struct job *j, char *out, size_t size, const char **ret_nod
 	const struct nccl_of_job *x = j->nccl;
 	uint32_t left = 0, most = 0;
 
-	if (x == NULL || x->v == NULL || x->attempt != j->attempt)
-		return false;
+	if (x == NULL || x->v == NULL || x->attempt != j->attempt || j->n_places < x->n)
+		return false; /* the next attempt could not be stored: this one's places are gone */
 	for (size_t i = 0; i < x->n; i++) {
 		const struct rec_nccl_state *s = said_by(x, i);
 

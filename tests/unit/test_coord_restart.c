@@ -519,6 +519,46 @@ static void what_cannot_be_executed_is_not_tried_again(void **state)
 	assert_job(w, "failed", 126);
 }
 
+static void begins_nccl(struct world *w, uint64_t link)
+{
+	struct rec_nccl_state s = { .version = "2.28.9", .net = "IB" };
+	struct msg m;
+
+	MSG_SET(&s, nccl_state, procs, 1);
+	MSG_SET(&s, nccl_state, inits, 1);
+	msg_init(&m, MSG_job_nccl);
+	m.u.job_nccl.job = m.u.job_nccl.attempt = 1;
+	m.u.job_nccl.nccl = &s;
+	m.u.job_nccl.n_nccl = 1;
+	say(w, link, &m);
+}
+
+/* Rank 0 waits for rank 1 in NCCL's initialisation; of the attempt after that nothing can be stored. */
+static void an_attempt_that_began_in_vain_may_be_killed_when_the_next_one_is_not_stored(void **state)
+{
+	struct world *w = *state;
+	uint64_t l[3];
+	struct msg m;
+
+	run_pair(w, (struct wish){ 2, 3, 0, true, 0 }, true, l);
+	begins_nccl(w, l[0]);
+	ended(w, l[1], 1, "exited", 7, false);
+	ended(w, l[0], 0, "killed", 0, true);
+	store(w);
+	w->disk_full = true;
+	tick(w, 1001);
+	store(w);
+	w->disk_full = false;
+	assert_false(asked_to_prepare(w, l[0], 2));
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 3;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	say(w, l[0], &m);
+	store(w);
+	assert_true(was_told(w, l[0], MSG_ok));
+}
+
 static void a_kill_between_two_attempts_is_the_end(void **state)
 {
 	struct world *w = *state;
@@ -1028,6 +1068,7 @@ int main(void)
 		T(a_spare_gets_a_copy_ahead_of_time_and_gives_it_back),
 		T(who_cannot_fetch_the_command_is_not_left_out),
 		T(a_kill_between_two_attempts_is_the_end),
+		T(an_attempt_that_began_in_vain_may_be_killed_when_the_next_one_is_not_stored),
 		T(a_spare_is_held_and_takes_the_place_of_the_lost_one),
 		T(a_restarted_coordinator_goes_on_between_two_attempts),
 		T(the_time_of_an_attempt_counts_though_the_coordinator_restarts_while_it_ends),
