@@ -207,11 +207,17 @@ static int64_t when(const struct agent *a, int64_t wall_ms)
 	return a->now.ns / 1000 - 1000 * ago;
 }
 
+/* A reset of the GPU makes the count begin anew: then the time of the last one tells. */
+static bool same_xids(const struct rec_gpu *was, const struct rec_gpu *is)
+{
+	return was != NULL && is->xids <= was->xids && is->xid_wall_ms <= was->xid_wall_ms;
+}
+
 static void xids(struct agent *a, const struct rec_gpu *was, const struct rec_gpu *is)
 {
 	struct agent_happening h = { .kind = "xid", .xid = is->xid };
 
-	if (!MSG_HAS(is, gpu, xids) || is->xids == 0 || (was != NULL && is->xids <= was->xids))
+	if (!MSG_HAS(is, gpu, xids) || is->xids == 0 || same_xids(was, is))
 		return;
 	h.mono_us = when(a, is->xid_wall_ms);
 	put_gpu(is, &h);

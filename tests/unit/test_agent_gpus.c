@@ -171,6 +171,8 @@ static void no_driver(struct world *w)
 	feed(w, &ev);
 }
 
+static int64_t xid_at; /* when the last one came */
+
 /* One GPU and one port, and what the kernel's log has told. */
 static void read_host(struct world *w, uint32_t xids, const char *port, struct rec_happening *v, size_t n)
 {
@@ -181,6 +183,8 @@ static void read_host(struct world *w, uint32_t xids, const char *port, struct r
 	struct msg m;
 
 	MSG_SET(&g, gpu, xids, xids);
+	if (xid_at != 0)
+		MSG_SET(&g, gpu, xid_wall_ms, xid_at);
 	msg_init(&m, MSG_readings);
 	m.u.readings.sources = &s;
 	m.u.readings.gpus = &g;
@@ -273,6 +277,23 @@ static void what_differs_between_readings_is_told(void **state)
 	msg_finish(&m);
 }
 
+/* The probe forgets with a reset what was counted before. */
+static void an_Xid_after_a_reset_of_the_GPU_is_told_though_the_count_is_no_greater(void **state)
+{
+	struct world *w = *state;
+
+	xid_at = 1000;
+	read_host(w, 1, "Active", NULL, 0);
+	read_host(w, 1, "Active", NULL, 0);
+	assert_int_equal(count(w, COORD, MSG_happened), 0);
+	xid_at = 2000;
+	read_host(w, 1, "Active", NULL, 0);
+	assert_int_equal(count(w, COORD, MSG_happened), 1);
+	xid_at = 0;
+	read_host(w, 0, "Active", NULL, 0);
+	assert_int_equal(count(w, COORD, MSG_happened), 1);
+}
+
 static void where_no_GPU_was_ever_seen_the_variable_is_left_alone(void **state)
 {
 	no_driver(*state);
@@ -335,6 +356,7 @@ int main(void)
 		T(what_the_log_says_is_told_once_with_the_rank_and_the_time),
 		T(what_the_log_says_of_a_launchers_worker_is_its_jobs),
 		T(what_differs_between_readings_is_told),
+		T(an_Xid_after_a_reset_of_the_GPU_is_told_though_the_count_is_no_greater),
 		T(where_no_GPU_was_ever_seen_the_variable_is_left_alone),
 		T(a_driver_that_is_away_for_a_moment_shows_nothing),
 		T(who_holds_none_sees_none),
