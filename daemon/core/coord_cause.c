@@ -226,11 +226,12 @@ void cause_fill_time(const struct coord *c, const struct rank *r, struct rec_ran
 }
 
 /* Lost with its node: after its last word, and before now. Where that is what it says
- * now (it was rebooted, it does not know the job), after its last word before it came back. */
+ * now (it was rebooted, it does not know the job), after its last word before it came back.
+ * Who has missed the job since we were started has said nothing before that. */
 void cause_lost_time(struct coord *c, const struct job *j, uint32_t i, struct rank *r)
 {
 	const struct node *n = j->places[i].node;
-	mono_t word = n->spoke.ns == c->now.ns ? n->spoke_before : n->spoke;
+	mono_t word = j->places[i].missing ? (mono_t){ 0 } : n->spoke.ns == c->now.ns ? n->spoke_before : n->spoke;
 	int64_t started = started_us(j);
 
 	r->lo_us = word.ns != 0 && word.ns / 1000 > started ? word.ns / 1000 : started;

@@ -467,6 +467,26 @@ static void a_host_that_spoke_after_the_first_end_was_rebooted_later(void **stat
 	assert_int_equal(either, 0);
 }
 
+/* It came back before the coordinator did, without the job: what it says since tells nothing of when that was. */
+static void what_a_host_says_since_it_has_missed_the_job_does_not_tell_when(void **state)
+{
+	struct world *w = *state;
+	uint64_t a, b;
+	size_t either;
+
+	running_pair(w, &a, &b);
+	store(w);
+	restart(w);
+	b = node_up(w, "gpu02");
+	tick(w, 500);
+	heartbeat(w, b);
+	tick(w, 500);
+	a = node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	dies(w, a, (struct end){ .code = 1, .at_us = 900000, .error_us = 300 });
+	assert_int_equal(first_of(w, &either), 1);
+	assert_int_equal(either, 1);
+}
+
 /* Also when the coordinator has forgotten when: what told of rank 0 knew of no end of rank 1. */
 static void a_rank_lost_with_its_host_ended_after_those_it_told_of(void **state)
 {
@@ -768,6 +788,7 @@ int main(void)
 		T(what_its_node_measures_counts_more_than_the_wall_clock_of_before_a_reboot),
 		T(a_host_that_comes_back_rebooted_may_have_been_the_first),
 		T(a_host_that_spoke_after_the_first_end_was_rebooted_later),
+		T(what_a_host_says_since_it_has_missed_the_job_does_not_tell_when),
 		T(a_rank_lost_with_its_host_ended_after_those_it_told_of),
 		T(what_its_host_knows_of_the_end_is_said),
 		T(what_happened_near_the_end_is_put_beside_it),
