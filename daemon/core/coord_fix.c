@@ -300,7 +300,7 @@ void fix_on_stored(struct coord *c, uint32_t rid, int error, const char *text)
 	}
 }
 
-void fix_registered(struct coord *c, const struct node *n)
+void fix_registered(struct coord *c, const struct node *n, bool fresh)
 {
 	list_foreach_safe(e, &c->fixings) {
 		struct fixing *x = list_entry(e, struct fixing, all);
@@ -312,6 +312,8 @@ void fix_registered(struct coord *c, const struct node *n)
 			send_order(c, x, n, true);
 			continue;
 		}
+		if (!fresh && x->state == FIX_SENT)
+			continue; /* the connection was lost, or its addresses are others: it goes on there */
 		a.text = arena_printf(&c->out->arena, "the agent on %s was away meanwhile; look there: systemctl status %s", x->node,
 				      sm_unit_name(x->unit));
 		finish(c, x, &a);

@@ -110,7 +110,7 @@ void fix_on_request(struct coord *c, struct clink *l, const struct rec_sm_fix *r
 void fix_on_done(struct coord *c, const struct node *n, const struct rec_sm_fixed *said);
 bool fix_asked(const struct coord *c, uint64_t link); /* it waits for an answer */
 void fix_on_stored(struct coord *c, uint32_t rid, int error, const char *text); /* the order is on disk, or not */
-void fix_registered(struct coord *c, const struct node *n); /* its agent is back */
+void fix_registered(struct coord *c, const struct node *n, bool fresh); /* its agent is back; fresh: it is another one */
 void fix_fill_row(struct arena *a, const struct coord *c, const struct node *n, struct rec_row_node *r);
 int fix_load(struct coord *c, const struct rec_row_node *r); /* -ENOMEM */
 void fix_deadlines(struct coord *c);

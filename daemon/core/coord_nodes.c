@@ -520,7 +520,7 @@ void nodes_on_register(struct coord *c, struct clink *l, const struct rec_node_r
 	peers_tell_all(c, n);
 	specs_registered(c, n, r);
 	cordon_tell(c, n, false);
-	fix_registered(c, n);
+	fix_registered(c, n, fresh);
 	jobs_node_up(c, n, r, fresh);
 	c->have_dirty = true;
 }

@@ -4,6 +4,7 @@
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static bool tells; /* its agent tells what became of an order */
+static uint64_t agent; /* that registers; 0: a new one each time */
 
 /* A node whose agent knows how to (or not), with opensm that does not run. */
 static uint64_t manager(struct world *w, const char *name, bool fixes)
@@ -17,7 +18,7 @@ static uint64_t manager(struct world *w, const char *name, bool fixes)
 	msg_init(&m, MSG_node_register);
 	m.u.node_register.node = name;
 	m.u.node_register.boot_id = "boot-1";
-	m.u.node_register.incarnation = l;
+	m.u.node_register.incarnation = agent != 0 ? agent : l;
 	m.u.node_register.peer_port = 7000;
 	m.u.node_register.addrs = &addr;
 	m.u.node_register.n_addrs = 1;
@@ -392,6 +393,26 @@ static void of_an_older_agent_it_is_not_known_and_said(void **state)
 	assert_non_null(strstr(events(w, text), "may or may not have been restarted"));
 }
 
+static void an_older_agent_whose_connection_was_lost_goes_on_and_is_waited_for(void **state)
+{
+	struct world *w = *state;
+	uint64_t n, l = link_up(w, WHO_LOCAL, NULL, "client");
+	uint32_t rid;
+	char text[2048];
+
+	agent = 77;
+	n = manager(w, "gpu01", true);
+	ask(w, l, NULL, false, false);
+	rid = ordered(w, n, false);
+	link_down(w, n);
+	n = manager(w, "gpu01", true);
+	assert_false(was_told(w, l, MSG_sm_fixed));
+	report(w, n, rid, true, NULL, NULL);
+	answered(w, l, true, "", "");
+	assert_string_equal(events(w, text), "gpu01 info: opensm was restarted, as uid 1000 asked\n");
+	agent = 0;
+}
+
 static void one_that_is_refused_for_being_too_often_is_no_event(void **state)
 {
 	struct world *w = *state;
@@ -412,6 +433,7 @@ int main(void)
 		T(what_came_too_late_for_the_client_is_an_event_when_the_node_is_back),
 		T(a_coordinator_that_was_restarted_meanwhile_asks_and_tells),
 		T(of_an_older_agent_it_is_not_known_and_said),
+		T(an_older_agent_whose_connection_was_lost_goes_on_and_is_waited_for),
 		T(one_that_is_refused_for_being_too_often_is_no_event),
 		T(everybody_may_ask_where_it_is),
 		T(restarting_is_the_administrators),
