@@ -72,6 +72,7 @@ struct job_hang {
 	struct hang_out out;
 	bool kept; /* 'out' is of before: some rank is not known now */
 	char threads[257]; /* its copy: out.threads points into a message */
+	char node[65]; /* ... and out.node to a node that may be removed; "": none */
 };
 
 void hang_free(struct job *j)
@@ -373,7 +374,7 @@ static void tell(struct coord *c, struct job *j, const struct hang_out *was)
 	if (h->out.hang && !told) {
 		j->hung_attempt = j->attempt;
 		j->hung_wall_ms = c->wall_ms;
-		hung_note(c, j, &h->out, h->threads);
+		hung_note(c, j, &h->out, h->node, h->threads);
 		job_tell(c, j, NULL, 0, 0, "hangs: %.480s", h->out.text);
 		act_log(c->out, j->id, "job %llu hangs: %s", (unsigned long long)j->id, h->out.text);
 		events_hang(c, j, h->out.node);
@@ -453,8 +454,10 @@ static void judge(struct coord *c, struct job *j)
 			h->stalled_since = MONO_NEVER;
 		else if (mono_is_never(h->stalled_since))
 			h->stalled_since = c->now;
-		if (!h->kept)
+		if (!h->kept) {
 			snprintf(h->threads, sizeof(h->threads), "%s", h->out.threads != NULL ? h->out.threads : "");
+			snprintf(h->node, sizeof(h->node), "%s", h->out.node != NULL ? h->out.node : "");
+		}
 		h->out.threads = NULL;
 		if (h->kept)
 			h->out = was;
@@ -550,7 +553,7 @@ void hang_on_end(struct coord *c, struct job *j)
 
 	if (h == NULL || h->attempt != j->attempt || !h->out.hang || j->hung_attempt != j->attempt)
 		return;
-	hung_note(c, j, &h->out, h->threads);
+	hung_note(c, j, &h->out, h->node, h->threads);
 	hung_counts(c, j);
 }
 

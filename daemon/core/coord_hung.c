@@ -36,7 +36,7 @@ void hung_free(struct job *j)
 	j->past_hang = NULL;
 }
 
-void hung_note(struct coord *c, struct job *j, const struct hang_out *out, const char *threads)
+void hung_note(struct coord *c, struct job *j, const struct hang_out *out, const char *node, const char *threads)
 {
 	struct past_hang *p = past_of(c, j);
 
@@ -49,8 +49,7 @@ void hung_note(struct coord *c, struct job *j, const struct hang_out *out, const
 	snprintf(p->text, sizeof(p->text), "%s", out->text);
 	snprintf(p->fix, sizeof(p->fix), "%s", out->fix);
 	snprintf(p->threads, sizeof(p->threads), "%s", threads);
-	if (out->node != NULL)
-		snprintf(p->node, sizeof(p->node), "%s", out->node);
+	snprintf(p->node, sizeof(p->node), "%s", node);
 	p->has_rank = out->has_rank;
 	p->rank = out->rank;
 }

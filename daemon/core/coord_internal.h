@@ -210,7 +210,8 @@ void hang_load(struct job *j, const struct rec_row_job *r);
 void hang_on_end(struct coord *c, struct job *j); /* the job is about to be ended */
 /* coord_hung.c */
 struct hang_out;
-void hung_note(struct coord *c, struct job *j, const struct hang_out *out, const char *threads); /* it is told, or known better */
+/* It is told, or known better; node: of the rank that is behind, or "". */
+void hung_note(struct coord *c, struct job *j, const struct hang_out *out, const char *node, const char *threads);
 void hung_over(struct coord *c, struct job *j); /* it goes on again */
 void hung_counts(struct coord *c, struct job *j); /* keeps what RAS has counted */
 struct rec_past_hang *hung_fill(struct arena *a, const struct job *j); /* NULL: there was none; texts are borrowed from the job */

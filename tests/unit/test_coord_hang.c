@@ -664,6 +664,36 @@ static void what_was_known_of_a_hang_stays_when_the_job_was_killed(void **state)
 	expect_past(w, "is stopped (SIGSTOP, state T) for 50", false);
 }
 
+static void who_was_behind_in_the_end_is_kept_with_its_node(void **state)
+{
+	struct world *w = *state;
+	struct rec_rank_pulse v[2] = { in_state(0, "T", 10000), in_state(1, "T", 10000) };
+	const struct rec_job_info *j;
+	uint64_t l[2];
+	struct msg m;
+
+	running_two(w, l);
+	for (int i = 0; i < 2; i++)
+		pulse(w, l[i], &v[i], 1, NULL);
+	heard(w, l[0], 2000);
+	v[0] = in_state(0, "R", 0);
+	for (int i = 0; i < 2; i++)
+		pulse(w, l[i], &v[i], 1, NULL);
+	heard(w, l[1], 2000);
+	msg_init(&m, MSG_kill);
+	m.u.kill.rid = 5;
+	m.u.kill.job = 1;
+	MSG_SET(&m.u.kill, kill, uid, 1000);
+	say(w, l[0], &m);
+	store(w);
+	j = job_one(w, &m);
+	assert_int_equal(j->n_past_hang, 1);
+	assert_non_null(strstr(j->past_hang->text, "rank 1 on gpu02 (pid 4001) is stopped"));
+	assert_int_equal(j->past_hang->rank, 1);
+	assert_string_equal(j->past_hang->node, "gpu02");
+	msg_finish(&m);
+}
+
 static void a_hang_that_is_over_stays_too_also_over_a_restart(void **state)
 {
 	struct world *w = *state;
@@ -786,6 +816,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_whose_node_is_not_heard_goes_on_hanging, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_known_of_a_hang_stays_when_the_job_was_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_was_behind_in_the_end_is_kept_with_its_node, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_hang_that_is_over_stays_too_also_over_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(stacks_are_asked_for_once_when_a_hang_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_a_wish_no_stacks_are_asked_for, setup, teardown),
