@@ -135,18 +135,20 @@ static bool went_down(const struct check_at *at)
 	return strcmp(at->port->state, "Down") == 0 && base_of(at) != NULL;
 }
 
-#define RAIL_NODES 3 /* whose port of one name is down: no coincidence of cables */
+#define RAIL_NODES 3 /* whose port of one name went down: no coincidence of cables */
 
-/* It was good. Where others of its name are down, too, they have in common what they are plugged into. */
+/* It was good. Where others of its name went down, too, they have in common what they are plugged into; but a
+ * port that was switched off is somebody's doing. (RoCE ports without a link are called so whatever it is.) */
 static void say_went_down(const struct check_at *at, const struct port_row *r, struct check_is *is)
 {
+	bool off = is->verdict == CHECK_BAD && strcmp(r->is, "Down/Disabled") == 0;
 	struct tally_view v = { 0 };
 	char name[66];
 
-	if (at->in->peers != NULL)
-		tally_look(at->in->peers, TALLY_DOWN, tally_port_name(at->port, name), "1", &v);
+	if (at->in->peers != NULL && !off)
+		tally_look(at->in->peers, TALLY_WENT, tally_port_name(at->port, name), "1", &v);
 	if (v.n_same >= RAIL_NODES)
-		check_say(is, CHECK_BAD, r->is, arena_printf(at->a, "%s; it was Active before. %.50s of %u nodes is down: it is their switch, most likely, and not "
+		check_say(is, CHECK_BAD, r->is, arena_printf(at->a, "%s; it was Active before. %.50s of %u nodes went down: it is their switch, most likely, and not "
 			  "a cable", r->text, at->port->device, v.n_same), "look at the switch of these ports (power, its log) before cables are moved");
 	else if (is->verdict == CHECK_WARN)
 		check_say(is, CHECK_BAD, r->is, arena_printf(at->a, "%s; it was Active before", r->text), is->fix);

@@ -44,7 +44,7 @@ static void count_node(struct coord *c, struct node *n)
 
 	if (n->tallied.counted && (r == NULL || n->tally_old))
 		tally_take_back(c->tally, &n->tallied);
-	if (r != NULL && !n->tallied.counted && !tally_put(c->tally, r, &n->tallied))
+	if (r != NULL && !n->tallied.counted && !tally_put(c->tally, r, n->bases, n->n_bases, &n->tallied))
 		c->oom = true;
 	n->tally_old = false;
 }
@@ -203,6 +203,8 @@ void checks_best_forget(struct coord *c, struct node *n)
 	n->bases = NULL;
 	n->n_bases = 0;
 	note_best(c, n); /* what is now is the measure */
+	c->readings_seen++;
+	n->tally_old = true;
 }
 
 void checks_note(struct coord *c, struct node *n)

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/verdict.h"
+
 static bool same(const char *kept, const char *text)
 {
 	return strncmp(kept, text, sizeof(((struct tally_entry *)0)->value) - 1) == 0;
@@ -222,11 +224,25 @@ void tally_node(struct tally *t, const struct rec_readings *r)
 		*t->part = (struct tally_part){ true, init, active, t->part->v, t->part->n, t->part->cap };
 }
 
-bool tally_put(struct tally *t, const struct rec_readings *r, struct tally_part *part)
+static void add_went(struct tally *t, const struct rec_readings *r, const struct port_base *b)
+{
+	char name[66];
+
+	for (size_t i = 0; i < r->n_ports; i++) {
+		const struct rec_port *p = &r->ports[i];
+
+		if (!p->excluded && p->port == b->port && p->state != NULL && strcmp(p->state, "Down") == 0 && strcmp(p->device, b->device) == 0)
+			tally_add(t, TALLY_WENT, tally_port_name(p, name), "1");
+	}
+}
+
+bool tally_put(struct tally *t, const struct rec_readings *r, const struct port_base *bases, size_t n_bases, struct tally_part *part)
 {
 	part->n = 0;
 	t->part = part;
 	tally_node(t, r);
+	for (size_t i = 0; i < n_bases; i++)
+		add_went(t, r, &bases[i]);
 	t->part = NULL;
 	return !t->no_memory;
 }

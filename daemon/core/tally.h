@@ -26,6 +26,7 @@ enum tally_kind {
 	TALLY_SM, /* SM LID of Active InfiniBand ports of one name: rails may have fabrics of their own */
 	TALLY_ECC, /* "1" where ECC is on, of GPUs of a model */
 	TALLY_DOWN, /* "1" of ports of one name that are Down, "0" of the others */
+	TALLY_WENT, /* "1" of ports of one name that are Down and were Active */
 };
 
 #define TALLY_SLOTS 1024 /* a power of two, and never full */
@@ -39,6 +40,7 @@ struct tally_entry {
 };
 
 struct tally_part;
+struct port_base;
 struct tally {
 	uint32_t nodes; /* with readings */
 	uint32_t nodes_init; /* with a port that waits for a subnet manager */
@@ -65,8 +67,8 @@ struct tally_part {
 };
 
 void tally_clear(struct tally *t); /* parts are of no use afterwards */
-/* False: no memory; what was counted of it cannot be taken back whole. */
-bool tally_put(struct tally *t, const struct rec_readings *r, struct tally_part *part);
+/* bases: of its ports that were Active. False: no memory; what was counted of it cannot be taken back whole. */
+bool tally_put(struct tally *t, const struct rec_readings *r, const struct port_base *bases, size_t n_bases, struct tally_part *part);
 void tally_take_back(struct tally *t, struct tally_part *part);
 /* For good. */
 void tally_node(struct tally *t, const struct rec_readings *r);
@@ -75,7 +77,7 @@ void tally_look(const struct tally *t, enum tally_kind kind, const char *model, 
 		struct tally_view *ret);
 /* The model of a port's device, which ports that may be compared have in common. */
 const char *tally_port_model(const struct rec_port *p);
-/* What ports of this name, of all nodes, are counted under for TALLY_RATE, TALLY_LANES and TALLY_DOWN. */
+/* What ports of this name, of all nodes, are counted under for TALLY_RATE, TALLY_LANES, TALLY_DOWN and TALLY_WENT. */
 const char *tally_port_name(const struct rec_port *p, char out[66]);
 /* That of a node's GPUs: hosts of different make are not alike. "": not known. */
 const char *tally_gpu_model(const struct rec_readings *r);

@@ -364,8 +364,7 @@ TEST(a_port_that_nobody_uses_is_no_fault)
 	in.bases = &base;
 	in.n_bases = 1;
 	pair_of("0000:17:00.1", pair[0].board, &in);
-	second_is(CHECK_BAD, "switched this port off");
-	second_is(CHECK_BAD, "mlx5_1 of 3 nodes is down: it is their switch"); /* and it was used */
+	second_is(CHECK_BAD, "switched this port off"); /* and it was used */
 	in.n_bases = 0;
 	pair[0].state = "Down"; /* none is used: that is not meant so */
 	pair_of("0000:17:00.1", pair[0].board, &in);
@@ -376,6 +375,38 @@ TEST(a_port_that_nobody_uses_is_no_fault)
 	pair[1].state = "Down";
 	pair_of("0000:17:00.1", pair[0].board, &in);
 	second_is(CHECK_BAD, "switched this port off");
+}
+
+/* mlx5_1 of three nodes is down, and n of them had used it. */
+static void went_down_on(size_t n, const char *phys, const char *words)
+{
+	struct port_base base = { .device = "mlx5_1", .port = 1 };
+	struct verdict_in in = { .peers = &tally, .bases = &base, .n_bases = 1 };
+	struct rec_readings r = { .ports = pair, .n_ports = 2 };
+	struct tally_part part[3] = { 0 };
+
+	pair[0] = ndr("mlx5_0");
+	pair[1] = ndr("mlx5_1");
+	pair[1].state = "Down";
+	pair[1].phys_state = phys;
+	memset(&tally, 0, sizeof(tally));
+	for (size_t i = 0; i < 3; i++)
+		assert_true(tally_put(&tally, &r, &base, i < n ? 1 : 0, &part[i]));
+	pair_of("0000:17:00.1", pair[0].board, &in);
+	second_is(CHECK_BAD, words);
+	for (size_t i = 0; i < 3; i++)
+		free(part[i].v);
+}
+
+TEST(ports_that_went_down_on_several_nodes_have_a_switch_in_common)
+{
+	went_down_on(3, "Polling", "mlx5_1 of 3 nodes went down: it is their switch");
+	assert_non_null(strstr(row("ib.state", "mlx5_1")->fix, "look at the switch"));
+	went_down_on(1, "Polling", "or the other end is off; it was Active before");
+	assert_null(strstr(row("ib.state", "mlx5_1")->text, "their switch")); /* the others do not use it */
+	went_down_on(3, "Disabled", "switched this port off");
+	assert_null(strstr(row("ib.state", "mlx5_1")->text, "their switch"));
+	assert_non_null(strstr(row("ib.state", "mlx5_1")->fix, "enable"));
 }
 
 TEST(a_counter_at_its_end_or_that_is_not_to_be_had_is_told)
@@ -782,14 +813,14 @@ TEST(what_a_node_said_before_is_taken_back)
 
 	memset(&tally, 0, sizeof(tally));
 	for (int i = 0; i < 4; i++)
-		assert_true(tally_put(&tally, &r, &part[i]));
+		assert_true(tally_put(&tally, &r, NULL, 0, &part[i]));
 	counts_are(&tally, "400000", 4, 4);
 	assert_int_equal(tally.nodes_active, 4);
 	for (uint64_t k = 0; k < 3; k++) { /* three of them become slower, one after the other */
 		MSG_SET(&p, port, rate_mbps, 200000);
 		tally_take_back(&tally, &part[k]);
 		counts_are(&tally, k < 2 ? "400000" : "200000", k == 0 ? 3 : 2, 3);
-		assert_true(tally_put(&tally, &r, &part[k]));
+		assert_true(tally_put(&tally, &r, NULL, 0, &part[k]));
 	}
 	counts_are(&tally, "200000", 3, 4);
 	for (int i = 0; i < 4; i++) {
@@ -800,12 +831,12 @@ TEST(what_a_node_said_before_is_taken_back)
 	assert_int_equal(tally.nodes + tally.nodes_init + tally.nodes_active, 0);
 	for (uint32_t i = 0; i < TALLY_MAX; i++) { /* values that nobody has any more fill it: it is said */
 		MSG_SET(&p, port, rate_mbps, 1000 + i);
-		assert_true(tally_put(&tally, &r, &part[0]));
+		assert_true(tally_put(&tally, &r, NULL, 0, &part[0]));
 		tally_take_back(&tally, &part[0]);
 	}
 	assert_true(tally.full);
 	tally_clear(&tally);
-	assert_true(tally_put(&tally, &r, &part[0]));
+	assert_true(tally_put(&tally, &r, NULL, 0, &part[0]));
 	counts_are(&tally, "1255", 1, 1);
 	assert_false(tally.full);
 	for (int i = 0; i < 4; i++)
@@ -1098,6 +1129,7 @@ int main(void)
 		cmocka_unit_test(packets_out_of_order_are_a_fault_where_some_are_lost),
 		cmocka_unit_test(a_gpu_outside_of_its_fabric_or_in_an_odd_mode_is_told),
 		cmocka_unit_test(a_port_that_nobody_uses_is_no_fault),
+		cmocka_unit_test(ports_that_went_down_on_several_nodes_have_a_switch_in_common),
 		cmocka_unit_test(a_counter_at_its_end_or_that_is_not_to_be_had_is_told),
 		cmocka_unit_test(a_port_that_comes_and_goes_is_flapping),
 		cmocka_unit_test(firmware_and_partitions_that_differ_are_told),
