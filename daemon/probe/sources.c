@@ -235,10 +235,13 @@ static int64_t stuck_after(const struct source *src)
 	return is_starting(src) ? SOURCE_START_MS : SOURCE_STUCK_MS;
 }
 
-static int64_t late_after(const struct source *src)
+static int64_t late_after(struct source *src)
 {
-	int64_t ms = SOURCE_LATE_TIMES * src->usual_ms;
+	int64_t ms;
 
+	pthread_mutex_lock(&src->lock);
+	ms = SOURCE_LATE_TIMES * src->usual_ms;
+	pthread_mutex_unlock(&src->lock);
 	if (is_starting(src) || ms > SOURCE_STUCK_MS)
 		return SOURCE_STUCK_MS;
 	return ms < SOURCE_LATE_MS ? SOURCE_LATE_MS : ms;
