@@ -293,8 +293,8 @@ static void todo_end(struct words *w)
 	const char *node = f != NULL && f->node != NULL ? f->node : nodes_text(w);
 	const char *fix = f != NULL ? last_words_fix(w->a, f->exception, node) : NULL;
 
-	if (fix == NULL)
-		fix = last_words_fix(w->a, w->j->why, node);
+	if (fix == NULL && w->j->why != NULL) /* which may quote another rank, of another node */
+		fix = last_words_fix(w->a, w->j->why, strstr(w->j->why, "; but rank ") != NULL ? nodes_text(w) : node);
 	if (fix != NULL)
 		todo(w, "%s", fix);
 }

@@ -307,6 +307,11 @@ TEST(a_well_known_end_has_its_remedy)
 	first.exception = "OSError: [Errno 122] Disk quota exceeded";
 	e = now("It failed");
 	assert_true(has(e->todo, e->n_todo, "quota -s (or lfs quota) on gpu02"));
+	first.exception = "DistBackendError: NCCL error";
+	j.why = "rank 11 (gpu02, pid 5) exited with code 1: DistBackendError: NCCL error; but rank 0 (gpu01, pid 7) had raised before and did not end, "
+		"so the others waited for it: OSError: [Errno 122] Disk quota exceeded";
+	e = now("It failed");
+	assert_true(has(e->todo, e->n_todo, "quota -s (or lfs quota) on gpu[01-02]")); /* not on that of the first */
 	with_nccl();
 	j.state = "running";
 	nccl.trouble = "rank 3 on gpu02: a CUDA call failed";

@@ -5,9 +5,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/last_line.h"
+#include "core/check.h"
 #include "core/last_words.h"
 #include "tests/unit/failmalloc.h"
 
@@ -56,6 +58,22 @@ static void shells_codes_and_signals_have_names(void **state)
 	(void)state;
 }
 
+/* What it says to type is a check, or with a dot a group of them. */
+static void checks_are_there(const char *fix)
+{
+	for (const char *p = fix; (p = strstr(p, "nodectl check ")) != NULL;) {
+		const struct check *c = check_table;
+		char id[64];
+
+		p += strlen("nodectl check ");
+		snprintf(id, sizeof(id), "%.*s", (int)strcspn(p, " ,;:()"), p);
+		while (c->id != NULL && !check_matches(c, id))
+			c++;
+		if (c->id == NULL)
+			fail_msg("there is no check '%s': %s", id, fix);
+	}
+}
+
 static void what_is_well_known_has_a_remedy_with_the_nodes_name(void **state)
 {
 	static const struct {
@@ -69,6 +87,21 @@ static void what_is_well_known_has_a_remedy_with_the_nodes_name(void **state)
 		{ "/opt/env/bin/python3: /lib/libc.so.6: version `GLIBC_2.38' not found", "newer system" },
 		{ "Cuda failure 802 'system not yet initialized'", "nvidia-fabricmanager" },
 		{ "train.sh: line 3: torchrun: command not found", "see that the path is there on gpu02" },
+		{ "OSError: [Errno 24] Too many open files", "LimitNOFILE= of nodeagent-launcher.service" },
+		{ "RuntimeError: can't start new thread", "LimitNPROC= of nodeagent-launcher.service" },
+		{ "BlockingIOError: [Errno 11] Unable to open file (unable to lock file, errno = 11, error message = 'Resource temporarily unavailable')",
+		  "another process has that file open" },
+		{ "pdsh@gpu02: gpu03: Permission denied (publickey,password).", "logs in to another node by ssh" },
+		{ "socketStartConnect: Connect to 10.0.0.2<40123> failed : Network is unreachable", "NCCL_SOCKET_IFNAME" },
+		{ "urllib.error.URLError: <urlopen error [Errno 101] Network is unreachable>", "HF_HUB_OFFLINE" },
+		{ "The IPv4 network addresses of (gpu01, 29500) cannot be retrieved (gai error: -3 - Temporary failure in name resolution).", "MASTER_ADDR" },
+		{ "CUDA error: uncorrectable ECC error encountered", "nodectl check gpu. -w gpu02" },
+		{ "CUDA error: an illegal memory access was encountered", "nodectl check gpu. -w gpu02" },
+		{ "The NVIDIA driver on your system is too old (found version 12040)", "nodectl check gpu.driver -v -w gpu02" },
+		{ "OSError: [Errno 116] Stale file handle: '/data/x'", "nodectl check node. -v -w gpu02" },
+		{ "OSError: [Errno 28] No space left on device", "nodectl check node.disk -v -w gpu02" },
+		{ "sh exited with code 137 (as a shell says when its program was killed by signal 9 (SIGKILL))", "nodectl check node.kmsg.oom -w gpu02" },
+		{ "Mismatched collective detected, please check your collective calls at and around rank 3", "different collectives" },
 	};
 	struct arena a;
 
@@ -79,8 +112,10 @@ static void what_is_well_known_has_a_remedy_with_the_nodes_name(void **state)
 		assert_non_null(fix);
 		if (strstr(fix, v[i].fix) == NULL || strstr(fix, "NODE") != NULL || strlen(fix) > 400)
 			fail_msg("%s: %s", v[i].text, fix);
+		checks_are_there(fix);
 	}
 	assert_null(last_words_fix(&a, "ValueError: bad batch", "gpu02"));
+	assert_null(last_words_fix(&a, "RuntimeError: Mismatched sizes of vocabularies", "gpu02"));
 	assert_null(last_words_fix(&a, NULL, "gpu02"));
 	EACH_FAILING_MALLOC({
 		last_words_fix(&a, v[0].text, NULL);
