@@ -312,15 +312,14 @@ static bool is_empty(const struct wish *w, const struct rec_checks *k)
 
 static int say_empty(const struct wish *w, const struct rec_checks *k)
 {
-	const char *what = strncmp(w->id, "gpu.", 4) == 0 ? "no GPU" : strncmp(w->id, "ib.", 3) == 0 ? "no RDMA port" :
-			   "nothing that it is about";
-	const char *which = w->hosts != NULL ? "" : " of this cluster";
+	const char *what = strncmp(w->id, "gpu.", 4) == 0 ? "no GPU" : strncmp(w->id, "ib.", 3) == 0 ? "no RDMA port" : "nothing";
+	const char *which = w->hosts != NULL ? "asked for" : "of this cluster";
+	/* one check of a group may be about some kinds of them only: links of GPUs without any */
+	const char *about = w->id[0] != '\0' && w->id[strlen(w->id) - 1] == '.' ? "" : " that it is about";
 
 	if (k->nodes == 1)
-		return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the one node%s has %s", w->id, w->hosts != NULL ? " asked for" : which,
-				what);
-	return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the %u nodes%s have %s", w->id, k->nodes, w->hosts != NULL ? " asked for" :
-			which, what);
+		return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the one node %s has %s%s", w->id, which, what, about);
+	return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the %u nodes %s have %s%s", w->id, k->nodes, which, what, about);
 }
 
 static int print(const struct ctl *c, const struct wish *w, const struct rec_checks *k)

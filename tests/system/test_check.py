@@ -62,10 +62,12 @@ def test_checks_of_what_no_node_has_are_no_success(cluster, tmp_path):
     tree.device("mlx5_0")
     c = cluster(1, args=("--sysfs-root", tree.root))
     wait_until(lambda: c.json("ports")["ports"], 20 * SLOW, "all is read")
-    r = c.ctl("check", "gpu.")
+    r = wait_until(lambda: next((r for r in [c.ctl("check", "gpu.")] if r.code != 0), None), 20 * SLOW, "that there is no driver is known", 0.2)
     assert r.code == 3 and "gpu. checked nothing: the one node of this cluster has no GPU" in " ".join(r.err.split()), r
     r = c.ctl("--json", "check", "gpu.", "-w", c.names[0])
     assert r.code == 3 and json.loads(r.out)["checks"] == [] and "the one node asked for has no GPU" in " ".join(r.err.split()), r
+    r = c.ctl("check", "gpu.nvlink")  # so it would be with GPUs that have no links
+    assert r.code == 3 and "gpu.nvlink checked nothing: the one node of this cluster has no GPU that it is about" in " ".join(r.err.split()), r
     assert c.ctl("check", "ib.state").code == 0 and c.ctl("check", "gpu.", "--explain").code == 0 and c.ctl("check").code in (0, 1)
 
 
