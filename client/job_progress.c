@@ -176,7 +176,7 @@ void job_past_hang(struct out *o, const struct rec_job_info *j)
 		buf_addf(&b, "in attempt %u: ", p->attempt);
 	buf_adds(&b, p->text);
 	if (to > p->wall_ms && (p->attempt == j->attempt || MSG_HAS(p, past_hang, over_wall_ms))) {
-		buf_adds(&b, MSG_HAS(p, past_hang, over_wall_ms) ? "; it went on again after " : "; until it was ended, for ");
+		buf_adds(&b, MSG_HAS(p, past_hang, over_wall_ms) ? "; it went on again after " : "; until its end, for ");
 		render_duration(&b, (uint64_t)(to - p->wall_ms));
 	}
 	out_attr(o, &(struct out_attr){ .title = "hung", .kind = OUT_STR, .tone = OUT_WARN, .s = buf_str(&b) });

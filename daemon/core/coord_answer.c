@@ -524,7 +524,7 @@ void fill_brief(struct arena *a, struct coord *c, struct job *j, bool mine, stru
 		i->command = arena_memdup(a, i->command, strcspn(i->command, " "));
 		i->why = NULL;
 		if (i->nccl != NULL) /* our copy */
-			i->nccl->why = i->nccl->fix = i->nccl->trouble = NULL;
+			i->nccl->why = i->nccl->fix = i->nccl->trouble = i->nccl->late = NULL;
 	}
 	i->n_first = i->n_either = i->n_sums = 0;
 	i->others = NULL;

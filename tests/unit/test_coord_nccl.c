@@ -113,6 +113,22 @@ static const char *late(struct world *w)
 	return out;
 }
 
+/* Which ranks do what is for its owner. */
+static void others_see_no_rank(struct world *w, uint64_t node)
+{
+	struct msg m;
+
+	msg_init(&m, MSG_status_get);
+	m.u.status_get.rid = 9;
+	MSG_SET(&m.u.status_get, status_get, uid, 1001);
+	say(w, node, &m);
+	assert_true(last_to(w, node, MSG_status, &m));
+	assert_int_equal(m.u.status.n_jobs, 1);
+	assert_int_equal(m.u.status.jobs->n_nccl, 1);
+	assert_null(m.u.status.jobs->nccl->late);
+	msg_finish(&m);
+}
+
 static void who_has_not_come_to_the_initialisation_is_named(void **state)
 {
 	struct world *w = *state;
@@ -123,6 +139,7 @@ static void who_has_not_come_to_the_initialisation_is_named(void **state)
 	s.inits_done = 0;
 	told(w, a, &s);
 	assert_string_equal(late(w), "rank 1 on gpu02");
+	others_see_no_rank(w, a);
 	s.unread = "the job sets NCCL_DEBUG_FILE"; /* then it may be there, unseen */
 	told(w, b, &s);
 	assert_string_equal(late(w), "");
