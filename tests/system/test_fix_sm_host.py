@@ -75,11 +75,13 @@ class SmHost(Host):
         self.set_port("4: ACTIVE", lid="0x1", sm_lid="0x1")
         wait_until(lambda: self.state() == "Active", 15 * SLOW, "the port is well")
         before, said = len(self.asked()), []
-        self.systemctl("sleep 3")
+        go = self.path("go")  # when it may end, and 2 s later it does: who was ended and is back may meet it at work
+        self.systemctl(f"for i in $(seq 75); do [ -e {go} ] && break; sleep 0.2; done; rm -f {go}; sleep 2")
         t = threading.Thread(target=lambda: said.append(self.fix("--wait", "0")))
         t.start()
         wait_until(lambda: len(self.asked()) > before, 15 * SLOW, "systemctl is at work", 0.05)
         hurt()
+        self.write("go", "")
         t.join()
         assert len(self.asked()) == before + 1
         return said[0]

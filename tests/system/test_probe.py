@@ -203,10 +203,10 @@ def test_a_driver_that_hangs_holds_up_nothing_else(bed):
     m = p.next(4 + 2 * SLOW)
     assert source(m, "nvml")["text"] == "not read yet" and not {"age_ms", "starting"} & set(source(m, "nvml"))
     bed.tree.set("mlx5_0", state="1: DOWN")
-    p.until(lambda m: port(m, "mlx5_0")["state"] == "Down", 3, "the port")
-    p.until(lambda m: "does not answer" in source(m, "nvml").get("text", ""), 13, "it is called by its name")
+    p.until(lambda m: port(m, "mlx5_0")["state"] == "Down", 8, "the port")
+    p.until(lambda m: "does not answer" in source(m, "nvml").get("text", ""), 25, "it is called by its name")
     bed.gpus("count 1")
-    p.until(lambda m: source(m, "nvml")["ok"] and m.get("gpus"), 5, "it goes on")
+    p.until(lambda m: source(m, "nvml")["ok"] and m.get("gpus"), 15, "it goes on")
     bed.gpus("count 1", "hang 0")
     time.sleep(3)
     begin = time.monotonic()
@@ -221,16 +221,16 @@ def test_what_a_hanging_driver_said_last_is_not_said_as_now(bed):
     m = p.next(5 * SLOW)
     assert m["gpus"][1]["procs"] and m["gpus"][0]["temp_c"] == 41
     bed.gpus("count 2", "hang")
-    m, _ = p.until(lambda m: source(m, "nvml").get("late") and m, 6, "it is late")
+    m, _ = p.until(lambda m: source(m, "nvml").get("late") and m, 15, "it is late")
     assert source(m, "nvml")["ok"] and m["gpus"][0]["temp_c"] == 41 and m["gpus"][1]["procs"], "what was read holds a while"
-    m, _ = p.until(lambda m: "does not answer" in source(m, "nvml").get("text", "") and m, 16, "it is called by its name")
+    m, _ = p.until(lambda m: "does not answer" in source(m, "nvml").get("text", "") and m, 25, "it is called by its name")
     for g in m["gpus"]:
         assert set(g) == {"index", "uuid", "name", "pci", "xids", "xid_faults", "text", "procs_unknown"}, g
         assert g["text"].startswith("not read for 1"), g
     assert port(m, "mlx5_0")["state"] == "Active"
     assert p.next(1.5) is None, "that it goes on hanging is not said every moment"
     bed.gpus("count 2")
-    m, _ = p.until(lambda m: source(m, "nvml")["ok"] and m, 5, "it goes on")
+    m, _ = p.until(lambda m: source(m, "nvml")["ok"] and m, 15, "it goes on")
     assert m["gpus"][0]["temp_c"] == 41 and "text" not in m["gpus"][0] and "procs_unknown" not in m["gpus"][0]
 
 

@@ -26,7 +26,7 @@
 /* ---- a source of our own -------------------------------------------------- */
 
 static atomic_int polls, opens, closes;
-static atomic_bool hang;
+static atomic_bool hang, hangs; /* it is to; it does */
 
 static void *toy_open(const struct hw_options *o)
 {
@@ -37,8 +37,11 @@ static void toy_poll(void *source, struct hw_readings *ret)
 {
 	polls++;
 	hw_say(&ret->sources[ret->n_sources++], "toy", true, NULL);
-	while (hang)
+	while (hang) {
+		hangs = true;
 		usleep(1000);
+	}
+	hangs = false;
 }
 
 static void toy_close(void *source)
@@ -144,68 +147,97 @@ TEST(a_source_that_hangs_is_marked_and_does_not_hold_up_the_end)
 	free(s);
 }
 
-/* ... and what it takes for it: sources_take() as seen so much later */
-static void look_at(struct sources *s, int64_t ms, bool late, bool stuck)
+/* In the poll that hangs, however loaded the machine is: when that was due. Its polls took usual_ms, or nearly no time. */
+static mono_t in_hang(struct sources *s, int64_t usual_ms)
 {
-	sources_take(s, mono_add_ms(hw_now(), ms));
+	struct source *src = &s->list[0];
+	mono_t due;
+
+	hang = true;
+	for (int i = 0; i < 20000 && !hangs; i++)
+		usleep(1000);
+	assert_true(hangs);
+	pthread_mutex_lock(&src->lock);
+	src->usual_ms = usual_ms;
+	due = src->due;
+	pthread_mutex_unlock(&src->lock);
+	return due;
+}
+
+/* ... and what it takes for it: sources_take() as seen so long after that. How long this test takes is nothing to it. */
+static void look_at(struct sources *s, mono_t due, int64_t ms, bool late, bool stuck)
+{
+	sources_take(s, mono_add_ms(due, ms));
 	assert_int_equal(s->list[0].late, late);
 	assert_int_equal(s->list[0].stuck, stuck);
 }
 
-/* At one of some looks: the toy sleeps for a moment only, and may be about to run. */
-static void expect_late(struct sources *s, int64_t ms)
+/* At one of many looks: the toy sleeps for a moment only, and may be about to run. */
+static void expect_late(struct sources *s, mono_t due, int64_t ms)
 {
-	for (int i = 0; i < 50 && !s->list[0].late; i++) {
-		sources_take(s, mono_add_ms(hw_now(), ms));
+	for (int i = 0; i < 3000 && !s->list[0].late; i++) {
+		sources_take(s, mono_add_ms(due, ms));
 		usleep(1700);
 	}
-	look_at(s, ms, true, false);
+	look_at(s, due, ms, true, false);
 }
 
 TEST(a_source_that_does_not_answer_is_late_before_it_hangs)
 {
 	struct hw_options o = { 0 };
 	struct sources s;
-	int64_t ms;
+	mono_t due;
 
 	opens = 1;
 	assert_int_equal(sources_start(&s, toys, &o, false), 0);
 	take_within(&s, 5000);
-	hang = true;
-	usleep(200000);
-	look_at(&s, 0, false, false);
-	ms = mono_sub_ms(sources_look(&s, hw_now()), hw_now());
-	assert_true(ms > 1000 && ms <= SOURCE_LATE_MS);
-	look_at(&s, SOURCE_LATE_MS, false, false); /* the process may have been frozen */
-	look_at(&s, SOURCE_LATE_MS + SOURCE_LOOK_MS - 200, false, false);
-	expect_late(&s, SOURCE_LATE_MS + SOURCE_LOOK_MS);
-	look_at(&s, SOURCE_STUCK_MS, false, true);
+	due = in_hang(&s, 1);
+	look_at(&s, due, SOURCE_LATE_MS - 1, false, false);
+	assert_int_equal(mono_sub_ms(sources_look(&s, due), due), SOURCE_LATE_MS);
+	look_at(&s, due, SOURCE_LATE_MS, false, false); /* the process may have been frozen */
+	look_at(&s, due, SOURCE_LATE_MS + SOURCE_LOOK_MS - 1, false, false);
+	expect_late(&s, due, SOURCE_LATE_MS + SOURCE_LOOK_MS);
+	look_at(&s, due, SOURCE_STUCK_MS, false, true);
 	hang = false;
 	take_within(&s, 5000);
-	look_at(&s, 0, false, false);
+	look_at(&s, due, 0, false, false);
 	assert_true(sources_stop(&s));
 }
 
 TEST(a_source_that_is_slow_by_habit_is_not_late)
 {
 	struct hw_options o = { 0 };
+	const int64_t usual = 1500, late = SOURCE_LATE_TIMES * usual;
 	struct sources s;
+	int64_t took = 0;
+	mono_t due;
 
 	opens = 1;
+	toy.period_ms = -1; /* no other poll in between: it is forgotten with them */
 	assert_int_equal(sources_start(&s, toys, &o, false), 0);
 	take_within(&s, 5000);
 	hang = true;
-	usleep(1200000); /* so long this one takes */
+	sources_wake(&s.list[0]);
+	in_hang(&s, 1);
+	usleep(1200000); /* so long this one takes, at least */
 	hang = false;
-	usleep(10000);
+	for (int i = 0; i < 20000 && took < 1200; i++) {
+		usleep(1000);
+		pthread_mutex_lock(&s.list[0].lock);
+		took = s.list[0].usual_ms;
+		pthread_mutex_unlock(&s.list[0].lock);
+	}
+	assert_true(took >= 1200);
 	hang = true;
-	usleep(200000);
-	look_at(&s, 2300, false, false);
-	look_at(&s, 2300 + SOURCE_LOOK_MS, false, false);
-	look_at(&s, 4500, false, false);
-	expect_late(&s, 4500 + SOURCE_LOOK_MS);
+	sources_wake(&s.list[0]);
+	due = in_hang(&s, usual);
+	look_at(&s, due, late - 1, false, false);
+	look_at(&s, due, late, false, false);
+	look_at(&s, due, late + SOURCE_LOOK_MS - 1, false, false);
+	expect_late(&s, due, late + SOURCE_LOOK_MS);
 	hang = false;
 	assert_true(sources_stop(&s));
+	toy.period_ms = 20;
 }
 
 static atomic_bool spin;
@@ -237,6 +269,7 @@ TEST(a_source_that_has_no_cpu_is_not_late_and_one_that_waits_in_a_loop_is)
 {
 	struct hw_options o = { 0 };
 	struct sources s;
+	mono_t now;
 
 	opens = 1;
 	toy.poll = toy_spin;
@@ -245,18 +278,24 @@ TEST(a_source_that_has_no_cpu_is_not_late_and_one_that_waits_in_a_loop_is)
 	take_within(&s, 5000);
 	spin = true;
 	usleep(200000); /* of CPU at most: not half of what is thought to have passed */
-	look_at(&s, SOURCE_LATE_MS, false, false);
-	look_at(&s, 2 * SOURCE_LATE_MS, false, false);
-	assert_true(mono_sub_ms(sources_look(&s, hw_now()), hw_now()) <= SOURCE_LATE_MS);
-	look_at(&s, SOURCE_STUCK_MS, false, true);
+	pthread_mutex_lock(&s.list[0].lock);
+	s.list[0].usual_ms = 1;
+	pthread_mutex_unlock(&s.list[0].lock);
+	now = hw_now();
+	look_at(&s, now, SOURCE_LATE_MS, false, false);
+	look_at(&s, now, 2 * SOURCE_LATE_MS, false, false);
+	assert_true(mono_sub_ms(sources_look(&s, now), now) <= SOURCE_LATE_MS);
+	look_at(&s, now, SOURCE_STUCK_MS, false, true);
 	s.list[0].stuck = false;
 	used_cpu(&s.list[0], (SOURCE_LATE_MS + SOURCE_LOOK_MS) / 2 + 200);
 	pthread_mutex_lock(&s.list[0].lock);
-	s.list[0].due = mono_add_ms(hw_now(), -SOURCE_LATE_MS); /* it seems to have had more than half of it since */
+	now = hw_now();
+	s.list[0].due = mono_add_ms(now, -SOURCE_LATE_MS); /* it seems to have had more than half of it since */
 	s.list[0].cpu_ns = 0;
+	s.list[0].usual_ms = 1;
 	pthread_mutex_unlock(&s.list[0].lock);
-	look_at(&s, 0, false, false);
-	look_at(&s, SOURCE_LOOK_MS, true, false);
+	look_at(&s, now, 0, false, false);
+	look_at(&s, now, SOURCE_LOOK_MS, true, false);
 	spin = false;
 	assert_true(sources_stop(&s));
 	toy.poll = toy_poll;
@@ -266,16 +305,17 @@ TEST(a_source_at_its_start_has_time_unless_one_has_hung_before)
 {
 	struct hw_options o = { 0 };
 	struct sources s;
+	mono_t due;
 
 	for (int again = 0; again < 2; again++) {
 		opens = 1;
 		hang = true;
 		assert_int_equal(sources_start(&s, toys, &o, again), 0);
-		usleep(200000);
-		look_at(&s, SOURCE_STUCK_MS - 1000, false, false);
+		due = in_hang(&s, 0);
+		look_at(&s, due, SOURCE_STUCK_MS - 1, false, false);
 		if (!again)
-			look_at(&s, SOURCE_START_MS - 1000, false, false);
-		look_at(&s, again ? SOURCE_STUCK_MS : SOURCE_START_MS, false, true);
+			look_at(&s, due, SOURCE_START_MS - 1, false, false);
+		look_at(&s, due, again ? SOURCE_STUCK_MS : SOURCE_START_MS, false, true);
 		hang = false;
 		take_within(&s, 5000);
 		sources_take(&s, hw_now());
