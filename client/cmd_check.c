@@ -304,15 +304,17 @@ static int ask(const struct ctl *c, const struct wish *w, struct gathered *ret)
 	return r;
 }
 
-/* Nothing that was asked for is there to be checked. */
+/* No GPU or port that was asked for is there to be checked. Other checks are about what is wrong only:
+ * of a subnet manager that runs there is nothing to say, and that is well. */
 static bool is_empty(const struct wish *w, const struct rec_checks *k)
 {
-	return w->id != NULL && !w->explain && k->ok + k->warn + k->bad + k->unknown == 0;
+	return w->id != NULL && !w->explain && k->ok + k->warn + k->bad + k->unknown == 0 &&
+	       (strncmp(w->id, "gpu.", 4) == 0 || strncmp(w->id, "ib.", 3) == 0);
 }
 
 static int say_empty(const struct wish *w, const struct rec_checks *k)
 {
-	const char *what = strncmp(w->id, "gpu.", 4) == 0 ? "no GPU" : strncmp(w->id, "ib.", 3) == 0 ? "no RDMA port" : "nothing";
+	const char *what = strncmp(w->id, "gpu.", 4) == 0 ? "no GPU" : "no RDMA port";
 	const char *which = w->hosts != NULL ? "asked for" : "of this cluster";
 	/* one check of a group may be about some kinds of them only: links of GPUs without any */
 	const char *about = w->id[0] != '\0' && w->id[strlen(w->id) - 1] == '.' ? "" : " that it is about";

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LAST_WORDS_MS 300 /* of ranks, after we were told to end */
 #define STRANGERS 64 /* connections that have not said who they are */
 #define ENDING_MS 1000
 
@@ -237,9 +238,13 @@ bool cast_assemble(struct cast *c, int timeout_ms)
 	size_t n = 0;
 
 	while (p != NULL && who != NULL && missing(c) > 0 && c->n_gone == 0) {
-		bool ended = c->ended; /* because of one that has ended, perhaps: that is still to be heard */
-		int64_t left = ended ? 0 : until - now_ms();
 		nfds_t players, k = fill_poll(c, s, n, p, who, &players);
+		int64_t left;
+
+		/* because of one that has ended, perhaps: it may have yet to be let in, and to be heard */
+		if (c->ended && until > now_ms() + LAST_WORDS_MS)
+			until = now_ms() + LAST_WORDS_MS;
+		left = until - now_ms();
 
 		if (poll(p, k, left > 0 ? (int)left : 0) > 0)
 			take_polled(c, s, &n, p, who, players);
