@@ -525,6 +525,8 @@ void fill_brief(struct arena *a, struct coord *c, struct job *j, bool mine, stru
 		i->why = NULL;
 		if (i->nccl != NULL) /* our copy */
 			i->nccl->why = i->nccl->fix = i->nccl->trouble = i->nccl->late = NULL;
+		if (i->n_progress > 0)
+			hang_hide(i->progress);
 	}
 	i->n_first = i->n_either = i->n_sums = 0;
 	i->others = NULL;

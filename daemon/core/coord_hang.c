@@ -38,6 +38,7 @@
 #define FLOW_SPAN_MS 4000 /* counters are read every 5 s: what comes sooner is of the same look */
 #define FLOW_FRESH_MS 15000 /* readings come every 10 s */
 #define ACT_MS 30000 /* after it was told: who has stopped a rank on purpose has so long to let it go on */
+#define PATIENT_ACT_MS 120000 /* ... where that may be a wait before NCCL: hubs and loggers give up after 60 to 90 s */
 #define COUNTS_FRESH_MS 12000
 #define COUNTS_KNOWN_MS 75000
 #define AGE_MAX_MS (INT64_C(1) << 40)
@@ -412,9 +413,10 @@ const char *on_hang_name(const struct job *j)
 static void act(struct coord *c, struct job *j)
 {
 	const struct job_hang *h = j->hang;
+	int64_t wait_ms = h->out.patient ? PATIENT_ACT_MS : ACT_MS;
 	char text[400];
 
-	if (!h->out.hang || h->kept || j->on_hang == ON_HANG_REPORT || mono_sub_ms(c->now, h->hang_at) < ACT_MS)
+	if (!h->out.hang || h->kept || j->on_hang == ON_HANG_REPORT || mono_sub_ms(c->now, h->hang_at) < wait_ms)
 		return;
 	snprintf(text, sizeof(text), "it hung, and --on-hang %s was asked for: %.300s", on_hang_name(j), h->out.text);
 	if (j->on_hang == ON_HANG_RESTART)
@@ -598,6 +600,15 @@ static void fill_step(struct arena *a, const struct coord *c, const struct job_h
 	MSG_SET(s, train_step, age_ms, (uint64_t)mono_sub_ms(c->now, h->step_at));
 	p->step = s;
 	p->n_step = 1;
+}
+
+/* Which rank does what, and where, is its owner's. */
+void hang_hide(struct rec_job_progress *p)
+{
+	if (p->hang != NULL)
+		p->hang = "it does not go on by itself; its owner is told who is behind";
+	p->fix = p->threads = p->note = NULL;
+	p->has &= ~MSG_BIT(job_progress, hang_rank);
 }
 
 void hang_fill(struct arena *a, const struct coord *c, const struct job *j, struct rec_job_info *i)

@@ -203,6 +203,7 @@ void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m);
 void hang_deadline(struct coord *c, struct job *j);
 /* Texts are borrowed from the job. */
 void hang_fill(struct arena *a, const struct coord *c, const struct job *j, struct rec_job_info *i);
+void hang_hide(struct rec_job_progress *p); /* what others than its owner are not told */
 void hang_free(struct job *j);
 void hang_on_stacks(struct coord *c, struct node *n, const struct rec_stacks *s);
 void hang_fill_row(const struct job *j, struct rec_row_job *r);

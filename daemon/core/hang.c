@@ -386,6 +386,7 @@ static bool one_is_late(const struct hang_in *in, struct hang_out *out)
 	for (size_t i = 0; i < in->n && out->node == NULL; i++)
 		if (!in->v[i].dead && strcmp(in->v[i].node, in->late_node) == 0)
 			blame(out, &in->v[i]);
+	out->patient = true;
 	add(out->text, sizeof(out->text), "%.128s has not come to NCCL's initialisation, where others wait; no rank uses CPU, disk or GPU for ", in->late);
 	add_ms(out->text, sizeof(out->text), ms);
 	snprintf(out->fix, sizeof(out->fix), "see what it said last (nodectl logs), and what it waits in: a store or a barrier before, a question, a download");

@@ -95,6 +95,7 @@ struct hang_out {
 	bool moves; /* it is seen to go on: some rank makes progress, or a step has just come */
 	bool blind; /* of some rank nothing is known: that nothing hangs is not known, either */
 	char text[512], fix[256]; /* of a hang */
+	bool patient; /* of a hang: a program that waits for a file or a service for a minute looks the same */
 	bool has_rank; /* of a hang: somebody is behind */
 	uint32_t rank;
 	const char *node; /* of a hang: that of the rank that is behind; NULL: none is; borrowed from hang_rank */

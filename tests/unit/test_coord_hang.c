@@ -621,6 +621,32 @@ static void a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute(void 
 	expect_job(w, "failed", NULL);
 }
 
+/* Which rank hangs, and in what, is for its owner. */
+static void others_are_told_that_a_job_hangs_and_no_more(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = running_with(w, NULL, 0);
+	const struct rec_job_progress *p;
+	struct msg m;
+
+	hangs_for(w, l, 5);
+	for (uint32_t uid = 1000; uid < 1002; uid++) {
+		msg_init(&m, MSG_status_get);
+		m.u.status_get.rid = 9;
+		MSG_SET(&m.u.status_get, status_get, uid, uid);
+		say(w, l, &m);
+		assert_true(last_to(w, l, MSG_status, &m));
+		assert_int_equal(m.u.status.n_jobs, 1);
+		assert_int_equal(m.u.status.jobs->n_progress, 1);
+		p = m.u.status.jobs->progress;
+		assert_string_equal(p->phase, "hung");
+		assert_int_equal(strstr(p->hang, "rank 0 on gpu01") != NULL, uid == 1000);
+		assert_int_equal(MSG_HAS(p, job_progress, hang_rank), uid == 1000);
+		assert_int_equal(p->fix != NULL, uid == 1000);
+		msg_finish(&m);
+	}
+}
+
 /* It is shown as this, with the rank that was behind. */
 static void expect_past(struct world *w, const char *text, bool over)
 {
@@ -814,6 +840,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_hang_is_told_once_over_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_hang_of_spinning_gpus_is_told_once_over_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_whose_node_is_not_heard_goes_on_hanging, setup, teardown),
+		cmocka_unit_test_setup_teardown(others_are_told_that_a_job_hangs_and_no_more, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_job_that_is_to_be_ended_when_it_hangs_is_after_half_a_minute, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_known_of_a_hang_stays_when_the_job_was_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_was_behind_in_the_end_is_kept_with_its_node, setup, teardown),

@@ -230,6 +230,7 @@ static void who_does_not_come_to_the_initialisation_is_named(void **state)
 		if (!out.hang)
 			continue;
 		assert_non_null(strstr(out.text, "rank 2 on gpu02 has not come to NCCL's initialisation, where others wait"));
+		assert_true(out.patient);
 		assert_string_equal(out.node, "gpu02");
 		in.late = NULL;
 		hang_judge(&in, &out);
