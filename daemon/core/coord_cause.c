@@ -231,9 +231,11 @@ void cause_fill_time(const struct coord *c, const struct rank *r, struct rec_ran
 void cause_lost_time(struct coord *c, const struct job *j, uint32_t i, struct rank *r)
 {
 	const struct node *n = j->places[i].node;
-	mono_t word = j->places[i].missing ? (mono_t){ 0 } : n->spoke.ns == c->now.ns ? n->spoke_before : n->spoke;
+	mono_t word = n->spoke.ns == c->now.ns ? n->spoke_before : n->spoke;
 	int64_t started = started_us(j);
 
+	if (j->places[i].missing)
+		word.ns = 0;
 	r->lo_us = word.ns != 0 && word.ns / 1000 > started ? word.ns / 1000 : started;
 	r->hi_us = mono_us(c);
 }
