@@ -411,8 +411,9 @@ def hung_up(s):
 
 def enough_are_closed(c, held, who):
     """Of those that never read as many are closed as keep their user's next question waiting: two of 3.6 MB
-    each are below the limit of 8 MiB, and may stay."""
-    wait_until(lambda: sum(map(hung_up, held)) >= len(held) - 2, 10 * SLOW, "those that never read are closed")
+    each are below the limit of 8 MiB, and may stay. Where not all were answered at once, some are closed
+    each time, and then the next ones: each time takes up to 10 s."""
+    wait_until(lambda: sum(map(hung_up, held)) >= len(held) - 2, 20 * SLOW, "those that never read are closed")
     asker = who(c)
     asker.settimeout(10 * SLOW)
     asker.sendall(hello() + frame(json.dumps({"t": "status_get", "rid": 1})))
@@ -435,7 +436,7 @@ def test_a_slow_but_steady_reader_is_not_taken_for_a_stopped_one(cluster):
         got = 0
         while got < 600_000:  # what follows is one write
             got += len(slow.recv(65536))
-        held = askers_that_never_read(c, 10)
+        held = askers_that_never_read(c, 6)
         end = time.monotonic() + 13
         while time.monotonic() < end:
             piece = slow.recv(16384)  # five times what must be read in a time, for a loaded machine
@@ -500,7 +501,7 @@ def test_a_reader_that_stopped_is_one_also_while_more_comes_for_it(cluster):
         watcher = sock(c)
         watcher.sendall(hello() + b"".join(frame(json.dumps({"t": "watch", "rid": int(j), "job": str(j)})) for j in jobs)
                         + frame(json.dumps({"t": "jobs_get", "rid": 1, "all": True})))
-        held = askers_that_never_read(c, 10, sock)
+        held = askers_that_never_read(c, 6, sock)
         end = time.monotonic() + 13
         while time.monotonic() < end:
             c.ctl("kill", jobs.pop()).ok()
