@@ -409,17 +409,26 @@ def hung_up(s):
     return bool(p.poll(0))
 
 
-def enough_are_closed(c, held, who):
+def enough_are_closed(c, held, who, meanwhile=lambda: None):
     """Of those that never read as many are closed as keep their user's next question waiting: two of 3.6 MB
     each are below the limit of 8 MiB, and may stay. Where not all were answered at once, some are closed
     each time, and then the next ones: each time takes up to 10 s."""
-    wait_until(lambda: sum(map(hung_up, held)) >= len(held) - 2, 20 * SLOW, "those that never read are closed")
+    def closed():
+        meanwhile()
+        return sum(map(hung_up, held)) >= len(held) - 2
+
+    wait_until(closed, 20 * SLOW, "those that never read are closed")
     asker = who(c)
-    asker.settimeout(10 * SLOW)
+    asker.settimeout(0.25)
     asker.sendall(hello() + frame(json.dumps({"t": "status_get", "rid": 1})))
-    got = b""
+    got, end = b"", time.monotonic() + 10 * SLOW
     while b'"status"' not in got:
-        piece = asker.recv(65536)
+        meanwhile()
+        try:
+            piece = asker.recv(65536)
+        except TimeoutError:
+            assert time.monotonic() < end, got
+            continue
         assert piece, got
         got += piece
     asker.close()
@@ -434,21 +443,28 @@ def test_a_slow_but_steady_reader_is_not_taken_for_a_stopped_one(cluster):
         slow = head(c)
         slow.sendall(hello() + frame(json.dumps({"t": "jobs_get", "rid": 1, "all": True})))
         got = 0
+
+        def read(most=16384):  # five times what must be read in a time, for a loaded machine
+            nonlocal got
+            piece = slow.recv(most)
+            assert piece, f"closed after {got} bytes"
+            got += len(piece)
+
+        def read_slowly():
+            if got < 3_000_000:
+                read()
+                time.sleep(0.25)
+
         while got < 600_000:  # what follows is one write
-            got += len(slow.recv(65536))
+            read(65536)
         held = askers_that_never_read(c, 6)
         end = time.monotonic() + 13
         while time.monotonic() < end:
-            piece = slow.recv(16384)  # five times what must be read in a time, for a loaded machine
-            assert piece, f"closed after {got} bytes"
-            got += len(piece)
-            time.sleep(0.25)
-        enough_are_closed(c, held, head)
-        slow.settimeout(5)
+            read_slowly()
+        enough_are_closed(c, held, head, read_slowly)  # who stops now is rightly closed
+        slow.settimeout(5 * SLOW)
         while got < 3_000_000:  # and all of it comes
-            piece = slow.recv(1 << 20)
-            assert piece, f"closed after {got} bytes"
-            got += len(piece)
+            read(1 << 20)
     finally:
         for s in [*held, slow]:
             s.close()
