@@ -69,6 +69,7 @@ static void json(struct out *o, const struct wish *w, const struct rec_checks *k
 	out_uint(o, "warn", NULL, k->warn);
 	out_uint(o, "bad", NULL, k->bad);
 	out_uint(o, "unknown", NULL, k->unknown);
+	out_uint(o, "unread", NULL, k->unread);
 }
 
 /* ---- for people ---------------------------------------------------------------------- */
@@ -237,7 +238,7 @@ static void add_count(struct buf *b, uint32_t n, const char *what, bool *first)
 	*first = false;
 }
 
-/* "412 checks on 8 nodes: 2 bad, 1 warn, 9 unknown" */
+/* "412 checks on 8 nodes: 2 bad, 1 warn, 9 unknown, 1 node not read" */
 static void counts(struct out *o, const struct rec_checks *k)
 {
 	uint64_t all = (uint64_t)k->ok + k->warn + k->bad + k->unknown;
@@ -249,6 +250,7 @@ static void counts(struct out *o, const struct rec_checks *k)
 	add_count(&b, k->bad, "bad", &first);
 	add_count(&b, k->warn, "warn", &first);
 	add_count(&b, k->unknown, "unknown", &first);
+	add_count(&b, k->unread, k->unread == 1 ? "node not read" : "nodes not read", &first);
 	if (first)
 		buf_adds(&b, all != 0 ? ": all ok" : "");
 	out_data(o, NULL, buf_str(&b));
@@ -319,6 +321,9 @@ static int say_empty(const struct wish *w, const struct rec_checks *k)
 	/* one check of a group may be about some kinds of them only: links of GPUs without any */
 	const char *about = w->id[0] != '\0' && w->id[strlen(w->id) - 1] == '.' ? "" : " that it is about";
 
+	if (k->unread > 0)
+		return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: %u of the %u node%s %s %s not read, or not yet; nodectl check -v tells why",
+				w->id, k->unread, k->nodes, k->nodes == 1 ? "" : "s", which, k->unread == 1 ? "is" : "are");
 	if (k->nodes == 1)
 		return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the one node %s has %s%s", w->id, which, what, about);
 	return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the %u nodes %s have %s%s", w->id, k->nodes, which, what, about);

@@ -236,7 +236,7 @@ struct answer {
 	struct arena a; /* of one piece */
 	struct msg m;
 	size_t bytes;
-	uint32_t nodes, count[CHECK_VERDICTS];
+	uint32_t nodes, unread, count[CHECK_VERDICTS];
 };
 
 static void begin_piece(struct answer *x)
@@ -259,6 +259,7 @@ static void send_piece(struct answer *x, bool more)
 		MSG_SET(k, checks, warn, x->count[CHECK_WARN]);
 		MSG_SET(k, checks, bad, x->count[CHECK_BAD]);
 		MSG_SET(k, checks, unknown, x->count[CHECK_UNKNOWN]);
+		MSG_SET(k, checks, unread, x->unread);
 	}
 	act_send(x->c->out, x->l->id, &x->m);
 	arena_finish(&x->a);
@@ -361,6 +362,17 @@ static void add_reach(struct answer *x, const struct node *n)
 	add_row(x, n, &f, 0);
 }
 
+/* Nothing is known of what was asked for. A driver that is not there is an answer. */
+static bool is_unread(const struct answer *x, const struct node *n)
+{
+	const struct rec_readings *r = node_readings(n);
+	bool gpu = x->g->id != NULL && strncmp(x->g->id, "gpu.", 4) == 0, port = x->g->id != NULL && strncmp(x->g->id, "ib.", 3) == 0;
+
+	if (r == NULL || readings_source(r, "probe") != NULL)
+		return true;
+	return (gpu && verdict_is_unread(r, "nvml", "nvml")) || (port && verdict_is_unread(r, "verbs", "sysfs"));
+}
+
 static void add_node(struct answer *x, struct node *n)
 {
 	struct verdicts *v;
@@ -371,6 +383,7 @@ static void add_node(struct answer *x, struct node *n)
 	arena_init(&a);
 	v = arena_alloc(&a, sizeof(*v));
 	x->nodes++;
+	x->unread += is_unread(x, n);
 	add_reach(x, n);
 	if (v != NULL && n->link != NULL) {
 		verdicts_of(&a, x->c, n, v, &rows);

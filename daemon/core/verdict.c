@@ -143,6 +143,19 @@ bool verdict_is_out(const struct rec_readings *r, const char *name, const char *
 	return there;
 }
 
+bool verdict_is_unread(const struct rec_readings *r, const char *name, const char *or_name)
+{
+	if (!verdict_is_out(r, name, or_name))
+		return false;
+	for (size_t i = 0; i < r->n_sources; i++) {
+		const struct rec_source *s = &r->sources[i];
+
+		if (!s->absent && (strcmp(s->name, name) == 0 || strcmp(s->name, or_name) == 0))
+			return true;
+	}
+	return false;
+}
+
 /* ---- in a few words ---------------------------------------------------------------------- */
 
 static bool same_kind(const struct verdicts *v, size_t i, size_t k)

@@ -84,6 +84,8 @@ bool verdict_bad(const struct verdicts *v);
 void verdict_count_ports(const struct rec_readings *r, uint32_t *ret_all, uint32_t *ret_active);
 /* There are lines of these sources, and none is ok. */
 bool verdict_is_out(const struct rec_readings *r, const char *name, const char *or_name);
+/* So it is, and not because the host has no such hardware. */
+bool verdict_is_unread(const struct rec_readings *r, const char *name, const char *or_name);
 bool verdict_ports_known(const struct rec_readings *r);
 /* Is it known that there are none, for no driver of them is loaded? */
 bool verdict_is_absent(const struct rec_readings *r);

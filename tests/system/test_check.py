@@ -35,7 +35,8 @@ class Lab:
 
     def rows(self, *args):
         r = self.c.ctl("--json", "check", *args)
-        assert r.code in (0, 1), r.err
+        # 3: the probes have not read anything yet, and so nothing is checked
+        assert r.code in (0, 1) or r.code == 3 and "not yet" in " ".join(r.err.split()), r.err
         return json.loads(r.out)["checks"]
 
     def verdicts(self, check):
