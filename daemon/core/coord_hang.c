@@ -548,6 +548,12 @@ void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m)
 	judge_soon(c, j);
 }
 
+void hang_on_counts(struct coord *c, struct job *j)
+{
+	if (j->hang != NULL && j->state == JOB_RUNNING && j->hang->attempt == j->attempt && j->hang->n == j->n_places && j->hang->out.stalled)
+		judge_soon(c, j);
+}
+
 /* How it was in the end is more than what was told first. */
 void hang_on_end(struct coord *c, struct job *j)
 {

@@ -199,6 +199,8 @@ uint64_t clean_left_by(const struct node *n);
 bool clean_awaited(const struct job *j); /* some GPUs that it had are not seen to be as before */
 
 /* coord_hang.c */
+/* How far its ranks are is known anew. */
+void hang_on_counts(struct coord *c, struct job *j);
 void hang_on_pulse(struct coord *c, struct node *n, const struct msg *m);
 void hang_deadline(struct coord *c, struct job *j);
 /* Texts are borrowed from the job. */

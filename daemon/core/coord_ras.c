@@ -318,6 +318,9 @@ void ras_on_answer(struct coord *c, struct node *n, const struct rec_ras *r)
 		keep(c, j, x, r);
 	else if (flight_part(c, j, n, x->flight, r->ras))
 		flight_done(c, j, x);
+	else
+		return;
+	hang_on_counts(c, j);
 }
 
 /* ---- told --------------------------------------------------------------------------------- */

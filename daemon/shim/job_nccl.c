@@ -194,7 +194,8 @@ void job_flight_asked(struct host *h)
 	if (!s.text && !h->flight)
 		s.text = "out of memory";
 	if (!s.text) {
-		flight_ask(h->flight, (const char *const *)h->spec.env, v, recorders(h, v));
+		if (flight_ask(h->flight, (const char *const *)h->spec.env, v, recorders(h, v)) && h->pulse)
+			pulse_asked(h->pulse, host_now());
 		return;
 	}
 	MSG_SET(&s, ras_state, flight, true);
@@ -211,6 +212,14 @@ static void put_recorder(struct rec_ras_count *out, const struct flight_rank *r)
 	out->op = r->have && r->last.has_last ? r->last.op : NULL;
 }
 
+static bool all_answered(const struct flight_rank *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i].asked && !v[i].have)
+			return false;
+	return true;
+}
+
 void job_flight_ready(struct host *h)
 {
 	struct flight_rank v[FLIGHT_RANKS];
@@ -221,6 +230,8 @@ void job_flight_ready(struct host *h)
 
 	if (!flight_take(h->flight, v, &n))
 		return;
+	if (h->pulse && all_answered(v, n))
+		pulse_answered(h->pulse, host_now());
 	arena_init(&a);
 	counts = arena_alloc(&a, n * sizeof *counts + 1);
 	for (size_t i = 0; counts && i < n; i++)

@@ -10,6 +10,7 @@
 
 #include "common/proc.h"
 #include "common/proc_sys.h"
+#include "shim/flight.h"
 #include "shim/procfs.h"
 
 #define PROCS_MAX 512
@@ -21,6 +22,10 @@
 #define IDLE_TELL_MS 5000
 #define CPU_LEAST 30 /* permille of a core */
 #define MOVED_LEAST 1048576 /* bytes a second: less is a heartbeat through a pipe */
+#define ANSWER_LATE_MS (FLIGHT_MS + 1000)
+#define ANSWER_CPU 1250 /* permille of a core: one thread makes the dump; the first one takes seconds, for the names of functions */
+#define ANSWER_READ (1u << 30) /* ... which it reads from libraries */
+#define ANSWER_WRITTEN TORCH_FLIGHT_MAX
 #define WRITES_MUCH 5000000 /* bytes a second */
 #define FLUSHES_LEAST 1000000 /* bytes a second: more than a system's own logs */
 #define FLUSHED_MS 20000
@@ -52,6 +57,7 @@ struct tracked {
 struct pulse {
 	uint32_t period_ms;
 	mono_t due, told_at;
+	mono_t asked_at, answered_at; /* asked for a dump. never: not yet */
 	bool again, idle; /* idle: some rank is */
 	mono_t host_at, flushed_at; /* /proc/vmstat was read last; pages went to disks. never: not yet */
 	uint64_t host_pages;
@@ -68,7 +74,7 @@ struct pulse *pulse_create(uint32_t period_ms, mono_t now)
 	p->period_ms = period_ms;
 	p->due = mono_add_ms(now, period_ms < IDLE_MS ? period_ms : IDLE_MS);
 	p->again = true;
-	p->told_at = p->host_at = p->flushed_at = MONO_NEVER;
+	p->told_at = p->asked_at = p->answered_at = p->host_at = p->flushed_at = MONO_NEVER;
 	return p;
 }
 
@@ -415,7 +421,19 @@ static uint32_t per_second(uint64_t n, uint64_t span_ms)
 	return v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
 }
 
-static void look(struct tracked *k, mono_t now)
+/* It did nothing before we asked, and no more than an answer takes since. */
+static bool is_answer(const struct tracked *k, const struct pulse *p, const struct pulse_use *u)
+{
+	mono_t end;
+
+	if (!k->idle || mono_is_never(p->asked_at))
+		return false;
+	end = mono_is_never(p->answered_at) ? mono_add_ms(p->asked_at, ANSWER_LATE_MS) : p->answered_at;
+	return mono_before(k->looked, end) && u->cpu_ms * 1000 <= u->span_ms * ANSWER_CPU &&
+	       u->disk_read <= ANSWER_READ && u->disk_written <= ANSWER_WRITTEN && u->moved <= ANSWER_READ;
+}
+
+static void look(struct tracked *k, const struct pulse *p, mono_t now)
 {
 	bool first = mono_is_never(k->looked);
 	struct pulse_use u = { .span_ms = first ? 0 : (uint64_t)mono_sub_ms(now, k->looked) };
@@ -425,8 +443,8 @@ static void look(struct tracked *k, mono_t now)
 		k->tree_at = mono_add_ms(now, k->idle ? IDLE_TREE_MS : TREE_MS);
 	}
 	sum_up(k, &u);
-	k->looked = now;
 	if (first) {
+		k->looked = now;
 		k->used_at = k->state_at = now;
 		k->state = k->n_procs ? k->procs[0].state : '\0';
 		return;
@@ -439,7 +457,8 @@ static void look(struct tracked *k, mono_t now)
 	k->cpu_permille = per_second(u.cpu_ms, u.span_ms);
 	k->read_bps = per_second(u.disk_read, u.span_ms);
 	k->write_bps = per_second(u.disk_written, u.span_ms);
-	k->idle = !pulse_is_progress(&u);
+	k->idle = !pulse_is_progress(&u) || is_answer(k, p, &u);
+	k->looked = now;
 	if (!k->idle)
 		k->used_at = now;
 	look_at_state(k, now);
@@ -561,7 +580,7 @@ bool pulse_look(struct pulse *p, const struct pulse_target *v, size_t n, mono_t 
 		struct tracked *k = &p->v[i];
 
 		k->seen = false;
-		look(k, now);
+		look(k, p, now);
 		p->idle = p->idle || k->idle;
 		disk = disk || k->state == 'D';
 		changed = changed || mark(k) != k->told;
@@ -585,6 +604,17 @@ void pulse_told(struct pulse *p, mono_t now)
 void pulse_tell_again(struct pulse *p)
 {
 	p->again = true;
+}
+
+void pulse_asked(struct pulse *p, mono_t now)
+{
+	p->asked_at = now;
+	p->answered_at = MONO_NEVER;
+}
+
+void pulse_answered(struct pulse *p, mono_t now)
+{
+	p->answered_at = now;
 }
 
 size_t pulse_list(const struct pulse *p, mono_t now, struct rec_rank_pulse *out, size_t max)

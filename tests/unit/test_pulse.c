@@ -188,25 +188,81 @@ TEST(one_that_is_stopped_is_told_at_once_and_again_when_it_goes_on)
 	pulse_destroy(p);
 }
 
-TEST(one_that_writes_to_a_disk_is_not_idle)
+static void write_mb(int n)
 {
-	struct pulse *p = pulse_create(PERIOD_MS, now());
-	struct pulse_target t = target(getpid(), 0);
 	static char data[1 << 20];
-	struct rec_rank_pulse r;
 	FILE *f = fopen("build-pulse.tmp", "w");
 
 	assert_non_null(f);
 	unlink("build-pulse.tmp");
-	pulse_look(p, &t, 1, now());
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < n; i++)
 		assert_int_equal(fwrite(data, sizeof data, 1, f), 1);
-	fflush(f);
+	fclose(f);
+}
+
+TEST(one_that_writes_to_a_disk_is_not_idle)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	struct pulse_target t = target(getpid(), 0);
+	struct rec_rank_pulse r;
+
+	pulse_look(p, &t, 1, now());
+	write_mb(8);
 	wait_ms(PERIOD_MS);
 	pulse_look(p, &t, 1, now());
 	pulse_list(p, now(), &r, 1);
 	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
-	fclose(f);
+	pulse_destroy(p);
+}
+
+static void burn_ms(uint64_t ms)
+{
+	clock_t end = clock() + (clock_t)(ms * CLOCKS_PER_SEC / 1000);
+
+	while (clock() < end)
+		;
+}
+
+TEST(one_that_answers_our_question_is_idle_all_the_same)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	struct pulse_target t = target(getpid(), 0);
+	struct rec_rank_pulse r = after(p, &t, 2);
+
+	assert_true(MSG_HAS(&r, rank_pulse, idle_ms));
+	pulse_asked(p, now());
+	burn_ms(150);
+	write_mb(2);
+	pulse_look(p, &t, 1, now());
+	burn_ms(600); /* the first one takes its time */
+	pulse_answered(p, now());
+	pulse_look(p, &t, 1, now());
+	pulse_list(p, now(), &r, 1);
+	assert_true(MSG_HAS(&r, rank_pulse, idle_ms) && r.idle_ms >= 2 * PERIOD_MS);
+	burn_ms(150); /* and that is no answer any more */
+	pulse_look(p, &t, 1, now());
+	pulse_list(p, now(), &r, 1);
+	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
+	pulse_asked(p, now()); /* who did something before goes on */
+	burn_ms(150);
+	pulse_look(p, &t, 1, now());
+	pulse_list(p, now(), &r, 1);
+	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
+	pulse_destroy(p);
+}
+
+TEST(more_than_an_answer_is_progress)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	struct pulse_target t = target(getpid(), 0);
+	struct rec_rank_pulse r = after(p, &t, 2);
+
+	assert_true(MSG_HAS(&r, rank_pulse, idle_ms));
+	pulse_asked(p, now());
+	write_mb(20);
+	pulse_look(p, &t, 1, now());
+	pulse_list(p, now(), &r, 1);
+	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
 	pulse_destroy(p);
 }
 
@@ -239,6 +295,8 @@ int main(void)
 		cmocka_unit_test(what_its_children_do_counts),
 		cmocka_unit_test(one_that_is_stopped_is_told_at_once_and_again_when_it_goes_on),
 		cmocka_unit_test(one_that_writes_to_a_disk_is_not_idle),
+		cmocka_unit_test(one_that_answers_our_question_is_idle_all_the_same),
+		cmocka_unit_test(more_than_an_answer_is_progress),
 		cmocka_unit_test(others_take_their_places),
 	};
 
