@@ -16,7 +16,7 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "tests/system"))
-from probe import Probe, Tree  # noqa: E402
+from probe import Probe, Tree, cpu_ns  # noqa: E402
 
 
 def switches(pid):
@@ -25,15 +25,6 @@ def switches(pid):
     for t in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{t}/status", encoding="latin1") as f:
             total += sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
-    return total
-
-
-def cpu_ns(pid):
-    """Nanoseconds on a CPU, of all threads: finer than the ticks of /proc/PID/stat."""
-    total = 0
-    for t in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{t}/schedstat", encoding="ascii") as f:
-            total += int(f.read().split()[0])
     return total
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """gpu.py PROBE [SECONDS] - on a host with NVIDIA GPUs: what nodeagent-probe says is what nvidia-smi says
 
-Compares identities, order, limits and topology, starts a process on a GPU (when
+Compares identities, order, limits, modes and topology, starts a process on a GPU (when
 the interpreter named by $PYTHON has PyTorch) and looks for it, and prints what
 the probe costs with the real library. Exit code 1 at the first difference.
 """
@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../system"))
-from probe import Probe, source  # noqa: E402
+from probe import Probe, cpu_ns, source  # noqa: E402
 
 # takes a context and 1 GB, says so, and waits
 WORK = ("import torch, sys\nx = torch.ones(1 << 28, device='cuda:%d')\nprint('ready', flush=True)\nsys.stdin.read()\n")
@@ -51,6 +51,24 @@ def identities(m):
         assert abs(int(r[7]) - g["temp_c"]) < 15 and 0 < g["power_mw"] < 2000000 and g["util"] <= 100, (r, g)
         assert g.get("xids") == 0 and "text" not in g, g
     say(f"{len(rows)} GPUs as nvidia-smi says: {m['gpus'][0]['name']}, {source(m, 'nvml')['text']}")
+
+
+def modes(m):
+    """MIG, ECC, compute mode, and the NVLink fabric as nvidia-smi -q tells of it."""
+    words = {"Default": 0, "Prohibited": 2, "Exclusive_Process": 3}
+    for r, g in zip(smi("mig.mode.current", "ecc.mode.current", "compute_mode"), m["gpus"]):
+        assert g.get("mig") == {"Enabled": True, "Disabled": False}.get(r[1]), (r, g)
+        assert g.get("ecc_on") == {"Enabled": True, "Disabled": False}.get(r[2]), (r, g)
+        assert g.get("compute_mode") == words[r[3]], (r, g)
+    text = subprocess.run(["nvidia-smi", "-q"], capture_output=True, text=True, check=True).stdout
+    told = re.findall(r"^    Fabric\n\s+State\s+: (.*)\n\s+Status\s+: (.*)$", text, re.M)
+    states = {"N/A": None, "Not Started": 1, "In Progress": 2, "Completed": 3}
+    for (state, status), g in zip(told, m["gpus"]):
+        assert g.get("fabric") == states[state], (state, status, g)
+        if status == "Success":
+            assert g["fabric_status"] == 0, (state, status, g)
+    say(f"modes: nvidia-smi's fabric {told}, ours "
+        f"{[{k: g.get(k) for k in ('mig', 'ecc_on', 'compute_mode', 'fabric', 'fabric_status')} for g in m['gpus']]}")
 
 
 def topology(m):
@@ -102,10 +120,10 @@ def cost(p, seconds):
     apps = subprocess.run(["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"], capture_output=True,
                           text=True, check=True).stdout.split()
     assert str(p.p.pid) not in apps
-    before, begin, frames = p.cpu_s(), time.monotonic(), 0
+    before, begin, frames = cpu_ns(p.p.pid), time.monotonic(), 0
     while (left := begin + seconds - time.monotonic()) > 0:
         frames += p.next(left) is not None
-    percent = (p.cpu_s() - before) / seconds * 100
+    percent = (cpu_ns(p.p.pid) - before) / 1e9 / seconds * 100
     print(f"cost: {percent:.2f} % of a core with {len(p.last['gpus'])} GPUs, {p.memory_kb()} kB resident, {frames} frames in "
           f"{seconds} s; no compute context of its own")
 
@@ -119,6 +137,7 @@ def main():
     for s in m["sources"]:
         print("source", s)
     identities(m)
+    modes(m)
     topology(m)
     processes(p, len(m["gpus"]) - 1)
     cost(p, float(sys.argv[2]) if len(sys.argv) > 2 else 30)
