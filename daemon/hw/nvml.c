@@ -22,6 +22,7 @@
 #define PERIOD_MS 2000
 #define REOPEN_MS 15000 /* between tries to open what could not be opened */
 #define EVENT_SLICE_MS 500 /* how late a wake_fd may be seen */
+#define WATCH_MS 10000 /* after an Xid: a link may go down, or a row be replaced, a moment after it is told */
 #define EVENTS_MAX 64 /* of one wake-up */
 
 static void *nvml_open(const struct hw_options *o)
@@ -57,10 +58,18 @@ static void nvml_close(void *source)
 
 /* ---- events --------------------------------------------------------------- */
 
+static void forget_events(struct nvml_source *s)
+{
+	s->listening = 0;
+	for (size_t i = 0; i < s->n; i++)
+		s->gpus[i].listened = false;
+}
+
 static void listen_for_events(struct nvml_source *s)
 {
 	const struct nvml_lib *l = &s->lib;
 
+	forget_events(s);
 	if (!l->nvmlEventSetCreate || !l->nvmlEventSetFree || !l->nvmlDeviceRegisterEvents ||
 	    !l->nvmlEventSetWait)
 		return;
@@ -71,7 +80,6 @@ static void listen_for_events(struct nvml_source *s)
 		s->set = NULL;
 		return;
 	}
-	s->listening = 0;
 	for (size_t i = 0; i < s->n; i++) {
 		struct nvml_gpu *g = &s->gpus[i];
 
@@ -79,6 +87,7 @@ static void listen_for_events(struct nvml_source *s)
 		    l->nvmlDeviceRegisterEvents(g->handle, NVML_EVENT_XID, s->set) != NVML_OK)
 			continue;
 		s->listening++;
+		g->listened = true;
 		if (!g->row.xids.known)
 			g->row.xids = g->row.xid_faults = hw_u32(0);
 	}
@@ -96,6 +105,8 @@ static void note_xid(struct nvml_source *s, const struct nvml_event *ev)
 		row->xid_wall_ms = hw_wall_ms();
 		if (!xid_is_fault(row->xid.v))
 			continue;
+		s->gpus[i].soon_due = s->gpus[i].slow_due = hw_now();
+		s->gpus[i].watch_until = mono_add_ms(hw_now(), WATCH_MS);
 		row->xid_faults = hw_u32(row->xid_faults.v + (row->xid_faults.v < UINT32_MAX - 1));
 		/* what a fault sets off says least */
 		if (!row->xid_fault.known || xid_kind(row->xid.v) >= xid_kind(row->xid_fault.v))
@@ -118,7 +129,7 @@ static bool take_events(struct nvml_source *s, int timeout_ms)
 		if (r == NVML_TIMEOUT)
 			break;
 		if (r != NVML_OK) { /* a GPU of the set was lost, or the driver went away */
-			s->listening = 0;
+			forget_events(s);
 			s->listen_again = true;
 			break;
 		}

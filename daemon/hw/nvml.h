@@ -10,10 +10,12 @@
 struct nvml_gpu {
 	nvml_device handle; /* NULL: cannot be had, see trouble or odd */
 	unsigned number; /* NVML's own */
+	bool listened; /* its Xids are told when they come */
+	mono_t watch_until; /* one has come: all is asked for soon */
 	const char *trouble; /* why it cannot be read */
 	nvml_ret odd; /* else why its handle or address cannot be had */
-	mono_t soon_due; /* when links and remapped rows are asked for again */
-	mono_t slow_due; /* when what stays is */
+	mono_t soon_due; /* when what shows a fault is asked for again */
+	mono_t slow_due; /* when what stays is, or changes with an Xid */
 	struct hw_gpu soon, slow; /* what they said */
 	struct hw_gpu row; /* what stays, and Xid counts; the rest is filled in for each poll */
 	struct nvml_before {

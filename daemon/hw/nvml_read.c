@@ -57,14 +57,15 @@ static void read_u32(bool ok, unsigned v, struct hw_u32 *ret)
 		*ret = hw_u32(v);
 }
 
+/* Together, for one is judged by the other: an idle GPU lets its link and its clocks down. */
 static void read_gauges(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
 	struct nvml_utilization u = { 0 };
-	unsigned v = 0, then = 0;
+	unsigned long long reasons = 0;
+	int pstate = 32;
+	unsigned v = 0;
 	bool ok;
 
-	ok = ASK(s, g, row, "MIG", nvmlDeviceGetMigMode, &v, &then); /* by which use and processes may not be told */
-	read_u32(ok, v != 0, &row->mig);
 	ok = ASK(s, g, row, "temperature", nvmlDeviceGetTemperature, NVML_TEMPERATURE_GPU, &v);
 	read_u32(ok, v, &row->temp_c);
 	ok = ASK(s, g, row, "power", nvmlDeviceGetPowerUsage, &v);
@@ -73,6 +74,14 @@ static void read_gauges(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu
 	read_u32(ok, v, &row->power_limit_mw);
 	ok = ASK(s, g, row, "utilisation", nvmlDeviceGetUtilizationRates, &u); /* not with MIG */
 	read_u32(ok && u.gpu <= 100, u.gpu, &row->util);
+	if (ASK(s, g, row, "throttle reasons", nvmlDeviceGetCurrentClocksThrottleReasons, &reasons))
+		row->throttle = hw_u64(reasons);
+	ok = ASK(s, g, row, "power state", nvmlDeviceGetPerformanceState, &pstate);
+	read_u32(ok && pstate >= 0 && pstate <= 15, (unsigned)pstate, &row->pstate); /* 32: unknown */
+	ok = ASK(s, g, row, "PCIe generation", nvmlDeviceGetCurrPcieLinkGeneration, &v);
+	read_u32(ok, v, &row->pcie_gen);
+	ok = ASK(s, g, row, "PCIe width", nvmlDeviceGetCurrPcieLinkWidth, &v);
+	read_u32(ok, v, &row->pcie_width);
 }
 
 static void read_ecc(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
@@ -89,8 +98,13 @@ static void read_ecc(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *r
 
 /* ---- links, clocks, rows ---------------------------------------------------- */
 
-#define SLOW_MS 30000 /* what stays as long as the driver is loaded */
+/* The probe is to take less than 0.2 % of a core with 8 GPUs, and a question that the library must pass on to the GPU
+ * costs 0.2 ms of CPU, all links of a GPU 2 ms (tests/bench/nvml_cost.c; docs/measurements.md). So what changes by a
+ * reset only is asked for seldom; so are links and rows, for the driver tells of what happens to them by an Xid (74, 149
+ * and others; 63, 64), and after one all is asked at once. Where no Xids are listened to, they are asked for soon. */
+#define SLOW_MS 30000
 #define SOON_MS 3500 /* where a fault shows: within 5 s */
+#define FABRIC_COMPLETE 3
 
 static void read_links(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
@@ -128,39 +142,55 @@ static void read_rows(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *
 	row->remap_failed = failed != 0;
 }
 
-static void read_modes(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+static void read_fabric(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
 	struct nvml_fabric f = { .state = 0 };
-	int mode = 0, pending = 0;
-	bool ok;
+	bool ok = ASK(s, g, row, "NVLink fabric", nvmlDeviceGetGpuFabricInfo, &f) && f.state != 0;
 
-	ok = ASK(s, g, row, "NVLink fabric", nvmlDeviceGetGpuFabricInfo, &f) && f.state != 0;
 	read_u32(ok, f.state, &row->fabric);
 	read_u32(ok, (unsigned)f.status, &row->fabric_status);
-	ok = ASK(s, g, row, "ECC", nvmlDeviceGetEccMode, &mode, &pending);
-	read_u32(ok, mode != 0, &row->ecc_on);
-	ok = ASK(s, g, row, "compute mode", nvmlDeviceGetComputeMode, &mode);
-	read_u32(ok && mode >= 0, (unsigned)mode, &row->compute_mode);
 }
 
-/* What costs a call for each link, and seldom changes. */
+static bool is_joining(const struct hw_gpu *row)
+{
+	return row->fabric.known && (row->fabric.v != FABRIC_COMPLETE || row->fabric_status.v != 0);
+}
+
+/* What changes with an Xid. */
+static void read_by_xid(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
+{
+	read_links(s, g, row);
+	read_rows(s, g, row);
+}
+
 static void read_soon(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
 	int mode = 0;
 	bool ok;
 
-	read_links(s, g, row);
-	read_rows(s, g, row);
+	read_gauges(s, g, row);
 	ok = ASK(s, g, row, "persistence", nvmlDeviceGetPersistenceMode, &mode);
 	read_u32(ok, mode != 0, &row->persistence);
-	read_modes(s, g, row);
+	ok = ASK(s, g, row, "compute mode", nvmlDeviceGetComputeMode, &mode);
+	read_u32(ok && mode >= 0, (unsigned)mode, &row->compute_mode);
+	if (is_joining(&g->slow))
+		read_fabric(s, g, &g->slow);
+	if (!g->listened)
+		read_by_xid(s, g, &g->slow);
 }
 
 static void read_slow(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
-	unsigned v = 0;
+	unsigned v = 0, then = 0;
+	int mode = 0, pending = 0;
 	bool ok;
 
+	ok = ASK(s, g, row, "MIG", nvmlDeviceGetMigMode, &v, &then); /* by which use and processes may not be told */
+	read_u32(ok, v != 0, &row->mig);
+	ok = ASK(s, g, row, "ECC", nvmlDeviceGetEccMode, &mode, &pending);
+	read_u32(ok, mode != 0, &row->ecc_on);
+	read_fabric(s, g, row);
+	read_by_xid(s, g, row);
 	ok = ASK(s, g, row, "PCIe maximum generation", nvmlDeviceGetMaxPcieLinkGeneration, &v);
 	read_u32(ok, v, &row->pcie_gen_max);
 	ok = ASK(s, g, row, "PCIe maximum width", nvmlDeviceGetMaxPcieLinkWidth, &v);
@@ -171,56 +201,47 @@ static void read_slow(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *
 
 static void take_seldom(const struct nvml_gpu *g, struct hw_gpu *row)
 {
-	row->nvlinks = g->soon.nvlinks;
-	row->nvlinks_all = g->soon.nvlinks_all;
-	row->remap_corrected = g->soon.remap_corrected;
-	row->remap_uncorrected = g->soon.remap_uncorrected;
-	row->remap_pending = g->soon.remap_pending;
-	row->remap_failed = g->soon.remap_failed;
+	row->temp_c = g->soon.temp_c;
+	row->power_mw = g->soon.power_mw;
+	row->power_limit_mw = g->soon.power_limit_mw;
+	row->util = g->soon.util;
+	row->throttle = g->soon.throttle;
+	row->pstate = g->soon.pstate;
+	row->pcie_gen = g->soon.pcie_gen;
+	row->nvlinks = g->slow.nvlinks;
+	row->nvlinks_all = g->slow.nvlinks_all;
+	row->remap_corrected = g->slow.remap_corrected;
+	row->remap_uncorrected = g->slow.remap_uncorrected;
+	row->remap_pending = g->slow.remap_pending;
+	row->remap_failed = g->slow.remap_failed;
 	row->persistence = g->soon.persistence;
-	row->fabric = g->soon.fabric;
-	row->fabric_status = g->soon.fabric_status;
-	row->ecc_on = g->soon.ecc_on;
 	row->compute_mode = g->soon.compute_mode;
+	row->pcie_width = g->soon.pcie_width;
+	row->mig = g->slow.mig;
+	row->ecc_on = g->slow.ecc_on;
+	row->fabric = g->slow.fabric;
+	row->fabric_status = g->slow.fabric_status;
 	row->pcie_gen_max = g->slow.pcie_gen_max;
 	row->pcie_width_max = g->slow.pcie_width_max;
 	row->slow_c = g->slow.slow_c;
-	hw_copy(row->note, sizeof row->note, g->soon.note);
+	if (g->soon.note[0])
+		hw_remark(row->note, sizeof row->note, "%s", g->soon.note);
 	if (g->slow.note[0])
 		hw_remark(row->note, sizeof row->note, "%s", g->slow.note);
 }
 
 static void read_seldom(struct nvml_source *s, struct nvml_gpu *g, mono_t now)
 {
+	if (mono_due(g->slow_due, now)) {
+		g->slow = (struct hw_gpu){ .uuid = "" };
+		read_slow(s, g, &g->slow);
+		g->slow_due = mono_add_ms(now, mono_before(now, g->watch_until) ? SOON_MS : SLOW_MS);
+	}
 	if (mono_due(g->soon_due, now)) {
 		g->soon = (struct hw_gpu){ .uuid = "" };
 		read_soon(s, g, &g->soon);
 		g->soon_due = mono_add_ms(now, SOON_MS);
 	}
-	if (mono_due(g->slow_due, now)) {
-		g->slow = (struct hw_gpu){ .uuid = "" };
-		read_slow(s, g, &g->slow);
-		g->slow_due = mono_add_ms(now, SLOW_MS);
-	}
-}
-
-static void read_health(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row, mono_t now)
-{
-	unsigned long long reasons = 0;
-	unsigned v = 0;
-	int pstate = 32;
-	bool ok;
-
-	read_seldom(s, g, now);
-	take_seldom(g, row);
-	if (ASK(s, g, row, "throttle reasons", nvmlDeviceGetCurrentClocksThrottleReasons, &reasons))
-		row->throttle = hw_u64(reasons);
-	ok = ASK(s, g, row, "power state", nvmlDeviceGetPerformanceState, &pstate);
-	read_u32(ok && pstate >= 0 && pstate <= 15, (unsigned)pstate, &row->pstate); /* 32: unknown */
-	ok = ASK(s, g, row, "PCIe generation", nvmlDeviceGetCurrPcieLinkGeneration, &v);
-	read_u32(ok, v, &row->pcie_gen);
-	ok = ASK(s, g, row, "PCIe width", nvmlDeviceGetCurrPcieLinkWidth, &v);
-	read_u32(ok, v, &row->pcie_width);
 }
 
 /* ---- processes ------------------------------------------------------------ */
@@ -416,11 +437,14 @@ static int read_gpu(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *ro
 	if (!g->handle) {
 		look_again(s, g);
 	} else {
-		read_health(s, g, row, s->now);
+		read_seldom(s, g, s->now);
 		read_memory(s, g, row);
-		read_gauges(s, g, row);
 		read_ecc(s, g, row);
 		rc = read_processes(s, g, row, a);
+		if (g->trouble) /* what it said before does not count, and all is asked when it answers again */
+			g->soon_due = g->slow_due = s->now;
+		else
+			take_seldom(g, row);
 	}
 	look_for_reset(g, row);
 	say(g, row);

@@ -126,7 +126,10 @@ static void *run(void *arg)
 {
 	struct source *src = arg;
 	void *hw = NULL;
+	char name[16];
 
+	snprintf(name, sizeof name, "probe-%s", src->ops->name); /* as top -H shows it */
+	pthread_setname_np(pthread_self(), name);
 	pthread_mutex_lock(&src->lock);
 	src->tid = (pid_t)syscall(SYS_gettid);
 	pthread_mutex_unlock(&src->lock);

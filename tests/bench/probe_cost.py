@@ -16,7 +16,7 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "tests/system"))
-from probe import Probe, Tree, cpu_ns  # noqa: E402
+from probe import Probe, Tree, cpu_ns, threads_ns  # noqa: E402
 
 
 def switches(pid):
@@ -48,13 +48,14 @@ def main():
         m = p.next()
         assert len(m["gpus"]) == 8 and len(m["ports"]) == 9, m
         time.sleep(1)  # what starting costs is another question
-        pid, begin, cpu, sw, frames = p.p.pid, time.monotonic(), cpu_ns(p.p.pid), switches(p.p.pid), 0
+        pid, begin, cpu, sw, frames, threads = p.p.pid, time.monotonic(), cpu_ns(p.p.pid), switches(p.p.pid), 0, threads_ns(p.p.pid)
         while (left := begin + args.seconds - time.monotonic()) > 0:
             frames += p.next(left) is not None
         took = time.monotonic() - begin
         percent = (cpu_ns(pid) - cpu) / took / 1e7
         print(f"8 GPUs, 9 ports, {took:.0f} s: {percent:.3f} % of a core, {(switches(pid) - sw) / took:.1f} context "
               f"switches/s, {p.memory_kb()} kB resident, {frames} frames")
+        print(", ".join(f"{k} {(v - threads.get(k, 0)) / took / 1e7:.3f} %" for k, v in sorted(threads_ns(pid).items(), key=lambda x: -x[1])))
         p.finish()
         sys.exit(1 if args.limit and percent > args.limit else 0)
     finally:

@@ -10,17 +10,28 @@ import threading
 from bed import Expect, Nodes, bed_kind, fault
 
 
-def gpu(id, title, check, verdict, lines, *words, what="GPU 1", within=5.0, **more):
+def told(bed, lines, reset):
+    """The library says other things. reset: a mode that a GPU takes on by a reset, for which nodeagentd is stopped."""
+    if reset:
+        bed.restart_agent("a", lambda: bed.nvml("a", *lines))
+    else:
+        bed.nvml("a", *lines)
+
+
+def gpu(id, title, check, verdict, lines, *words, what="GPU 1", within=5.0, reset=False, **more):
     """A class in which the library says other things. Of an Xid the driver writes the same into the kernel's log."""
+    more.setdefault("spoils", reset)
     more.setdefault("also", {"node.kmsg.xid"} if check == "gpu.xid" else ())
 
     @fault(id, title, expect=Expect(check, "a", what, verdict, words, within), **more)
     def inject(bed):
-        bed.nvml("a", *lines)
+        told(bed, lines, reset)
         yield
         bed.nvml("a")
     return inject
 
+
+WITH_XID = {"also": {"gpu.xid", "node.kmsg.xid"}, "spoils": True}  # the driver tells of links and rows by an Xid too
 
 # ---- Xids: they stay until the driver is reset, for the counts are its session's --------------------------------------------
 
@@ -91,9 +102,9 @@ def kmsg(bed):
 gpu("gpu-lost", "a GPU is lost", "gpu.present", "bad", ["lost 0 15"], "fell off the bus", short=True)
 gpu("gpu-needs-reset", "a GPU needs a reset", "gpu.present", "bad", ["lost 0 16"], "needs a reset")
 gpu("gpu-ecc", "memory errors that ECC could not correct", "gpu.ecc", "warn", ["set 0 2 ecc"], "2 uncorrectable")
-gpu("gpu-remap-pending", "a row of memory waits for a reset to be replaced", "gpu.remap", "warn", ["set 0 1 pending", "set 0 1 remapu"], "reset", clear=40)
-gpu("gpu-remap-failed", "a row of memory could not be replaced", "gpu.remap", "bad", ["set 0 1 failed"], "replaced", clear=40)
-gpu("gpu-remap-many", "many rows were replaced", "gpu.remap", "warn", ["set 0 9 remapu"], "9 rows", clear=40)
+gpu("gpu-remap-pending", "a row of memory waits for a reset to be replaced", "gpu.remap", "warn", ["set 0 1 pending", "set 0 1 remapu", "xid 0 63"], "reset", **WITH_XID)
+gpu("gpu-remap-failed", "a row of memory could not be replaced", "gpu.remap", "bad", ["set 0 1 failed", "xid 0 64"], "replaced", **WITH_XID)
+gpu("gpu-remap-many", "many rows were replaced", "gpu.remap", "warn", ["set 0 9 remapu", "xid 0 63"], "9 rows", **WITH_XID)
 gpu("gpu-memory-left", "memory is in use, and no process is there that has it", "gpu.memory", "warn", ["mem 0 30000"], "29.3 GiB", "no process")
 
 
@@ -121,10 +132,10 @@ gpu("gpu-limit", "one GPU has a lower power limit than its like", "gpu.power", "
 gpu("gpu-slow-pstate", "a busy GPU is in an idle one's power state", "gpu.power", "warn", ["set 0 8 pstate", "set 0 100 util"], "P8")
 
 
-def quiet(id, title, lines, proof, **more):
-    @fault(id, title, quiet=6, **more)
+def quiet(id, title, lines, proof, reset=False, **more):
+    @fault(id, title, quiet=6, spoils=reset, **more)
     def inject(bed):
-        bed.nvml("a", *lines)
+        told(bed, lines, reset)
         yield lambda: proof(bed)
         bed.nvml("a")
 
@@ -148,8 +159,9 @@ def slot(bed):
     yield
 
 
-gpu("gpu-nvlink", "two NVLinks of a GPU are down", "gpu.nvlink", "bad", ["set 0 16 links"], "16 NVLinks", "18", clear=40)
-gpu("gpu-nvlink-none", "all NVLinks of a GPU are down", "gpu.nvlink", "bad", ["set 0 0 links", "set 0 1 linksdown"], "0 NVLinks", clear=40)
+gpu("gpu-nvlink", "two NVLinks of a GPU are down", "gpu.nvlink", "bad", ["set 0 16 links", "xid 0 74"], "16 NVLinks", "18", **WITH_XID)
+gpu("gpu-nvlink-silent", "two NVLinks of a GPU are down, and no Xid was told", "gpu.nvlink", "bad", ["set 0 16 links"], "16 NVLinks", "18", within=35, clear=40)
+gpu("gpu-nvlink-none", "all NVLinks of a GPU are down", "gpu.nvlink", "bad", ["set 0 0 links", "set 0 1 linksdown", "xid 0 74"], "0 NVLinks", **WITH_XID)
 gpu("gpu-persistence", "persistence mode is off", "gpu.persistence", "warn", ["set 0 0 persist"], "persistence", clear=40)
 
 # ---- of a node --------------------------------------------------------------------------------------------------------------------

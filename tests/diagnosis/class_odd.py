@@ -5,7 +5,7 @@ import time
 
 import hosts  # noqa: F401
 from bed import Expect, fault
-from class_gpu import gpu, quiet
+from class_gpu import WITH_XID, gpu, quiet
 from class_ib import DOWN, NODES
 from class_jobs import GATE, LOG, WAIT, job, nccl
 
@@ -13,18 +13,18 @@ from class_jobs import GATE, LOG, WAIT, job, nccl
 
 NOT_SUPPORTED = 3
 quiet("ok-mig", "a GPU is cut up (MIG): use and processes are not told of the whole", ["set 0 1 mig", f"fail 0 {NOT_SUPPORTED} util", f"fail 0 {NOT_SUPPORTED} procs"],
-      lambda bed: bed.gpu("a", 1).get("util") is None)
+      lambda bed: bed.gpu("a", 1).get("util") is None, reset=True)
 quiet("ok-vgpu", "a virtual GPU tells no heat, power, errors or link", [f"fail 0 {NOT_SUPPORTED} {c}" for c in ("temp", "power", "limit", "ecc", "util")],
       lambda bed: bed.gpu("a", 1).get("temp_c") is None)
 quiet("ok-exclusive", "a GPU is in exclusive mode: one program at a time, as jobs have it", ["set 0 3 compute"],
       lambda bed: "exclusive" in bed.reading("gpu.mode", "a", "GPU 1"))
-quiet("ok-fabric", "a GPU has joined its NVLink fabric", ["set 0 3 fabric"], lambda bed: any(r["id"] == "gpu.fabric" and r["verdict"] == "ok" for r in bed.check("-v")))
-gpu("gpu-fabric-progress", "a GPU does not get into the NVLink fabric (In Progress)", "gpu.fabric", "bad", ["set 0 2 fabric"], "in progress", "error 802")
-gpu("gpu-fabric-failed", "a GPU's joining of the NVLink fabric failed", "gpu.fabric", "bad", ["set 0 3 fabric", "set 0 999 fabricstatus"], "failed", "999")
+quiet("ok-fabric", "a GPU has joined its NVLink fabric", ["set 0 3 fabric"], lambda bed: any(r["id"] == "gpu.fabric" and r["verdict"] == "ok" for r in bed.check("-v")), reset=True)
+gpu("gpu-fabric-progress", "a GPU does not get into the NVLink fabric (In Progress)", "gpu.fabric", "bad", ["set 0 2 fabric"], "in progress", "error 802", reset=True)
+gpu("gpu-fabric-failed", "a GPU's joining of the NVLink fabric failed", "gpu.fabric", "bad", ["set 0 3 fabric", "set 0 999 fabricstatus"], "failed", "999", reset=True)
 gpu("gpu-prohibited", "a GPU is closed to programs (compute mode Prohibited)", "gpu.mode", "bad", ["set 0 2 compute"], "Prohibited", "-c DEFAULT")
-gpu("gpu-ecc-off", "ECC is off on one GPU", "gpu.mode", "warn", ["set 0 0 eccmode"], "ECC is off", "5 of 6")
+gpu("gpu-ecc-off", "ECC is off on one GPU", "gpu.mode", "warn", ["set 0 0 eccmode"], "ECC is off", "5 of 6", reset=True)
 quiet("ok-display", "a GPU holds some memory for a display", ["mem 0 900"], lambda bed: True)
-gpu("gpu-nvlink-one", "one NVLink of 18 is down", "gpu.nvlink", "bad", ["set 0 17 links"], "17 NVLinks", "18", clear=40)
+gpu("gpu-nvlink-one", "one NVLink of 18 is down", "gpu.nvlink", "bad", ["set 0 17 links", "xid 0 74"], "17 NVLinks", "18", **WITH_XID)
 for xid, verdict, word in ((64, "bad", "row"), (92, "warn", "correctable"), (120, "bad", "GSP"), (140, "bad", "ECC"), (145, "warn", "NVLink"), (154, "warn", "recovery"),
                            (62, "bad", "halted"), (158, "bad", "timeout"), (156, "warn", "retire"), (54, "bad", "power"), (46, "bad", "stopped"),
                            (150, "warn", "NVLink"), (167, "bad", "PCIe")):

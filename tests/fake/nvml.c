@@ -10,7 +10,7 @@
  *   refuse I           no permission to use it
  *   temp I CELSIUS
  *   mem I MIB          in use (1024)
- *   fail I CODE CALL    one call for this GPU answers CODE: memory temp power limit util ecc procs pci
+ *   fail I CODE CALL    one call for this GPU answers CODE: memory temp power limit util ecc procs pci uuid events
  *   proc I PID BYTES   a process with a context (BYTES -: not available)
  *   xid I NUMBER       each line that is new is one event
  *   set I VALUE NAME    NAME of throttle pstate gen genmax width widthmax remapc remapu pending failed links persist slow
@@ -51,8 +51,8 @@ static const char *const setting_names[] = { "throttle", "pstate", "gen", "genma
 static const unsigned healthy[] = { [GEN] = 5, [GENMAX] = 5, [WIDTH] = 16, [WIDTHMAX] = 16, [PERSIST] = 1, [SLOW] = 95, [LIMITW] = 700, [UTILP] = NO_UTIL, [ECCMODE] = 1,
 				    [SETTINGS] = 0 };
 
-enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, FAILS };
-static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci", "uuid" };
+enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, EVENTS, FAILS };
+static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci", "uuid", "events" };
 
 struct nvml_device {
 	unsigned index;
@@ -433,6 +433,8 @@ nvml_ret nvmlDeviceRegisterEvents(nvml_device g, unsigned long long types, nvml_
 {
 	if (types != NVML_EVENT_XID)
 		return 2;
+	if (g->fails[EVENTS])
+		return g->fails[EVENTS];
 	set->members |= 1ull << g->index;
 	return g->code;
 }

@@ -109,6 +109,16 @@ def cpu_ns(pid):
     return total
 
 
+def threads_ns(pid):
+    """{source: nanoseconds on a CPU so far}"""
+    found = {}
+    for t in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{t}/comm", encoding="utf-8") as name, open(f"/proc/{pid}/task/{t}/schedstat", encoding="ascii") as f:
+            who = name.read().strip()
+            found[who] = found.get(who, 0) + int(f.read().split()[0])
+    return found
+
+
 class Probe:
     def __init__(self, program, *args, env=None, pass_fds=(), stderr=None):
         self.p = subprocess.Popen([program, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,

@@ -122,7 +122,7 @@ def test_faults_are_told_within_five_seconds(bed):
     bed.tree.set("mlx5_0", **{"pkeys/0": "0x7fff"})
     bed.tree.set("mlx5_1", **{"gids/3": "0000:0000:0000:0000:0000:0000:0000:0000"})
     bed.tree.counters("mlx5_0", symbol_error=500)
-    bed.gpus("count 1", "set 0 17 links", "set 0 1 pending", "temp 0 93")
+    bed.gpus("count 1", "set 0 17 links", "set 0 1 pending", "temp 0 93", "xid 0 74")  # by which links and rows are read again
     left = time.monotonic() + 4.6 * SLOW  # of the five, the rest is the way to the coordinator
     wanted = {"key": lambda m: port(m, "mlx5_0").get("pkey") == 0x7fff and port(m, "mlx5_0")["pkey_table"] == "7fff,ffff",
               "RoCE address": lambda m: "gid_v2" not in port(m, "mlx5_1"),

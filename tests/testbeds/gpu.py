@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../system"))
-from probe import Probe, cpu_ns, source  # noqa: E402
+from probe import Probe, cpu_ns, source, threads_ns  # noqa: E402
 
 # takes a context and 1 GB, says so, and waits
 WORK = ("import torch, sys\nx = torch.ones(1 << 28, device='cuda:%d')\nprint('ready', flush=True)\nsys.stdin.read()\n")
@@ -120,12 +120,14 @@ def cost(p, seconds):
     apps = subprocess.run(["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"], capture_output=True,
                           text=True, check=True).stdout.split()
     assert str(p.p.pid) not in apps
-    before, begin, frames = cpu_ns(p.p.pid), time.monotonic(), 0
+    threads, before, begin, frames = threads_ns(p.p.pid), cpu_ns(p.p.pid), time.monotonic(), 0
     while (left := begin + seconds - time.monotonic()) > 0:
         frames += p.next(left) is not None
     percent = (cpu_ns(p.p.pid) - before) / 1e9 / seconds * 100
     print(f"cost: {percent:.2f} % of a core with {len(p.last['gpus'])} GPUs, {p.memory_kb()} kB resident, {frames} frames in "
           f"{seconds} s; no compute context of its own")
+    each = {k: (v - threads.get(k, 0)) / 1e7 / seconds for k, v in threads_ns(p.p.pid).items()}
+    print("cost: " + ", ".join(f"{k} {v:.3f} %" for k, v in sorted(each.items(), key=lambda x: -x[1]) if v >= 0.001))
 
 
 def main():

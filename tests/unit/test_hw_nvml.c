@@ -55,6 +55,12 @@ static void show(const char *text)
 	tree_file(root, "fake", text);
 }
 
+static void begin_anew(void)
+{
+	hw_nvml.close(source);
+	source = NULL;
+}
+
 static const struct hw_source *poll_gpus(void)
 {
 	forget();
@@ -126,12 +132,50 @@ TEST(links_clocks_and_replaced_rows_are_read)
 	assert_int_equal(g->slow_c.v, 95);
 	assert_string_equal(r.sources[0].version, "580.95.05");
 	assert_string_equal(g->note, "");
-	show("count 1\nset 0 8 throttle\nset 0 99 pstate");
+	show("count 1\nset 0 8 throttle\nmem 0 900");
 	poll_gpus();
 	g = &r.gpus[0];
-	assert_int_equal(g->throttle.v, 8);
-	assert_false(g->pstate.known);
-	assert_int_equal(g->nvlinks.v, 8); /* what changes seldom is not asked each time */
+	assert_int_equal(g->mem_used.v, 900ull << 20);
+	assert_true(g->throttle.v == 72 && g->nvlinks.v == 8); /* what costs much is not asked each time */
+}
+
+TEST(links_and_rows_are_read_again_at_once_after_an_xid_that_is_a_fault)
+{
+	int wake = eventfd(0, 0);
+
+	show("count 1\nset 0 18 links");
+	poll_gpus();
+	show("count 1\nset 0 17 links\nset 0 1 pending\nxid 0 31");
+	assert_true(hw_nvml.wait(source, wake, 10000));
+	poll_gpus();
+	assert_true(r.gpus[0].xid.v == 31 && r.gpus[0].nvlinks.v == 18); /* a program's: programs may make many */
+	show("count 1\nset 0 17 links\nset 0 1 pending\nxid 0 31\nxid 0 74");
+	assert_true(hw_nvml.wait(source, wake, 10000));
+	poll_gpus();
+	assert_true(r.gpus[0].xid.v == 74 && r.gpus[0].nvlinks.v == 17 && r.gpus[0].remap_pending);
+	show("count 1\nset 0 16 links\nxid 0 31\nxid 0 74");
+	usleep(3600000); /* it is watched for some time */
+	poll_gpus();
+	assert_int_equal(r.gpus[0].nvlinks.v, 16);
+	close(wake);
+}
+
+TEST(links_of_a_gpu_that_tells_no_events_are_read_soon)
+{
+	show("count 1\nfail 0 3 events\nset 0 18 links");
+	poll_gpus();
+	show("count 1\nfail 0 3 events\nset 0 17 links");
+	usleep(3600000);
+	poll_gpus();
+	assert_int_equal(r.gpus[0].nvlinks.v, 17);
+}
+
+TEST(a_gpu_without_links_has_none)
+{
+	show("count 1");
+	poll_gpus();
+	assert_true(r.gpus[0].nvlinks.known && r.gpus[0].nvlinks.v == 0 && r.gpus[0].nvlinks_all.v == 0);
+	assert_string_equal(r.gpus[0].note, "");
 }
 
 TEST(a_lost_gpu_keeps_its_row_and_says_why)
@@ -176,6 +220,7 @@ TEST(a_value_that_cannot_be_read_is_missing_and_no_more)
 	assert_true(r.gpus[1].procs_known);
 	assert_string_equal(r.gpus[0].note, "");
 	show("count 2");
+	begin_anew();
 	poll_gpus();
 	assert_string_equal(r.gpus[1].note, "");
 	assert_true(r.gpus[1].temp_c.known);
@@ -518,6 +563,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(eight_healthy_gpus_come_in_the_order_of_the_bus),
 		CASE(links_clocks_and_replaced_rows_are_read),
+		CASE(links_and_rows_are_read_again_at_once_after_an_xid_that_is_a_fault),
+		CASE(links_of_a_gpu_that_tells_no_events_are_read_soon),
+		CASE(a_gpu_without_links_has_none),
 		CASE(xids_of_a_gpu_that_was_lost_are_gone_with_its_reset),
 		CASE(xids_are_gone_when_a_row_that_waited_for_a_reset_is_replaced),
 		CASE(xids_are_gone_when_errors_of_ecc_begin_anew),
