@@ -652,6 +652,17 @@ void coord_each_job(const struct coord *c, void (*f)(void *, const struct rec_ro
 	}
 }
 
+bool coord_writes(const struct coord *c)
+{
+	list_foreach(e, &c->jobs) {
+		const struct job *j = list_entry(e, struct job, all);
+
+		if (!mono_is_never(j->story_save) || !mono_is_never(j->retry_save))
+			return true;
+	}
+	return !list_empty(&c->pendings);
+}
+
 static uint32_t places_at(const struct place *v, size_t n, const struct node *at)
 {
 	uint32_t k = 0;

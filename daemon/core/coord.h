@@ -114,5 +114,7 @@ void coord_count(const struct coord *c, struct coord_counts *ret);
 void coord_each_job(const struct coord *c,
 		    void (*f)(void *arg, const struct rec_row_job *row), void *arg);
 void coord_check(const struct coord *c);
+/* Something of a job is on its way to the disk, or will be tried again. */
+bool coord_writes(const struct coord *c);
 
 #endif

@@ -422,6 +422,7 @@ void story_fill(struct arena *a, const struct job *j, struct rec_moment **ret, s
 void story_load(struct coord *c, struct job *j, const struct rec_moment *v, size_t n, uint32_t dropped);
 void story_soon(struct coord *c, struct job *j); /* what was just told is written within a moment */
 void story_saved(struct job *j); /* a row of the job with all of it is on its way */
+void story_stored(struct coord *c, struct job *j, int error); /* one that was written for it alone */
 void story_deadline(struct coord *c, struct job *j);
 void story_free(struct job *j);
 void story_fit(struct job *j); /* what it does not need is given back */

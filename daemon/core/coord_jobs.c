@@ -564,6 +564,8 @@ void jobs_on_stored(struct coord *c, const struct pending *p, int error, const c
 		cause_settled(c, j, error);
 	else if (p->kind == PD_FINAL)
 		final_stored(c, j, error);
+	else if (p->kind == PD_STORY)
+		story_stored(c, j, error);
 	else if (p->kind == PD_RESTART)
 		restart_stored(c, j, error);
 }

@@ -396,7 +396,7 @@ struct token {
 /* What to do when a transaction is durable. */
 struct pending {
 	uint64_t ticket;
-	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_SETTLE, PD_FINAL, PD_RESTART, PD_LEASES, PD_REPLY, PD_JOIN, PD_FIX, PD_QUIET } kind;
+	enum { PD_SUBMIT, PD_PLACED, PD_END, PD_SETTLE, PD_FINAL, PD_RESTART, PD_LEASES, PD_STORY, PD_REPLY, PD_JOIN, PD_FIX, PD_QUIET } kind;
 	uint64_t job;
 	uint64_t link; /* REPLY, JOIN */
 	uint32_t rid; /* ..., FIX */

@@ -169,9 +169,22 @@ void story_deadline(struct coord *c, struct job *j)
 		coord_wake_at(c, j->story_save);
 		return;
 	}
-	j->story_save = MONO_NEVER;
-	if (j->stored && !j->placing && !j->saving)
-		persist_job(c, coord_persist(c, &pd), j);
+	if (!j->stored || j->placing || j->saving) { /* the row that is under way was made before */
+		j->story_save = mono_add_ms(c->now, STORY_SOON_MS);
+		coord_wake_at(c, j->story_save);
+		return;
+	}
+	persist_job(c, coord_persist(c, &pd), j);
+	pd->kind = PD_STORY;
+	pd->job = j->id;
+}
+
+void story_stored(struct coord *c, struct job *j, int error)
+{
+	if (error == 0 || !mono_is_never(j->story_save))
+		return;
+	j->story_save = mono_add_ms(c->now, STORY_SAVE_MS);
+	coord_wake_at(c, j->story_save);
 }
 
 /* ---- what all jobs tell ------------------------------------------------------------ */

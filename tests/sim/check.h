@@ -49,6 +49,7 @@ void choice_go(struct sim *s, const struct shim_actor *h, const struct rec_shim_
 void choice_prove(struct sim *s, const struct agent_actor *a, const struct rec_prove *m);
 /* check_load.c */
 void load_looked(struct sim *s, const struct row *rows); /* by a coordinator that starts */
+void load_quiet(struct sim *s); /* at the end of a run */
 /* check_ranks.c */
 void ranks_row(struct sim *s, const struct rec_row_job *r);
 /* repeat.c */

@@ -172,6 +172,8 @@ static const char *waiting_for(struct sim *s, int64_t *ret_patience)
 			*ret_patience = BYE_NS;
 			return text;
 		}
+	if (s->coord.proc.up && coord_writes(s->coord.core))
+		return "the coordinator has written what it knows";
 	return NULL;
 }
 
@@ -291,6 +293,8 @@ void check_outcomes(struct sim *s)
 	events_outcome(s);
 	if (s->no_progress_checks)
 		return;
+	if (s->coord.proc.up)
+		load_quiet(s);
 	history_outcome(s);
 	for (uint32_t i = 1; i < JOBS_MAX; i++)
 		if (s->jobs[i].seen && s->jobs[i].final[0] != '\0')

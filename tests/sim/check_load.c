@@ -15,6 +15,7 @@
 struct read_rows {
 	struct sim *s;
 	const struct row *rows;
+	const char *rule;
 };
 
 static const struct row *row_of(const struct row *rows, uint64_t job)
@@ -76,7 +77,7 @@ static void compare(void *arg, const struct rec_row_job *r)
 	size_t k = 0;
 
 	if (row == NULL || msg_decode(row->json, row->len, &m, NULL) < 0) {
-		sim_fail(x->s, "a coordinator knows the jobs that it has read (job %" PRIu64 ")", r->job);
+		sim_fail(x->s, "%s (job %" PRIu64 " is not on disk)", x->rule, r->job);
 		return;
 	}
 	buf_init(&a);
@@ -85,7 +86,7 @@ static void compare(void *arg, const struct rec_row_job *r)
 		while (k < a.len && k < b.len && a.data[k] == b.data[k])
 			k++;
 		k = k > 30 ? k - 30 : 0;
-		sim_fail(x->s, "what was read is what was written (job %" PRIu64 ": ...%.60s... on disk, ...%.60s... in memory)", r->job,
+		sim_fail(x->s, "%s (job %" PRIu64 ": ...%.60s... on disk, ...%.60s... in memory)", x->rule, r->job,
 			 a.len > k ? (const char *)a.data + k : "", b.len > k ? (const char *)b.data + k : "");
 	}
 	buf_finish(&a);
@@ -95,7 +96,14 @@ static void compare(void *arg, const struct rec_row_job *r)
 
 void load_looked(struct sim *s, const struct row *rows)
 {
-	struct read_rows x = { s, rows };
+	struct read_rows x = { s, rows, "what was read is what was written" };
+
+	coord_each_job(s->coord.core, compare, &x);
+}
+
+void load_quiet(struct sim *s)
+{
+	struct read_rows x = { s, s->coord.rows, "25: once all is at rest, what the coordinator knows is on disk" };
 
 	coord_each_job(s->coord.core, compare, &x);
 }

@@ -139,6 +139,24 @@ static void what_was_told_survives_the_coordinator(void **state)
 	assert_int_equal(told(w, "the coordinator was restarted"), 1);
 }
 
+static void what_a_full_disk_did_not_take_is_written_when_there_is_room(void **state)
+{
+	struct world *w = *state;
+
+	running_one(w);
+	store(w);
+	w->disk_full = true;
+	tick(w, 2500);
+	store(w);
+	w->disk_full = false;
+	tick(w, 2500);
+	store(w);
+	restart(w);
+	node_up_held(w, "gpu01", "boot-1", 1, "running", "running", 0, 0);
+	tick(w, 10);
+	assert_int_equal(told(w, "started: 1 process"), 1);
+}
+
 static void a_node_that_is_away_and_back_is_told_once_each(void **state)
 {
 	struct world *w = *state;
@@ -209,6 +227,7 @@ int main(void)
 		T(a_job_tells_how_it_came_to_its_end),
 		T(a_job_of_4096_launchers_comes_in_pieces_that_fit_a_frame),
 		T(what_was_told_survives_the_coordinator),
+		T(what_a_full_disk_did_not_take_is_written_when_there_is_room),
 		T(a_node_that_is_away_and_back_is_told_once_each),
 		T(a_kill_is_told_with_who_asked_for_it),
 		T(moments_in_the_middle_go_first_and_are_counted),
