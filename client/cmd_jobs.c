@@ -137,7 +137,7 @@ static int print_jobs(const struct ctl *c, const struct rec_jobs *jobs, const st
 static bool is_state(const char *word)
 {
 	static const char *const states[] = { "queued", "preparing",  "running",    "ending", "restarting",
-					      "done",	"recovering", "failed", "lost" };
+					      "done",	"recovering", "failed", "lost", "ended" };
 
 	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
 		if (strcmp(states[i], word) == 0)
@@ -160,7 +160,7 @@ static int take_states(const struct ctl *c, struct wish *w, const char *text)
 		snprintf(word, sizeof(w->state_words[0]), "%.*s", (int)(n < 16 ? n : 16), p);
 		if (!is_state(word))
 			return ctl_usage(c, "--state: \"%.*s\" is no state of a job: queued preparing running "
-					    "ending restarting recovering done failed lost", (int)n, p);
+					    "ending restarting recovering done failed lost ended", (int)n, p);
 		w->states[g->n_states++] = word;
 		p += n;
 		if (!*p)

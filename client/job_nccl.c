@@ -118,9 +118,12 @@ static void ras_json(struct out *o, const struct rec_ras_state *r)
 	out_end(o);
 }
 
-static void ras_line(struct out *o, const struct rec_ras_state *r)
+/* Why nobody asked is of interest where NCCL is in use, or something hangs: a job of other programs does not wait for it. */
+static void ras_line(struct out *o, const struct rec_job_info *j)
 {
-	const char *text = r ? (r->words ? r->words : r->text) : NULL;
+	const struct rec_ras_state *r = j->n_ras ? j->ras : NULL;
+	bool why = sum(j) || (j->n_progress && j->progress->hang) || j->n_past_hang;
+	const char *text = !r ? NULL : r->words ? r->words : why ? r->text : NULL;
 
 	out_str(o, NULL, !text ? NULL : r->flight ? "recorder" : "RAS", text);
 }
@@ -130,7 +133,7 @@ void job_nccl_lines(struct out *o, const struct rec_job_info *j)
 	const struct rec_nccl_sum *s = sum(j);
 
 	ras_json(o, j->n_ras ? j->ras : NULL);
-	ras_line(o, j->n_ras ? j->ras : NULL);
+	ras_line(o, j);
 
 	if (!s)
 		return;

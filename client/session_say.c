@@ -16,6 +16,7 @@
 #include "client/render.h"
 #include "client/story.h"
 #include "client/term.h"
+#include "common/last_line.h"
 #include "proto/workers.h"
 
 #define TAIL_LINES 10
@@ -380,6 +381,15 @@ static void add_plain(struct buf *b, const char *p, size_t n)
 }
 
 /* The last lines a rank wrote, indented. */
+/* Its last line says just that: a program's own word, not a traceback's end with the place added. */
+static bool tail_has(const struct bytes *tail, const char *text)
+{
+	char line[LAST_LINE_SIZE];
+
+	last_line((const char *)tail->p, tail->n, line);
+	return strcmp(line, text) == 0;
+}
+
 static void say_tail(struct session *s, const struct bytes *tail)
 {
 	const char *p = (const char *)tail->p, *end = p + tail->n, *from = end;
@@ -468,7 +478,7 @@ static void say_verdict(struct session *s, const struct rec_job_info *j)
 		buf_addf(&b, ": %s", j->why);
 	}
 	session_say(s, "%s", buf_str(&b));
-	if (r && r->exception)
+	if (r && r->exception && !tail_has(&r->tail, r->exception))
 		session_say(s, "  %s", r->exception);
 	if (r && !workers_first(r->workers, r->n_workers)) /* a launcher's last lines are not the cause */
 		say_tail(s, &r->tail);

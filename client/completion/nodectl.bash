@@ -117,7 +117,7 @@ _nodectl() {
 	jobs)
 		case $prev in
 		-u | --user | --since | -n | --limit) ;;
-		-s | --state) _nodectl_reply "queued preparing running ending restarting recovering done failed lost" ;;
+		-s | --state) _nodectl_reply "queued preparing running ending restarting recovering done failed lost ended" ;;
 		*) _nodectl_reply "$(_nodectl_live all-jobs) -a --all -u --user -s --state --since -n --limit $global" ;;
 		esac
 		;;

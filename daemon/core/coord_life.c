@@ -320,7 +320,7 @@ static void decide(struct coord *c, struct job *j)
 	if (j->state == JOB_DONE)
 		job_tell(c, j, NULL, 0, 0, "done");
 	else
-		job_tell(c, j, NULL, 0, 0, "%s, exit code %u", job_state_name(j->state), j->exit_code);
+		job_tell(c, j, NULL, 0, 0, "%s, exit code %u", j->cause == END_USER ? "ended" : job_state_name(j->state), j->exit_code);
 	restart_say_not(c, j);
 	restart_note_end(c, j);
 }

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SHOWN_MAX 4 /* nodes of which it is told why they cannot be used */
 #define AWAY_MS 30000
 
 enum fit {
@@ -418,7 +419,29 @@ static void describe(const struct job *j, const struct choice *ch, char out[64])
 		snprintf(out + strlen(out), 64 - strlen(out), "%s an Active port", most > 0 ? " and" : " with");
 }
 
-/* "waiting for 2 nodes with 8 free GPUs: gpu03 runs job 12 of li since 3 h, ..." */
+/* The first ones by name: the order in which they would be taken changes from moment to moment. */
+static size_t first_by_name(const struct choice *ch, enum fit fit, const struct candidate *ret[SHOWN_MAX], size_t *ret_all)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ch->n; i++) {
+		size_t at = n;
+
+		if (ch->v[i].fit != fit)
+			continue;
+		(*ret_all)++;
+		while (at > 0 && strcmp(ch->v[i].node->name, ret[at - 1]->node->name) < 0)
+			at--;
+		if (at == SHOWN_MAX)
+			continue;
+		n += n < SHOWN_MAX;
+		memmove(&ret[at + 1], &ret[at], (n - 1 - at) * sizeof(*ret));
+		ret[at] = &ch->v[i];
+	}
+	return n;
+}
+
+/* "waiting for 2 nodes with 8 free GPUs: gpu03 runs job 12 of li since 3 h; ..." */
 static void say_waiting(struct coord *c, struct job *j, const struct choice *ch)
 {
 	static const enum fit first_things_first[] = { FIT_BUSY, FIT_BEHIND, FIT_AWAY, FIT_NEVER };
@@ -427,22 +450,21 @@ static void say_waiting(struct coord *c, struct job *j, const struct choice *ch)
 	char list[700] = "", what[64];
 	size_t len = 0, shown = 0, missing = 0;
 
-	for (size_t k = 0; k < kinds; k++)
-		for (size_t i = 0; i < ch->n; i++) {
-			if (ch->v[i].fit != first_things_first[k])
-				continue;
-			missing++;
-			if (shown == 4 || len > 300)
-				continue;
+	for (size_t k = 0; k < kinds; k++) {
+		const struct candidate *v[SHOWN_MAX];
+		size_t n = first_by_name(ch, first_things_first[k], v, &missing);
+
+		for (size_t i = 0; i < n && shown < SHOWN_MAX && len <= 300; i++) {
 			if (shown++ > 0)
-				len += (size_t)snprintf(list + len, sizeof(list) - len, ", ");
-			len += why_not(c, &ch->v[i], list + len, sizeof(list) - len);
+				len += (size_t)snprintf(list + len, sizeof(list) - len, "; ");
+			len += why_not(c, v[i], list + len, sizeof(list) - len);
 		}
+	}
 	if (missing > shown)
 		len += (size_t)snprintf(list + len, sizeof(list) - len, " and %zu more", missing - shown);
 	if (need(j) > ch->n)
 		snprintf(list + len, sizeof(list) - len, "%sothers that it may use have left the cluster",
-			 missing > 0 ? ", " : "");
+			 missing > 0 ? "; " : "");
 	describe(j, ch, what);
 	coord_set_text(c, &j->why, "%s %s%s, %zu of %zu can be used: %s",
 		       j->immediate ? "not now:" : "waiting for", what,

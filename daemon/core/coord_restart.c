@@ -208,7 +208,7 @@ void restart_say_not(struct coord *c, struct job *j)
 	if (j->max_restarts == 0 || j->restart_any || j->first < 0 || !restart_possible(j))
 		return;
 	if (find_cause(c, j, &guilty) == END_RANK)
-		job_notice(c, j, "not started again: a process failed, and --restart-on is node (any: also then)");
+		job_notice(c, j, "not started again: a process failed, and --restart-on is \"node\"; with --restart-on any it would be");
 }
 
 /* ---- is the old attempt gone? ----------------------------------------------------------------- */

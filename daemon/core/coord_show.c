@@ -31,6 +31,8 @@ static bool among(const char *const *v, size_t n, const char *s)
 
 static bool is_asked_for(const struct job *j, const struct rec_jobs_get *g)
 {
+	/* as nodectl jobs shows it */
+	const char *state = j->state == JOB_FAILED && j->cause == END_USER ? "ended" : job_shown_state(j);
 	char id[24];
 
 	if (!j->stored || (!g->all && job_over(j)) || (g->user != NULL && strcmp(g->user, j->user) != 0))
@@ -38,7 +40,7 @@ static bool is_asked_for(const struct job *j, const struct rec_jobs_get *g)
 	if (job_over(j) && MSG_HAS(g, jobs_get, since_wall_ms) && j->end_wall_ms < g->since_wall_ms)
 		return false;
 	snprintf(id, sizeof(id), "%llu", (unsigned long long)j->id);
-	return among(g->states, g->n_states, job_shown_state(j)) && among(g->ids, g->n_ids, id);
+	return among(g->states, g->n_states, state) && among(g->ids, g->n_ids, id);
 }
 
 /* Newest first. */

@@ -59,7 +59,7 @@ static void add_last_words(const struct rank *r, char *out, size_t size)
 		return;
 	last_line((const char *)r->tail.p, r->tail.n, line);
 	if (line[0] != '\0')
-		add(out, size, "; its last line: %s", line);
+		add(out, size, "; its last line: \"%s\"", line);
 }
 
 static void say_code(const struct rank *r, char *out, size_t size)
@@ -140,14 +140,11 @@ static void add_either(const struct job *j, char *out, size_t size)
 	if (n == 0)
 		return;
 	cause_say(j, one, text, sizeof(text));
-	if (n == 1)
-		add(out, size, "; %s and may have been first", text);
-	else
-		add(out, size, "; %s and may have been first, as may %u other%s", text, n - 1,
-		    n == 2 ? "" : "s");
 	say_span(open, span, sizeof(span));
-	if (open < OPEN_US)
-		add(out, size, ": the clocks leave %s open", span);
+	add(out, size, "; may have been first as well%s%s%s: %s", open < OPEN_US ? ", for the clocks leave " : "", open < OPEN_US ? span : "",
+	    open < OPEN_US ? " open" : "", text);
+	if (n > 1)
+		add(out, size, "; and %u other%s", n - 1, n == 2 ? "" : "s");
 }
 
 /* The first has lost its peers, or waited for them in vain: one of them may have raised long before, and not ended. */

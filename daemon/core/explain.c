@@ -174,7 +174,7 @@ static void say_queued(struct words *w)
 		unknown(w, "when it can start: what it waits for has no known end");
 	saw(w, j->submit_wall_ms, "the coordinator", "submitted by %s at %s, for %u node%s", j->user, j->submit_node != NULL ?
 	    j->submit_node : "?", j->nnodes, j->nnodes == 1 ? "" : "s");
-	todo(w, "nodectl status shows who holds the nodes, and what needs a person");
+	todo(w, "nodectl status");
 	todo(w, "nodectl kill %" PRIu64 " takes it out of the queue", j->job);
 }
 
@@ -329,12 +329,13 @@ static void say_over(struct words *w)
 	} else {
 		const char *text = why(w, "why is not known");
 
-		say(w, "%s: %s%s", is(w, "lost") ? "It was lost" : "It failed", text, stop(text));
+		say(w, "%s: %s%s", j->asked ? "It was ended" : is(w, "lost") ? "It was lost" : "It failed", text, stop(text));
 		if (MSG_HAS(j, job_info, exit_code))
 			say(w, " Its exit code is %u.", j->exit_code);
 		say_hung(w);
 		todo_end(w);
-		todo(w, "nodectl logs %" PRIu64, j->job);
+		if (j->start_wall_ms != 0 || j->n_attempts > 1) /* else nothing has run that could have said something */
+			todo(w, "nodectl logs %" PRIu64, j->job);
 	}
 	if (s != NULL && s->trouble != NULL)
 		say(w, " NCCL said before: %s%s", s->trouble, stop(s->trouble));
@@ -515,13 +516,21 @@ static void saw_nodes(struct words *w)
 	}
 }
 
+static void saw_attempt(struct words *w, const struct rec_attempt_info *x)
+{
+	const char *why = x->why != NULL && x->why[0] != '\0' ? x->why : NULL;
+
+	if (why == NULL && MSG_HAS(x, attempt_info, exit_code) && x->exit_code != 0)
+		why = arena_printf(w->a, "it ended with code %u", x->exit_code);
+	saw(w, x->end_wall_ms, "the coordinator", "attempt %u: %s", x->attempt, why != NULL ? why : "it ended well");
+}
+
 static void saw_rest(struct words *w)
 {
 	for (size_t i = 0; i < w->j->n_notices; i++)
 		saw(w, 0, "its notices", "%s", w->j->notices[i]);
 	for (size_t i = 0; i < w->j->n_attempts; i++)
-		saw(w, w->j->attempts[i].end_wall_ms, "the coordinator", "attempt %u: %s", w->j->attempts[i].attempt,
-		    w->j->attempts[i].why != NULL ? w->j->attempts[i].why : "it ended");
+		saw_attempt(w, &w->j->attempts[i]);
 }
 
 struct rec_explanation *explain(struct arena *a, const struct explain_in *in)

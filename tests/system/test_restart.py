@@ -22,9 +22,9 @@ log = open(f'{d}/log.{rank}', 'a')
 while step < steps:
     with open(path + '.new', 'w') as f:
         f.write(str(step + 1))
-    os.replace(path + '.new', path)
     log.write(f'{attempt} {step} {time.clock_gettime(time.CLOCK_BOOTTIME)}\\n')
     log.flush()
+    os.replace(path + '.new', path)
     step += 1
     time.sleep(0.1)
 print(f'attempt {attempt} has done step {step}')
@@ -263,7 +263,7 @@ def test_restart_on_any_starts_again_what_has_failed(cluster):
     assert re.findall(r"attempt (\d) of rank 0", r.out) == ["1", "2", "3"], r
     said = [line for line in r.err.splitlines() if "exited" in line or "restarting" in line]
     for i, line in enumerate(said):  # first why, then for what the next attempt waits, then that it begins
-        assert re.search([r"rank 0 .* exited with code 7; its last line: attempt \d of rank 0$", r"waits: restarting in \d s: attempt \d of 3$",
+        assert re.search([r'rank 0 .* exited with code 7; its last line: "attempt \d of rank 0"$', r"waits: restarting in \d s: attempt \d of 3$",
                           rf"\d: restarting \({i // 3 + 1} of 2\) on "][i % 3], line), r
     assert len(said) == 6, r
     r = c.launch("--max-restarts", 1, "--restart-on", "any", *one_rank(9, 7), timeout=60)

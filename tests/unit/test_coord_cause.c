@@ -120,9 +120,8 @@ static void ends_that_the_clocks_cannot_tell_apart_are_both_named(void **state)
 	is_gone(w, b, (struct end){ .rank = 1, .code = 1 });
 	assert_int_equal(first_of(w, &either), 1);
 	assert_int_equal(either, 1);
-	assert_string_equal(job_one(w, &m)->why, "rank 1 (gpu02, pid 77) exited with code 1; rank 0 (gpu01, pid "
-						 "77) exited with code 7 and may have been first: the clocks "
-						 "leave 0.3 ms open");
+	assert_string_equal(job_one(w, &m)->why, "rank 1 (gpu02, pid 77) exited with code 1; may have been first as well, for the "
+						 "clocks leave 0.3 ms open: rank 0 (gpu01, pid 77) exited with code 7");
 	msg_finish(&m);
 }
 
@@ -151,13 +150,13 @@ static void where_nothing_better_is_known_the_last_line_is_quoted(void **state)
 {
 	why_is(*state, (struct end){ .code = 127, .tail = "begin\ntrain.sh: line 4: torchrun: command not found\n" }, (struct end){ .code = 0 },
 	       "rank 1 (gpu02, pid 77) exited with code 127 (as a shell says when it does not find its program); its last line: "
-	       "train.sh: line 4: torchrun: command not found");
+	       "\"train.sh: line 4: torchrun: command not found\"");
 }
 
 static void a_signal_of_its_own_making_has_its_name_and_its_last_line(void **state)
 {
 	why_is(*state, (struct end){ .sig = 6, .tail = "python3: alloc.c:77: Assertion `p' failed.\n" }, (struct end){ .code = 0 },
-	       "rank 1 (gpu02, pid 77) was killed by signal 6 (SIGABRT); its last line: python3: alloc.c:77: Assertion `p' failed.");
+	       "rank 1 (gpu02, pid 77) was killed by signal 6 (SIGABRT); its last line: \"python3: alloc.c:77: Assertion `p' failed.\"");
 }
 
 static void who_was_killed_from_outside_has_said_nothing_of_it(void **state)

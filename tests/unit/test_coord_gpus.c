@@ -36,7 +36,7 @@ TEST(GPUs_belong_to_one_job_at_a_time_and_the_third_job_waits)
 	want(w, a, 1, NULL, 1, false);
 	assert_string_equal(given(w, a), "none");
 	assert_string_equal(why(w, 3), "queued: waiting for 1 node with 1 free GPU, 0 of 3 can be used: gpu01 "
-				       "runs job 1 of li since 3 h, gpu02 is down, gpu03 is down");
+				       "runs job 1 of li since 3 h; gpu02 is down; gpu03 is down");
 	w->job = 2;
 	end_well(w, a);
 	assert_string_equal(given(w, a), "1");

@@ -365,7 +365,7 @@ static void a_failed_rank_is_the_jobs_own_affair_unless_any_was_said(void **stat
 	i = job_one(w, &m);
 	assert_int_equal(i->n_notices, 1);
 	assert_string_equal(i->notices[0],
-			    "not started again: a process failed, and --restart-on is node (any: also then)");
+			    "not started again: a process failed, and --restart-on is \"node\"; with --restart-on any it would be");
 	msg_finish(&m);
 }
 
