@@ -23,6 +23,7 @@
 #define CPU_LEAST 30 /* permille of a core */
 #define MOVED_LEAST 1048576 /* bytes a second: less is a heartbeat through a pipe */
 #define ANSWER_LATE_MS (FLIGHT_MS + 1000)
+#define ANSWER_MOST_MS 10000 /* all that was taken for answers, less the rest since: where nobody answers it is asked again and again */
 #define ANSWER_CPU 1250 /* permille of a core: one thread makes the dump; the first one takes seconds, for the names of functions */
 #define ANSWER_READ (1u << 30) /* ... which it reads from libraries */
 #define ANSWER_WRITTEN TORCH_FLIGHT_MAX
@@ -47,6 +48,7 @@ struct tracked {
 	uint32_t cpu_permille;
 	uint64_t read_bps, write_bps;
 	bool idle, seen;
+	uint64_t spared_ms; /* of what it did, taken for an answer */
 	char state, wchan[65];
 	char threads[200]; /* where they wait, when idle */
 	pid_t waiter; /* the thread that state and wchan are of, when it waits for files */
@@ -429,8 +431,22 @@ static bool is_answer(const struct tracked *k, const struct pulse *p, const stru
 	if (!k->idle || mono_is_never(p->asked_at))
 		return false;
 	end = mono_is_never(p->answered_at) ? mono_add_ms(p->asked_at, ANSWER_LATE_MS) : p->answered_at;
-	return mono_before(k->looked, end) && u->cpu_ms * 1000 <= u->span_ms * ANSWER_CPU &&
+	return mono_before(k->looked, end) && k->spared_ms + u->span_ms <= ANSWER_MOST_MS && u->cpu_ms * 1000 <= u->span_ms * ANSWER_CPU &&
 	       u->disk_read <= ANSWER_READ && u->disk_written <= ANSWER_WRITTEN && u->moved <= ANSWER_READ;
+}
+
+static bool is_idle(struct tracked *k, const struct pulse *p, const struct pulse_use *u)
+{
+	if (!pulse_is_progress(u)) {
+		k->spared_ms = more(k->spared_ms, u->span_ms);
+		return true;
+	}
+	if (!is_answer(k, p, u)) {
+		k->spared_ms = 0;
+		return false;
+	}
+	k->spared_ms += u->span_ms;
+	return true;
 }
 
 static void look(struct tracked *k, const struct pulse *p, mono_t now)
@@ -457,7 +473,7 @@ static void look(struct tracked *k, const struct pulse *p, mono_t now)
 	k->cpu_permille = per_second(u.cpu_ms, u.span_ms);
 	k->read_bps = per_second(u.disk_read, u.span_ms);
 	k->write_bps = per_second(u.disk_written, u.span_ms);
-	k->idle = !pulse_is_progress(&u) || is_answer(k, p, &u);
+	k->idle = is_idle(k, p, &u);
 	k->looked = now;
 	if (!k->idle)
 		k->used_at = now;

@@ -44,7 +44,8 @@ mono_t pulse_due(const struct pulse *p);
 bool pulse_look(struct pulse *p, const struct pulse_target *v, size_t n, mono_t now);
 void pulse_told(struct pulse *p, mono_t now);
 void pulse_tell_again(struct pulse *p); /* somebody new listens */
-/* The ranks are asked for a dump (flight.h): what those that did nothing use for it, within some limits, is no progress. */
+/* The ranks are asked for a dump (flight.h): what those that did nothing use for it, within some limits, is no progress; nor is
+ * it for longer than 10 s, however often they are asked. */
 void pulse_asked(struct pulse *p, mono_t now);
 void pulse_answered(struct pulse *p, mono_t now); /* all of them have written it; else 7 s are enough */
 /* As of the last look; texts are borrowed until the next. Number of out[max]. */

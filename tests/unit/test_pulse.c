@@ -251,6 +251,51 @@ TEST(one_that_answers_our_question_is_idle_all_the_same)
 	pulse_destroy(p);
 }
 
+/* The clock is ours: of each of its seconds 100 ms are CPU, three times what work is known by. */
+static struct rec_rank_pulse works_for(struct pulse *p, const struct pulse_target *t, mono_t *at, int seconds, int ask_each)
+{
+	struct rec_rank_pulse r;
+
+	for (int i = 0; i < seconds; i++) {
+		if (ask_each && i % ask_each == 0)
+			pulse_asked(p, *at);
+		burn_ms(100);
+		*at = mono_add_ms(*at, 1000);
+		pulse_look(p, t, 1, *at);
+	}
+	pulse_list(p, *at, &r, 1);
+	return r;
+}
+
+TEST(one_that_works_while_we_ask_again_and_again_is_not_idle_for_long)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	struct pulse_target t = target(getpid(), 0);
+	struct rec_rank_pulse r = after(p, &t, 2);
+	mono_t at = now();
+
+	assert_true(MSG_HAS(&r, rank_pulse, idle_ms));
+	r = works_for(p, &t, &at, 18, 6); /* as the coordinator asks when nothing is answered */
+	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
+	pulse_destroy(p);
+}
+
+TEST(what_was_done_in_a_long_time_between_two_looks_is_no_answer)
+{
+	struct pulse *p = pulse_create(PERIOD_MS, now());
+	struct pulse_target t = target(getpid(), 0);
+	struct rec_rank_pulse r = after(p, &t, 2);
+	mono_t at = now();
+
+	assert_true(MSG_HAS(&r, rank_pulse, idle_ms));
+	pulse_asked(p, at);
+	burn_ms(2500);
+	pulse_look(p, &t, 1, mono_add_ms(at, 30000));
+	pulse_list(p, mono_add_ms(at, 30000), &r, 1);
+	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
+	pulse_destroy(p);
+}
+
 TEST(more_than_an_answer_is_progress)
 {
 	struct pulse *p = pulse_create(PERIOD_MS, now());
@@ -296,6 +341,8 @@ int main(void)
 		cmocka_unit_test(one_that_is_stopped_is_told_at_once_and_again_when_it_goes_on),
 		cmocka_unit_test(one_that_writes_to_a_disk_is_not_idle),
 		cmocka_unit_test(one_that_answers_our_question_is_idle_all_the_same),
+		cmocka_unit_test(one_that_works_while_we_ask_again_and_again_is_not_idle_for_long),
+		cmocka_unit_test(what_was_done_in_a_long_time_between_two_looks_is_no_answer),
 		cmocka_unit_test(more_than_an_answer_is_progress),
 		cmocka_unit_test(others_take_their_places),
 	};
