@@ -328,7 +328,7 @@ static bool counts_differ(const struct hang_in *in, struct hang_out *out)
 	uint64_t most;
 	const struct hang_rank *r = counts_stand(in) ? behind(in, &op, &n, &most) : NULL;
 
-	if (r == NULL)
+	if (r == NULL || (r->idle && r->gpu != GPU_FULL && r->idle_ms < HANG_COUNTED_MS))
 		return false;
 	blame(out, r);
 	add(out->text, sizeof(out->text), "rank %u on %s has launched %llu %s, ", r->rank, r->node,

@@ -43,6 +43,7 @@
 #define HANG_STEP_LEAST_MS 10000 /* a step that advanced holds it off for twice its time, within these */
 #define HANG_STEP_MOST_MS 600000
 #define HANG_POLLS 3 /* RAS counts that were equal so often stand still */
+#define HANG_COUNTED_MS 10000 /* who is behind by them, and did something less than so long ago, may do it again */
 
 enum hang_op { OP_BROADCAST, OP_REDUCE, OP_ALL_GATHER, OP_REDUCE_SCATTER, OP_ALL_REDUCE, OP_ANY, OP_COUNT };
 enum gpu_use { GPU_DARK, GPU_RESTS, GPU_WORKS, GPU_FULL }; /* not known; <= 5 %; between; >= 95 % */

@@ -132,6 +132,8 @@ static const struct row {
 	{ "just in D", { WORK, NFS, WORK, WORK }, 19000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
 	{ "just in FUSE", { WORK, MOUNT, WORK, WORK }, 19000, FLOW_SOME, true, 0, { 0 }, "training", NULL },
 	{ "just died", { SPIN, DIED, SPIN, SPIN }, 19000, FLOW_NONE, true, 0, { 0 }, "training", NULL },
+	{ "rank 1 pauses between what it computes alone, and counts stand for long", { SPIN, REST, SPIN, SPIN }, 6000, FLOW_NONE, true, 9,
+	  { 216, 215, 216, 216 }, "training", NULL },
 	{ "counts differ for one poll", { SPIN, SPIN, SPIN, SPIN }, 5000, FLOW_SOME, true, 1, { 216, 215, 216, 216 },
 	  "training", NULL },
 	/* it does not */
