@@ -100,8 +100,9 @@ static void read_ecc(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *r
 
 /* The probe is to take less than 0.2 % of a core with 8 GPUs, and a question that the library must pass on to the GPU
  * costs 0.2 ms of CPU, all links of a GPU 2 ms (tests/bench/nvml_cost.c; docs/measurements.md). So what changes by a
- * reset only is asked for seldom; so are links and rows, for the driver tells of what happens to them by an Xid (74, 149
- * and others; 63, 64), and after one all is asked at once. Where no Xids are listened to, they are asked for soon. */
+ * reset or an administrator's wish only is asked for seldom; so are links and rows, for the driver tells of what happens to
+ * them by an Xid (74, 149 and others; 63, 64), and after one all is asked at once. Where no Xids are listened to, or a GPU
+ * has not joined its fabric, all is asked for soon. */
 #define SLOW_MS 30000
 #define SOON_MS 3500 /* where a fault shows: within 5 s */
 #define FABRIC_COMPLETE 3
@@ -156,13 +157,6 @@ static bool is_joining(const struct hw_gpu *row)
 	return row->fabric.known && (row->fabric.v != FABRIC_COMPLETE || row->fabric_status.v != 0);
 }
 
-/* What changes with an Xid. */
-static void read_by_xid(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
-{
-	read_links(s, g, row);
-	read_rows(s, g, row);
-}
-
 static void read_soon(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
 {
 	int mode = 0;
@@ -173,10 +167,6 @@ static void read_soon(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *
 	read_u32(ok, mode != 0, &row->persistence);
 	ok = ASK(s, g, row, "compute mode", nvmlDeviceGetComputeMode, &mode);
 	read_u32(ok && mode >= 0, (unsigned)mode, &row->compute_mode);
-	if (is_joining(&g->slow))
-		read_fabric(s, g, &g->slow);
-	if (!g->listened)
-		read_by_xid(s, g, &g->slow);
 }
 
 static void read_slow(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *row)
@@ -190,7 +180,8 @@ static void read_slow(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *
 	ok = ASK(s, g, row, "ECC", nvmlDeviceGetEccMode, &mode, &pending);
 	read_u32(ok, mode != 0, &row->ecc_on);
 	read_fabric(s, g, row);
-	read_by_xid(s, g, row);
+	read_links(s, g, row);
+	read_rows(s, g, row);
 	ok = ASK(s, g, row, "PCIe maximum generation", nvmlDeviceGetMaxPcieLinkGeneration, &v);
 	read_u32(ok, v, &row->pcie_gen_max);
 	ok = ASK(s, g, row, "PCIe maximum width", nvmlDeviceGetMaxPcieLinkWidth, &v);
@@ -232,12 +223,14 @@ static void take_seldom(const struct nvml_gpu *g, struct hw_gpu *row)
 
 static void read_seldom(struct nvml_source *s, struct nvml_gpu *g, mono_t now)
 {
-	if (mono_due(g->slow_due, now)) {
+	bool soon = mono_due(g->soon_due, now);
+
+	if (mono_due(g->slow_due, now) || (soon && (!g->listened || is_joining(&g->slow)))) {
 		g->slow = (struct hw_gpu){ .uuid = "" };
 		read_slow(s, g, &g->slow);
 		g->slow_due = mono_add_ms(now, mono_before(now, g->watch_until) ? SOON_MS : SLOW_MS);
 	}
-	if (mono_due(g->soon_due, now)) {
+	if (soon) {
 		g->soon = (struct hw_gpu){ .uuid = "" };
 		read_soon(s, g, &g->soon);
 		g->soon_due = mono_add_ms(now, SOON_MS);

@@ -11,6 +11,7 @@
  *   temp I CELSIUS
  *   mem I MIB          in use (1024)
  *   fail I CODE CALL    one call for this GPU answers CODE: memory temp power limit util ecc procs pci uuid events
+ *                      rows fabric
  *   proc I PID BYTES   a process with a context (BYTES -: not available)
  *   xid I NUMBER       each line that is new is one event
  *   set I VALUE NAME    NAME of throttle pstate gen genmax width widthmax remapc remapu pending failed links persist slow
@@ -51,8 +52,8 @@ static const char *const setting_names[] = { "throttle", "pstate", "gen", "genma
 static const unsigned healthy[] = { [GEN] = 5, [GENMAX] = 5, [WIDTH] = 16, [WIDTHMAX] = 16, [PERSIST] = 1, [SLOW] = 95, [LIMITW] = 700, [UTILP] = NO_UTIL, [ECCMODE] = 1,
 				    [SETTINGS] = 0 };
 
-enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, EVENTS, FAILS };
-static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci", "uuid", "events" };
+enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, EVENTS, ROWS, FABRICS, FAILS };
+static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci", "uuid", "events", "rows", "fabric" };
 
 struct nvml_device {
 	unsigned index;
@@ -366,7 +367,7 @@ nvml_ret nvmlDeviceGetRemappedRows(nvml_device g, unsigned *corrected, unsigned 
 	*uncorrected = g->set[REMAPU];
 	*pending = g->set[PENDING];
 	*failed = g->set[FAILED];
-	return g->code;
+	return answer(g, ROWS);
 }
 
 nvml_ret nvmlDeviceGetNvLinkState(nvml_device g, unsigned link, int *active)
@@ -384,7 +385,7 @@ nvml_ret nvmlDeviceGetPersistenceMode(nvml_device g, int *ret)
 nvml_ret nvmlDeviceGetGpuFabricInfo(nvml_device g, struct nvml_fabric *ret)
 {
 	*ret = (struct nvml_fabric){ .state = (unsigned char)g->set[FABRIC], .status = (int)g->set[FABRICSTATUS] };
-	return g->code;
+	return answer(g, FABRICS);
 }
 
 nvml_ret nvmlDeviceGetMigMode(nvml_device g, unsigned *now, unsigned *then)

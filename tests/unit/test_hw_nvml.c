@@ -170,6 +170,21 @@ TEST(links_of_a_gpu_that_tells_no_events_are_read_soon)
 	assert_int_equal(r.gpus[0].nvlinks.v, 17);
 }
 
+TEST(what_is_read_again_and_fails_is_missing_and_told_once)
+{
+	show("count 2\nfail 0 3 events\nset 0 1 pending\nset 1 2 fabric");
+	poll_gpus();
+	assert_true(r.gpus[1].remap_corrected.known && r.gpus[1].remap_pending && r.gpus[0].fabric.v == 2);
+	for (int i = 0; i < 2; i++) {
+		show("count 2\nfail 0 3 events\nset 0 1 pending\nfail 0 999 rows\nset 1 2 fabric\nfail 1 999 fabric");
+		usleep(3600000);
+		poll_gpus();
+		assert_false(r.gpus[1].remap_corrected.known || r.gpus[1].remap_pending || r.gpus[0].fabric.known);
+		assert_string_equal(r.gpus[1].note, "remapped rows: error 999");
+		assert_string_equal(r.gpus[0].note, "NVLink fabric: error 999");
+	}
+}
+
 TEST(a_gpu_without_links_has_none)
 {
 	show("count 1");
@@ -565,6 +580,7 @@ int main(void)
 		CASE(links_clocks_and_replaced_rows_are_read),
 		CASE(links_and_rows_are_read_again_at_once_after_an_xid_that_is_a_fault),
 		CASE(links_of_a_gpu_that_tells_no_events_are_read_soon),
+		CASE(what_is_read_again_and_fails_is_missing_and_told_once),
 		CASE(a_gpu_without_links_has_none),
 		CASE(xids_of_a_gpu_that_was_lost_are_gone_with_its_reset),
 		CASE(xids_are_gone_when_a_row_that_waited_for_a_reset_is_replaced),
