@@ -23,6 +23,7 @@
 #define REOPEN_MS 15000 /* between tries to open what could not be opened */
 #define EVENT_SLICE_MS 500 /* how late a wake_fd may be seen */
 #define WATCH_MS 10000 /* after an Xid: a link may go down, or a row be replaced, a moment after it is told */
+#define HURRY_MS 3000 /* ... and thousands may come in a second: those that follow the first are left to the watch */
 #define EVENTS_MAX 64 /* of one wake-up */
 
 static void *nvml_open(const struct hw_options *o)
@@ -93,6 +94,18 @@ static void listen_for_events(struct nvml_source *s)
 	}
 }
 
+/* All of it is asked for with the next poll, and some times more. */
+static void hurry(struct nvml_gpu *g)
+{
+	mono_t now = hw_now();
+
+	g->watch_until = mono_add_ms(now, WATCH_MS);
+	if (!mono_due(g->hurry_again, now))
+		return;
+	g->soon_due = g->slow_due = now;
+	g->hurry_again = mono_add_ms(now, HURRY_MS);
+}
+
 static void note_xid(struct nvml_source *s, const struct nvml_event *ev)
 {
 	for (size_t i = 0; i < s->n; i++) {
@@ -105,8 +118,7 @@ static void note_xid(struct nvml_source *s, const struct nvml_event *ev)
 		row->xid_wall_ms = hw_wall_ms();
 		if (!xid_is_fault(row->xid.v))
 			continue;
-		s->gpus[i].soon_due = s->gpus[i].slow_due = hw_now();
-		s->gpus[i].watch_until = mono_add_ms(hw_now(), WATCH_MS);
+		hurry(&s->gpus[i]);
 		row->xid_faults = hw_u32(row->xid_faults.v + (row->xid_faults.v < UINT32_MAX - 1));
 		/* what a fault sets off says least */
 		if (!row->xid_fault.known || xid_kind(row->xid.v) >= xid_kind(row->xid_fault.v))

@@ -12,6 +12,7 @@ struct nvml_gpu {
 	unsigned number; /* NVML's own */
 	bool listened; /* its Xids are told when they come */
 	mono_t watch_until; /* one has come: all is asked for soon */
+	mono_t hurry_again; /* the next one makes all be asked for at once from then on */
 	const char *trouble; /* why it cannot be read */
 	nvml_ret odd; /* else why its handle or address cannot be had */
 	mono_t soon_due; /* when what shows a fault is asked for again */

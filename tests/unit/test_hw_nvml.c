@@ -160,6 +160,26 @@ TEST(links_and_rows_are_read_again_at_once_after_an_xid_that_is_a_fault)
 	close(wake);
 }
 
+TEST(a_storm_of_xids_is_no_storm_of_questions)
+{
+	int wake = eventfd(0, 0);
+
+	show("count 1\nset 0 18 links");
+	poll_gpus();
+	show("count 1\nset 0 17 links\nxid 0 74");
+	assert_true(hw_nvml.wait(source, wake, 10000));
+	poll_gpus();
+	assert_int_equal(r.gpus[0].nvlinks.v, 17);
+	show("count 1\nset 0 16 links\nxid 0 74\nxid 0 74");
+	assert_true(hw_nvml.wait(source, wake, 10000));
+	poll_gpus();
+	assert_true(r.gpus[0].xids.v == 2 && r.gpus[0].nvlinks.v == 17);
+	usleep(3600000);
+	poll_gpus();
+	assert_int_equal(r.gpus[0].nvlinks.v, 16);
+	close(wake);
+}
+
 TEST(links_of_a_gpu_that_tells_no_events_are_read_soon)
 {
 	show("count 1\nfail 0 3 events\nset 0 18 links");
@@ -579,6 +599,7 @@ int main(void)
 		CASE(eight_healthy_gpus_come_in_the_order_of_the_bus),
 		CASE(links_clocks_and_replaced_rows_are_read),
 		CASE(links_and_rows_are_read_again_at_once_after_an_xid_that_is_a_fault),
+		CASE(a_storm_of_xids_is_no_storm_of_questions),
 		CASE(links_of_a_gpu_that_tells_no_events_are_read_soon),
 		CASE(what_is_read_again_and_fails_is_missing_and_told_once),
 		CASE(a_gpu_without_links_has_none),
