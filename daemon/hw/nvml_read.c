@@ -436,7 +436,7 @@ static int read_gpu(struct nvml_source *s, struct nvml_gpu *g, struct hw_gpu *ro
 		rc = read_processes(s, g, row, a);
 		if (g->trouble) /* what it said before does not count, and all is asked when it answers again */
 			g->soon_due = g->slow_due = s->now;
-		else
+		else if (!s->over)
 			take_seldom(g, row);
 	}
 	look_for_reset(g, row);

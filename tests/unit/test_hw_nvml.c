@@ -180,6 +180,19 @@ TEST(a_storm_of_xids_is_no_storm_of_questions)
 	close(wake);
 }
 
+TEST(nothing_is_told_of_a_session_that_is_over)
+{
+	show("count 2");
+	poll_gpus();
+	assert_true(r.gpus[0].temp_c.known && r.gpus[1].temp_c.known);
+	show("count 2\nfail 1 1 memory"); /* uninitialised */
+	poll_gpus();
+	assert_false(r.gpus[0].temp_c.known || r.gpus[0].nvlinks.known || r.gpus[1].temp_c.known || r.gpus[1].nvlinks.known);
+	show("count 2");
+	poll_gpus();
+	assert_true(r.gpus[0].temp_c.known && r.gpus[1].temp_c.known);
+}
+
 TEST(links_of_a_gpu_that_tells_no_events_are_read_soon)
 {
 	show("count 1\nfail 0 3 events\nset 0 18 links");
@@ -600,6 +613,7 @@ int main(void)
 		CASE(links_clocks_and_replaced_rows_are_read),
 		CASE(links_and_rows_are_read_again_at_once_after_an_xid_that_is_a_fault),
 		CASE(a_storm_of_xids_is_no_storm_of_questions),
+		CASE(nothing_is_told_of_a_session_that_is_over),
 		CASE(links_of_a_gpu_that_tells_no_events_are_read_soon),
 		CASE(what_is_read_again_and_fails_is_missing_and_told_once),
 		CASE(a_gpu_without_links_has_none),
