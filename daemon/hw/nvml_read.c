@@ -410,6 +410,7 @@ static void look_for_reset(struct nvml_gpu *g, struct hw_gpu *row)
 			row->xid = g->row.xid;
 			row->xid_faults = g->row.xid_faults;
 			row->xid_fault = g->row.xid_fault;
+			g->soon_due = g->slow_due = hw_now();
 		}
 		b->troubled = false;
 		b->remap_pending = rows ? row->remap_pending : b->remap_pending;

@@ -193,6 +193,16 @@ TEST(nothing_is_told_of_a_session_that_is_over)
 	assert_true(r.gpus[0].temp_c.known && r.gpus[1].temp_c.known);
 }
 
+TEST(all_is_read_again_when_a_reset_is_seen)
+{
+	show("count 1\nset 0 5 ecc\nset 0 1 pending\nset 0 16 links");
+	poll_gpus();
+	show("count 1\nset 0 0 ecc\nset 0 1 remapu\nset 0 18 links");
+	poll_gpus();
+	poll_gpus();
+	assert_true(!r.gpus[0].remap_pending && r.gpus[0].remap_uncorrected.v == 1 && r.gpus[0].nvlinks.v == 18);
+}
+
 TEST(links_of_a_gpu_that_tells_no_events_are_read_soon)
 {
 	show("count 1\nfail 0 3 events\nset 0 18 links");
@@ -614,6 +624,7 @@ int main(void)
 		CASE(links_and_rows_are_read_again_at_once_after_an_xid_that_is_a_fault),
 		CASE(a_storm_of_xids_is_no_storm_of_questions),
 		CASE(nothing_is_told_of_a_session_that_is_over),
+		CASE(all_is_read_again_when_a_reset_is_seen),
 		CASE(links_of_a_gpu_that_tells_no_events_are_read_soon),
 		CASE(what_is_read_again_and_fails_is_missing_and_told_once),
 		CASE(a_gpu_without_links_has_none),
