@@ -223,13 +223,27 @@ static void burn_ms(uint64_t ms)
 		;
 }
 
+/* A look at ourselves is CPU of our own: of a second it is little, also where others use the CPUs. */
+static struct rec_rank_pulse at_rest(struct pulse *p, const struct pulse_target *t)
+{
+	struct rec_rank_pulse r = { .pid = 0 };
+
+	for (int i = 0; i < 20 && !MSG_HAS(&r, rank_pulse, idle_ms); i++) {
+		pulse_look(p, t, 1, now());
+		wait_ms(1000);
+		pulse_look(p, t, 1, now());
+		pulse_list(p, now(), &r, 1);
+	}
+	assert_true(MSG_HAS(&r, rank_pulse, idle_ms));
+	return r;
+}
+
 TEST(one_that_answers_our_question_is_idle_all_the_same)
 {
 	struct pulse *p = pulse_create(PERIOD_MS, now());
 	struct pulse_target t = target(getpid(), 0);
-	struct rec_rank_pulse r = after(p, &t, 2);
+	struct rec_rank_pulse r = at_rest(p, &t);
 
-	assert_true(MSG_HAS(&r, rank_pulse, idle_ms));
 	pulse_asked(p, now());
 	burn_ms(150);
 	write_mb(2);
@@ -271,10 +285,9 @@ TEST(one_that_works_while_we_ask_again_and_again_is_not_idle_for_long)
 {
 	struct pulse *p = pulse_create(PERIOD_MS, now());
 	struct pulse_target t = target(getpid(), 0);
-	struct rec_rank_pulse r = after(p, &t, 2);
+	struct rec_rank_pulse r = at_rest(p, &t);
 	mono_t at = now();
 
-	assert_true(MSG_HAS(&r, rank_pulse, idle_ms));
 	r = works_for(p, &t, &at, 18, 6); /* as the coordinator asks when nothing is answered */
 	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
 	pulse_destroy(p);
@@ -284,10 +297,9 @@ TEST(what_was_done_in_a_long_time_between_two_looks_is_no_answer)
 {
 	struct pulse *p = pulse_create(PERIOD_MS, now());
 	struct pulse_target t = target(getpid(), 0);
-	struct rec_rank_pulse r = after(p, &t, 2);
+	struct rec_rank_pulse r = at_rest(p, &t);
 	mono_t at = now();
 
-	assert_true(MSG_HAS(&r, rank_pulse, idle_ms));
 	pulse_asked(p, at);
 	burn_ms(2500);
 	pulse_look(p, &t, 1, mono_add_ms(at, 30000));
@@ -296,19 +308,52 @@ TEST(what_was_done_in_a_long_time_between_two_looks_is_no_answer)
 	pulse_destroy(p);
 }
 
-TEST(more_than_an_answer_is_progress)
+/* Bytes that went to a disk; what is written to memory (tmpfs) is no such thing. */
+static unsigned long long written(void)
+{
+	unsigned long long n = 0;
+	char line[64];
+	FILE *f = fopen("/proc/self/io", "r");
+
+	while (f && fgets(line, sizeof line, f))
+		sscanf(line, "write_bytes: %llu", &n);
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static void read_mb(int n)
+{
+	static char data[16 << 20];
+	int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+
+	for (int i = 0; i < n; i += 16)
+		assert_int_equal(read(fd, data, sizeof data), sizeof data);
+	close(fd);
+}
+
+static void is_progress_though_we_asked(void (*use)(int), int mb)
 {
 	struct pulse *p = pulse_create(PERIOD_MS, now());
 	struct pulse_target t = target(getpid(), 0);
-	struct rec_rank_pulse r = after(p, &t, 2);
+	struct rec_rank_pulse r = at_rest(p, &t);
 
-	assert_true(MSG_HAS(&r, rank_pulse, idle_ms));
 	pulse_asked(p, now());
-	write_mb(20);
+	use(mb);
 	pulse_look(p, &t, 1, now());
 	pulse_list(p, now(), &r, 1);
 	assert_false(MSG_HAS(&r, rank_pulse, idle_ms));
 	pulse_destroy(p);
+}
+
+TEST(more_than_an_answer_is_progress)
+{
+	unsigned long long before = written();
+
+	is_progress_though_we_asked(read_mb, 1040);
+	write_mb(1);
+	if (written() > before)
+		is_progress_though_we_asked(write_mb, 20);
 }
 
 TEST(others_take_their_places)
