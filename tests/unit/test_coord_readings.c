@@ -128,6 +128,42 @@ static void ask_checks(struct world *w, uint64_t l, const char *nodes, const cha
 	say(w, l, ret);
 }
 
+TEST(nodes_of_which_nothing_is_read_are_counted)
+{
+	static const struct {
+		const char *source;
+		bool ok, absent;
+		uint32_t of_gpus, of_ports, at_all;
+	} cases[] = { { "nvml", true, false, 0, 0, 0 }, { "nvml", false, false, 1, 0, 0 }, { "nvml", false, true, 0, 0, 0 },
+		      { "verbs", false, false, 0, 1, 0 }, { "sysfs", true, false, 0, 0, 0 }, { "probe", false, false, 1, 1, 1 } };
+	struct world *w = *state;
+	uint64_t a = silent_box(w, "gpu01"), l = link_up(w, WHO_LOCAL, NULL, "client");
+	struct msg m;
+
+	ask_checks(w, l, NULL, NULL, false, &m);
+	assert_true(last_to(w, l, MSG_checks, &m));
+	assert_true(m.u.checks.nodes == 3 && m.u.checks.unread == 3);
+	msg_finish(&m);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct rec_source s = { .name = cases[i].source, .ok = cases[i].ok, .text = "so it is" };
+		const char *const ids[] = { "gpu.", "ib.", NULL };
+		const uint32_t want[] = { cases[i].of_gpus, cases[i].of_ports, cases[i].at_all };
+
+		if (cases[i].absent)
+			MSG_SET(&s, source, absent, true);
+		msg_init(&m, MSG_readings);
+		m.u.readings = (struct rec_readings){ .sources = &s, .n_sources = 1 };
+		say(w, a, &m);
+		for (size_t k = 0; k < 3; k++) {
+			ask_checks(w, l, "gpu01", ids[k], false, &m);
+			assert_true(last_to(w, l, MSG_checks, &m));
+			if (m.u.checks.unread != want[k])
+				fail_msg("case %zu, %s: %u not read", i, ids[k] != NULL ? ids[k] : "all", m.u.checks.unread);
+			msg_finish(&m);
+		}
+	}
+}
+
 TEST(checks_are_told_with_their_verdicts_and_counted)
 {
 	struct world *w = *state;
@@ -327,6 +363,7 @@ int main(void)
 		T(a_ping_is_answered_with_the_times_of_its_coming),
 		T(trouble_is_as_old_as_the_readings_say_or_as_our_knowledge_of_it),
 		T(what_comes_and_goes_is_held_until_it_has_been_away_for_long),
+		T(nodes_of_which_nothing_is_read_are_counted),
 		T(checks_are_told_with_their_verdicts_and_counted),
 		T(a_wrong_clock_is_as_old_as_the_ping_that_told_it),
 		T(what_a_new_session_has_not_told_yet_is_as_old_as_before),
