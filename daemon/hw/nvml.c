@@ -138,9 +138,10 @@ static bool take_events(struct nvml_source *s, int timeout_ms)
 
 		memset(&ev, 0, sizeof ev);
 		r = s->lib.nvmlEventSetWait(s->set, &ev, any ? 0 : (unsigned)timeout_ms);
+		s->deaf = r != NVML_OK && r != NVML_TIMEOUT;
 		if (r == NVML_TIMEOUT)
 			break;
-		if (r != NVML_OK) { /* a GPU of the set was lost, or the driver went away */
+		if (s->deaf) { /* a GPU of the set was lost, or the driver went away */
 			forget_events(s);
 			s->listen_again = true;
 			break;

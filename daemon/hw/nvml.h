@@ -42,6 +42,7 @@ struct nvml_source {
 	unsigned listening; /* GPUs whose events are in the set */
 	nvml_event_set set;
 	bool listen_again;
+	bool deaf; /* waiting for events failed when it was tried last */
 	bool over; /* the driver said that the session is */
 	struct usernames *users;
 };

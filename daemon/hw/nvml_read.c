@@ -224,8 +224,9 @@ static void take_seldom(const struct nvml_gpu *g, struct hw_gpu *row)
 static void read_seldom(struct nvml_source *s, struct nvml_gpu *g, mono_t now)
 {
 	bool soon = mono_due(g->soon_due, now);
+	bool heard = g->listened && !s->deaf;
 
-	if (mono_due(g->slow_due, now) || (soon && (!g->listened || is_joining(&g->slow)))) {
+	if (mono_due(g->slow_due, now) || (soon && (!heard || is_joining(&g->slow)))) {
 		g->slow = (struct hw_gpu){ .uuid = "" };
 		read_slow(s, g, &g->slow);
 		g->slow_due = mono_add_ms(now, mono_before(now, g->watch_until) ? SOON_MS : SLOW_MS);

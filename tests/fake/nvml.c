@@ -11,7 +11,7 @@
  *   temp I CELSIUS
  *   mem I MIB          in use (1024)
  *   fail I CODE CALL    one call for this GPU answers CODE: memory temp power limit util ecc procs pci uuid events
- *                      rows fabric
+ *                      rows fabric wait (for events, of any GPU in the set)
  *   proc I PID BYTES   a process with a context (BYTES -: not available)
  *   xid I NUMBER       each line that is new is one event
  *   set I VALUE NAME    NAME of throttle pstate gen genmax width widthmax remapc remapu pending failed links persist slow
@@ -52,8 +52,8 @@ static const char *const setting_names[] = { "throttle", "pstate", "gen", "genma
 static const unsigned healthy[] = { [GEN] = 5, [GENMAX] = 5, [WIDTH] = 16, [WIDTHMAX] = 16, [PERSIST] = 1, [SLOW] = 95, [LIMITW] = 700, [UTILP] = NO_UTIL, [ECCMODE] = 1,
 				    [SETTINGS] = 0 };
 
-enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, EVENTS, ROWS, FABRICS, FAILS };
-static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci", "uuid", "events", "rows", "fabric" };
+enum call { MEMORY, TEMP, POWER, LIMIT, UTIL, ECC, PROCS, PCI, UUID, EVENTS, ROWS, FABRICS, WAIT, FAILS };
+static const char *const call_names[] = { "memory", "temp", "power", "limit", "util", "ecc", "procs", "pci", "uuid", "events", "rows", "fabric", "wait" };
 
 struct nvml_device {
 	unsigned index;
@@ -476,6 +476,9 @@ nvml_ret nvmlEventSetWait(nvml_event_set set, struct nvml_event *ev, unsigned ti
 	char events[4096];
 
 	read_file();
+	for (unsigned i = 0; i < count; i++)
+		if (set->members >> i & 1 && gpus[i].fails[WAIT])
+			return gpus[i].fails[WAIT];
 	if (take_xid(set, ev))
 		return NVML_OK;
 	if (poll(&p, 1, (int)timeout_ms) <= 0)

@@ -213,6 +213,30 @@ TEST(links_of_a_gpu_that_tells_no_events_are_read_soon)
 	assert_int_equal(r.gpus[0].nvlinks.v, 17);
 }
 
+TEST(links_are_read_soon_where_waiting_for_events_fails)
+{
+	int wake = eventfd(0, 0);
+
+	show("count 1\nfail 0 999 wait\nset 0 18 links");
+	for (int i = 0; i < 2; i++) {
+		poll_gpus();
+		hw_nvml.wait(source, wake, 100);
+	}
+	show("count 1\nfail 0 999 wait\nset 0 17 links");
+	usleep(3600000);
+	poll_gpus();
+	assert_int_equal(r.gpus[0].nvlinks.v, 17);
+	show("count 1\nset 0 16 links");
+	hw_nvml.wait(source, wake, 100);
+	poll_gpus();
+	hw_nvml.wait(source, wake, 100);
+	show("count 1\nset 0 15 links");
+	usleep(3600000);
+	poll_gpus();
+	assert_true(r.gpus[0].nvlinks.v > 15); /* they are heard again */
+	close(wake);
+}
+
 TEST(what_is_read_again_and_fails_is_missing_and_told_once)
 {
 	show("count 2\nfail 0 3 events\nset 0 1 pending\nset 1 2 fabric");
@@ -626,6 +650,7 @@ int main(void)
 		CASE(nothing_is_told_of_a_session_that_is_over),
 		CASE(all_is_read_again_when_a_reset_is_seen),
 		CASE(links_of_a_gpu_that_tells_no_events_are_read_soon),
+		CASE(links_are_read_soon_where_waiting_for_events_fails),
 		CASE(what_is_read_again_and_fails_is_missing_and_told_once),
 		CASE(a_gpu_without_links_has_none),
 		CASE(xids_of_a_gpu_that_was_lost_are_gone_with_its_reset),
