@@ -21,6 +21,13 @@
 #include "io/standalone.h"
 #include "proto/message.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/lsan_interface.h>
+#define leak_check() __lsan_do_leak_check() /* it is made in exit() else */
+#else
+#define leak_check() ((void)0)
+#endif
+
 #define EXIT_USAGE 2
 
 enum role { ROLE_NONE, ROLE_COORDINATOR, ROLE_AGENT, ROLE_STANDALONE };
@@ -516,6 +523,15 @@ static int exit_code(int r)
 	}
 }
 
+/* Threads may still wait for a file server or a name service. So nothing that they read is freed, and no
+ * destructor of a library runs: what exit() does while they work has crashed. */
+static _Noreturn void leave(int code)
+{
+	fflush(NULL);
+	leak_check();
+	_exit(code);
+}
+
 int main(int argc, char **argv)
 {
 	struct command c = { 0 };
@@ -548,7 +564,5 @@ int main(int argc, char **argv)
 		command_finish(&c);
 		return exit_code(r);
 	}
-	r = start(&c);
-	command_finish(&c);
-	return r;
+	leave(start(&c));
 }

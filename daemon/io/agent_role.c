@@ -30,6 +30,7 @@
 #include "io/spools.h"
 
 #define STOP_UNREGISTERED_MS 5000
+#define SETTLE_MS 3000 /* a job's cgroup is waited for up to 2 s (chores.c) */
 #define SPECS_OLD_MS 3600000
 
 /* ---- small things everybody here uses ---------------------------------- */
@@ -513,6 +514,8 @@ int agent_run(const struct agent_opts *o)
 	watch_signals(io);
 	begin(io);
 	uv_run(&io->loop, UV_RUN_DEFAULT);
+	if (!pool_settle(&io->loop, SETTLE_MS))
+		log_warn("a file system or a name service does not answer: what was asked of it is left undone");
 	finish(io);
 	return io->exit_code;
 }

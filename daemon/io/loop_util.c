@@ -61,6 +61,7 @@ void random_fill(void *p, size_t n)
 
 /* ---- begin --------------------------------------------------------------- */
 
+#define POOL_MAX 1024 /* libuv's own limit */
 #define LOOP_PIPES 3 /* a pipe for signal handlers, one for the loop's signals, and as many for epoll and eventfd */
 
 int loop_begin(uv_loop_t *loop, struct err *e)
@@ -169,6 +170,61 @@ void loop_finish(uv_loop_t *loop, unsigned limit_ms)
 	uv_close((uv_handle_t *)&limit, NULL);
 	uv_run(loop, UV_RUN_NOWAIT);
 	(void)uv_loop_close(loop);
+}
+
+/* One for each thread of the pool: when all stand at it, nothing that was queued before is left. */
+static struct fence {
+	uv_mutex_t lock;
+	uv_cond_t all_there;
+	unsigned n, there;
+	uint64_t until_ns;
+} fence;
+
+static bool stand(void)
+{
+	uint64_t now = uv_hrtime();
+
+	while (fence.there < fence.n && now < fence.until_ns) {
+		uv_cond_timedwait(&fence.all_there, &fence.lock, fence.until_ns - now);
+		now = uv_hrtime();
+	}
+	return fence.there == fence.n;
+}
+
+static void fence_work(uv_work_t *req)
+{
+	(void)req;
+	uv_mutex_lock(&fence.lock);
+	if (++fence.there == fence.n)
+		uv_cond_broadcast(&fence.all_there);
+	stand();
+	uv_mutex_unlock(&fence.lock);
+}
+
+static unsigned pool_size(void)
+{
+	const char *v = getenv("UV_THREADPOOL_SIZE"); /* as libuv reads it */
+	int n = v != NULL ? atoi(v) : 4;
+
+	return n < 1 ? 1 : n > POOL_MAX ? POOL_MAX : (unsigned)n;
+}
+
+bool pool_settle(uv_loop_t *loop, unsigned limit_ms)
+{
+	static uv_work_t reqs[POOL_MAX]; /* threads may come to them when this has returned */
+	bool all;
+
+	uv_mutex_init(&fence.lock);
+	uv_cond_init(&fence.all_there);
+	fence.n = pool_size();
+	fence.there = 0;
+	fence.until_ns = uv_hrtime() + (uint64_t)limit_ms * 1000000;
+	for (unsigned i = 0; i < fence.n; i++)
+		uv_queue_work(loop, &reqs[i], fence_work, NULL);
+	uv_mutex_lock(&fence.lock);
+	all = stand();
+	uv_mutex_unlock(&fence.lock);
+	return all;
 }
 
 void memory_frugal(void)

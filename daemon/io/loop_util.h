@@ -38,6 +38,9 @@ void ready_tell(int fd, const char *line);
 /* The owner of a loop has closed its own handles; links may still be saying
  * their last words. Runs the loop until nothing is left, at most limit_ms. */
 void loop_finish(uv_loop_t *loop, unsigned limit_ms);
+/* Waits until all that was queued for libuv's threads is done, at most limit_ms: a file server may never
+ * answer. False: something is not. The loop does not run meanwhile, and what follows the work does not. */
+bool pool_settle(uv_loop_t *loop, unsigned limit_ms);
 /* glibc's malloc: one arena, fixed thresholds. Before the first thread. */
 void memory_frugal(void);
 
