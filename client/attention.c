@@ -34,6 +34,7 @@ struct items {
 	struct arena arena;
 	struct item *v;
 	size_t n, cap;
+	bool standalone; /* its nodes are processes of one host, and have no units */
 };
 
 static bool name_char(char c)
@@ -116,18 +117,41 @@ static void add_judgement(struct items *all, const struct rec_node_info *n,
 				.fix = without_name(&all->arena, a->fix, node) });
 }
 
-/* A state that nobody has explained: what is known of it, and the usual remedy. */
+static bool is_down(const struct rec_node_info *n)
+{
+	return strcmp(n->state, "down") == 0;
+}
+
+/* The boot of its last registration is kept, whatever the coordinator has been through since. */
+static bool never_registered(const struct rec_node_info *n)
+{
+	return is_down(n) && !n->boot_id && !MSG_HAS(n, node_info, age_ms);
+}
+
+/* The usual remedy of a state that nobody has explained. */
+static const char *fix_of_state(const struct items *all, const struct rec_node_info *n)
+{
+	if (strcmp(n->state, "degraded") == 0)
+		return "";
+	if (strcmp(n->state, "quarantined") == 0)
+		return n->jobs ? "stop the one that should not be, then nodectl node-remove --force \001 (jobs hold it) and "
+				 "join the other again" :
+				 "stop the one that should not be, then nodectl node-remove \001 and join the other again";
+	if (all->standalone)
+		return is_down(n) ? "start nodeagentd --standalone again with enough --virtual-nodes, or take \001 out with "
+				    "nodectl node-remove" :
+				    "see whether its process is stopped: ps -C nodeagentd -o pid,stat,args";
+	if (never_registered(n))
+		return "on \001: systemctl enable --now nodeagentd; if it runs there, the network to this host";
+	return "on \001: systemctl status nodeagentd, and the network to this host";
+}
+
+/* A state that nobody has explained: what is known of it. */
 static void add_state(struct items *all, const struct rec_node_info *n)
 {
-	bool twins = strcmp(n->state, "quarantined") == 0, ill = strcmp(n->state, "degraded") == 0;
-	const char *fix = "on \001: systemctl status nodeagentd, and the network to this host";
+	bool ill = strcmp(n->state, "degraded") == 0;
 	struct buf b;
 
-	if (twins && n->jobs)
-		fix = "stop the one that should not be, then nodectl node-remove --force \001 (jobs hold it) and join the "
-		      "other again";
-	else if (twins)
-		fix = "stop the one that should not be, then nodectl node-remove \001 and join the other again";
 	buf_init(&b);
 	buf_adds(&b, n->state);
 	if (n->note && *n->note) {
@@ -141,7 +165,7 @@ static void add_state(struct items *all, const struct rec_node_info *n)
 				.node = n->name,
 				.what = "",
 				.text = without_name(&all->arena, buf_str(&b), n->name),
-				.fix = ill ? "" : fix });
+				.fix = fix_of_state(all, n) });
 	buf_finish(&b);
 }
 
@@ -386,9 +410,14 @@ static void print(struct out *o, struct items *all)
 	arena_finish(&all->arena);
 }
 
+static bool standalone(const char *cluster)
+{
+	return cluster && strcmp(cluster, NA_STANDALONE) == 0;
+}
+
 void attention_lines(struct out *o, const struct rec_status *s)
 {
-	struct items all = { .n = 0 };
+	struct items all = { .standalone = standalone(s->cluster) };
 
 	arena_init(&all.arena);
 	for (size_t i = 0; i < s->n_nodes; i++)
@@ -398,9 +427,9 @@ void attention_lines(struct out *o, const struct rec_status *s)
 	print(o, &all);
 }
 
-void attention_of_node(struct out *o, const struct rec_node_info *n)
+void attention_of_node(struct out *o, const char *cluster, const struct rec_node_info *n)
 {
-	struct items all = { .n = 0 };
+	struct items all = { .standalone = standalone(cluster) };
 
 	arena_init(&all.arena);
 	collect_node(&all, n);

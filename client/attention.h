@@ -11,8 +11,8 @@
 
 /* Lines under the key "attention": of all the nodes and jobs. */
 void attention_lines(struct out *o, const struct rec_status *s);
-/* Those of one node. */
-void attention_of_node(struct out *o, const struct rec_node_info *n);
+/* Those of one node of this cluster. */
+void attention_of_node(struct out *o, const char *cluster, const struct rec_node_info *n);
 /* The node's most severe attention, or NULL. */
 const struct rec_attention *attention_worst(const struct rec_node_info *n);
 /* The beginning of its sentence, without the node's name: "mlx5_2 cable is up; no ..". */

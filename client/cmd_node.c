@@ -155,7 +155,7 @@ static void devices(struct out *o, const struct device_kind *kind, const struct 
 	devices_finish(&d);
 }
 
-static int print_node(const struct ctl *c, const struct rec_node_info *n, bool topology, int64_t wall_ms)
+static int print_node(const struct ctl *c, const struct rec_status *s, const struct rec_node_info *n, bool topology)
 {
 	struct buf b;
 	struct out *o = ctl_out(c, &b);
@@ -165,12 +165,12 @@ static int print_node(const struct ctl *c, const struct rec_node_info *n, bool t
 		return ctl_print(o, &b);
 	}
 	pairs(o, n);
-	devices(o, &devices_gpus, n, wall_ms);
-	devices(o, &devices_ports, n, wall_ms);
+	devices(o, &devices_gpus, n, s->wall_ms);
+	devices(o, &devices_ports, n, s->wall_ms);
 	sources(o, n);
 	if (topology)
 		topology_tables(o, n, term_columns(1));
-	attention_of_node(o, n);
+	attention_of_node(o, s->cluster, n);
 	return ctl_print(o, &b);
 }
 
@@ -209,7 +209,7 @@ static int run(struct ctl *c)
 		return r;
 	n = status_node(&g.all.u.status, wish.node);
 	if (n)
-		r = print_node(c, n, wish.topology, g.all.u.status.wall_ms);
+		r = print_node(c, &g.all.u.status, n, wish.topology);
 	else
 		r = status_no_node(c, &g.all.u.status, wish.node);
 	gather_finish(&g);

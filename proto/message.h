@@ -19,6 +19,7 @@
 #define NA_PROTO 1000
 #define NA_SHIM_PROTO 2 /* 2: it keeps leases */
 #define NA_SOFTWARE "0.1.0"
+#define NA_STANDALONE "standalone" /* the name of every standalone cluster */
 
 struct bytes {
 	const uint8_t *p;

@@ -379,7 +379,8 @@ static void fill_node(struct arena *a, struct coord *c, struct node *n, struct r
 		i->note = n->same_host ? "two agents on its host used its key; remove it and enrol it again"
 				       : "two machines used its key; remove it and enrol it again";
 	else if (!n->ever)
-		i->note = "not heard since the coordinator started";
+		i->note = n->boot_id[0] != '\0' ? "not heard since the coordinator started" :
+						 "joined but never heard";
 	else if (n->link == NULL)
 		i->note = "its agent has ended or is cut off";
 	else if (n->silent)

@@ -70,11 +70,19 @@ static void verdict_first(struct verdicts *v, const struct rec_attention *x, con
 	v->n = moved + 1;
 }
 
+/* What stands behind the names of one node or of several needs no "it is". */
+static const char *without_it(const char *why)
+{
+	static const char it[] = "it is ";
+
+	return why != NULL && strncmp(why, it, sizeof(it) - 1) == 0 ? why + sizeof(it) - 1 : why;
+}
+
 static void left_out(struct arena *a, const struct node *n, struct verdicts *v)
 {
 	struct rec_attention x = { .subject = n->name, .severity = "warn" };
 
-	x.text = arena_printf(a, "%s; no new jobs there, running ones go on", policy_why(a, n));
+	x.text = arena_printf(a, "%s; no new jobs there, running ones go on", without_it(policy_why(a, n)));
 	x.fix = arena_printf(a, n->held != NULL ? "look at these jobs and the node, then: nodectl resume %s" :
 						  "mend that, or give it jobs in spite of it: nodectl resume %s", n->name);
 	x.brief = n->held != NULL ? "quarantined: jobs fail there" : "unfit: no new jobs";
@@ -90,7 +98,7 @@ void cordon_verdicts(struct arena *a, const struct node *n, struct verdicts *v)
 	if (n->drain != NULL) {
 		x.severity = "warn";
 		x.brief = arena_printf(a, "drained%s%.80s", *n->drain != '\0' ? ": " : "", n->drain);
-		x.text = arena_printf(a, "%s; no new jobs there, running ones go on", why_drained(a, n));
+		x.text = arena_printf(a, "%s; no new jobs there, running ones go on", without_it(why_drained(a, n)));
 		x.fix = arena_printf(a, "nodectl resume %s", n->name);
 		verdict_first(v, &x, "drained", n->drain_wall_ms);
 	}

@@ -26,7 +26,7 @@
 #include "io/files.h"
 #include "io/roles.h"
 
-#define CLUSTER "standalone"
+#define CLUSTER NA_STANDALONE
 #define SOCKET_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 /* RUN/NAME + "/shims/" JOB "." ATTEMPT ".sock" */
 #define BELOW_RUN (1 + 8 + 7 + 10 + 1 + 5 + 5)

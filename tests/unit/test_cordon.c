@@ -126,6 +126,7 @@ static void a_drain_outlives_the_coordinator(void **state)
 	assert_int_equal(n->n_attention, 1);
 	assert_string_equal(n->attention[0].severity, "warn");
 	assert_string_equal(n->attention[0].brief, "drained: bad fan");
+	assert_string_equal(n->attention[0].text, "drained by uid 1000: bad fan; no new jobs there, running ones go on");
 	assert_string_equal(n->state, "ok");
 	msg_finish(&m);
 	drain(w, "gpu02", NULL, true, MSG_ok);

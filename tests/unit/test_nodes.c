@@ -340,6 +340,29 @@ TEST(a_state_without_a_word_gets_the_usual_remedy)
 				     "! gpu03: degraded\n");
 }
 
+TEST(a_node_that_was_never_heard_is_to_be_started_first)
+{
+	nodes[0].state = nodes[1].state = "down";
+	nodes[0].note = nodes[1].note = "note";
+	nodes[0].has = nodes[1].has = 0;
+	nodes[1].boot_id = "a boot that the coordinator has stored";
+	assert_string_equal(lines(), "! gpu01: down, note  fix: on gpu01: systemctl enable --now nodeagentd; if it runs there, the "
+				     "network to this host\n"
+				     "! gpu02: down, note  fix: on gpu02: systemctl status nodeagentd, and the network to this host\n");
+}
+
+TEST(nodes_of_a_standalone_cluster_have_no_units)
+{
+	status.cluster = NA_STANDALONE;
+	nodes[0].state = nodes[1].state = "down";
+	nodes[2].state = "unreachable";
+	nodes[2].note = "silent";
+	assert_string_equal(lines(), "! gpu[01-02]: down, last heard 0s ago  fix: start nodeagentd --standalone again with enough "
+				     "--virtual-nodes, or take gpu[01-02] out with nodectl node-remove\n"
+				     "! gpu03: unreachable, silent  fix: see whether its process is stopped: ps -C nodeagentd -o "
+				     "pid,stat,args\n");
+}
+
 TEST(a_remedy_that_does_not_fit_has_a_line_of_its_own)
 {
 	struct out *o;
@@ -347,7 +370,7 @@ TEST(a_remedy_that_does_not_fit_has_a_line_of_its_own)
 	says(0, "bad", "gpu01", "one two three four five six", "do this and that");
 	o = out_text_create(&b, 36, false);
 	out_start(o, NULL, OUT_OBJECT);
-	attention_of_node(o, &nodes[0]);
+	attention_of_node(o, "lab", &nodes[0]);
 	out_end(o);
 	out_destroy(o);
 	assert_string_equal(buf_str(&b), "! gpu01: one two three four five six\n  fix: do this and that\n");
@@ -375,6 +398,8 @@ int main(void)
 		T(what_differs_is_not_thrown_together),
 		T(a_subject_that_is_no_node_stands_for_itself),
 		T(a_state_without_a_word_gets_the_usual_remedy),
+		T(a_node_that_was_never_heard_is_to_be_started_first),
+		T(nodes_of_a_standalone_cluster_have_no_units),
 		T(a_remedy_that_does_not_fit_has_a_line_of_its_own),
 	};
 
