@@ -184,9 +184,10 @@ bool request_uid(struct coord *c, struct clink *l, uint32_t rid, bool has_uid, u
 		return true;
 	}
 	coord_refuse(c, l, rid, "denied",
-		     "node %s may not speak for uid %u: it was enrolled for uids %u-%u; an "
-		     "administrator can enrol it again with 'nodectl token create --submit --uids'",
-		     n != NULL ? n->name : "?", claimed, lo, hi);
+		     "node %s may not speak for uid %u: it was enrolled for uids %u-%u; an administrator can enrol it again: "
+		     "'nodectl node-remove %s', 'nodectl token create --submit --uids %u-%u', and 'nodeagentd join' there%s",
+		     n != NULL ? n->name : "?", claimed, lo, hi, n != NULL ? n->name : "NAME", claimed < lo ? claimed : lo,
+		     claimed > hi ? claimed : hi, claimed == 0 ? "; root's jobs run only on nodes with allow_root = yes" : "");
 	return false;
 }
 

@@ -174,6 +174,19 @@ static bool may_submit_as(struct world *w, const char *node, const uint32_t *uid
 	return was_told(w, l, MSG_submitted);
 }
 
+static void who_may_not_submit_is_told_what_would_let_him(void **state)
+{
+	struct world *w = *state;
+	uint64_t l = node_up(w, "gpu01");
+	struct msg m;
+
+	submit_as(w, l, "gpu01", 1, NULL, 0);
+	assert_true(last_to(w, l, MSG_refused, &m));
+	assert_non_null(strstr(m.u.refused.text, "'nodectl node-remove gpu01', 'nodectl token create --submit --uids 0-59999', and "
+						 "'nodeagentd join' there; root's jobs run only on nodes with allow_root = yes"));
+	msg_finish(&m);
+}
+
 static void a_node_speaks_for_root_only_when_its_token_says_so(void **state)
 {
 	struct world *w = *state;
@@ -651,6 +664,7 @@ int main(void)
 		T(two_agents_of_one_boot_with_one_key_are_quarantined),
 		T(agents_that_are_restarted_are_not_taken_for_copies),
 		T(a_stranger_may_only_join),
+		T(who_may_not_submit_is_told_what_would_let_him),
 		T(a_node_speaks_for_root_only_when_its_token_says_so),
 		T(a_token_lets_in_one_node_once),
 		T(a_token_expires),
