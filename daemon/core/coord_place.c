@@ -595,10 +595,10 @@ static int too_few(const struct job *j, const struct choice *ch, size_t possible
 		return err_set(e, EINVAL, "%u node%s asked for, but %s%s has %zu", j->nnodes,
 			       j->nnodes == 1 ? " was" : "s were", where, less, ch->n);
 	return err_set(e, EINVAL,
-		       "%u node%s with %u GPU%s asked for, but %s%s has %zu of that size "
+		       "%u node%s with %u GPU%s%s asked for, but %s%s has %zu of that size "
 		       "('nodectl gpus' lists them)",
-		       j->nnodes, j->nnodes == 1 ? "" : "s", j->gpus,
-		       j->gpus == 1 ? " were" : "s each were", where, less, possible);
+		       j->nnodes, j->nnodes == 1 ? "" : "s", j->gpus, j->gpus == 1 ? "" : "s",
+		       j->nnodes == 1 ? " was" : " each were", where, less, possible);
 }
 
 static int by_time(const void *a, const void *b)

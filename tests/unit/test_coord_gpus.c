@@ -133,6 +133,10 @@ TEST(more_GPUs_than_any_node_has_is_refused_at_once)
 	assert_non_null(strstr(m.u.refused.text, "3 nodes with 4 GPUs each were asked for, but this "
 						 "cluster has 2 of that size"));
 	msg_finish(&m);
+	want(w, a, 1, NULL, 8, false);
+	assert_true(last_to(w, a, MSG_refused, &m));
+	assert_non_null(strstr(m.u.refused.text, "1 node with 8 GPUs was asked for, but this cluster has 0 of that size"));
+	msg_finish(&m);
 }
 
 TEST(what_is_not_known_is_not_given_out)
