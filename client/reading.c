@@ -180,7 +180,7 @@ void reading_clock(struct buf *b, const struct rec_node_info *n)
 		buf_adds(b, "difference from the coordinator's not known");
 	}
 	if (MSG_HAS(n, node_info, clock_synced))
-		buf_adds(b, n->clock_synced ? ", synchronised" : ", NOT synchronised");
+		buf_adds(b, n->clock_synced ? ", synchronised" : ", not synchronised by NTP");
 }
 
 void reading_age_about(struct buf *b, uint64_t ms)

@@ -56,7 +56,8 @@ const struct check check_table[] = {
 	  "RLIMIT_NOFILE (hard) and RLIMIT_NPROC of the agent, which its jobs inherit; not read where nodeagent-launcher starts them",
 	  "warn: fewer than 65536 open files or 16384 processes",
 	  "ours: a rank of a large job has a few thousand sockets, data loaders a process for each CPU; systemd gives 524288 files",
-	  "LimitNOFILE= and LimitNPROC= (TasksMax=) in nodeagentd's unit, then restart it", NULL, 0, 0 },
+	  "LimitNOFILE=, or LimitNPROC= and TasksMax=, in nodeagentd's unit; ulimit -n or -u before nodeagentd where it is started by hand; "
+	  "then restart it", NULL, 0, 0 },
 	{ "node.kmsg.oom", OF_NODE, check_node_kmsg, NULL, "processes killed for want of memory", "/dev/kmsg, the last hour",
 	  "warn: one", "any is the loss of a process", "nodectl jobs shows whose it was; ask for less memory, or fewer data loaders", "oom", 1, 0 },
 	{ "node.kmsg.xid", OF_NODE, check_node_kmsg, NULL, "NVRM: Xid in the kernel's log", "/dev/kmsg, the last hour",

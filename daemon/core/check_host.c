@@ -76,6 +76,14 @@ static const char *span(struct arena *a, uint64_t us)
 	return s < 172800 ? arena_printf(a, "%.1f h", s / 3600) : arena_printf(a, "%.0f d", s / 86400);
 }
 
+static const char *clock_reading(struct arena *a, const struct verdict_in *in)
+{
+	if (in->is_ref)
+		return "the coordinator's own";
+	return arena_printf(a, "%s %s (+-%s)", span(a, skew_size(in)), in->skew_us < 0 ? "behind" : "ahead",
+			    span(a, in->skew_error_us));
+}
+
 void check_node_clock(const struct check_at *at, struct check_is *is)
 {
 	const struct verdict_in *in = at->in;
@@ -84,9 +92,7 @@ void check_node_clock(const struct check_at *at, struct check_is *is)
 		is->reading = "not measured yet";
 		return;
 	}
-	check_ok(is, in->is_ref ? "the coordinator's own" :
-		 arena_printf(at->a, "%s %s (+-%s)", span(at->a, skew_size(in)), in->skew_us < 0 ? "behind" : "ahead",
-			      span(at->a, in->skew_error_us)));
+	check_ok(is, arena_printf(at->a, "%s%s", clock_reading(at->a, in), unsteered(in) ? ", not synchronised by NTP" : ""));
 	if (!verdict_clock_off(in))
 		return;
 	is->brief = arena_printf(at->a, "clock %s off", span(at->a, skew_size(in)));
@@ -260,6 +266,27 @@ void check_node_memlock(const struct check_at *at, struct check_is *is)
 		  "LimitMEMLOCK=infinity in nodeagentd's unit, or ulimit -l unlimited before it is started; then restart it");
 }
 
+/* By hand: a standalone cluster has no unit. */
+#define MORE_FILES "LimitNOFILE= in nodeagentd's unit, or ulimit -n 65536 before it is started by hand"
+#define MORE_PROCS "LimitNPROC= and TasksMax= in nodeagentd's unit, or ulimit -u 16384 before it is started by hand"
+#define MORE_BOTH                                                                                                 \
+	"LimitNOFILE=, LimitNPROC= and TasksMax= in nodeagentd's unit, or ulimit -n 65536 -u 16384 before it is " \
+	"started by hand"
+
+/* What is too small, and that only. */
+static void say_limits(const struct check_at *at, struct check_is *is, bool files, bool procs)
+{
+	const char *few = arena_printf(at->a, "%" PRIu64 " open files", at->host->nofile);
+	const char *less = arena_printf(at->a, "%" PRIu64 " processes", at->host->nproc);
+	const char *end = files ? "Too many open files" : "Resource temporarily unavailable";
+
+	is->brief = "low limits";
+	check_say(is, CHECK_WARN, "limits",
+		  arena_printf(at->a, "jobs get %s%s%s: large ones end with \"%s\"", files ? few : "", files && procs ? " and " : "",
+			       procs ? less : "", end),
+		  arena_printf(at->a, "%s; then restart it", files && procs ? MORE_BOTH : files ? MORE_FILES : MORE_PROCS));
+}
+
 void check_node_limits(const struct check_at *at, struct check_is *is)
 {
 	const struct rec_host *h = at->host;
@@ -272,12 +299,8 @@ void check_node_limits(const struct check_at *at, struct check_is *is)
 	check_ok(is, arena_printf(at->a, "%" PRIu64 " open files, %s processes", h->nofile,
 				  h->nproc == UINT64_MAX ? "unlimited" : arena_printf(at->a, "%" PRIu64, h->nproc)));
 	is->untold = true;
-	if (!files && !procs)
-		return;
-	is->brief = "low limits";
-	check_say(is, CHECK_WARN, "limits", arena_printf(at->a, "jobs get %s: large ones end with \"%s\"", is->reading,
-		  files ? "Too many open files" : "Resource temporarily unavailable"),
-		  "LimitNOFILE= and LimitNPROC= (TasksMax=) in nodeagentd's unit, then restart it");
+	if (files || procs)
+		say_limits(at, is, files, procs);
 }
 
 void check_node_hugepages(const struct check_at *at, struct check_is *is)

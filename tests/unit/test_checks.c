@@ -1042,6 +1042,23 @@ TEST(file_systems_that_hang_are_full_or_small)
 	expect("node.shm", CHECK_UNKNOWN, NULL);
 }
 
+TEST(a_clock_that_nobody_steers_is_said_to_be_so)
+{
+	struct rec_host h = { 0 };
+	struct rec_readings r = { .host = &h, .n_host = 1 };
+	struct verdict_in in = { .has_skew = true, .is_ref = true };
+
+	with(&r, &in);
+	expect("node.clock", CHECK_OK, "the coordinator's own");
+	MSG_SET(&h, host, clock_synced, false);
+	with(&r, &in);
+	expect("node.clock", CHECK_OK, "the coordinator's own, not synchronised by NTP");
+	in.is_ref = false;
+	in.skew_us = 300;
+	with(&r, &in);
+	expect("node.clock", CHECK_OK, "0.3 ms ahead (+-0.0 ms), not synchronised by NTP");
+}
+
 TEST(memory_limits_and_huge_pages)
 {
 	struct rec_host h = { .cpus = 1 };
@@ -1067,7 +1084,9 @@ TEST(memory_limits_and_huge_pages)
 	of_host(&h, &p, NULL);
 	expect("node.mem", CHECK_BAD, "kill processes");
 	expect("node.memlock", CHECK_OK, "unlimited");
-	expect("node.limits", CHECK_WARN, "Too many open files");
+	expect("node.limits", CHECK_WARN, "jobs get 1024 open files: large ones end with \"Too many open files\"");
+	assert_string_equal(row("node.limits", NULL)->fix, "LimitNOFILE= in nodeagentd's unit, or ulimit -n 65536 before it is started by "
+							   "hand; then restart it");
 	expect("node.hugepages", CHECK_OK, NULL);
 	of_host(&h, NULL, NULL);
 	expect("node.memlock", CHECK_SKIP, NULL);
@@ -1153,6 +1172,7 @@ int main(void)
 		cmocka_unit_test(file_systems_that_hang_are_full_or_small),
 		cmocka_unit_test(what_breaks_a_node_is_told_from_the_kernels_log_and_the_rest_to_who_looks),
 		cmocka_unit_test(memory_limits_and_huge_pages),
+		cmocka_unit_test(a_clock_that_nobody_steers_is_said_to_be_so),
 		cmocka_unit_test(the_kernels_log_is_counted_and_no_attention),
 	};
 	int r;

@@ -144,7 +144,7 @@ TEST(a_clocks_sentence_says_which_way_and_how_sure)
 
 	MSG_SET(&n, node_info, clock_synced, false);
 	reading_clock(&b, &n);
-	assert_string_equal(buf_str(&b), "2.1 s behind the coordinator's (+-0.1 ms), NOT synchronised");
+	assert_string_equal(buf_str(&b), "2.1 s behind the coordinator's (+-0.1 ms), not synchronised by NTP");
 	n = (struct rec_node_info){ .has = MSG_BIT(node_info, skew_us), .skew_us = 400 };
 	buf_reset(&b);
 	reading_clock(&b, &n);
