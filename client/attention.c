@@ -7,7 +7,6 @@
  * No memory: there are fewer lines, never wrong ones. */
 #include "client/attention.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +14,9 @@
 #include "client/job_nccl.h"
 #include "client/job_progress.h"
 #include "client/render.h"
+#include "client/sentence.h"
 #include "common/arena.h"
 #include "common/hostlist.h"
-
-#define HERE '\001' /* in a sentence: the names of the nodes */
 
 enum grade { BAD, JOB_HANGS, WARN, JOB_SUFFERS, JOB_WAITS, JOB_SAYS };
 
@@ -36,45 +34,6 @@ struct items {
 	size_t n, cap;
 	bool standalone; /* its nodes are processes of one host, and have no units */
 };
-
-static bool name_char(char c)
-{
-	return isalnum((unsigned char)c) || c == '-' || c == '_';
-}
-
-/* s begins with this name, and the name ends there: "gpu01." does, "gpu01.lab" and "gpu011" do not. */
-static bool named(const char *s, const char *node)
-{
-	size_t n = strlen(node);
-
-	if (strncmp(s, node, n) != 0 || name_char(s[n]))
-		return false;
-	return s[n] != '.' || !name_char(s[n + 1]);
-}
-
-static const char *without_name(struct arena *a, const char *text, const char *node)
-{
-	const char *kept;
-	struct buf b;
-	char before = ' ';
-
-	if (!text || !node || !*node)
-		return text ? text : "";
-	buf_init(&b);
-	while (*text) {
-		if (!name_char(before) && before != '.' && named(text, node)) {
-			buf_addc(&b, HERE);
-			text += strlen(node);
-			before = HERE;
-		} else {
-			before = *text++;
-			buf_addc(&b, before);
-		}
-	}
-	kept = arena_strdup(a, buf_str(&b));
-	buf_finish(&b);
-	return kept ? kept : "";
-}
 
 static void add(struct items *all, struct item i)
 {
@@ -94,7 +53,7 @@ static void add(struct items *all, struct item i)
 /* "gpu03 mlx5_2" or "gpu03: mlx5_2" is about mlx5_2 of gpu03; NULL: about something else. */
 static const char *part_of(const char *subject, const char *node)
 {
-	if (!named(subject, node))
+	if (!sentence_begins(subject, node))
 		return NULL;
 	subject += strlen(node);
 	return subject + strspn(subject, " :");
@@ -113,8 +72,8 @@ static void add_judgement(struct items *all, const struct rec_node_info *n,
 	add(all, (struct item){ .grade = grade_of(a),
 				.node = node,
 				.what = part ? part : a->subject,
-				.text = without_name(&all->arena, a->text, node),
-				.fix = without_name(&all->arena, a->fix, node) });
+				.text = sentence_without(&all->arena, a->text, node),
+				.fix = sentence_without(&all->arena, a->fix, node) });
 }
 
 static bool is_down(const struct rec_node_info *n)
@@ -164,7 +123,7 @@ static void add_state(struct items *all, const struct rec_node_info *n)
 	add(all, (struct item){ .grade = ill ? WARN : BAD,
 				.node = n->name,
 				.what = "",
-				.text = without_name(&all->arena, buf_str(&b), n->name),
+				.text = sentence_without(&all->arena, buf_str(&b), n->name),
 				.fix = fix_of_state(all, n) });
 	buf_finish(&b);
 }
@@ -299,16 +258,6 @@ static void add_owners(struct buf *b, struct owner *v, size_t n)
 	}
 }
 
-static void add_filled(struct buf *b, const char *text, const char *names)
-{
-	for (; *text; text++) {
-		if (*text == HERE)
-			buf_adds(b, names);
-		else
-			buf_addc(b, *text);
-	}
-}
-
 /* One line about v[0..n), which are the same matter. */
 struct line {
 	enum grade grade;
@@ -330,10 +279,10 @@ static void node_line(struct arena *arena, struct buf *b, const struct item *v, 
 	add_names(&names, owners, count);
 	add_owners(b, owners, count);
 	buf_adds(b, ": ");
-	add_filled(b, v->text, buf_str(&names));
+	sentence_fill(b, v->text, buf_str(&names));
 	if (*v->fix) {
 		buf_adds(b, "  fix: ");
-		add_filled(b, v->fix, buf_str(&names));
+		sentence_fill(b, v->fix, buf_str(&names));
 	}
 	buf_finish(&names);
 	free(owners);

@@ -6,6 +6,7 @@
 
 #include "client/commands.h"
 #include "client/render.h"
+#include "client/sentence.h"
 #include "client/term.h"
 #include "common/hostlist.h"
 
@@ -96,11 +97,27 @@ static bool same_text(const char *a, const char *b)
 	return (a == NULL) == (b == NULL) && (a == NULL || strcmp(a, b) == 0);
 }
 
-/* Of several nodes, ports or GPUs, and else alike? A remedy may have the port's name in it. */
-static bool alike(const struct rec_check_row *a, const struct rec_check_row *b)
+struct findings {
+	const struct rec_check_row *rows;
+	const char **fixes; /* of each its remedy without the node's name; NULL: no memory, then as they are */
+	bool *shown;
+	size_t n;
+};
+
+static bool same_fix(const struct findings *f, size_t a, size_t b)
 {
+	if (f->fixes == NULL || f->rows[a].fix == NULL || f->rows[b].fix == NULL)
+		return same_text(f->rows[a].fix, f->rows[b].fix);
+	return strcmp(f->fixes[a], f->fixes[b]) == 0;
+}
+
+/* Of several nodes, ports or GPUs, and else alike? A remedy may have the node's or the port's name in it. */
+static bool alike(const struct findings *f, size_t i, size_t k)
+{
+	const struct rec_check_row *a = &f->rows[i], *b = &f->rows[k];
+
 	return strcmp(a->id, b->id) == 0 && strcmp(a->verdict, b->verdict) == 0 && same_text(a->text, b->text) &&
-	       (same_text(a->fix, b->fix) || !same_text(a->what, b->what)) && (a->text != NULL || same_text(a->reading, b->reading));
+	       (same_fix(f, i, k) || !same_text(a->what, b->what)) && (a->text != NULL || same_text(a->reading, b->reading));
 }
 
 static const char *noun_of(const char *id)
@@ -108,35 +125,53 @@ static const char *noun_of(const char *id)
 	return strncmp(id, "ib.", 3) == 0 ? " ports" : strncmp(id, "gpu.", 4) == 0 ? " GPUs" : "";
 }
 
-/* "gpu[01-04] mlx5_2", "gpu[01-04] 32 ports": where equal rows are from; they are marked as shown. */
-static char *nodes_like(const struct rec_check_row *rows, size_t n, size_t i, bool *shown)
-{
-	const char **names = calloc(n - i, sizeof(*names));
-	size_t k = 0, things = 0;
-	bool one = true; /* the same port or GPU of each */
-	struct buf b;
-	char *text;
+/* Rows that are equal, and become one. */
+struct equals {
+	char *nodes; /* "gpu[01-04]", or NULL: no memory */
+	size_t count;
+	bool one_thing; /* the same port or GPU of each */
+	bool by_name; /* their remedies differ by the node's name only */
+};
 
-	for (size_t m = i; names != NULL && m < n && strcmp(rows[m].id, rows[i].id) == 0 && grade(&rows[m]) == grade(&rows[i]); m++)
-		if (!shown[m] && alike(&rows[i], &rows[m])) {
-			if (k == 0 || strcmp(names[k - 1], rows[m].node) != 0)
-				names[k++] = rows[m].node;
-			one = one && same_text(rows[i].what, rows[m].what);
-			things++;
-			shown[m] = true;
-		}
-	text = names != NULL ? hostlist_format(names, k) : NULL;
+/* Those equal to row i; they are marked as shown. */
+static void find_equals(const struct findings *f, size_t i, struct equals *ret)
+{
+	const struct rec_check_row *first = &f->rows[i];
+	const char **names = calloc(f->n - i, sizeof(*names));
+	bool equal_fixes = true, one_fix = true;
+	size_t k = 0;
+
+	*ret = (struct equals){ .one_thing = true };
+	for (size_t m = i; names != NULL && m < f->n; m++) {
+		const struct rec_check_row *r = &f->rows[m];
+
+		if (strcmp(r->id, first->id) != 0 || grade(r) != grade(first))
+			break;
+		if (f->shown[m] || !alike(f, i, m))
+			continue;
+		if (k == 0 || strcmp(names[k - 1], r->node) != 0)
+			names[k++] = r->node;
+		ret->one_thing = ret->one_thing && same_text(first->what, r->what);
+		equal_fixes = equal_fixes && same_text(first->fix, r->fix);
+		one_fix = one_fix && same_fix(f, i, m);
+		ret->count++;
+		f->shown[m] = true;
+	}
+	ret->by_name = one_fix && !equal_fixes;
+	ret->nodes = names != NULL ? hostlist_format(names, k) : NULL;
 	free(names);
-	buf_init(&b);
-	buf_adds(&b, text != NULL ? text : "?");
-	if (!one && *noun_of(rows[i].id) != '\0')
-		buf_addf(&b, " %zu%s", things, noun_of(rows[i].id));
-	else if (!one)
-		buf_addf(&b, " (%zu)", things);
-	else if (rows[i].what != NULL)
-		buf_addf(&b, " %s", rows[i].what);
-	free(text);
-	return buf_steal(&b, NULL);
+}
+
+/* "gpu[01-04] mlx5_2", "gpu[01-04] 32 ports": where equal rows are from. */
+static void add_where(struct buf *b, const struct rec_check_row *r, const struct equals *e)
+{
+	buf_adds(b, e->nodes != NULL ? e->nodes : "?");
+	if (!e->one_thing && *noun_of(r->id) != '\0')
+		buf_addf(b, " %zu%s", e->count, noun_of(r->id));
+	else if (!e->one_thing)
+		buf_addf(b, " (%zu)", e->count);
+	else if (r->what != NULL)
+		buf_addf(b, " %s", r->what);
 }
 
 static void add_row(struct out *o, const struct rec_check_row *r, const char *nodes)
@@ -203,31 +238,64 @@ static bool add_rest(struct out *o, const struct rec_check_row *rows, size_t n, 
 	return true;
 }
 
-/* Unknown ones are counted, and shown when asked for: a host without GPUs has many. */
-static void table(struct out *o, const struct wish *w, struct rec_check_row *rows, size_t n)
+/* Row i and those equal to it. */
+static void add_equals(struct out *o, const struct findings *f, size_t i, bool all)
 {
-	bool *shown = calloc(n + 1, sizeof(*shown)), all = w->verbose || w->id != NULL;
+	struct rec_check_row r = f->rows[i];
+	struct buf where, fix;
+	struct equals e;
+
+	find_equals(f, i, &e);
+	if (all || grade(&r) < 2) {
+		buf_init(&where);
+		buf_init(&fix);
+		add_where(&where, &r, &e);
+		if (e.by_name && e.nodes != NULL) {
+			sentence_fill(&fix, f->fixes[i], e.nodes);
+			r.fix = buf_str(&fix);
+		}
+		add_row(o, &r, buf_str(&where));
+		buf_finish(&fix);
+		buf_finish(&where);
+	}
+	free(e.nodes);
+}
+
+/* Unknown ones are counted, and shown when asked for: a host without GPUs has many. */
+static void add_rows(struct out *o, const struct findings *f, bool all)
+{
 	size_t of_check = 0, last = 0;
 
+	for (size_t i = 0; i < f->n; i++) {
+		const struct rec_check_row *r = &f->rows[i];
+
+		if (f->shown[i])
+			continue;
+		of_check = i > 0 && same_check(&f->rows[last], r) ? of_check + 1 : 0;
+		last = i;
+		if (!all && grade(r) < 2 && of_check >= ROWS_OF_A_CHECK && add_rest(o, f->rows, f->n, i, f->shown))
+			continue;
+		add_equals(o, f, i, all);
+	}
+}
+
+static void table(struct out *o, const struct wish *w, struct rec_check_row *rows, size_t n)
+{
+	struct findings f = { rows, calloc(n + 1, sizeof(*f.fixes)), calloc(n + 1, sizeof(*f.shown)), n };
+	struct arena arena;
+
+	arena_init(&arena);
 	if (n > 1)
 		qsort(rows, n, sizeof(*rows), worse);
+	for (size_t i = 0; f.fixes != NULL && i < n; i++)
+		f.fixes[i] = sentence_without(&arena, rows[i].fix, rows[i].node);
 	out_start(o, "checks", OUT_TABLE);
-	for (size_t i = 0; shown != NULL && i < n; i++) {
-		char *nodes;
-
-		if (shown[i])
-			continue;
-		of_check = i > 0 && same_check(&rows[last], &rows[i]) ? of_check + 1 : 0;
-		last = i;
-		if (!all && grade(&rows[i]) < 2 && of_check >= ROWS_OF_A_CHECK && add_rest(o, rows, n, i, shown))
-			continue;
-		nodes = nodes_like(rows, n, i, shown);
-		if (all || grade(&rows[i]) < 2)
-			add_row(o, &rows[i], nodes != NULL ? nodes : rows[i].node);
-		free(nodes);
-	}
+	if (f.shown != NULL)
+		add_rows(o, &f, w->verbose || w->id != NULL);
 	out_end(o);
-	free(shown);
+	free(f.shown);
+	free(f.fixes);
+	arena_finish(&arena);
 }
 
 static void add_count(struct buf *b, uint32_t n, const char *what, bool *first)

@@ -72,6 +72,18 @@ def test_checks_of_what_no_node_has_are_no_success(cluster, tmp_path):
     assert c.ctl("check", "ib.state").code == 0 and c.ctl("check", "gpu.", "--explain").code == 0 and c.ctl("check").code in (0, 1)
 
 
+def test_nodes_that_are_drained_alike_are_one_row(cluster):
+    c = cluster(3)
+    c.ctl("drain", "node[1-2]", "--why", "new NIC").ok()
+    r = c.ctl("check", "node.cordon", env=dict(c.env, COLUMNS="200"))
+    assert len([line for line in r.out.splitlines() if "new NIC" in line]) == 1 and "node[1-2]" in r.out, r
+    assert "fix: nodectl resume node[1-2]\n" in r.out and ": drained by " not in r.out and "drained by " in r.out, r
+    c.ctl("drain", "node3", "--why", "old NIC").ok()
+    r = c.ctl("check", "node.cordon", env=dict(c.env, COLUMNS="200"))
+    assert "fix: nodectl resume node[1-2]\n" in r.out and "fix: nodectl resume node3\n" in r.out, r
+    assert [x["fix"] for x in c.json("check")["checks"] if x["id"] == "node.cordon"] == [f"nodectl resume node{i}" for i in (1, 2, 3)]
+
+
 def test_all_is_well_and_counted(lab):
     assert lab.not_ok() == set()
     doc = json.loads(lab.c.ctl("--json", "check").out)
