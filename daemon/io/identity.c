@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base64.h"
 #include "common/conf.h"
@@ -58,6 +59,19 @@ static int convert(const struct ini *i, const char *path, struct node_identity *
 	return 0;
 }
 
+/* 'nodeagentd init --dir DIR' makes the node in DIR/agent, and the coordinator in DIR. */
+static int no_node(const char *state_dir, const char *path, struct err *e)
+{
+	char below[PATH_MAX + 16];
+
+	snprintf(below, sizeof(below), "%s/agent/node.ini", state_dir);
+	if (access(below, F_OK) == 0)
+		return err_set(e, ENOENT, "%s does not exist: the node that nodeagentd init made is in %s/agent. Start it with: "
+			       "nodeagentd --agent --dir %s/agent", path, state_dir, state_dir);
+	return err_set(e, ENOENT, "%s does not exist: this node belongs to no cluster yet. "
+		       "Enrol it with: nodeagentd join HOST:PORT", path);
+}
+
 int identity_load(const char *state_dir, struct node_identity *ret, struct err *e)
 {
 	char path[PATH_MAX];
@@ -69,8 +83,7 @@ int identity_load(const char *state_dir, struct node_identity *ret, struct err *
 
 	r = conf_load(path, table, &i, e);
 	if (r == -ENOENT)
-		r = err_set(e, ENOENT, "%s does not exist: this node belongs to no cluster yet. "
-			    "Enrol it with: nodeagentd join HOST:PORT", path);
+		r = no_node(state_dir, path, e);
 	else if (r == 0)
 		r = convert(&i, path, ret, e);
 	free(i.name);

@@ -503,7 +503,7 @@ int program_find(const char *wanted, const char *name, char *out, size_t size, s
 		if (access(out, X_OK) == 0)
 			return 0;
 	}
-	return err_set(e, ENOENT, "%s is neither beside this program (%s) nor in ../libexec", name, self);
+	return err_set(e, ENOENT, "%s is neither beside this program (%s) nor in ../libexec/nodeagent: make install puts it there", name, self);
 }
 
 int shims_start(struct agent_io *io, struct err *e)

@@ -72,6 +72,22 @@ TEST(an_identity_comes_back_as_it_was_saved)
 	assert_int_equal(st.st_mode & 07777, 0600);
 }
 
+TEST(a_node_that_init_made_is_one_directory_below)
+{
+	struct node_identity id = sample(), got;
+	struct err e = { 0 };
+	char below[128];
+
+	assert_int_equal(identity_load(dir, &got, &e), -ENOENT);
+	assert_non_null(strstr(e.text, "this node belongs to no cluster yet"));
+	snprintf(below, sizeof(below), "%s/agent", dir);
+	assert_int_equal(mkdir(below, 0700), 0);
+	assert_int_equal(identity_save(below, &id, &e), 0);
+	assert_int_equal(identity_load(dir, &got, &e), -ENOENT);
+	assert_non_null(strstr(e.text, "Start it with: nodeagentd --agent --dir "));
+	assert_non_null(strstr(e.text, below));
+}
+
 TEST(an_ipv6_coordinator_comes_back)
 {
 	struct node_identity id = sample(), got;
@@ -211,6 +227,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(an_identity_comes_back_as_it_was_saved),
+		T(a_node_that_init_made_is_one_directory_below),
 		T(an_ipv6_coordinator_comes_back),
 		T(saving_again_replaces_the_file_whole),
 		T(an_absent_file_says_to_join),
