@@ -100,13 +100,39 @@ static int check_interpreter(const char *name, const char *path, uint32_t *ret_c
 		       *ret_code == 127 ? "does not exist" : "cannot be executed");
 }
 
+/* What runs a file of this name, or NULL. */
+static const char *runner_of(const char *path)
+{
+	const char *dot = strrchr(path, '.');
+
+	return !dot ? NULL : strcmp(dot, ".py") == 0 ? "python3" : strcmp(dot, ".sh") == 0 ? "bash" : NULL;
+}
+
+/* "; make it executable ...": of a file that nobody may execute, most often a script that was just written. Else "". */
+static void say_chmod(const char *path, char *out, size_t size)
+{
+	const char *with = runner_of(path);
+	struct stat st;
+
+	*out = '\0';
+	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || (st.st_mode & 0111) != 0)
+		return;
+	if (with)
+		snprintf(out, size, "; make it executable (chmod +x), or run it as %s %s", with, path);
+	else
+		snprintf(out, size, "; make it executable: chmod +x %s", path);
+}
+
 static int not_executable(const char *path, int code, uint32_t *ret_code, struct err *e)
 {
+	char remedy[PATH_MAX + 64];
+
 	*ret_code = 126;
 	if (code == -EISDIR)
 		return err_set(e, EISDIR, "command '%s' is a directory", path);
-	return err_set(e, -code, "command '%s' is not executable for uid %u: %s", path,
-		       (unsigned)geteuid(), strerror(-code));
+	say_chmod(path, remedy, sizeof(remedy));
+	return err_set(e, -code, "command '%s' is not executable for uid %u: %s%s", path,
+		       (unsigned)geteuid(), strerror(-code), remedy);
 }
 
 static int found(const char *name, const char *path, char **ret_path, uint32_t *ret_code,

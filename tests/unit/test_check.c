@@ -101,6 +101,10 @@ TEST(a_file_that_may_not_be_run_is_126)
 	assert_int_equal(check("tool", "none a"), -EACCES);
 	assert_int_equal(code, 126);
 	assert_non_null(strstr(e.text, "is not executable for uid"));
+	assert_non_null(strstr(e.text, "; make it executable: chmod +x "));
+	put("a/tool.py", "x", 0644);
+	assert_int_equal(check("tool.py", "a"), -EACCES);
+	assert_non_null(strstr(e.text, "; make it executable (chmod +x), or run it as python3 "));
 }
 
 TEST(a_directory_of_the_path_that_may_not_be_entered_hides_what_is_in_it)
