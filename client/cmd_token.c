@@ -78,6 +78,12 @@ static int take_option(const struct ctl *c, int id, const char *value, struct re
 	}
 }
 
+/* As in a standalone cluster. */
+static bool is_loopback(const char *address)
+{
+	return address && (strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]", 5) == 0 || strncmp(address, "localhost:", 10) == 0);
+}
+
 static int print_token(const struct ctl *c, const struct rec_token *t)
 {
 	char join[128];
@@ -93,8 +99,11 @@ static int print_token(const struct ctl *c, const struct rec_token *t)
 	snprintf(join, sizeof(join), "nodeagentd join %s", t->address ? t->address : "HOST:PORT");
 	if (!c->json) { /* the token on one line of its own, whatever the width: it is copied */
 		buf_init(&b);
-		buf_addf(&b, "on the new host    %s\nit asks for this token, good for another %s:\n%s\n", join,
-			 buf_str(&left), t->token);
+		buf_addf(&b, "on the new host    %s\n", join);
+		if (is_loopback(t->address))
+			buf_addf(&b, "(no other host reaches %s: this cluster is of this host only; nodeagentd init makes one for several)\n",
+				 t->address);
+		buf_addf(&b, "it asks for this token, good for another %s:\n%s\n", buf_str(&left), t->token);
 		r = ctl_write(&b);
 		buf_finish(&b);
 		buf_finish(&left);

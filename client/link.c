@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +44,35 @@ void link_close(struct link *l)
 	buf_finish(&l->out);
 }
 
+/* The owner of the path, or of the first directory on the way there that may not be entered. */
+static bool owner_of(const char *path, uid_t *ret)
+{
+	char way[PATH_MAX];
+	struct stat st;
+	char *slash;
+
+	snprintf(way, sizeof(way), "%s", path);
+	while (stat(way, &st) != 0) {
+		slash = strrchr(way, '/');
+		if (!slash || slash == way)
+			return false;
+		*slash = '\0';
+	}
+	*ret = st.st_uid;
+	return true;
+}
+
+/* A standalone cluster is its user's, all others are the administrator's: root's, or a service's. */
+static int not_mine(const char *path, struct err *e)
+{
+	uid_t uid;
+	const struct passwd *pw = owner_of(path, &uid) && uid >= 1000 ? getpwuid(uid) : NULL;
+
+	if (pw)
+		return err_set(e, EACCES, "you may not use %s: this cluster is for %s only, who started it", path, pw->pw_name);
+	return err_set(e, EACCES, "you may not use %s: this socket belongs to the administrator", path);
+}
+
 /* One sentence: what, where, what to do. */
 static int cannot_connect(const struct link *l, const char *path, int code, struct err *e)
 {
@@ -56,8 +88,7 @@ static int cannot_connect(const struct link *l, const char *path, int code, stru
 		return err_set(e, code, "nobody answers at %s: the %s has stopped; start nodeagentd again",
 			       path, l->coordinator ? "coordinator" : "agent");
 	case EACCES:
-		return err_set(e, code, "you may not use %s: this socket belongs to the administrator",
-			       path);
+		return not_mine(path, e);
 	case EAGAIN:
 		return err_set(e, code, "the %s at %s does not take new connections; look at its log "
 					"(journalctl -u %s)", l->coordinator ? "coordinator" : "agent", path,

@@ -359,9 +359,18 @@ def test_a_single_users_cluster_serves_that_user_only(cluster):
     os.chmod(c.dir, 0o755)
     os.chmod(c.home, 0o755)
     import subprocess
-    p = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *c.args("launch", "--", "id")],
-                       capture_output=True, env=c.env, timeout=30, stdin=subprocess.DEVNULL)
+
+    def launch(uid):
+        return subprocess.run(["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", *c.args("launch", "--", "id")],
+                              capture_output=True, env=c.env, timeout=30, stdin=subprocess.DEVNULL)
+    p = launch("65534")
     assert p.returncode != 0 and b"uid=" not in p.stdout and p.stderr.strip()
+    os.chmod(c.home, 0o700)
+    assert b"this socket belongs to the administrator" in launch("65534").stderr
+    os.chown(c.home, 65534, 65534)  # as if nobody, who has a name, had started it
+    p = launch("65533")
+    os.chown(c.home, 0, 0)
+    assert p.returncode == 3 and b"this cluster is for nobody only, who started it" in p.stderr, p
 
 
 def test_a_copied_state_directory_is_named_on_both_sides(site):

@@ -58,6 +58,12 @@ def test_a_standalone_cluster_takes_back_its_own_node_that_was_removed(cluster):
     assert "ending jobs" in c.logs() and "jobs go on" not in c.logs()
 
 
+def test_no_host_is_asked_to_join_a_standalone_cluster(cluster):
+    c = cluster(1)
+    r = c.ctl("token", "create").ok()
+    assert "(no other host reaches 127.0.0.1:" in r.out and r.out.splitlines()[-1].startswith("na1."), r
+
+
 def test_nodes_that_are_not_asked_for_any_more_are_named(cluster):
     c = cluster(2)
     job = c.detach("-w", "node2", "--", "sleep", "1000")
@@ -67,6 +73,7 @@ def test_nodes_that_are_not_asked_for_any_more_are_named(cluster):
     with pytest.raises(AssertionError):  # it is still a node of the cluster
         c.start()
     assert {k: n["state"] for k, n in c.nodes_now().items()} == {"node1": "ok", "node2": "down"}
+    assert "start nodeagentd --standalone again with enough --virtual-nodes" in " ".join(c.ctl("status").out.split())
     assert (f"node node2 of an earlier start is left out: 1 virtual node is asked for; it holds what cannot be ended or read "
             f"without it: job {job}") in c.logs()
     c.stop()
