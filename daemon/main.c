@@ -458,7 +458,7 @@ static int configure(int argc, char **argv, struct command *c, struct err *e)
 
 static void help(void)
 {
-	printf("Usage: nodeagentd --standalone [--virtual-nodes N] --dir DIR\n"
+	printf("usage: nodeagentd --standalone [--virtual-nodes N] --dir DIR\n"
 	       "       nodeagentd --coordinator | --agent [--dir DIR] [--config FILE] [options]\n"
 	       "       nodeagentd init | join ...        (see nodeagentd init --help)\n"
 	       "\n"

@@ -21,7 +21,7 @@
 #define SUBMIT_UID_MAX 59999
 
 static const char usage[] =
-	"Usage: nodeagentd init [--dir STATE] [--name CLUSTER] [--listen HOST:PORT] [--config FILE]\n"
+	"usage: nodeagentd init [--dir STATE] [--name CLUSTER] [--listen HOST:PORT] [--config FILE]\n"
 	"\n"
 	"Makes a new cluster on this host: the coordinator's database and key in STATE,\n"
 	"and this host as its first node, from which users (uids 1000-59999) may submit\n"

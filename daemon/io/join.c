@@ -37,7 +37,8 @@
 #define SECRET 32
 
 static const char usage[] =
-	"Usage: nodeagentd join HOST:PORT [--name NAME] [--token-file FILE] [--state DIR]\n"
+	"usage: nodeagentd join HOST:PORT [--name NAME] [--token-file FILE]\n"
+	"                       [--dir DIR] [--config FILE]\n"
 	"\n"
 	"Makes this host a node of the cluster whose coordinator is at HOST:PORT. Asks\n"
 	"for the token that `nodectl token create` printed there, or reads it from\n"
@@ -45,7 +46,7 @@ static const char usage[] =
 	"\n"
 	"  --name NAME        the node's name (default: this host's, up to the first dot)\n"
 	"  --token-file FILE  read the token from FILE\n"
-	"  --state DIR        where to keep the node's key (--dir means the same;\n"
+	"  --dir DIR          where to keep the node's key (--state means the same;\n"
 	"                     default " DEFAULT_BASE "/agent, or what the configuration says)\n"
 	"  --config FILE      default " DEFAULT_CONFIG "\n";
 

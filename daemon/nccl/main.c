@@ -27,7 +27,7 @@
 #define COME_LEAST_MS 10000 /* CUDA without persistence mode takes seconds for each GPU */
 
 static const char help[] =
-	"Usage: nodeagent-nccl [OPTION]...\n"
+	"usage: nodeagent-nccl [OPTION]...\n"
 	"One rank of the check of NCCL; `nodectl check nccl` starts it on all nodes.\n"
 	"\n"
 	"  --env PREFIX      libraries of this environment (conda or venv); else the loader's\n"
