@@ -56,6 +56,36 @@ static void add_jobs(const struct ctl *c, struct buf *b, bool all)
 	gather_finish(&g);
 }
 
+static void add_checks(const struct ctl *c, struct buf *b)
+{
+	struct gathered g;
+	struct link l;
+	struct msg m;
+
+	if (ctl_connect(c, &l) != CTL_GO)
+		return;
+	msg_init(&m, MSG_checks_get);
+	m.u.checks_get.rid = link_id(&l);
+	m.u.checks_get.explain = true;
+	if (ctl_gather(&l, &m, m.u.checks_get.rid, MSG_checks, &g) == CTL_GO) {
+		for (size_t i = 0; i < g.all.u.checks.n_about; i++)
+			buf_addf(b, "%s\n", g.all.u.checks.about[i].id);
+		gather_finish(&g);
+	}
+	link_close(&l);
+}
+
+/* The word behind such an option is its value, not the job's command. */
+static void add_with_value(const struct command *cmd, struct buf *b)
+{
+	for (const struct opt *t = cmd->opts; t->id; t++) {
+		if (t->arg && t->letter)
+			buf_addf(b, "-%c\n", t->letter);
+		if (t->arg && t->name)
+			buf_addf(b, "--%s\n", t->name);
+	}
+}
+
 int complete(struct ctl *c, const char *what)
 {
 	struct buf b;
@@ -67,6 +97,10 @@ int complete(struct ctl *c, const char *what)
 		add_nodes(c, &b);
 	else if (strcmp(what, "jobs") == 0 || strcmp(what, "all-jobs") == 0)
 		add_jobs(c, &b, what[0] == 'a');
+	else if (strcmp(what, "checks") == 0)
+		add_checks(c, &b);
+	else if (strcmp(what, "launch-values") == 0)
+		add_with_value(&cmd_launch, &b);
 	write_all(1, b.data, b.len);
 	buf_finish(&b);
 	return 0;

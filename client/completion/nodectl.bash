@@ -17,16 +17,20 @@ _nodectl_hosts() {
 	mapfile -t COMPREPLY < <(compgen -P "$done" -W "$(_nodectl_live nodes)" -- "${cur##*,}")
 }
 
+# Groups of checks; single ones once a letter is typed.
+_nodectl_checks() {
+	_nodectl_reply "$1 ib. gpu. node. sm. ${cur:+$(_nodectl_live checks)}"
+}
+
 # The first word of a job's command is a program, those behind it are files. Each once.
 _nodectl_command() {
-	local kinds=(-c -f) i
+	local kinds=(-c -f) i with_value
+	with_value=" $(_nodectl_live launch-values | tr '\n' ' ') --dir --socket "
 	for ((i = at + 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		--) ((i + 1 < COMP_CWORD)) && kinds=(-f)
 			break ;;
-		-w | --hosts | -x | --exclude | --cwd | --env | --restart-on | -N | --nodes | --procs-per-node | --name | --time | \
-			--grace | -G | --gpus-per-node | --max-restarts | --spares | --dir | --socket) ((i++)) ;;
-		-*) ;;
+		-*) [[ $with_value == *" ${COMP_WORDS[i]} "* ]] && ((i++)) ;;
 		*)
 			kinds=(-f)
 			break
@@ -139,10 +143,10 @@ _nodectl() {
 	token) if ((COMP_CWORD == at + 1)); then _nodectl_reply create; else
 		_nodectl_reply "--ttl --uses --nodes --submit --uids $global"
 	fi ;;
-	check) if ((COMP_CWORD == at + 1)) && [[ $cur != -* ]]; then _nodectl_reply "nccl ib. gpu. node. sm."; elif [[ ${COMP_WORDS[at + 1]} != nccl ]]; then
+	check) if ((COMP_CWORD == at + 1)) && [[ $cur != -* ]]; then _nodectl_checks nccl; elif [[ ${COMP_WORDS[at + 1]} != nccl ]]; then
 		case $prev in
 		-w | --hosts) _nodectl_hosts ;;
-		*) if [[ $cur == -* ]]; then _nodectl_reply "-w --hosts -v --verbose --explain $global"; else _nodectl_reply "ib. gpu. node. sm."; fi ;;
+		*) if [[ $cur == -* ]]; then _nodectl_reply "-w --hosts -v --verbose --explain $global"; else _nodectl_checks ""; fi ;;
 		esac
 	else
 		case $prev in
@@ -173,7 +177,14 @@ _nodectl() {
 		*) _nodectl_reply "-w --host --enable --wait $global" ;;
 		esac
 	fi ;;
-	help) _nodectl_reply "$verbs" ;;
+	help)
+		case $((COMP_CWORD - at)):$prev in
+		1:*) _nodectl_reply "$verbs" ;;
+		2:check) _nodectl_reply nccl ;;
+		2:fix) _nodectl_reply sm ;;
+		2:token) _nodectl_reply create ;;
+		esac
+		;;
 	esac
 }
 

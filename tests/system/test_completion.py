@@ -99,6 +99,30 @@ def test_bash_completes_names_and_ids_live(ctl, agent):
     assert bash(ctl, at(agent, "node gpu0")) == []
 
 
+def test_bash_finds_the_jobs_command_behind_every_option_with_a_value(ctl, agent):
+    with_value = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+) [^ ]", ctl("launch", "--help").out.partition("\n\n")[2], re.M))
+    assert {"--net", "--on-hang", "--nodes", "--socket"} <= with_value, with_value
+    for option in with_value:
+        assert "rbash" in bash(ctl, f"launch {option} x rbas"), option
+    assert "rbash" in bash(ctl, "launch -N 2 -G 1 --detach rbas") and bash(ctl, "launch --detach x rbas") == []
+
+
+def test_checks_are_completed_by_their_ids(ctl, agent):
+    assert bash(ctl, at(agent, "check ib.s")) == ["ib.speed", "ib.state"] == bash(ctl, at(agent, "check -w gpu01 ib.s"))
+    assert bash(ctl, at(agent, "check ")) == ["gpu.", "ib.", "nccl", "node.", "sm."]
+    agent.go_away()
+    assert bash(ctl, at(agent, "check ib")) == ["ib."]
+
+
+def test_bash_knows_the_second_words_that_help_takes(ctl):
+    second = {}
+    for c in commands(ctl):
+        second.setdefault(c.split()[0], []).extend(c.split()[1:])
+    assert second["fix"] == ["sm"] and second["check"] == ["nccl"]
+    for verb, words in second.items():
+        assert bash(ctl, f"help {verb} ") == words, verb
+
+
 def test_bash_knows_every_command(ctl, agent):
     want = sorted({c.split()[0] for c in commands(ctl)})
     assert [w for w in bash(ctl, "") if not w.startswith("-")] == want
@@ -128,7 +152,7 @@ def test_both_know_every_kind_of_event_and_group_of_checks(ctl):
         zsh = f.read()
     assert len(kinds) > 25 and kinds <= set(bash(ctl, "events --kind ")), kinds - set(bash(ctl, "events --kind "))
     assert kinds <= set(re.search(r":kind:\(([^)]*)", zsh)[1].split())
-    assert len(groups) == 4 and groups < set(bash(ctl, "check ")) and groups < set(re.search(r"'1:what:\((nccl[^)]*)", zsh)[1].split())
+    assert len(groups) == 4 and groups < set(bash(ctl, "check ")) and groups < set(re.search(r"compadd (nccl .*)", zsh)[1].split())
 
 
 # ---- zsh -----------------------------------------------------------------------
@@ -193,6 +217,7 @@ def test_zsh_completes_names_and_ids_live(zsh, agent):
     assert all(f"gpu0{i}" in out for i in range(1, 7)), out
     assert "gpu06" in zsh.tab("nodectl launch -w gpu01,gpu0")
     assert "gpu04" in zsh.tab("nodectl ports -w gpu0")
+    assert "ib.state" in zsh.tab("nodectl check ib.s") and "nccl" in zsh.tab("nodectl help check ")
     out = zsh.tab("nodectl kill 1")
     assert "17" in out and "19" in out
     agent.go_away()
