@@ -42,8 +42,8 @@ const struct command cmd_attach = {
 	.args = "[--label|--no-label] ID",
 	.brief = "follow a job from now on, as if this terminal had launched it",
 	.help = "Shows a job's output from now on and ends with its exit code. ^C tells what runs; a second one "
-		"within 3 s ends the job. ^\\ leaves and lets the job run. What was written before: nodectl "
-		"logs ID.",
+		"within 3 s ends the job. ^\\ leaves and lets the job run, and so do SIGTERM and SIGHUP. What was "
+		"written before: nodectl logs ID.",
 	.opts = opts,
 	.run = run,
 };

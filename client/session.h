@@ -7,7 +7,7 @@
  * settled and its output is written. After a lost link everything is asked for again
  * and the output goes on at the exact byte.
  *
- * Leaving never ends the job; only the second ^C, SIGTERM and `kill` do.
+ * Leaving never ends the job; only the second ^C, SIGTERM to launch and `kill` do.
  */
 #ifndef NA_CLIENT_SESSION_H
 #define NA_CLIENT_SESSION_H

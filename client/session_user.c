@@ -7,7 +7,8 @@
  *   ^C         tells what runs; a second one within 3 s ends the job; while
  *              the job ends, one more leaves
  *   ^\         leaves at once
- *   SIGTERM    ends the job and waits for that
+ *   SIGTERM    ends the job that this program launched, and waits for that;
+ *              of a job that it has only attached to it leaves at once
  *   SIGHUP     leaves at once; the job goes on
  *
  * A job that has no number yet may have been taken all the same: it is ended
@@ -135,6 +136,10 @@ static void terminated(struct session *s)
 	}
 	if (s->terminated)
 		return;
+	if (!s->conf->submit) { /* who watches a job need not be the one who wants it ended */
+		leave_early(s, EXIT_TERM);
+		return;
+	}
 	s->terminated = true;
 	if (!s->job && s->told_slow) { /* nobody is there to end it */
 		s->killing = true;

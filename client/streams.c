@@ -570,6 +570,10 @@ void streams_wipe_echo(struct streams *st)
 {
 	struct label_out *o = &sink_of(st, 2)->out;
 
-	if (o->terminal && !o->open && !o->cr)
-		buf_adds(&o->buf, "\r\033[K");
+	if (!o->terminal || (o->open && !o->cr))
+		return; /* behind what was written: nothing is spoilt */
+	buf_adds(&o->buf, "\r\033[K");
+	if (o->cr) /* a bar, whose label the echo has written over: it is drawn again */
+		o->open = NULL;
+	o->cr = false;
 }

@@ -1005,6 +1005,27 @@ def test_attach_shows_what_comes_from_now_on_and_ends_like_launch(ctl, agent):
     assert (code, out) == (5, b"[n1:0] after\n") and "rank 0 (n1) exited with code 5" in err
 
 
+@pytest.mark.parametrize("sig, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_attach_leaves_when_it_is_told_to_and_the_job_goes_on(ctl, agent, sig, code):
+    agent.start("n1", "n2")
+    p = ctl.popen("attach", 18)
+    agent.wait_msg("follow")
+    p.send_signal(sig)
+    assert finish(p) == (code, b"", "nodectl: job 18 goes on: nodectl attach 18\n") and not agent.got("kill")
+
+
+def test_attach_ends_the_job_by_its_keys(ctl, agent):
+    agent.start("n1", "n2")
+    p = ctl.popen("attach", 18)
+    err = Reader(p.stderr)
+    agent.wait_msg("follow")
+    p.send_signal(signal.SIGINT)
+    err.wait("again within 3 s")
+    p.send_signal(signal.SIGINT)
+    agent.wait_msg("kill")
+    assert p.wait(20) == 130
+
+
 def test_attach_to_a_job_that_has_ended_gives_its_code(ctl, agent):
     agent.start()
     agent.end(exit_code=4)
@@ -1163,6 +1184,20 @@ def test_control_c_and_control_backslash_at_the_keyboard(ctl, agent):
     t.type(b"\x1c")
     assert t.end() == 131 and not agent.got("kill")
     assert b"nodectl attach 18" in t.data
+
+
+def test_control_c_over_a_bar_leaves_no_torn_label(ctl, agent):
+    t = Terminal(ctl, "launch", "-N", 2, "--", "true")
+    agent.submitted()
+    agent.start("n1", "n2")
+    agent.write(0, 1, b"a long bar 10%\r")
+    t.wait(rb"10%\r$", 3)
+    t.type(b"\x03")
+    t.wait(rb"10%\r(\^C)?\r\x1b\[Kjob 18 runs 2 of 2 ranks")
+    agent.write(0, 1, b"20%\n")
+    t.wait(rb"running\r\n\[n1:0\] 20%\r\n")
+    agent.end()
+    assert t.end() == 0
 
 
 def test_a_closed_terminal_leaves_the_job(ctl, agent):
