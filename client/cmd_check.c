@@ -1,6 +1,7 @@
 /* cmd_check.c - nodectl check [ID]: what the checks of all nodes have found, and what they are
  *
  * The coordinator judges; equal findings of many nodes are put together here. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,7 @@ enum { HOSTS = 1, EXPLAIN, VERBOSE };
 static const struct opt opts[] = {
 	{ HOSTS, 'w', "hosts", "HOSTLIST", "of these nodes only: gpu[01-04,07]" },
 	{ EXPLAIN, 0, "explain", NULL, "what the check reads, its threshold and who says so, the remedy" },
-	{ VERBOSE, 'v', "verbose", NULL, "all checks, not only what is not ok" },
+	{ VERBOSE, 'v', "verbose", NULL, "all checks, not only what is bad or warns; with an ID that is so anyway" },
 	{ 0 },
 };
 
@@ -306,14 +307,33 @@ static void add_count(struct buf *b, uint32_t n, const char *what, bool *first)
 	*first = false;
 }
 
+/* Such checks are about what is wrong only, and nothing was found: "0 checks" would be a riddle. */
+static void add_nothing(struct buf *b, const struct wish *w, const struct rec_checks *k)
+{
+	if (k->nodes == 1)
+		buf_addf(b, "%s has nothing to say of this one node", w->id);
+	else
+		buf_addf(b, "%s has nothing to say of these %u nodes", w->id, k->nodes);
+	if (k->unread > 0)
+		buf_addf(b, ", of which %u %s not read, or not yet (nodectl check -v tells why)", k->unread, k->unread == 1 ? "is" : "are");
+	else if (strncmp(w->id, "sm.", 3) == 0)
+		buf_adds(b, ": a subnet manager that runs where it is enabled is well");
+}
+
 /* "412 checks on 8 nodes: 2 bad, 1 warn, 9 unknown, 1 node not read" */
-static void counts(struct out *o, const struct rec_checks *k)
+static void counts(struct out *o, const struct wish *w, const struct rec_checks *k)
 {
 	uint64_t all = (uint64_t)k->ok + k->warn + k->bad + k->unknown;
 	bool first = true;
 	struct buf b;
 
 	buf_init(&b);
+	if (all == 0 && w->id != NULL) {
+		add_nothing(&b, w, k);
+		out_data(o, NULL, buf_str(&b));
+		buf_finish(&b);
+		return;
+	}
 	buf_addf(&b, "%llu check%s on %u node%s", (unsigned long long)all, all == 1 ? "" : "s", k->nodes, k->nodes == 1 ? "" : "s");
 	add_count(&b, k->bad, "bad", &first);
 	add_count(&b, k->warn, "warn", &first);
@@ -389,9 +409,14 @@ static int say_empty(const struct wish *w, const struct rec_checks *k)
 	/* one check of a group may be about some kinds of them only: links of GPUs without any */
 	const char *about = w->id[0] != '\0' && w->id[strlen(w->id) - 1] == '.' ? "" : " that it is about";
 
+	uint32_t rest = k->nodes - k->unread;
+	char others[128] = "";
+
+	if (k->unread > 0 && rest > 0)
+		snprintf(others, sizeof(others), "; the other %u ha%s %s%s", rest, rest == 1 ? "s" : "ve", what, about);
 	if (k->unread > 0)
-		return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: %u of the %u node%s %s %s not read, or not yet; nodectl check -v tells why",
-				w->id, k->unread, k->nodes, k->nodes == 1 ? "" : "s", which, k->unread == 1 ? "is" : "are");
+		return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: %u of the %u node%s %s %s not read, or not yet (nodectl check -v tells why)%s",
+				w->id, k->unread, k->nodes, k->nodes == 1 ? "" : "s", which, k->unread == 1 ? "is" : "are", others);
 	if (k->nodes == 1)
 		return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the one node %s has %s%s", w->id, which, what, about);
 	return ctl_fail(EXIT_UNREACHABLE, "%s checked nothing: the %u nodes %s have %s%s", w->id, k->nodes, which, what, about);
@@ -409,7 +434,7 @@ static int print(const struct ctl *c, const struct wish *w, const struct rec_che
 		about(o, k);
 	else if (!is_empty(w, k)) {
 		table(o, w, k->rows, k->n_rows);
-		counts(o, k);
+		counts(o, w, k);
 	}
 	r = ctl_print(o, &b);
 	if (r == 0 && is_empty(w, k))
@@ -455,7 +480,7 @@ const struct command cmd_check = {
 	.args = "[ID] [-w HOSTLIST] [-v] [--explain]",
 	.brief = "ports, GPUs and nodes: what is not as it should be, and what to do",
 	.help = "Runs all checks over what the nodes have read last, and shows what is bad or warns. ID is one check "
-		"(ib.state) or, with a dot at its end, a group of them (gpu.); --explain tells what it reads, where the limit is "
+		"(ib.state) or, with a dot at its end, a group of them (gpu.): then all of it is shown, also what is ok. --explain tells what it reads, where the limit is "
 		"and who says so. What could not be read is unknown, never ok. Exit code: 0 nothing is bad, 1 something is, 2 the "
 		"command line is wrong, 3 there is no such check or node, nothing to be checked by it, or nobody answers.",
 	.opts = opts,

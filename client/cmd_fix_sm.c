@@ -145,20 +145,25 @@ static int restart_here(struct wish *w)
 	return ran.enabling ? CTL_GO : ctl_fail(EXIT_REFUSED, "%s", w->trouble);
 }
 
-/* What root here may do by itself, when nobody else can for it. */
-static bool is_about_rights(const char *code)
+/* What root here may do by itself, when nobody else can for it: why not. NULL: it is something else. */
+static const char *about_rights(const char *code)
 {
-	static const char *const codes[] = { "off", "no-launcher", "old" };
+	static const char *const codes[][2] = {
+		{ "off", "root has not allowed it to the launcher there" },
+		{ "no-launcher", "its agent has no nodeagent-launcher" },
+		{ "old", "its agent or its launcher is older than this command" },
+	};
 
-	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
-		if (strcmp(codes[i], code) == 0)
-			return true;
-	return false;
+	for (size_t i = 0; code && i < sizeof(codes) / sizeof(codes[0]); i++)
+		if (strcmp(codes[i][0], code) == 0)
+			return codes[i][1];
+	return NULL;
 }
 
 static int restart(struct ctl *c, struct wish *w)
 {
 	const struct rec_sm_fixed *f;
+	const char *rights;
 	struct msg m = { 0 };
 	int r;
 
@@ -176,8 +181,9 @@ static int restart(struct ctl *c, struct wish *w)
 	f = &m.u.sm_fixed;
 	snprintf(w->trouble, sizeof(w->trouble), "%s", f->code && f->text ? f->text : "");
 	w->unsure = f->code && (strcmp(f->code, "late") == 0 || strcmp(f->code, "unknown") == 0) && !f->restarted;
-	if (f->code && is_about_rights(f->code) && root_is_here(c, w)) {
-		ctl_say("%s", w->trouble);
+	rights = about_rights(f->code);
+	if (rights && root_is_here(c, w)) {
+		ctl_say("the launcher of %s does not do it: %s", w->node, rights);
 		*w->trouble = '\0';
 		r = restart_here(w);
 	} else if (!f->restarted && !w->unsure) {
@@ -254,9 +260,11 @@ static int fix(struct ctl *c, struct wish *w)
 
 	find_way(c, w);
 	fix_ports_init(&before);
-	r = find(w);
+	r = fix_ports_look(&w->via, &before);
+	if (r == CTL_GO && before.all == 0 && fix_ports_are_none(&w->via))
+		ctl_say("no node of this cluster has an RDMA port: there is nothing that a subnet manager would configure");
 	if (r == CTL_GO)
-		r = fix_ports_look(&w->via, &before);
+		r = find(w);
 	if (r == CTL_GO)
 		r = restart(c, w);
 	if (r == CTL_GO)

@@ -69,6 +69,9 @@ def test_checks_of_what_no_node_has_are_no_success(cluster, tmp_path):
     assert r.code == 3 and json.loads(r.out)["checks"] == [] and "the one node asked for has no GPU" in " ".join(r.err.split()), r
     r = c.ctl("check", "gpu.nvlink")  # so it would be with GPUs that have no links
     assert r.code == 3 and "gpu.nvlink checked nothing: the one node of this cluster has no GPU that it is about" in " ".join(r.err.split()), r
+    r = c.ctl("check", "sm.")
+    assert r.code == 0 and " ".join(r.out.split()) == (
+        "sm. has nothing to say of this one node: a subnet manager that runs where it is enabled is well"), r
     assert c.ctl("check", "ib.state").code == 0 and c.ctl("check", "gpu.", "--explain").code == 0 and c.ctl("check").code in (0, 1)
 
 
@@ -82,6 +85,20 @@ def test_nodes_that_are_drained_alike_are_one_row(cluster):
     r = c.ctl("check", "node.cordon", env=dict(c.env, COLUMNS="200"))
     assert "fix: nodectl resume node[1-2]\n" in r.out and "fix: nodectl resume node3\n" in r.out, r
     assert [x["fix"] for x in c.json("check")["checks"] if x["id"] == "node.cordon"] == [f"nodectl resume node{i}" for i in (1, 2, 3)]
+
+
+def test_what_is_known_of_the_nodes_that_are_read_is_told(ctl, agent):
+    agent.checks = {"nodes": 3, "ok": 0, "warn": 0, "bad": 0, "unknown": 0, "unread": 1}
+    r = ctl("check", "ib.")
+    assert r.code == 3 and " ".join(r.err.split()) == (
+        "nodectl: ib. checked nothing: 1 of the 3 nodes of this cluster is not read, or not yet (nodectl check -v tells why); "
+        "the other 2 have no RDMA port"), r
+    r = ctl("check", "sm.running")
+    assert r.code == 0 and " ".join(r.out.split()) == (
+        "sm.running has nothing to say of these 3 nodes, of which 1 is not read, or not yet (nodectl check -v tells why)"), r
+    agent.checks.update(nodes=2, unread=2)
+    r = ctl("check", "gpu.temp")
+    assert r.code == 3 and "2 of the 2 nodes of this cluster are not read" in " ".join(r.err.split()) and "other" not in r.err, r
 
 
 def test_all_is_well_and_counted(lab):

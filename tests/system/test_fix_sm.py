@@ -112,7 +112,8 @@ def test_root_on_its_host_restarts_it_and_waits_for_the_ports(cluster, tree):
     assert code == 0, err
     with open(tree.path("asked"), encoding="ascii") as f:
         assert f.read() == "--no-ask-password restart opensm.service\n--no-ask-password enable opensm.service\n"
-    assert "NOT running, not enabled" in err and "waiting for 1 port, 60 s at most: " in err, err
+    assert "the launcher of" in err and "its agent has no nodeagent-launcher\n" in err and "type there" not in err, err
+    assert "RDMA port" not in err and "NOT running, not enabled" in err and "waiting for 1 port, 60 s at most: " in err, err
     assert "was restarted and enabled: 1 port that waited is Active after" in out and "(1 of 1)" in " ".join(out.split()), out
     tree.set("mlx5_0", state="2: INIT")
     wait_until(lambda: c.json("ports")["ports"][0]["state"] == "Initializing", 15 * SLOW, "the port is down again")
@@ -121,6 +122,15 @@ def test_root_on_its_host_restarts_it_and_waits_for_the_ports(cluster, tree):
     assert "mlx5_0 port 1 is still Initializing: " in err and "opensm on" in err and "has ended again" in err, err
     code, _, err = run(fake_systemctl(tree, "echo 'Unit opensm.service is masked.'; exit 5"), c, "fix", "sm")
     assert code == 1 and "systemctl restart opensm ended with 5: Unit opensm.service is masked." in err, err
+
+
+def test_a_cluster_without_a_port_is_told_so_first(cluster, tree):
+    shutil.rmtree(tree.path("class/infiniband"))
+    tree.write("systemd/opensm.service", "")
+    c = cluster(1, args=["--sysfs-root", tree.root])
+    wait_until(lambda: "has no RDMA port" in " ".join(c.ctl("check", "ib.").err.split()), 15 * SLOW, "that is known")
+    r = c.ctl("fix", "sm", "-w", "nosuch")
+    assert r.code != 0 and r.err.startswith("no node of this cluster has an RDMA port: "), r
 
 
 def test_an_agent_of_an_older_version_is_named(agent, ctl):
