@@ -1,12 +1,15 @@
 /* cmd_events.c - nodectl events [-f]: what happened in the cluster */
+#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "client/commands.h"
 #include "client/since.h"
+#include "client/status.h"
 #include "client/term.h"
 #include "common/hostlist.h"
 #include "proto/features.h"
@@ -14,6 +17,7 @@
 #define NEWEST 30 /* without anything said */
 #define PAGE 500 /* as in messages.def */
 #define AGAIN_MS 1000
+#define TIME_WIDTH 21u /* and two blanks */
 
 enum { FOLLOW = 1, SINCE, HOSTS, KIND, JOB, LIMIT };
 static const struct opt opts[] = {
@@ -49,22 +53,43 @@ static void clean(struct buf *b, const char *s)
 	term_add_clean(b, s, strlen(s));
 }
 
-/* One line, however long: events are read by grep, too. */
-static void add_line(struct buf *b, const struct rec_event_info *e, bool colour)
+static void add_plain(struct buf *b, const struct rec_event_info *e)
 {
-	const char *on = !colour			     ? "" :
-			 strcmp(e->severity, "bad") == 0  ? "\x1b[31m" :
-			 strcmp(e->severity, "warn") == 0 ? "\x1b[33m" :
-							      "";
-
 	add_time(b, e->wall_ms);
-	buf_addf(b, "  %s%-4.4s%s  ", on, e->severity, *on ? "\x1b[0m" : "");
+	buf_addf(b, "  %-4.4s  ", e->severity);
 	clean(b, e->kind);
 	buf_addf(b, "%*s  ", (int)(strlen(e->kind) < 16 ? 16 - strlen(e->kind) : 0), "");
 	clean(b, e->node ? e->node : "-");
 	buf_adds(b, "  ");
 	clean(b, e->text);
-	buf_addc(b, '\n');
+}
+
+/* One line, however long: events are read by grep, too. On a terminal of so many columns (0: it is none) it goes
+ * on below, under the severity, which alone is coloured. */
+static void add_line(struct buf *b, const struct rec_event_info *e, unsigned columns, bool colour)
+{
+	const char *on = !colour || columns < TIME_WIDTH + 4 ? "" :
+			 strcmp(e->severity, "bad") == 0	  ? "\x1b[31m" :
+			 strcmp(e->severity, "warn") == 0	  ? "\x1b[33m" :
+								    "";
+	struct buf plain, lines;
+	const char *s;
+
+	buf_init(&plain);
+	buf_init(&lines);
+	add_plain(&plain, e);
+	if (columns > 0)
+		term_add_wrapped(&lines, buf_str(&plain), "", columns < 60 ? "    " : "                     ", columns);
+	else
+		buf_addf(&lines, "%s\n", buf_str(&plain));
+	s = buf_str(&lines);
+	if (*on) {
+		buf_addf(b, "%.*s%s%.4s\x1b[0m", (int)TIME_WIDTH, s, on, s + TIME_WIDTH);
+		s += TIME_WIDTH + 4;
+	}
+	buf_adds(b, s);
+	buf_finish(&lines);
+	buf_finish(&plain);
 }
 
 static void json_event(struct out *o, const struct rec_event_info *e)
@@ -83,6 +108,7 @@ static void json_event(struct out *o, const struct rec_event_info *e)
 
 static int print_stream(struct ctl *c, const struct rec_events *v)
 {
+	unsigned columns = isatty(1) ? term_columns(1) : 0;
 	bool colour = term_colour(1);
 	struct buf b;
 	int r = 0;
@@ -92,7 +118,7 @@ static int print_stream(struct ctl *c, const struct rec_events *v)
 		struct out *o = c->json ? out_json_create(&b) : NULL;
 
 		if (!c->json) {
-			add_line(&b, &v->events[i], colour);
+			add_line(&b, &v->events[i], columns, colour);
 			continue;
 		}
 		out_start(o, NULL, OUT_OBJECT);
@@ -158,6 +184,36 @@ static int pages(struct ctl *c, struct link *l, struct wish *w, struct out *o)
 	return r;
 }
 
+/* Nodes and jobs that are gone have events: only where there are none is it asked whether there is such a node or
+ * job. 0 or the exit code after the sentence. */
+static int check_names(const struct ctl *c, const struct wish *w)
+{
+	const struct rec_events_get *want = &w->m.u.events_get;
+	struct hostlist h = { 0 };
+	struct gathered g;
+	struct msg m;
+	int r = CTL_GO;
+
+	if (want->nodes && hostlist_parse(want->nodes, &h, NULL) == 0 &&
+	    (r = status_get(c, &(struct status_wish){ 0 }, &g)) == CTL_GO) {
+		for (size_t i = 0; i < h.count && r == CTL_GO; i++)
+			if (!status_node(&g.all.u.status, h.names[i]))
+				r = status_no_node(c, &g.all.u.status, h.names[i]);
+		gather_finish(&g);
+	}
+	hostlist_finish(&h);
+	if (r != CTL_GO || !MSG_HAS(want, events_get, job))
+		return r == CTL_GO ? 0 : r;
+	msg_init(&m, MSG_jobs_get);
+	m.u.jobs_get.job = want->job;
+	r = ctl_ask_jobs(c, &m, &g);
+	if (r != CTL_GO)
+		return r;
+	r = g.all.u.jobs.n_jobs ? 0 : ctl_fail(EXIT_REFUSED, "there is no job %" PRIu64 "; nodectl jobs --all lists them", want->job);
+	gather_finish(&g);
+	return r;
+}
+
 static int once(struct ctl *c, struct link *l, struct wish *w)
 {
 	struct out *o;
@@ -167,6 +223,8 @@ static int once(struct ctl *c, struct link *l, struct wish *w)
 	if (!c->json) {
 		r = pages(c, l, w, NULL);
 		if (r == 0 && !w->any)
+			r = check_names(c, w);
+		if (r == 0 && !w->any)
 			puts("no such events");
 		return r;
 	}
@@ -174,11 +232,13 @@ static int once(struct ctl *c, struct link *l, struct wish *w)
 	out_start(o, "events", OUT_TABLE);
 	r = pages(c, l, w, o);
 	out_end(o);
-	if (r == 0)
-		return ctl_print(o, &b);
-	out_destroy(o);
-	buf_finish(&b);
-	return r;
+	if (r != 0) {
+		out_destroy(o);
+		buf_finish(&b);
+		return r;
+	}
+	r = ctl_print(o, &b);
+	return r == 0 && !w->any ? check_names(c, w) : r;
 }
 
 static int run_wish(struct ctl *c, struct wish *w)
@@ -231,16 +291,34 @@ static int take_hosts(const struct ctl *c, struct wish *w, const char *text)
 	return CTL_GO;
 }
 
+/* Those of the manual page. */
+static bool is_kind(const char *text)
+{
+	static const char *const kinds[] = {
+		"node.ok", "node.unreachable", "node.down", "node.lost", "node.rebooted", "node.joined", "node.removed",
+		"node.twins", "node.drain", "node.resume", "node.stuck", "node.unstuck", "verdict.came", "verdict.gone",
+		"cordon", "cordon.off", "cordon.not", "uncordon", "fix.sm", "quarantine", "quarantine.not", "nccl.slow",
+		"nccl.ok", "hook.failed", "hook.ok", "job.started", "job.hung", "job.restarted", "job.done", "job.failed",
+		"job.lost", "job.ended", "flapping",
+	};
+	size_t n = strlen(text);
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strncmp(kinds[i], text, n) == 0 && (kinds[i][n] == '\0' || kinds[i][n] == '.'))
+			return n > 0;
+	return false;
+}
+
 static int take_kind(const struct ctl *c, struct wish *w, const char *text)
 {
-	if (!*text || strlen(text) > 32 || strspn(text, "abcdefghijklmnopqrstuvwxyz.-") != strlen(text))
-		return ctl_usage(c, "--kind: \"%s\" is no kind of event: node, verdict, job, node.down ...; see man nodectl-events",
-				 text);
+	if (!is_kind(text))
+		return ctl_usage(c, "--kind: \"%.64s\" is no kind of event: there are node, verdict, cordon, uncordon, fix, quarantine, "
+				    "nccl, hook, job, flapping, and single ones (node.down): see man nodectl-events", text);
 	w->m.u.events_get.kind = text;
 	return CTL_GO;
 }
 
-static int take(struct ctl *c, struct wish *w, int id, const char *value)
+static int take(struct ctl *c, struct wish *w, const struct opts *o, int id, const char *value)
 {
 	uint64_t job;
 	struct err e;
@@ -254,7 +332,7 @@ static int take(struct ctl *c, struct wish *w, int id, const char *value)
 		r = take_hosts(c, w, value);
 	else if (id == KIND)
 		r = take_kind(c, w, value);
-	else if (id == LIMIT && opts_uint("--limit", value, 1, PAGE, &w->limit, &e) < 0)
+	else if (id == LIMIT && opts_uint(o->shown, value, 1, PAGE, &w->limit, &e) < 0)
 		r = ctl_usage(c, "%s", e.text);
 	else if (id == JOB && (r = ctl_job_id(c, value, &job)) == CTL_GO)
 		MSG_SET(&w->m.u.events_get, events_get, job, job);
@@ -274,7 +352,7 @@ static int run(struct ctl *c)
 	ctl_options(c, &o);
 	while ((id = ctl_option(c, &o, &value, &r)) != OPT_END) {
 		if (r == CTL_GO)
-			r = take(c, &w, id, value);
+			r = take(c, &w, &o, id, value);
 		if (r != CTL_GO)
 			return r;
 	}

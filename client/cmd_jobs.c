@@ -195,7 +195,7 @@ static int take_id(struct ctl *c, struct wish *w, const char *text)
 	return CTL_GO;
 }
 
-static int take(struct ctl *c, struct wish *w, int id, const char *value)
+static int take(struct ctl *c, struct wish *w, const struct opts *o, int id, const char *value)
 {
 	struct rec_jobs_get *g = &w->m.u.jobs_get;
 	uint64_t limit = 0;
@@ -210,7 +210,7 @@ static int take(struct ctl *c, struct wish *w, int id, const char *value)
 		r = take_since(c, w, value);
 	else if (id == USER)
 		g->user = value;
-	else if (id == LIMIT && opts_uint("--limit", value, 1, 1000000, &limit, &e) < 0)
+	else if (id == LIMIT && opts_uint(o->shown, value, 1, 1000000, &limit, &e) < 0)
 		r = ctl_usage(c, "%s", e.text);
 	if (id == LIMIT)
 		g->limit = (uint32_t)limit;
@@ -258,7 +258,7 @@ static int run(struct ctl *c)
 	ctl_options(c, &o);
 	while ((id = ctl_option(c, &o, &value, &r)) != OPT_END) {
 		if (r == CTL_GO)
-			r = take(c, w, id, value);
+			r = take(c, w, &o, id, value);
 		if (r != CTL_GO) {
 			free(w);
 			return r;

@@ -37,7 +37,7 @@ static const struct opt opts[] = {
 	{ CLEAN_ENV, 0, "clean-env", NULL, "pass on only HOME USER LOGNAME SHELL PATH LANG LC_* TERM TZ" },
 	{ CWD, 0, "cwd", "DIR", "working directory (default: this one)" },
 	{ NAME, 0, "name", "TEXT", "what the job is called" },
-	{ DETACH, 0, "detach", NULL, "print the job's id and leave" },
+	{ DETACH, 0, "detach", NULL, "print 'job ID' and leave" },
 	{ STDIN, 0, "stdin", NULL, "standard input goes to rank 0" },
 	{ TIME, 0, "time", "T", "end the job after 30m, 12h, 2d, 1:30:00 ..." },
 	{ GRACE, 0, "grace", "S", "time from SIGTERM to SIGKILL (default 30s)" },

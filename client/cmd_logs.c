@@ -41,14 +41,14 @@ static int64_t wall_ms(void)
 }
 
 /* The options that say where to begin, and how much. CTL_GO, or an exit code. */
-static int take_begin(struct ctl *c, struct wish *w, int id, const char *value)
+static int take_begin(struct ctl *c, struct wish *w, const struct opts *o, int id, const char *value)
 {
 	uint64_t v = 0;
 	struct err e;
 	int r = 0;
 
 	if (id == TAIL)
-		r = opts_uint("--tail", value, 1, TAIL_MAX, &v, &e), w->conf.tail = (uint32_t)v;
+		r = opts_uint(o->shown, value, 1, TAIL_MAX, &v, &e), w->conf.tail = (uint32_t)v;
 	else if (id == HEAD)
 		r = opts_uint("--head", value, 1, UINT32_MAX, &w->conf.head, &e);
 	else if (id == FROM)
@@ -78,7 +78,7 @@ static int parse(struct ctl *c, struct wish *w)
 			w->conf.labels = id == LABEL ? LABELS_ON : LABELS_OFF;
 		else if (id == STDOUT || id == STDERR)
 			w->conf.fds |= id == STDOUT ? 1 : 2;
-		else if (id >= TAIL && id <= ATTEMPT && (r = take_begin(c, w, id, value)) != CTL_GO)
+		else if (id >= TAIL && id <= ATTEMPT && (r = take_begin(c, w, &o, id, value)) != CTL_GO)
 			return r;
 		else if (id == RANK && opts_spans("--rank", value, &w->ranks, &w->conf.n_ranks, &e) < 0)
 			return ctl_usage(c, "%s", e.text);

@@ -166,6 +166,8 @@ int ctl_operands(struct ctl *c, const char **operands, int want)
 					 c->cmd->args);
 		operands[n++] = value;
 	}
+	if (n < want && strcmp(c->cmd->args, "ID") == 0)
+		return ctl_usage(c, "which job? nodectl jobs lists them");
 	if (n < want)
 		return ctl_usage(c, "something is missing: nodectl %s %s", c->cmd->verb, c->cmd->args);
 	return CTL_GO;
@@ -313,7 +315,7 @@ int command_help(const struct command *cmd)
 		columns = 100; /* long lines are hard to read */
 	buf_init(&b);
 	buf_init(&usage);
-	buf_addf(&usage, "usage: nodectl %s %s", cmd->verb, cmd->args);
+	buf_addf(&usage, "usage: nodectl %s%s%s", cmd->verb, *cmd->args ? " " : "", cmd->args);
 	term_add_wrapped(&b, buf_str(&usage), "", "       ", columns);
 	buf_addc(&b, '\n');
 	term_add_wrapped(&b, cmd->help ? cmd->help : cmd->brief, "", "", columns);
@@ -352,6 +354,17 @@ const struct command *command_find(int argc, char **argv, int *ret_words)
 	return NULL;
 }
 
+bool command_is_group(const char *word)
+{
+	for (const struct command *const *c = commands; *c; c++) {
+		size_t len = strcspn((*c)->verb, " ");
+
+		if ((*c)->verb[len] && strncmp((*c)->verb, word, len) == 0 && !word[len])
+			return true;
+	}
+	return false;
+}
+
 /* What other programs call it. */
 static const char *other_name(const char *word)
 {
@@ -373,8 +386,11 @@ static const char *other_name(const char *word)
 int command_unknown(int argc, char **argv)
 {
 	const char *words[32], *close = other_name(argv[0]);
+	bool help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
 	size_t n = 0;
 
+	if (help && command_is_group(argv[0]))
+		return command_group_help(argv[0]);
 	for (const struct command *const *c = commands; *c; c++) {
 		size_t len = strcspn((*c)->verb, " ");
 

@@ -73,6 +73,10 @@ int write_all(int fd, const char *p, size_t n);
 int ctl_job_id(const struct ctl *c, const char *text, uint64_t *ret);
 int command_help(const struct command *cmd);
 const struct command *command_find(int argc, char **argv, int *ret_words);
+/* The first word of commands of two: "token", "fix". */
+bool command_is_group(const char *word);
+/* These commands with what they do; the exit code. */
+int command_group_help(const char *word);
 int command_unknown(int argc, char **argv);
 
 extern const struct command cmd_launch, cmd_attach, cmd_logs, cmd_kill, cmd_jobs, cmd_job, cmd_status,

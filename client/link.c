@@ -76,6 +76,8 @@ static int not_mine(const char *path, struct err *e)
 /* One sentence: what, where, what to do. */
 static int cannot_connect(const struct link *l, const char *path, int code, struct err *e)
 {
+	struct stat st;
+
 	switch (code) {
 	case ENOENT:
 		if (l->coordinator)
@@ -85,6 +87,9 @@ static int cannot_connect(const struct link *l, const char *path, int code, stru
 		return err_set(e, code, "there is no agent at %s; start nodeagentd, or name its place "
 					"with --dir, --socket or NODEAGENT_DIR", path);
 	case ECONNREFUSED:
+		if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+			return err_set(e, code, "%s is no socket: name the agent's with --socket, or its place with --dir or NODEAGENT_DIR",
+				       path);
 		return err_set(e, code, "nobody answers at %s: the %s has stopped; start nodeagentd again",
 			       path, l->coordinator ? "coordinator" : "agent");
 	case EACCES:

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,15 +63,14 @@ static int unknown_name(const struct opts *o, const char *given, size_t len, str
 }
 
 /* The value of an option: the text behind it, or the next argument. */
-static int take_value(struct opts *o, const char *attached, const char *shown,
-		      const struct opt *found, const char **ret_value, struct err *e)
+static int take_value(struct opts *o, const char *attached, const struct opt *found, const char **ret_value, struct err *e)
 {
 	if (attached) {
 		*ret_value = attached;
 		return found->id;
 	}
 	if (o->next >= o->argc)
-		return err_set(e, EINVAL, "%s needs a value: %s %s", shown, shown, found->arg);
+		return err_set(e, EINVAL, "%s needs a value: %s %s", o->shown, o->shown, found->arg);
 	*ret_value = o->argv[o->next++];
 	return found->id;
 }
@@ -80,7 +80,6 @@ static int long_option(struct opts *o, const char *text, const char **ret_value,
 	size_t len = strcspn(text, "=");
 	const char *attached = text[len] ? text + len + 1 : NULL;
 	const struct opt *found = by_name(o->table, text, len);
-	char shown[72];
 
 	if (!found)
 		found = by_name(opts_global, text, len);
@@ -90,9 +89,8 @@ static int long_option(struct opts *o, const char *text, const char **ret_value,
 		return err_set(e, EINVAL, "--%s takes no value", found->name);
 	if (!found->arg)
 		return found->id;
-	shown[0] = shown[1] = '-';
-	memcpy(shown + 2, found->name, len + 1);
-	return take_value(o, attached, shown, found, ret_value, e);
+	snprintf(o->shown, sizeof(o->shown), "--%s", found->name);
+	return take_value(o, attached, found, ret_value, e);
 }
 
 static int letter_option(struct opts *o, const char **ret_value, struct err *e)
@@ -113,7 +111,8 @@ static int letter_option(struct opts *o, const char **ret_value, struct err *e)
 		return found->id;
 	if (rest && *rest == '=')
 		rest++;
-	return take_value(o, rest, shown, found, ret_value, e);
+	memcpy(o->shown, shown, sizeof(shown));
+	return take_value(o, rest, found, ret_value, e);
 }
 
 int opts_next(struct opts *o, const char **ret_value, struct err *e)

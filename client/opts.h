@@ -31,6 +31,7 @@ struct opts {
 	int next; /* first argument not looked at */
 	const char *letters; /* rest of a bundle of letters */
 	bool only_operands; /* after "--" */
+	char shown[72]; /* the last option, as it was typed: "-n", "--limit" */
 };
 
 /* The options that every command takes. */

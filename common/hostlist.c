@@ -211,7 +211,7 @@ static int count_all(struct parser *s, size_t *ret)
 	uint64_t total = 0, count = 0;
 
 	if (!*s->p)
-		return flaw(s, s->p, EINVAL, "the host list is empty");
+		return err_set(s->e, EINVAL, "the host list is empty"); /* a caret would point at nothing */
 	for (;;) {
 		const char *from = s->p;
 		int rc = count_item(s, &count);

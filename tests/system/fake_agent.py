@@ -137,7 +137,7 @@ class FakeAgent:
 
     def reset(self):
         self.job, self.client_ids, self.spec = 18, {}, None
-        self.checks = {}
+        self.checks, self.events = {}, []
         self.info = {"job": "18", "state": "queued", "user": "li", "uid": os.getuid(), "command": "true", "attempt": 1,
                      "nnodes": 1, "world": 1, "procs_per_node": 1, "submit_wall_ms": str(int(time.time() * 1000))}
         self.settled = False
@@ -320,6 +320,9 @@ class FakeAgent:
     def on_kill(self, c, m):
         c.send("ok", rid=m["rid"], text=f"job {m['job']} is being ended")
         threading.Timer(0.05, lambda: self.after_kill(self)).start()
+
+    def on_events_get(self, c, m):
+        c.send("events", rid=m["rid"], events=self.events, last=str(len(self.events)))
 
     def on_checks_get(self, c, m):
         about = [{"id": i, "title": "a", "reads": "b", "threshold": "c", "source": "d", "remedy": "e"} for i in ("ib.state", "ib.speed", "sm.running")]

@@ -151,6 +151,8 @@ def test_both_know_every_kind_of_event_and_group_of_checks(ctl):
     with open(ZSH, encoding="utf-8") as f:
         zsh = f.read()
     assert len(kinds) > 25 and kinds <= set(bash(ctl, "events --kind ")), kinds - set(bash(ctl, "events --kind "))
+    for kind in kinds:
+        assert "no kind" not in ctl("events", "--kind", kind).err, kind
     assert kinds <= set(re.search(r":kind:\(([^)]*)", zsh)[1].split())
     assert len(groups) == 4 and groups < set(bash(ctl, "check ")) and groups < set(re.search(r"compadd (nccl .*)", zsh)[1].split())
 

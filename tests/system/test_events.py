@@ -49,10 +49,14 @@ def test_events_are_followed(site):
 def test_bad_words_get_one_sentence(site):
     site.head()
     site.node("a1")
-    for args, word in ((["--kind", "No!"], "no kind of event"), (["-n", "0"], "--limit"), (["--since", "soon"], "--since"),
+    for args, word in ((["--kind", "No!"], "no kind of event"), (["-n", "0"], "-n"), (["--since", "soon"], "--since"),
                        (["-w", "a["], "a["), (["x"], "one word too many")):
         r = site.ctl("events", *args)
         assert r.code == 2 and word in r.err, (args, r)
+    for args, word in ((["-w", "nosuch"], 'there is no node "nosuch"'), (["-j", "99"], "there is no job 99")):
+        r = site.ctl("events", *args)
+        assert r.code == 1 and r.out == "" and word in r.err, (args, r)
+    assert site.ctl("events", "-w", "a1", "--kind", "job").ok().out == "no such events\n"
 
 
 def test_a_node_where_jobs_fail_is_quarantined_and_the_hook_hears_of_it(site):
