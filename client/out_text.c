@@ -192,16 +192,30 @@ static void add_long(struct out_text *t, const char *s, unsigned indent)
 	buf_finish(&before);
 }
 
+/* The same where hardly anything is left of the line: below it, so much indented. */
+#define BELOW 4u
+
+static void add_below(struct out_text *t, const char *s)
+{
+	buf_addc(t->out.b, '\n');
+	term_add_spaces(t->out.b, BELOW);
+	add_long(t, s, BELOW);
+}
+
 /* One line; blanks are written only before something. */
 static void print_row(struct out_text *t, const struct cell *row)
 {
 	unsigned owed = 0, left = t->columns;
 
-	for (unsigned i = 0; i < t->n_cols && left; i++) {
+	for (unsigned i = 0; i < t->n_cols && (left || (row && (t->cols[i].flags & OUT_WRAP))); i++) {
 		const char *s = row ? (row[i].text ? row[i].text : "") : t->cols[i].title;
 		unsigned w = t->cols[i].width < left ? t->cols[i].width : left, have = term_width(s);
 		unsigned before = (t->cols[i].flags & OUT_RIGHT) && have < w ? w - have : 0, used = 0;
 
+		if (*s && row && (t->cols[i].flags & OUT_WRAP) && have > w && left < FAIR) {
+			add_below(t, s);
+			break;
+		}
 		if (*s) {
 			term_add_spaces(t->out.b, owed + before);
 			if ((t->cols[i].flags & OUT_WRAP) && have > w) {

@@ -184,9 +184,13 @@ unsigned term_add_cut(struct buf *b, const char *s, unsigned columns)
 	unsigned used;
 	size_t n = term_fit(s, columns, &used);
 
-	if (!s[n] || columns < 4) {
+	if (!s[n]) {
 		buf_add(b, s, n);
 		return used;
+	}
+	if (columns < 3) { /* half a number would be another one */
+		buf_add(b, "..", columns);
+		return columns;
 	}
 	n = term_fit(s, columns - 2, &used);
 	buf_add(b, s, n);

@@ -206,6 +206,8 @@ void topology_tables(struct out *o, const struct rec_node_info *n, unsigned colu
 	if (d.n)
 		out_data(o, NULL, "\nPIX one PCIe switch, PXB several, PHB the CPU's host bridge, NODE one NUMA node, SYS between "
 				  "NUMA nodes");
+	else if (n->n_numa)
+		out_data(o, NULL, "\nThere are no two GPUs or NICs here to relate to each other.");
 	else
 		out_data(o, NULL, "\nThe topology is not known.");
 	free(d.names);

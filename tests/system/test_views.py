@@ -287,6 +287,13 @@ def test_topology_is_there_when_asked_for(ctl, agent):
     assert n["numa"][0] == {"numa": 0, "cpus": "0-63,128-191", "mem": 504 * scenes.GIB}
 
 
+def test_a_node_without_devices_has_no_distances_and_that_is_known(ctl, agent):
+    agent.status = scenes.bare()
+    agent.status["nodes"][0]["numa"] = [{"numa": 0, "cpus": "0-3"}]
+    out = ctl("node", "node1", "--topology").out
+    assert "There are no two GPUs or NICs here" in out and "not known" not in out, out
+
+
 def test_what_is_not_known_is_null_and_what_is_none_is_empty(ctl, agent):
     agent.status = scenes.unknowns()
     by = {n["name"]: n for n in json.loads(ctl("--json", "status").out)["nodes"]}

@@ -122,6 +122,26 @@ static void wide_table(struct out *o)
 	out_destroy(o);
 }
 
+TEST(a_text_with_hardly_any_room_goes_below)
+{
+	struct out *o = out_text_create(&b, 30, false);
+
+	out_start(o, NULL, OUT_OBJECT);
+	out_start(o, "checks", OUT_TABLE);
+	out_start(o, NULL, OUT_ROW);
+	out_cell(o, "VERDICT", 0, OUT_PLAIN, "BAD");
+	out_cell(o, "CHECK", 0, OUT_PLAIN, "ib.fw_mismatch");
+	out_cell(o, "", OUT_WRAP, OUT_PLAIN, "another firmware than that of its like");
+	out_end(o);
+	out_end(o);
+	out_end(o);
+	out_destroy(o);
+	assert_string_equal(buf_str(&b), "VERDICT  CHECK\n"
+					 "BAD      ib.fw_mismatch\n"
+					 "    another firmware than that\n"
+					 "    of its like\n");
+}
+
 TEST(columns_that_can_be_spared_go_first_from_the_right)
 {
 	static const struct {
@@ -296,6 +316,7 @@ int main(void)
 		T(json_is_one_line_with_the_same_content),
 		T(colour_is_only_added_where_it_is_wanted),
 		T(no_line_is_wider_than_asked_for),
+		T(a_text_with_hardly_any_room_goes_below),
 		T(columns_that_can_be_spared_go_first_from_the_right),
 		T(what_stands_within_a_row_is_for_programs_only),
 		T(a_clause_is_not_torn_when_it_fits_a_line),

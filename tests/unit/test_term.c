@@ -58,6 +58,10 @@ TEST(a_cut_never_splits_a_wide_character)
 	assert_int_equal(used, 2);
 	assert_int_equal(term_add_cut(&b, "\xe8\xae\xad\xe7\xbb\x83\xe8\xae\xad\xe7\xbb\x83", 7), 6);
 	assert_string_equal(buf_str(&b), "\xe8\xae\xad\xe7\xbb\x83..");
+	buf_reset(&b);
+	for (unsigned columns = 0; columns < 5; columns++) /* "12m" would be another time */
+		assert_int_equal(term_add_cut(&b, "12m30", columns), columns);
+	assert_string_equal(buf_str(&b), "...1..12..");
 }
 
 TEST(control_characters_do_not_reach_the_terminal)
