@@ -10,6 +10,7 @@
 
 #include "client/commands.h"
 #include "client/fix_ports.h"
+#include "client/status.h"
 #include "common/sm_unit.h"
 #include "proto/features.h"
 
@@ -261,7 +262,7 @@ static int fix(struct ctl *c, struct wish *w)
 	find_way(c, w);
 	fix_ports_init(&before);
 	r = fix_ports_look(&w->via, &before);
-	if (r == CTL_GO && before.all == 0 && fix_ports_are_none(&w->via))
+	if (r == CTL_GO && before.all == 0 && status_has_none(&w->via, "ib."))
 		ctl_say("no node of this cluster has an RDMA port: there is nothing that a subnet manager would configure");
 	if (r == CTL_GO)
 		r = find(w);

@@ -61,30 +61,6 @@ int fix_ports_look(const struct ctl *c, struct fix_ports *p)
 	return CTL_GO;
 }
 
-bool fix_ports_are_none(const struct ctl *c)
-{
-	struct gathered g;
-	struct link l;
-	struct msg m;
-	struct err e;
-	bool none;
-
-	if (ctl_connect(c, &l) != CTL_GO)
-		return false;
-	msg_init(&m, MSG_checks_get);
-	m.u.checks_get.rid = link_id(&l);
-	m.u.checks_get.id = "ib.";
-	none = gather_call(&l, &m, m.u.checks_get.rid, MSG_checks, &g, &e) == 0;
-	if (none) {
-		const struct rec_checks *k = &g.all.u.checks;
-
-		none = k->nodes > 0 && k->unread == 0 && k->ok + k->warn + k->bad + k->unknown == 0;
-		gather_finish(&g);
-	}
-	link_close(&l);
-	return none;
-}
-
 int fix_ports_wait(const struct ctl *c, uint64_t ms, struct fix_ports *p, int64_t *ret_ms)
 {
 	mono_t begin = mono_now(), end = mono_add_ms(begin, (int64_t)ms);

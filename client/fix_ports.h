@@ -16,8 +16,6 @@ void fix_ports_init(struct fix_ports *p);
 void fix_ports_finish(struct fix_ports *p);
 /* As they are now; CTL_GO, or the exit code after the sentence. */
 int fix_ports_look(const struct ctl *c, struct fix_ports *p);
-/* Is it certain that no node has an RDMA port, of InfiniBand or of RoCE? */
-bool fix_ports_are_none(const struct ctl *c);
 /* Until none waits, or ms have passed; says on standard error what is waited for. *ret_ms: how long it
  * took. CTL_GO in both cases; or the exit code. */
 int fix_ports_wait(const struct ctl *c, uint64_t ms, struct fix_ports *p, int64_t *ret_ms);

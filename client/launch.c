@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "client/net_plan.h"
+#include "client/status.h"
 #include "client/term.h"
 #include "client/trainer.h"
 
@@ -177,23 +178,24 @@ const char *launch_own_workers(char *const *argv)
 
 /* ---- --dry-run ---------------------------------------------------------- */
 
-static void dry_gpus(struct out *o, const struct rec_submit *m)
+static void dry_gpus(const struct ctl *c, struct out *o, const struct rec_submit *m)
 {
 	const char *busy = m->busy_gpus ? ", busy ones too" : "";
+	bool all = !MSG_HAS(m, submit, gpus_per_node), any = !all || c->json || !status_has_none(c, "gpu.");
 	char text[64];
 
-	if (!MSG_HAS(m, submit, gpus_per_node)) {
+	if (all) {
 		snprintf(text, sizeof(text), "all%s", busy);
 		out_null(o, "gpus_per_node");
 	} else {
 		snprintf(text, sizeof(text), "%u%s", m->gpus_per_node, busy);
 		out_uint(o, "gpus_per_node", NULL, m->gpus_per_node);
 	}
-	out_str(o, NULL, "GPUs of each", m->gpus_per_node || !MSG_HAS(m, submit, gpus_per_node) ? text : "none");
+	out_str(o, NULL, any ? "GPUs of each" : NULL, m->gpus_per_node || all ? text : "none");
 	out_bool(o, "busy_gpus", NULL, m->busy_gpus);
 }
 
-static void dry_nodes(struct out *o, const struct launch *w)
+static void dry_nodes(const struct ctl *c, struct out *o, const struct launch *w)
 {
 	const struct rec_submit *m = &w->request.u.submit;
 	struct buf b;
@@ -209,7 +211,7 @@ static void dry_nodes(struct out *o, const struct launch *w)
 	out_strs(o, "hosts", NULL, (const char *const *)w->hosts.names, w->hosts.count);
 	out_strs(o, "exclude", NULL, (const char *const *)w->exclude.names, w->exclude.count);
 	out_uint(o, "procs_per_node", "processes on each", m->procs_per_node);
-	dry_gpus(o, m);
+	dry_gpus(c, o, m);
 	buf_finish(&b);
 }
 
@@ -355,7 +357,7 @@ int launch_dry_run(const struct ctl *c, const struct launch *w)
 	out_strs(o, "argv", NULL, (const char *const *)w->argv, argc);
 	out_str(o, NULL, "command", m->command);
 	out_str(o, "cwd", "cwd", w->dir);
-	dry_nodes(o, w);
+	dry_nodes(c, o, w);
 	if (m->name)
 		out_str(o, "name", "name", m->name);
 	if (m->time_s)

@@ -178,7 +178,7 @@ static void no_plan(struct out *o, const struct launch *w, const struct err *e)
 }
 
 /* A list for people, names for programs. */
-static void nodes_line(struct out *o, const char *nodes)
+static void nodes_line(struct out *o, const char *nodes, bool starts)
 {
 	struct hostlist h = { 0 };
 
@@ -186,7 +186,7 @@ static void nodes_line(struct out *o, const char *nodes)
 		out_strs(o, "plan_nodes", NULL, (const char *const *)h.names, h.count);
 	else
 		out_null(o, "plan_nodes");
-	out_str(o, NULL, nodes ? "now it would get" : NULL, nodes);
+	out_str(o, NULL, nodes && starts ? "now it would get" : NULL, nodes);
 	hostlist_finish(&h);
 }
 
@@ -204,9 +204,10 @@ bool net_plan_ask(const struct ctl *c, const struct launch *w, struct out *o)
 	}
 	p = &m.u.plan;
 	starts = p->text == NULL;
-	nodes_line(o, p->nodes);
+	nodes_line(o, p->nodes, starts);
 	out_str(o, "plan_text", p->text ? p->nodes ? "it would not start" : "it would wait, or not be taken" : NULL, p->text);
-	net_plan_render(o, p->n_net ? p->net : NULL, w->request.u.submit.nnodes == 1, w->env.env);
+	if (starts || !p->nodes || c->json) /* else it is refused, and nothing of this would be set */
+		net_plan_render(o, p->n_net ? p->net : NULL, w->request.u.submit.nnodes == 1, w->env.env);
 	out_start(o, "plan_notices", OUT_LINES);
 	for (size_t i = 0; i < p->n_notices; i++)
 		out_line(o, OUT_WARN, p->notices[i]);

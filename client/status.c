@@ -27,6 +27,35 @@ int status_get(const struct ctl *c, const struct status_wish *wish, struct gathe
 	return r;
 }
 
+bool status_has_none(const struct ctl *c, const char *group)
+{
+	char path[4096];
+	struct gathered g;
+	struct link l;
+	struct msg m;
+	struct err e;
+	bool none;
+
+	if (ctl_path(c, path, sizeof(path)) != CTL_GO)
+		return false;
+	link_init(&l);
+	l.coordinator = c->cmd->admin;
+	if (link_open(&l, path, &e) < 0)
+		return false;
+	msg_init(&m, MSG_checks_get);
+	m.u.checks_get.rid = link_id(&l);
+	m.u.checks_get.id = group;
+	none = gather_call(&l, &m, m.u.checks_get.rid, MSG_checks, &g, &e) == 0;
+	if (none) {
+		const struct rec_checks *k = &g.all.u.checks;
+
+		none = k->nodes > 0 && k->unread == 0 && k->ok + k->warn + k->bad + k->unknown == 0;
+		gather_finish(&g);
+	}
+	link_close(&l);
+	return none;
+}
+
 const struct rec_node_info *status_node(const struct rec_status *s, const char *name)
 {
 	for (size_t i = 0; i < s->n_nodes; i++)

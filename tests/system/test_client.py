@@ -71,6 +71,9 @@ def decode_spec(blob):
     (["token"], "token create"), (["token", "create", "--uids", "1-2"], "--submit"), (["token", "create", "--uids", "x"], "1000-59999"),
     (["token", "create", "--uses", "0"], "--uses"), (["node-remove", "UPPER"], "UPPER"), (["status", "--watch"], "terminal"),
     (["status", "gpu01"], "nodectl node gpu01"), (["node"], "which node"), (["node", "a", "b"], "too many"),
+    (["why"], "which job? nodectl jobs lists them"), (["events", "-n", "0"], ': -n "0" is'), (["events", "--limit", "0"], ': --limit "0" is'),
+    (["logs", "-n", "x", "1"], ': -n "x" is'), (["jobs", "-n", "x"], ': -n "x" is'), (["launch", "-w", "", "--", "true"], "-w: the host list is empty"),
+    (["events", "--kind", "foo"], "node, verdict, cordon"), (["events", "--kind", "node.d"], "no kind"), (["fix"], "fix sm"),
     (["nodes", "a"], "too many"), (["help", "lunch"], "launch"),
 ])
 def test_what_is_wrong_with_a_command_line_is_one_sentence(ctl, agent, words, want):
@@ -99,6 +102,10 @@ def test_every_command_has_help(ctl):
         assert r.code == 0 and r.err == "" and f"usage: nodectl {name}" in r.out
         assert r.out == ctl("help", *name.split()).out
         assert max(len(line) for line in r.out.splitlines()) <= 80, r.out
+    for group, word in (("token", "create"), ("fix", "sm")):
+        r = ctl(group, "--help")
+        assert r.code == 0 and r.err == "" and r.out == ctl("help", group).out and f"\n  {group} {word}  " in r.out, r.out
+    assert ctl("nodes", "--help").out.startswith("usage: nodectl nodes\n")
     assert ctl("--help").out == out and ctl("--version").out.startswith("nodectl ")
 
 
@@ -295,7 +302,10 @@ def test_dry_run_shows_and_sends_nothing(ctl, agent):
     j = json.loads(ctl("--json", *args, env=env).out)
     assert j["argv"] == ["python", "a b"] and j["nnodes"] == 2 and "SLURM_JOB_ID" in j["env_dropped"]
     assert j["gpus_per_node"] is None and j["busy_gpus"] is False and re.search(r"^GPUs of each +all$", r.out, re.M)
+    agent.checks = {"nodes": 2}  # of which none has a GPU
+    assert "GPUs of each" not in ctl(*args, env=env).out and "GPUs of each" in ctl("launch", "-G", 1, *args[1:], env=env).out
     for more, want, number in ((["-G", "0"], "none", 0), (["-G", "4", "--busy-gpus"], "4, busy ones too", 4), (["--busy-gpus"], "all, busy ones too", None)):
+        agent.checks = {}
         assert re.search(rf"^GPUs of each +{want}$", ctl("launch", *more, *args[1:], env=env).out, re.M)
         j = json.loads(ctl("--json", "launch", *more, *args[1:], env=env).out)
         assert (j["gpus_per_node"], j["busy_gpus"]) == (number, "--busy-gpus" in more)
@@ -1198,6 +1208,21 @@ def test_control_c_over_a_bar_leaves_no_torn_label(ctl, agent):
     t.wait(rb"running\r\n\[n1:0\] 20%\r\n")
     agent.end()
     assert t.end() == 0
+
+
+@pytest.mark.parametrize("columns, rest", [(80, 21), (50, 4)])
+def test_events_are_wrapped_on_a_terminal_and_one_line_each_elsewhere(ctl, agent, columns, rest):
+    text = "a sentence that is so long that it does not fit on a line of eighty columns behind all that"
+    agent.welcome["features"] = ["events"]
+    agent.events = [{"id": "1", "wall_ms": "1000", "kind": "node.unreachable", "severity": "bad", "node": "gpu01", "text": text}] * 2
+    lines = ctl("events", env=dict(ctl.env, COLUMNS=str(columns))).out.splitlines()
+    assert len(lines) == 2 and all(x.endswith(f"  gpu01  {text}") for x in lines), lines
+    t = Terminal(ctl, "events", columns=columns)
+    assert t.end() == 0
+    shown = t.data.decode().replace("\x1b[31mbad \x1b[0m", "bad ")
+    assert shown != t.data.decode() and " ".join(shown.split()) == " ".join(" ".join(lines).split()), shown
+    assert all(len(x) <= columns for x in shown.splitlines()) and len(shown.splitlines()) > 2, shown
+    assert all(re.match(rf"\d|{' ' * rest}\w", x) for x in shown.splitlines()), shown
 
 
 def test_a_closed_terminal_leaves_the_job(ctl, agent):

@@ -131,7 +131,8 @@ def test_without_a_port_to_use_ib_is_refused_and_auto_says_socket(pair):
     r = pair.site.ctl("--json", "launch", "-N", 2, "-G", 0, "--dry-run", "--net", "ib", "--", "true")
     assert r.code == 1 and cause in json.loads(r.out)["plan_text"]
     r = pair.site.ctl("launch", "-N", 2, "-G", 0, "--dry-run", "--net", "ib", "--", "true")
-    assert r.code == 1 and "it would not start" in r.out
+    assert r.code == 1 and "it would not start" in r.out and " ".join(r.out.split()).count(cause) == 1, r
+    assert "now it would get" not in r.out and "SETTING" not in r.out, r
     # it is mended while nobody is looking
     pair.trees["n2"].set("mlx5_0", state="4: ACTIVE", phys_state="5: LinkUp")
     pair.see(n2={"mlx5_0": "Active"})
