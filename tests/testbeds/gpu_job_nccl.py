@@ -131,14 +131,15 @@ def withheld_rank_is_named(c, preload=None):
 
 
 def recorder_names_the_rank(c):
-    """Expected: with an NCCL whose RAS may not be asked, PyTorch's flight recorders tell who is behind, within 45 s."""
+    """Expected: with an NCCL whose RAS may not be asked, PyTorch's flight recorders tell who is behind; the hang is told within 45 s."""
     d = tempfile.mkdtemp(prefix="nafr")
     def look(j):
         j.steps(50)
         text = j.hang(45)
         ras = j.row()["ras"]
         assert ras["source"] == "flight recorder" and "rank 1 on node2" in ras["words"], ras
-        assert re.match(r"rank 1 on node2 has launched \d+ collectives, all others \d+", text), text
+        # by its counts when three answers have come, by its processes when these come later than that it has rested for 25 s
+        assert re.match(r"rank 1 on node2 (has launched \d+ collectives, all others \d+|.* does nothing)", text), text
     try:
         with_job(c, "withheld", look, "--env", "TORCH_FR_BUFFER_SIZE=2000", "--env", "TORCH_NCCL_TRACE_BUFFER_SIZE=2000", "--env",
                  f"TORCH_NCCL_DEBUG_INFO_PIPE_FILE={d}/fr_", "--env", f"TORCH_NCCL_DEBUG_INFO_TEMP_FILE={d}/dump_", preload=OTHER[0])
