@@ -258,13 +258,13 @@ static const struct {
 } handlers[] = { { "id", on_id }, { "join", on_join }, { "verify", on_operation }, { "time", on_operation },
 		 { "leave", on_leave } };
 
-/* The conductor speaks though it has no answer yet: it can only be "stop". */
+/* The conductor speaks though it has no answer yet: it can only be "stop". It may have come together with the question. */
 static bool is_told_to_stop(void *of)
 {
 	struct worker *w = of;
 	struct pollfd p = { .fd = w->wire.fd, .events = POLLIN };
 
-	return poll(&p, 1, 0) > 0;
+	return w->wire.in.len > 0 || poll(&p, 1, 0) > 0;
 }
 
 static int handle(struct worker *w, const cJSON *m)
